@@ -1,0 +1,65 @@
+# `make run` serves, `make test` tests; both install what they need into .venv first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test demo check lint types migrations requirements clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: .venv/service  ## Serve Drift Watch on port 8000, over a MongoDB of its own unless MONGODB_URI is set
+	@$(BIN)/python manage.py serve
+
+test: .venv/dev .venv-client/client  ## Run the whole suite
+	$(BIN)/pytest $(ARGS)
+
+demo: .venv-client/demo  ## Report real detectors' runs to the running service, and ask it what drifted
+	@.venv-client/bin/python examples/demo.py $(ARGS)
+
+check: lint types migrations  ## Everything that CI checks besides the tests
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev
+	$(BIN)/mypy .
+
+migrations: .venv/dev
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+requirements: .venv/dev  ## Compile the pinned requirements anew
+	$(BIN)/uv pip compile -q --upgrade --universal --no-header --python-version 3.11 requirements.in -o requirements.txt
+	$(BIN)/uv pip compile -q --upgrade --universal --no-header --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+
+clean:  ## Remove the environments and the embedded database
+	rm -rf .venv .venv-client var
+
+# Each environment is made once, and brought up to date when its pins change.
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Drift Watch needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+
+.venv/service: requirements.txt | .venv/bin/python
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/dev: requirements-dev.txt requirements.txt | .venv/bin/python
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ .venv/service
+
+# The published client pins older libraries than the service: it lives apart, as at a user's.
+
+.venv-client/bin/python:
+	$(PYTHON) -m venv .venv-client
+
+.venv-client/client: tests/client/requirements.txt | .venv-client/bin/python
+	.venv-client/bin/pip install -q --disable-pip-version-check -r tests/client/requirements.txt
+	@touch $@
+
+.venv-client/demo: examples/requirements.txt .venv-client/client
+	.venv-client/bin/pip install -q --disable-pip-version-check -r examples/requirements.txt
+	@touch $@

@@ -1,0 +1,84 @@
+"""Bearer tokens: of trusted OpenID providers, and those that Drift Watch signs itself."""
+
+import re
+from functools import cache
+
+import jwt
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import APIException, AuthenticationFailed
+from rest_framework.request import Request
+
+from accounts.claims import entitlements_at, verified_email
+from accounts.identity import Identity
+from accounts.issuers import InvalidToken, IssuerUnavailable, TrustedIssuer
+from accounts.models import User
+from accounts.tokens import identity_of_local_token
+
+# RFC 6750, section 2.1.
+BEARER = re.compile(r"bearer(?: +([A-Za-z0-9._~+/-]+=*))? *", re.IGNORECASE)
+MAX_TOKEN_CHARACTERS = 12_000
+
+
+class ProviderAway(APIException):
+    status_code = 503
+
+
+class BearerAuthentication(BaseAuthentication):
+    """`Authorization: Bearer <JWT>`. A request without that scheme is anonymous, one with a bad token is refused."""
+
+    def authenticate(self, request: Request) -> tuple[User | AnonymousUser, Identity] | None:
+        header = request.headers.get("Authorization", "")
+        if not header.lower().startswith("bearer"):
+            return None
+        match = BEARER.fullmatch(header)
+        token = match and match.group(1)
+        if not token or len(token) > MAX_TOKEN_CHARACTERS:
+            raise AuthenticationFailed("The header must read: Authorization: Bearer <token>, the token a signed JWT.")
+        try:
+            identity = identify(token)
+        except InvalidToken as error:
+            raise AuthenticationFailed(f"{error} Get a new token and try again.") from error
+        except IssuerUnavailable as error:
+            raise ProviderAway(f"The token cannot be checked now: {error} Try again in a moment.") from error
+        return identity.user or AnonymousUser(), identity
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="Drift Watch"'
+
+
+def identify(token: str) -> Identity:
+    """The identity that a token proves. Raises `InvalidToken` or `IssuerUnavailable`."""
+    name = claimed_issuer(token)
+    if name == settings.LOCAL_ISSUER:
+        return identity_of_local_token(token)
+    issuer = trusted_issuers().get(name)
+    if issuer is None:
+        raise InvalidToken("The token's issuer is not trusted here.")
+    claims = issuer.verify(token)
+    email = verified_email(claims)
+    entitlements = entitlements_at(claims, issuer.entitlements_path)
+    if email is None or (issuer.entitlements_path and not entitlements):
+        more = issuer.userinfo(token, claims)
+        email = email or verified_email(more)
+        entitlements = entitlements or entitlements_at(more, issuer.entitlements_path)
+    if email is None:
+        raise InvalidToken("The issuer does not vouch for an email address (email and email_verified).")
+    user = User.objects.filter(issuer=name, subject=claims["sub"]).first()
+    return Identity(name, claims["sub"], email, entitlements, user)
+
+
+def claimed_issuer(token: str) -> str:
+    """The `iss` of a token that nothing is known of yet: it only chooses who is to verify it."""
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+    except jwt.InvalidTokenError as error:
+        raise InvalidToken(f"The token is not a JWT: {error}.") from error
+    return str(claims.get("iss", ""))
+
+
+@cache
+def trusted_issuers() -> dict[str, TrustedIssuer]:
+    """The configured issuers by name, each with its caches, made once for a process."""
+    return {entry["issuer"]: TrustedIssuer(**entry) for entry in settings.OIDC_ISSUERS}

@@ -1,0 +1,34 @@
+"""What the claims of a token say. Pure functions of the claims."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Claims = Mapping[str, Any]
+
+
+def value_at(claims: Claims, path: str) -> Any:
+    """The value at a path such as `realm_access/roles`, or None.
+
+    A claim whose whole name is the path comes first: names may hold slashes (`https://…/groups`).
+    """
+    if path in claims:
+        return claims[path]
+    value: Any = claims
+    for key in path.split("/"):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def entitlements_at(claims: Claims, path: str | None) -> frozenset[str]:
+    """The groups or roles at a claim path: a list of strings, or one string. Anything else counts as none."""
+    value = value_at(claims, path) if path else None
+    candidates = value if isinstance(value, list) else [value]
+    return frozenset(item for item in candidates if isinstance(item, str) and item)
+
+
+def verified_email(claims: Claims) -> str | None:
+    """The email, if the issuer says that it verified it (OpenID Connect Core 1.0, section 5.1)."""
+    email = claims.get("email")
+    # Some issuers send the boolean as a string.
+    is_verified = claims.get("email_verified") in (True, "true")
+    return email if is_verified and isinstance(email, str) and "@" in email else None

@@ -1,0 +1,77 @@
+"""Registered identities."""
+
+import uuid
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
+from django.db import models
+
+from driftwatch import timestamps
+from driftwatch.mongodb.querysets import FilterableQuerySet
+
+
+class UserManager(BaseUserManager.from_queryset(FilterableQuerySet)):  # type: ignore[misc]
+    def get_by_natural_key(self, subject: str | None) -> "User":
+        """The local account of that name: other issuers' subjects never log in with a password."""
+        return self.get(issuer=settings.LOCAL_ISSUER, subject=subject)
+
+    def register(self, identity: "Identity") -> "User":
+        """Register the owner of a token. Raises `IntegrityError` when that was done before."""
+        user: User = self.model(issuer=identity.issuer, subject=identity.subject, email=identity.email)
+        user.set_unusable_password()
+        user.save(using=self._db, force_insert=True)
+        return user
+
+    def create_superuser(self, subject: str, email: str, password: str | None = None) -> "User":
+        """A local account that may use the whole admin portal. Raises `IntegrityError` when the name is taken."""
+        user: User = self.model(subject=subject, email=self.normalize_email(email), is_superuser=True)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+
+class User(AbstractBaseUser):
+    """A registered identity: a person or a machine, unique by issuer and subject, never by email.
+
+    Local accounts (`createsuperuser`) have `settings.LOCAL_ISSUER` as issuer and their name as
+    subject; they alone have a usable password.
+    """
+
+    id = models.UUIDField(primary_key=True, db_column="_id", default=uuid.uuid4, editable=False)
+    issuer = models.CharField(max_length=255, default=settings.LOCAL_ISSUER)
+    subject = models.CharField("subject (user name)", max_length=255)
+    email = models.EmailField()
+    is_active = models.BooleanField(
+        "active", default=True, help_text="An account that is not active is refused as if it were not registered."
+    )
+    is_superuser = models.BooleanField(
+        "local administrator", default=False, help_text="May use the whole admin portal with a local password."
+    )
+    created_at = models.DateTimeField(default=timestamps.now, editable=False)
+
+    USERNAME_FIELD = "subject"
+    REQUIRED_FIELDS: ClassVar[list[str]] = ["email"]
+    objects = UserManager()
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+        constraints = (models.UniqueConstraint(fields=["issuer", "subject"], name="user_identity"),)
+        indexes = (
+            models.Index(fields=["-created_at", "-id"], name="user_newest"),
+            models.Index(fields=["email", "id"], name="user_email"),
+        )
+
+    def __str__(self) -> str:
+        return self.email or self.subject
+
+    @property
+    def is_staff(self) -> bool:
+        return self.is_superuser
+
+    def has_perm(self, permission: str, obj: Any = None) -> bool:
+        """For Django's admin: a local administrator may do everything there, others nothing."""
+        return self.is_active and self.is_superuser
+
+    def has_module_perms(self, app_label: str) -> bool:
+        return self.has_perm(app_label)

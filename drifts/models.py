@@ -1,0 +1,84 @@
+"""Drift runs."""
+
+import uuid
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models.signals import post_delete
+from django.dispatch import receiver
+from django_mongodb_backend.fields import ArrayField
+
+from driftwatch import timestamps
+from driftwatch.mongodb.querysets import FilterableQuerySet
+from drifts.verdict import MATCHES, JobStatus, Verdict, verdict_of
+from experiments.models import Experiment
+
+SCHEMA_VERSION = "1.0.0"
+
+
+class DriftQuerySet(FilterableQuerySet):
+    def with_verdict(self, verdict: Verdict) -> "DriftQuerySet":
+        return self.matching(MATCHES[verdict])
+
+    def create_in(self, experiment: Experiment, **fields: Any) -> "Drift":
+        """A new run. Raises `Experiment.DoesNotExist`, and keeps nothing, if the experiment goes meanwhile."""
+        drift = self.create(experiment=experiment, **fields)
+        if not Experiment.objects.filter(pk=experiment.pk).exists():
+            drift.delete()
+            raise Experiment.DoesNotExist
+        return drift
+
+
+class Drift(models.Model):
+    """A drift run: one drift-detection job of an experiment."""
+
+    id = models.UUIDField(primary_key=True, db_column="_id", default=uuid.uuid4, editable=False)
+    # Every index of the collection begins with the experiment: none of its own is needed.
+    experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="drifts", db_index=False)
+    job_status = models.CharField(max_length=9, choices=JobStatus)
+    model = models.CharField(max_length=255)
+    drift_detected = models.BooleanField(default=False)
+    parameters = models.JSONField(default=dict, blank=True)
+    tags = ArrayField(models.CharField(max_length=20), default=list, blank=True)
+    detector = models.CharField(max_length=255, null=True, blank=True)
+    environment = models.CharField(max_length=255, null=True, blank=True)
+    model_version = models.CharField(max_length=255, null=True, blank=True)
+    schema_version = models.CharField(max_length=20, default=SCHEMA_VERSION, editable=False)
+    created_at = models.DateTimeField(default=timestamps.now, editable=False)
+    updated_at = models.DateTimeField(default=timestamps.now, editable=False)
+
+    objects = DriftQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "drift run"
+        ordering = ("-created_at", "-id")
+        indexes = (
+            models.Index(fields=["experiment", "-created_at", "-id"], name="drift_newest"),
+            models.Index(fields=["experiment", "model", "-created_at", "-id"], name="drift_model"),
+            models.Index(fields=["experiment", "job_status", "-created_at", "-id"], name="drift_status"),
+            models.Index(fields=["-created_at", "-id"], name="drift_newest_of_all"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.created_at:%Y-%m-%d %H:%M:%S}"
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict_of(self.job_status, self.drift_detected)
+
+    def update(self, **changes: Any) -> None:
+        """Write the named fields and no others. Raises `DoesNotExist` when the run is gone."""
+        changes["updated_at"] = timestamps.now()
+        type(self).objects.filter(pk=self.pk).update(**changes)
+        self.refresh_from_db()
+
+
+@receiver(post_delete, sender=Experiment)
+def delete_late_runs(instance: Experiment, **kwargs: Any) -> None:
+    """Delete what was posted while the experiment was being deleted, once that is committed.
+
+    A transaction sees the runs of its start. Together with the second look of `create_in` no
+    run outlives its experiment, whichever of the two comes first.
+    """
+    experiment_id = instance.pk
+    transaction.on_commit(lambda: Drift.objects.filter(experiment_id=experiment_id).delete())

@@ -1,0 +1,61 @@
+"""Drift runs on the wire."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from driftwatch.api.serializers import StrictBoolean, StrictModelSerializer, StrictObject, StrictText, Tags
+from drifts.models import Drift
+from drifts.verdict import JobStatus, Verdict
+
+
+class DriftSerializer(StrictModelSerializer):
+    """A drift run. A completed one must say whether it detected drift."""
+
+    model = StrictText(max_length=255, trim_whitespace=False)
+    drift_detected = StrictBoolean(default=False, help_text="Required when `job_status` is Completed.")
+    parameters = StrictObject(default=dict, help_text="Any JSON object.")
+    tags = Tags(default=list)
+    detector = StrictText(max_length=255, allow_null=True, default=None, trim_whitespace=False)
+    environment = StrictText(max_length=255, allow_null=True, default=None, trim_whitespace=False)
+    model_version = StrictText(max_length=255, allow_null=True, default=None, trim_whitespace=False)
+    experiment_id = serializers.UUIDField(read_only=True)
+    verdict = serializers.ChoiceField(
+        choices=Verdict.choices, read_only=True, help_text="unknown unless `job_status` is Completed."
+    )
+
+    class Meta:
+        model = Drift
+        fields = (
+            "id",
+            "experiment_id",
+            "job_status",
+            "model",
+            "drift_detected",
+            "verdict",
+            "parameters",
+            "tags",
+            "detector",
+            "environment",
+            "model_version",
+            "schema_version",
+            "created_at",
+            "updated_at",
+        )
+        read_only_fields = ("id", "schema_version", "created_at", "updated_at")
+
+    def validate(self, fields: dict[str, Any]) -> dict[str, Any]:
+        was_completed = self.partial and self.instance.job_status == JobStatus.COMPLETED
+        completes = fields.get("job_status") == JobStatus.COMPLETED and not was_completed
+        if completes and "drift_detected" not in self.initial_data:
+            raise serializers.ValidationError(
+                {"drift_detected": ["A completed run must say whether drift was detected: true or false."]}
+            )
+        return fields
+
+    def create(self, fields: dict[str, Any]) -> Drift:
+        return Drift.objects.create_in(self.context["experiment"], **fields)
+
+    def update(self, drift: Drift, changes: dict[str, Any]) -> Drift:
+        drift.update(**changes)
+        return drift

@@ -1,0 +1,32 @@
+"""What a drift run says."""
+
+from django.db import models
+
+from driftwatch.mongodb.match import Mql
+
+
+class JobStatus(models.TextChoices):
+    RUNNING = "Running"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+
+
+class Verdict(models.TextChoices):
+    DRIFT = "drift"
+    NO_DRIFT = "no_drift"
+    UNKNOWN = "unknown"
+
+
+def verdict_of(job_status: str, drift_detected: bool) -> Verdict:
+    """Only a completed run says something, whatever boolean the others carry."""
+    if job_status != JobStatus.COMPLETED:
+        return Verdict.UNKNOWN
+    return Verdict.DRIFT if drift_detected else Verdict.NO_DRIFT
+
+
+# The same rule as match documents: for queries, counts and filters.
+MATCHES: dict[str, Mql] = {
+    Verdict.DRIFT.value: {"job_status": JobStatus.COMPLETED.value, "drift_detected": True},
+    Verdict.NO_DRIFT.value: {"job_status": JobStatus.COMPLETED.value, "drift_detected": False},
+    Verdict.UNKNOWN.value: {"job_status": {"$ne": JobStatus.COMPLETED.value}},
+}

@@ -1,0 +1,79 @@
+"""The drift runs of the API."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import Http404
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from driftwatch.api.search import SearchMixin, SearchParameters
+from driftwatch.filters.fields import Computed, Field, Free, Identifier, Text, Texts, Time, Truth
+from drifts.models import Drift, DriftQuerySet
+from drifts.serializers import DriftSerializer
+from drifts.verdict import MATCHES
+from experiments.models import Level
+from experiments.views import ExperimentResource, id_in_path
+
+FIELDS: Mapping[str, Field] = {
+    "id": Identifier("_id"),
+    "_id": Identifier("_id"),
+    "experiment_id": Identifier("experiment_id"),
+    "job_status": Text("job_status"),
+    "model": Text("model"),
+    "drift_detected": Truth("drift_detected"),
+    "verdict": Computed("verdict", MATCHES),
+    "parameters": Free("parameters"),
+    "tags": Texts("tags"),
+    "detector": Text("detector"),
+    "environment": Text("environment"),
+    "model_version": Text("model_version"),
+    "schema_version": Text("schema_version"),
+    "created_at": Time("created_at"),
+    "updated_at": Time("updated_at"),
+}
+
+
+class DriftView(SearchMixin, ExperimentResource):
+    required_levels = {
+        "create": Level.EDIT,
+        "search": Level.READ,
+        "retrieve": Level.READ,
+        "update": Level.EDIT,
+        "partial_update": Level.EDIT,
+        "destroy": Level.EDIT,
+    }
+    serializer_class = DriftSerializer
+    search_parameters = SearchParameters.sortable_by(
+        ("created_at", "job_status", "model", "drift_detected", "schema_version")
+    )
+
+    def get_queryset(self) -> DriftQuerySet:
+        return Drift.objects.filter(experiment=self.get_experiment())
+
+    def filter_fields(self) -> Mapping[str, Field]:
+        return FIELDS
+
+    def get_drift(self) -> Drift:
+        drift = self.get_queryset().filter(pk=id_in_path(self.kwargs["drift_id"])).first()
+        if drift is None:
+            raise Http404("The experiment has no drift run with this id.")
+        return drift
+
+    def create(self, request: Request, experiment_id: str) -> Response:
+        experiment = self.get_experiment()
+        context = {**self.get_serializer_context(), "experiment": experiment}
+        return self.save(DriftSerializer(data=self.body, context=context), 201)
+
+    def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> Response:
+        return Response(self.get_serializer(self.get_drift()).data)
+
+    def update(self, request: Request, experiment_id: str, drift_id: str) -> Response:
+        return self.save(self.get_serializer(self.get_drift(), data=self.body))
+
+    def partial_update(self, request: Request, experiment_id: str, drift_id: str) -> Response:
+        return self.save(self.get_serializer(self.get_drift(), data=self.body, partial=True))
+
+    def destroy(self, request: Request, experiment_id: str, drift_id: str) -> Response:
+        self.get_drift().delete()
+        return Response(status=204)

@@ -1,0 +1,135 @@
+"""The one shape of a refusal, and what becomes which refusal."""
+
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.db import DatabaseError, IntegrityError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
+from pymongo.errors import ConnectionFailure, ExecutionTimeout, PyMongoError, WriteConcernError
+from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+RETRY_SECONDS = "2"
+AWAY = "The database is not reachable at the moment. Nothing was lost; try again in a few seconds."
+
+
+class InvalidQuery(ValidationError):
+    """A query parameter is not valid."""
+
+
+def problem(code: int, message: str, errors: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The body of every refusal: `code`, `status`, `message`, and on a 422 `errors`."""
+    body: dict[str, Any] = {"code": code, "status": HTTPStatus(code).phrase, "message": message}
+    return body | ({"errors": errors} if errors else {})
+
+
+def answer(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """Django REST framework's exception handler. None, which is a 500, for what no client can cause."""
+    view = context["view"]
+    if is_database_away(exc):
+        return Response(problem(503, AWAY), 503, headers={"Retry-After": RETRY_SECONDS})
+    match exc:
+        case ValidationError():
+            return invalid(exc)
+        case IntegrityError():
+            return Response(problem(409, view.conflict), 409)
+        case ObjectDoesNotExist():
+            return Response(problem(404, "It does not exist any more."), 404)
+        case Http404():
+            return Response(problem(404, str(exc)), 404)
+        case PermissionDenied():
+            return Response(problem(403, str(exc)), 403)
+    response = exception_handler(exc, context)
+    if response is not None and isinstance(exc, APIException):
+        response.data = problem(exc.status_code, str(exc.detail))
+        if exc.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            response["Retry-After"] = RETRY_SECONDS
+    return response
+
+
+def invalid(exc: ValidationError) -> Response:
+    """A 422 whose message is the first error, and whose `errors` hold all of them by field."""
+    place = "query" if isinstance(exc, InvalidQuery) else "json"
+    detail = exc.detail if isinstance(exc.detail, dict) else {"non_field_errors": exc.detail}
+    field, sentence = next(sentences(detail))
+    subject = field or ("query" if place == "query" else "body")
+    return Response(problem(422, f"{subject}: {sentence}", {place: detail}), 422)
+
+
+def sentences(detail: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Pairs of a dotted path and a sentence, from the nested detail of a validation error."""
+    match detail:
+        case dict():
+            for key, value in detail.items():
+                name = "" if key == "non_field_errors" else str(key)
+                yield from sentences(value, ".".join(filter(None, (path, name))))
+        case list():
+            for index, value in enumerate(detail):
+                nested = f"{path}.{index}".lstrip(".") if isinstance(value, dict | list) else path
+                yield from sentences(value, nested)
+        case _:
+            yield path, str(detail)
+
+
+def database_cause(exc: BaseException) -> PyMongoError | None:
+    """The driver's own error behind one that Django wrapped."""
+    if isinstance(exc, DatabaseError):
+        return exc.__cause__ if isinstance(exc.__cause__, PyMongoError) else None
+    return exc if isinstance(exc, PyMongoError) else None
+
+
+def is_database_away(exc: BaseException) -> bool:
+    """Whether trying the same again in a moment may work: no primary, or a conflict that outlived its retries."""
+    cause = database_cause(exc)
+    return isinstance(cause, ConnectionFailure | ExecutionTimeout | WriteConcernError) or bool(
+        cause and cause.has_error_label("TransientTransactionError")
+    )
+
+
+class DatabaseAwayMiddleware:
+    """503 instead of 500 outside the API too, while the database cannot be reached."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not is_database_away(exception):
+            return None
+        return JsonResponse(problem(503, AWAY), status=503, headers={"Retry-After": RETRY_SECONDS})
+
+
+def wants_page(request: HttpRequest) -> bool:
+    return not request.path.startswith("/api/") and "text/html" in request.headers.get("Accept", "")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if wants_page(request):
+        return defaults.bad_request(request, exception)
+    return JsonResponse(problem(400, "The request is malformed: check its address and its Host header."), status=400)
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if wants_page(request):
+        return defaults.permission_denied(request, exception)
+    return JsonResponse(problem(403, "You may not do this."), status=403)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if wants_page(request):
+        return defaults.page_not_found(request, exception)
+    hint = "Paths have no trailing slash. " if request.path.endswith("/") else ""
+    message = f"There is nothing at this address. {hint}The endpoints are listed at /api/v1/docs."
+    return JsonResponse(problem(404, message), status=404)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    if wants_page(request):
+        return defaults.server_error(request)
+    return JsonResponse(problem(500, "The service made a mistake. It is in its log."), status=500)

@@ -1,0 +1,2 @@
+def document_refusals(result, generator, request, public):
+    return result

@@ -1,0 +1,80 @@
+"""Request bodies: JSON, and only values that can be stored and found again."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+from django.conf import settings
+from rest_framework import status
+from rest_framework.exceptions import APIException, ParseError, ValidationError
+from rest_framework.parsers import BaseParser
+
+MAX_DEPTH = 50  # MongoDB stores 100 levels, of which a document and an update take some.
+INT64 = range(-(2**63), 2**63)
+
+
+class BodyTooLarge(APIException):
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+
+
+class StrictJSONParser(BaseParser):
+    """JSON in UTF-8, with finite numbers, 64-bit integers, bounded depth, and strings that are text."""
+
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        body = stream.read(limit + 1)
+        if len(body) > limit:
+            raise BodyTooLarge(f"The body is larger than {limit:,} bytes. Send less in one request.")
+        try:
+            value = json.loads(body.decode(), parse_constant=refuse_constant)
+        except RecursionError:
+            raise ValidationError(f"The body is nested deeper than {MAX_DEPTH} levels.") from None
+        except ValueError as error:
+            raise ParseError(f"The body is not JSON in UTF-8: {error}.") from error
+        for path, problem in problems(value):
+            raise ValidationError({path: [problem]} if path else [problem])
+        return value
+
+
+def refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def problems(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    """What keeps a parsed JSON value from being stored: pairs of the path and a sentence."""
+    if depth > MAX_DEPTH:
+        yield path.split(".")[0], f"Nested deeper than {MAX_DEPTH} levels."
+        return
+    match value:
+        case bool() | None:
+            return
+        case str():
+            if problem := text_problem(value):
+                yield path, problem
+        case int():
+            if value not in INT64:
+                yield path, "An integer must fit 64 bits. Send it as a string or a float."
+        case float():
+            if not math.isfinite(value):
+                yield path, "A number must be finite."
+        case list():
+            for index, item in enumerate(value):
+                yield from problems(item, f"{path}.{index}" if path else str(index), depth + 1)
+        case dict():
+            for key, item in value.items():
+                if problem := text_problem(key):
+                    yield path, f"In a key: {problem}"
+                yield from problems(item, f"{path}.{key}" if path else key, depth + 1)
+
+
+def text_problem(text: str) -> str | None:
+    if "\0" in text:
+        return "A string must not hold the character NUL (U+0000)."
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "A string must not hold a lone surrogate (U+D800 to U+DFFF)."
+    return None

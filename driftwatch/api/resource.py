@@ -1,0 +1,50 @@
+"""What the views of every resource share."""
+
+from typing import Any, ClassVar
+
+from rest_framework.exceptions import ParseError, UnsupportedMediaType
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import Serializer
+from rest_framework.viewsets import GenericViewSet
+
+from accounts.identity import Identity, identity_of
+
+
+class Resource(GenericViewSet):
+    """A resource of the API.
+
+    `required_levels` says for each action what it asks of the caller: a `Standing`, or the
+    `Level` on the experiment. An action without one is refused.
+    """
+
+    request: Request
+    required_levels: ClassVar[dict[str, Any]] = {}
+    conflict: ClassVar[str] = "It conflicts with something that exists already."
+    http_method_names: ClassVar[list[str]] = ["get", "post", "put", "patch", "delete", "head"]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if self.action is None:
+            self.http_method_not_allowed(request)
+        super().initial(request, *args, **kwargs)
+
+    @property
+    def identity(self) -> Identity:
+        return identity_of(self.request)
+
+    @property
+    def body(self) -> Any:
+        """The parsed JSON body. A request without one is refused: an empty body is not an empty object."""
+        request = self.request
+        if request.content_type.partition(";")[0].strip().lower() != "application/json":
+            raise UnsupportedMediaType(request.content_type, "Send JSON, with Content-Type: application/json.")
+        if request.stream is None:
+            raise ParseError("The body is empty. Send a JSON object, with its Content-Length.")
+        return request.data
+
+
+    def save(self, serializer: Serializer[Any], status: int = 200) -> Response:
+        """Validate, write, and answer with what was written."""
+        serializer.is_valid(raise_exception=True)
+        serializer.save()
+        return Response(serializer.data, status)

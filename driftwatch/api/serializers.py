@@ -1,0 +1,63 @@
+"""Serializers that take JSON at its word: no text for a boolean, no number for a text, no unknown field."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import models
+from rest_framework import serializers
+
+
+class StrictBoolean(serializers.BooleanField):
+    default_error_messages = {"invalid": "Must be true or false."}
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+class StrictText(serializers.CharField):
+    default_error_messages = {"invalid": "Must be a string."}
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class StrictObject(serializers.DictField):
+    """Any JSON object, kept as it is."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            self.fail("not_a_dict", input_type=type(data).__name__)
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class Tags(serializers.ListField):
+    """At most 50 strings of 1 to 20 characters."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(child=StrictText(min_length=1, max_length=20), max_length=50, **options)
+
+
+class StrictModelSerializer(serializers.ModelSerializer):
+    serializer_field_mapping = {
+        **serializers.ModelSerializer.serializer_field_mapping,
+        models.BooleanField: StrictBoolean,
+        models.CharField: StrictText,
+        models.TextField: StrictText,
+        models.JSONField: StrictObject,
+    }
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """Read-only fields sent back by a client that round-trips an object are ignored, unknown ones refused."""
+        if isinstance(data, Mapping) and (unknown := sorted(data.keys() - self.fields.keys())):
+            writable = ", ".join(name for name, field in self.fields.items() if not field.read_only)
+            raise serializers.ValidationError(
+                {name: [f"There is no such field. Fields: {writable}."] for name in unknown}
+            )
+        return super().to_internal_value(data)

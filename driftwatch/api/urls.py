@@ -1,0 +1,26 @@
+"""The API, version 1."""
+
+from django.urls import path
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+
+from accounts.views import EntitlementView, UserView
+from drifts.views import DriftView
+from experiments.views import ExperimentView
+
+ONE = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
+
+urlpatterns = [
+    path("experiment", ExperimentView.as_view({"post": "create"})),
+    path("experiment/search", ExperimentView.as_view({"post": "search"})),
+    path("experiment/<str:experiment_id>", ExperimentView.as_view(ONE)),
+    path("experiment/<str:experiment_id>/drift", DriftView.as_view({"post": "create"})),
+    path("experiment/<str:experiment_id>/drift/search", DriftView.as_view({"post": "search"})),
+    path("experiment/<str:experiment_id>/drift/<str:drift_id>", DriftView.as_view(ONE)),
+    path("user", UserView.as_view({"post": "register"})),
+    path("user/self", UserView.as_view({"get": "retrieve_self", "put": "update_self"})),
+    path("user/search", UserView.as_view({"post": "search"})),
+    path("entitlement", EntitlementView.as_view({"get": "list"})),
+    path("entitlements", EntitlementView.as_view({"get": "list"})),
+    path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
+    path("docs", SpectacularSwaggerSplitView.as_view(url_name="openapi"), name="docs"),
+]

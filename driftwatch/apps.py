@@ -1,0 +1,27 @@
+"""Django's own apps with the backend's ids, and the project's."""
+
+from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig as BaseAdminConfig
+from django.contrib.auth.apps import AuthConfig as BaseAuthConfig
+from django.contrib.contenttypes.apps import ContentTypesConfig as BaseContentTypesConfig
+
+OBJECT_ID = "django_mongodb_backend.fields.ObjectIdAutoField"
+
+
+class AdminConfig(BaseAdminConfig):
+    default_auto_field = OBJECT_ID
+
+
+class AuthConfig(BaseAuthConfig):
+    default_auto_field = OBJECT_ID
+
+
+class ContentTypesConfig(BaseContentTypesConfig):
+    default_auto_field = OBJECT_ID
+
+
+class DriftWatchConfig(AppConfig):
+    name = "driftwatch"
+
+    def ready(self) -> None:
+        from driftwatch import checks  # noqa: F401 - registers the checks

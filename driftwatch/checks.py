@@ -1,0 +1,1 @@
+"""Refuses, at every start, a configuration that is malformed or unsafe."""

@@ -1,0 +1,22 @@
+"""The filter language: MongoDB-style JSON filters, made safe.
+
+    filter    = { (logical | path) : … , … }
+    logical   = "$and" | "$or" | "$nor" : [ filter, … ]      at least one filter
+    path      = a field of the resource, or a path below a free one (`parameters.a.b`)
+    condition = value | { operator : operand, … }
+    operator  = "$eq" "$ne" "$gt" "$gte" "$lt" "$lte" : value
+              | "$in" "$nin" "$all"                    : [ value, … ]
+              | "$exists" : boolean | "$size" : count | "$type" : type or [ type, … ]
+              | "$mod" : [ divisor, remainder ]
+              | "$regex" : pattern, with "$options" : some of "imsx"
+              | "$not" : { operator : operand, … }
+              | "$elemMatch" : { operator : operand, … } or filter
+
+`fields.py` says what a field is called in the database and what its values look like;
+`language.py` walks a filter, refuses what is not in the grammar, and returns the match document.
+"""
+
+from driftwatch.filters.fields import FilterError
+from driftwatch.filters.language import translate
+
+__all__ = ["FilterError", "translate"]

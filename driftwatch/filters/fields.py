@@ -1,0 +1,160 @@
+"""What a filter may name: the fields of a resource, their columns and the values they compare with."""
+
+import datetime
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from django.utils.dateparse import parse_date, parse_datetime
+
+from driftwatch.mongodb.match import Mql
+
+EQUALITY = frozenset({"$eq", "$ne", "$in", "$nin", "$exists", "$type", "$not"})
+ORDER = frozenset({"$gt", "$gte", "$lt", "$lte"})
+PATTERN = frozenset({"$regex", "$options"})
+ARRAY = frozenset({"$all", "$elemMatch", "$size"})
+ARITHMETIC = frozenset({"$mod"})
+ALL_OPERATORS = EQUALITY | ORDER | PATTERN | ARRAY | ARITHMETIC
+
+
+class FilterError(Exception):
+    """A filter that is not in the language: where in it, and what is wrong."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}" if path else problem)
+        self.path = path
+        self.problem = problem
+
+
+class Field(Protocol):
+    """One nameable field."""
+
+    column: str
+    operators: frozenset[str]
+
+    def value(self, value: Any) -> Any:
+        """The stored form of a value to compare with; raises `ValueError` with a sentence."""
+
+
+@dataclass(frozen=True)
+class Text:
+    column: str
+    operators: frozenset[str] = EQUALITY | ORDER | PATTERN
+
+    def value(self, value: Any) -> Any:
+        if value is None or isinstance(value, str):
+            return value
+        raise ValueError("Compare it with a string.")
+
+
+@dataclass(frozen=True)
+class Truth:
+    column: str
+    operators: frozenset[str] = EQUALITY | ORDER
+
+    def value(self, value: Any) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        raise ValueError("Compare it with true or false.")
+
+
+@dataclass(frozen=True)
+class Identifier:
+    """A UUID, stored as 32 hexadecimal digits."""
+
+    column: str
+    operators: frozenset[str] = EQUALITY | ORDER
+
+    def value(self, value: Any) -> Any:
+        try:
+            return value if value is None else uuid.UUID(value).hex
+        except (ValueError, AttributeError, TypeError):
+            raise ValueError("Compare it with a UUID.") from None
+
+
+@dataclass(frozen=True)
+class Time:
+    column: str
+    operators: frozenset[str] = EQUALITY | ORDER
+
+    def value(self, value: Any) -> Any:
+        return value if value is None else parse_time(value)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """An array of strings; a condition holds if it holds for one of them, as in MongoDB."""
+
+    column: str
+    operators: frozenset[str] = EQUALITY | ORDER | PATTERN | ARRAY
+
+    def value(self, value: Any) -> Any:
+        strings = value if isinstance(value, list) else [value]
+        if value is None or all(isinstance(item, str) for item in strings):
+            return value
+        raise ValueError("Compare it with a string or a list of strings.")
+
+
+@dataclass(frozen=True)
+class Free:
+    """Any JSON, with any path below it."""
+
+    column: str
+    operators: frozenset[str] = ALL_OPERATORS
+
+    def value(self, value: Any) -> Any:
+        refuse_dollar_keys(value)
+        return value
+
+
+@dataclass(frozen=True)
+class Records:
+    """An array of objects of known fields. Where `guard` does not match, no condition on it does.
+
+    The guard is for what not every reader may see: its content then has no effect on any result.
+    """
+
+    column: str
+    fields: Mapping[str, Field]
+    guard: Mql = field(default_factory=dict)
+    operators: frozenset[str] = frozenset({"$size", "$elemMatch", "$exists"})
+
+    def value(self, value: Any) -> Any:
+        raise ValueError("Compare its parts, or use $elemMatch.")
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A field that is not stored: each of its values stands for a match document."""
+
+    column: str
+    values: Mapping[str, Mql]
+    operators: frozenset[str] = frozenset({"$eq", "$ne", "$in", "$nin"})
+
+    def value(self, value: Any) -> Any:
+        if isinstance(value, str) and value in self.values:
+            return value
+        raise ValueError(f"Compare it with one of: {', '.join(self.values)}.")
+
+
+def parse_time(value: Any) -> datetime.datetime:
+    """An RFC 3339 date or time; without an offset it is UTC."""
+    try:
+        time = parse_datetime(value) or datetime.datetime.combine(parse_date(value), datetime.time())  # type: ignore[arg-type]
+        aware = time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
+        return aware.astimezone(datetime.UTC)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("Compare it with a time such as 2026-01-31T12:00:00Z.") from None
+
+
+def refuse_dollar_keys(value: Any) -> None:
+    match value:
+        case dict():
+            for key, item in value.items():
+                if key.startswith("$"):
+                    raise ValueError(f"{key} is not allowed inside a value.")
+                refuse_dollar_keys(item)
+        case list():
+            for item in value:
+                refuse_dollar_keys(item)

@@ -1,0 +1,42 @@
+"""Health checks for those who run the service."""
+
+import pymongo
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.http import require_safe
+from pymongo.errors import PyMongoError
+
+from driftwatch.api.errors import RETRY_SECONDS
+
+CHECK_SECONDS = 2
+
+
+@require_safe
+def livez(request: HttpRequest) -> JsonResponse:
+    """The process answers; 200 as long as it does."""
+    return JsonResponse({"status": "ok"})
+
+
+@require_safe
+def readyz(request: HttpRequest) -> JsonResponse:
+    """200 when MongoDB's primary is reachable and every migration is applied, else 503."""
+    try:
+        with pymongo.timeout(CHECK_SECONDS):
+            connection.ensure_connection()
+            connection.database.command("ping")
+            migrated = migrations_are_applied()
+        checks = {"mongodb": "ok", "migrations": "ok" if migrated else "run `manage.py migrate`"}
+    except (DatabaseError, PyMongoError):
+        checks = {"mongodb": "the primary is not reachable", "migrations": "unknown"}
+    ready = set(checks.values()) == {"ok"}
+    return JsonResponse(
+        {"status": "ok" if ready else "unavailable", "checks": checks},
+        status=200 if ready else 503,
+        headers={} if ready else {"Retry-After": RETRY_SECONDS},
+    )
+
+
+def migrations_are_applied() -> bool:
+    executor = MigrationExecutor(connection)
+    return not executor.migration_plan(executor.loader.graph.leaf_nodes())

@@ -1,0 +1,13 @@
+"""The page at the root."""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    """A page for browsers, 204 for those who only ask whether somebody is there."""
+    if "text/html" in request.headers.get("Accept", ""):
+        return render(request, "home.html")
+    return HttpResponse(status=204)

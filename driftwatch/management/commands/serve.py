@@ -1,0 +1,95 @@
+"""`manage.py serve`: everything that it takes to serve, in one command."""
+
+import secrets
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.models import User
+from driftwatch.mongodb import embedded
+
+START_SECONDS = 60
+TICK_SECONDS = 0.5
+
+WELCOME = """
+Drift Watch serves at {url}
+  API and its documentation  {url}/api/v1/docs
+  Admin portal               {url}/admin/{administrator}
+  A token for the API        {python} manage.py token you@example.org
+Ctrl-C stops it.
+"""
+
+
+class Command(BaseCommand):
+    help = "Start MongoDB where MONGODB_URI names none, migrate, and serve with gunicorn until interrupted."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not embedded.is_free(settings.PORT):
+            raise CommandError(f"Port {settings.PORT} is in use. Stop what listens there, or set PORT to another.")
+        database = None if settings.MONGODB_URI else embedded.server()
+        call_command("migrate", interactive=False, verbosity=0)
+        administrator = "" if settings.PRODUCTION else first_administrator()
+        # A session of its own: Ctrl-C comes here alone, so that the database stops after the last request.
+        gunicorn = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "driftwatch.wsgi"],
+            cwd=settings.BASE_DIR,
+            start_new_session=True,
+            preexec_fn=embedded.die_with_parent,
+        )
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            wait_until_ready(gunicorn)
+            url = f"http://localhost:{settings.PORT}"
+            self.stdout.write(WELCOME.format(url=url, administrator=administrator, python=sys.executable))
+            self.stdout.flush()
+            watch(gunicorn, database)
+        except KeyboardInterrupt:
+            self.stderr.write("Stopping.")
+        finally:
+            gunicorn.terminate()
+            gunicorn.wait()
+
+
+def wait_until_ready(gunicorn: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and gunicorn.poll() is None:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{settings.PORT}/livez", timeout=2).close()
+            return
+        except urllib.error.HTTPError:
+            return  # It answers: which hosts it answers for is its own business.
+        except OSError:
+            time.sleep(0.1)
+    raise CommandError("gunicorn did not start; its log above says why.")
+
+
+def watch(gunicorn: "subprocess.Popen[bytes]", database: embedded.EmbeddedServer | None) -> None:
+    """Wait for gunicorn to end; start the embedded database again whenever it has died."""
+    while gunicorn.poll() is None:
+        time.sleep(TICK_SECONDS)
+        if database and database.has_died:
+            try:
+                database.start()
+            except ImproperlyConfigured as error:
+                sys.stderr.write(f"{error}\n")
+    raise CommandError(f"gunicorn ended with status {gunicorn.returncode}; its log above says why.")
+
+
+def first_administrator() -> str:
+    """Make the first local administrator, with a password of its own kept in `var/`; say how to log in."""
+    file = settings.VAR_DIR / "admin_password"
+    if not User.objects.filter(is_superuser=True).exists():
+        password = secrets.token_urlsafe(12)
+        User.objects.create_superuser("admin", "admin@localhost", password)
+        file.touch(mode=0o600)
+        file.write_text(password)
+    return f"  (admin, password {file.read_text()})" if file.exists() else ""

@@ -1,0 +1,1 @@
+"""The database engine: django-mongodb-backend, with the few changes that Drift Watch measured a need for."""

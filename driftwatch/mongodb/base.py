@@ -1,0 +1,23 @@
+"""The `ENGINE` of `settings.DATABASES`."""
+
+from typing import Any
+
+from django_mongodb_backend import base
+from django_mongodb_backend.operations import DatabaseOperations as BackendOperations
+
+from driftwatch.mongodb import embedded
+from driftwatch.mongodb.schema import DatabaseSchemaEditor
+
+
+class DatabaseOperations(BackendOperations):
+    compiler_module = "driftwatch.mongodb.compiler"
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    SchemaEditorClass = DatabaseSchemaEditor
+    ops_class = DatabaseOperations
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """With no `HOST` the embedded server is the host: found where it runs, else started for this process."""
+        params: dict[str, Any] = super().get_connection_params()
+        return params if params["host"] else {**params, "host": embedded.uri()}

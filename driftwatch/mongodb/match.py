@@ -1,0 +1,29 @@
+"""A MongoDB match document as a condition of a queryset."""
+
+from typing import Any, TypeAlias
+
+from django.db.models import Lookup, Value
+
+Mql: TypeAlias = dict[str, Any]
+
+
+class Match(Lookup):  # type: ignore[type-arg]
+    """Puts a match document into `.filter()`, where it combines with `Q` and with other filters.
+
+    The document reaches MongoDB as it is: it comes from this code base or from the filter
+    language, never straight from a client.
+    """
+
+    lookup_name = "match"
+    prepare_rhs = False
+
+    def __init__(self, document: Mql) -> None:
+        super().__init__(Value(True), document)
+
+    def resolve_expression(self, *args: Any, **kwargs: Any) -> "Match":
+        return self
+
+    def as_mql(self, compiler: Any, connection: Any, as_expr: bool = False) -> Mql:
+        if as_expr:
+            raise NotImplementedError("A match document is a condition, it has no value.")
+        return self.rhs

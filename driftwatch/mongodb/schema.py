@@ -1,0 +1,40 @@
+"""Schema changes that make unique indexes serve lookups too."""
+
+from typing import Any
+
+from django.db.models import Field, Index, Model
+from django_mongodb_backend.schema import DatabaseSchemaEditor as BackendSchemaEditor
+from pymongo import IndexModel
+
+
+class FullIndex:
+    """An index without the partial filter that the backend gives every unique one.
+
+    The filter (`{"$type": "string"}`) is there for columns that may hold several nulls. MongoDB
+    does not use a partial index for an equality lookup, so that `get(name=…)` scanned the collection.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.name = index.name
+
+    def get_pymongo_index_model(self, model: type[Model], **options: Any) -> IndexModel:
+        index_model: IndexModel = self.index.get_pymongo_index_model(model, **options)  # type: ignore[attr-defined]
+        index_model.document.pop("partialFilterExpression", None)
+        return index_model
+
+
+class DatabaseSchemaEditor(BackendSchemaEditor):
+    def add_index(
+        self,
+        model: type[Model],
+        index: Index,
+        *,
+        field: Field | None = None,
+        unique: bool = False,
+        **options: Any,
+    ) -> None:
+        fields = [field] if field else [model._meta.get_field(name) for name, _ in index.fields_orders]
+        if unique and not index.condition and not any(field.null for field in fields):
+            index = FullIndex(index)  # type: ignore[assignment]
+        super().add_index(model, index, field=field, unique=unique, **options)

@@ -1,0 +1,38 @@
+"""Transactions that survive the conflicts MongoDB asks its clients to retry."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import DatabaseError, connection
+from pymongo.client_session import ClientSession
+from pymongo.errors import PyMongoError
+
+T = TypeVar("T")
+
+
+def in_transaction(work: Callable[[], T]) -> T:
+    """Run `work` in one transaction and return what it returns; `on_commit` hooks run after it.
+
+    `work` may run more than once: the driver starts it anew after a write conflict or a change
+    of primary (https://github.com/mongodb/specifications, "Convenient API for Transactions").
+    The backend's own `atomic` does neither, and keeps a dead session after a failed commit.
+    """
+
+    def attempt(session: ClientSession) -> T:
+        connection.session = session
+        connection.in_atomic_block_mongo = True
+        connection.run_on_commit = []
+        try:
+            return work()
+        except DatabaseError as error:
+            # The driver knows what may be retried by its own exceptions only.
+            raise (error.__cause__ if isinstance(error.__cause__, PyMongoError) else error) from None
+        finally:
+            connection.session = None
+            connection.in_atomic_block_mongo = False
+
+    connection.ensure_connection()
+    with connection.connection.start_session() as session:
+        result = session.with_transaction(attempt)
+    connection.run_and_clear_commit_hooks()
+    return result

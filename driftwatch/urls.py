@@ -1,0 +1,19 @@
+"""Where everything is."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from driftwatch import health, home
+
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("livez", health.livez),
+    path("readyz", health.readyz),
+    path("admin/", admin.site.urls),
+    path("api/v1/", include("driftwatch.api.urls")),
+    path("api/latest/", include("driftwatch.api.urls")),
+]
+handler400 = "driftwatch.api.errors.bad_request"
+handler403 = "driftwatch.api.errors.forbidden"
+handler404 = "driftwatch.api.errors.not_found"
+handler500 = "driftwatch.api.errors.server_error"

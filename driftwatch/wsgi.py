@@ -1,0 +1,8 @@
+"""The WSGI entry point: `gunicorn -c deploy/gunicorn.conf.py driftwatch.wsgi`."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "driftwatch.settings")
+application = get_wsgi_application()

@@ -1,0 +1,137 @@
+"""Experiments, and the access rule."""
+
+import uuid
+from collections.abc import Iterable
+from typing import Any, Self
+
+from django.db import models
+from django_mongodb_backend.fields import ArrayField, EmbeddedModelArrayField
+from django_mongodb_backend.models import EmbeddedModel
+
+from accounts.identity import USER_ID, Identity
+from driftwatch import timestamps
+from driftwatch.mongodb.indexes import EmbeddedIndex
+from driftwatch.mongodb.match import Match
+from driftwatch.mongodb.querysets import FilterableQuerySet
+from driftwatch.mongodb.transaction import in_transaction
+
+
+class Level(models.TextChoices):
+    """What a permission allows; each level includes the ones before it."""
+
+    READ = "Read"
+    EDIT = "Edit"
+    MANAGE = "Manage"
+
+    @property
+    def rank(self) -> int:
+        return list(Level).index(self)
+
+    def includes(self, other: "Level") -> bool:
+        return self.rank >= other.rank
+
+
+class Permission(EmbeddedModel):
+    """A level on the experiment that holds it, for a user id or an entitlement."""
+
+    entity = models.CharField(max_length=255, help_text="A user's id, or an entitlement (a group or role).")
+    level = models.CharField(max_length=6, choices=Level)
+
+    def __str__(self) -> str:
+        return f"{self.entity}: {self.level}"
+
+
+class ExperimentQuerySet(FilterableQuerySet):
+    def visible_to(self, identity: Identity) -> Self:
+        """The experiments that the identity may read: the access rule, for sets."""
+        if identity.is_admin:
+            return self.all()
+        public = {"public": True}
+        if not identity.entities:
+            return self.filter(Match(public))
+        return self.filter(Match({"$or": [public, granted_to(identity)]}))
+
+    def create_by(self, identity: Identity, **fields: Any) -> "Experiment":
+        """A new experiment that its creator manages. Raises `IntegrityError` when the name is taken."""
+        fields["permissions"] = with_manager(fields.get("permissions", ()), identity)
+        return self.create(**fields)
+
+
+class Experiment(models.Model):
+    """A named container of drift runs."""
+
+    id = models.UUIDField(primary_key=True, db_column="_id", default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=255)
+    description = models.TextField(blank=True, default="")
+    public = models.BooleanField(default=False, help_text="Anyone may read a public experiment and its runs.")
+    permissions = EmbeddedModelArrayField(Permission, default=list, blank=True)
+    tags = ArrayField(models.CharField(max_length=20), default=list, blank=True)
+    config = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(default=timestamps.now, editable=False)
+    updated_at = models.DateTimeField(default=timestamps.now, editable=False)
+
+    objects = ExperimentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+        constraints = (models.UniqueConstraint(fields=["name"], name="experiment_name"),)
+        indexes = (
+            models.Index(fields=["-created_at", "-id"], name="experiment_newest"),
+            models.Index(fields=["public", "-created_at", "-id"], name="experiment_public"),
+            EmbeddedIndex(
+                fields=["permissions", "-created_at", "-id"], parts={"permissions": "entity"}, name="experiment_entity"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+    def level_of(self, identity: Identity) -> Level | None:
+        """The identity's level on this experiment: the access rule, for one."""
+        if identity.is_admin:
+            return Level.MANAGE
+        granted = self.level_granted_to(identity)
+        return granted or (Level.READ if self.public else None)
+
+    def level_granted_to(self, identity: Identity) -> Level | None:
+        """The highest level that the permission list gives the identity."""
+        levels = [Level(entry.level) for entry in self.permissions if entry.entity in identity.entities]
+        return max(levels, key=lambda level: level.rank, default=None)
+
+    def shows_permissions_to(self, identity: Identity) -> bool:
+        return identity.is_admin or self.level_granted_to(identity) is not None
+
+    def update_by(self, identity: Identity, **changes: Any) -> None:
+        """Write the named fields and no others, leaving the caller a manager.
+
+        Raises `IntegrityError` when the name is taken, `DoesNotExist` when the experiment is gone.
+        """
+        if "permissions" in changes and not identity.is_admin:
+            changes["permissions"] = with_manager(changes["permissions"], identity)
+        changes["updated_at"] = timestamps.now()
+        type(self).objects.filter(pk=self.pk).update(**changes)
+        self.refresh_from_db()
+
+    def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
+        """Delete it and its drift runs, in one transaction."""
+        return in_transaction(lambda: super(Experiment, self).delete(*args, **options))
+
+
+def granted_to(identity: Identity) -> dict[str, Any]:
+    """The match document of the experiments whose permission list names the identity."""
+    return {"permissions.entity": {"$in": sorted(identity.entities)}}
+
+
+def with_manager(permissions: Iterable[Permission], identity: Identity) -> list[Permission]:
+    """The list, completed so that the identity manages: its own entry is raised or added where needed."""
+    entries = list(permissions)
+    managed = {entry.entity for entry in entries if entry.level == Level.MANAGE}
+    if identity.user is None or not managed.isdisjoint(identity.entities):
+        return entries
+    own = str(identity.user.id)
+    return [entry for entry in entries if entry.entity != own] + [Permission(entity=own, level=Level.MANAGE)]
+
+
+def canonical_entity(entity: str) -> str:
+    """User ids in lower case, as they are compared; entitlements as they are."""
+    return entity.lower() if USER_ID.fullmatch(entity) else entity

@@ -1,0 +1,156 @@
+"""The cast, and what they act on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.sessions.models import Session
+from django.db import connection
+from pytest_django import DjangoDbBlocker, Settings
+
+from accounts.authentication import trusted_issuers
+from accounts.models import User
+from drifts.models import Drift
+from experiments.models import Experiment, Level, Permission
+from tests.caller import Caller
+from tests.live import LiveServer
+from tests.provider import Provider
+
+GROUP = "urn:example:group:watchers"
+
+
+@pytest.fixture(autouse=True)
+def database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """A real MongoDB, empty at the start of each test."""
+    with django_db_blocker.unblock():
+        yield
+        for model in (Drift, Experiment, User, LogEntry, Session):
+            connection.database[model._meta.db_table].delete_many({})
+
+
+@pytest.fixture(scope="session")
+def provider_server() -> Iterator[Provider]:
+    provider = Provider()
+    yield provider
+    provider.stop()
+
+
+@pytest.fixture(autouse=True)
+def provider(provider_server: Provider, settings: Settings) -> Iterator[Provider]:
+    """The trusted OpenID provider, of which the service remembers nothing from the test before."""
+    settings.OIDC_ISSUERS = [
+        {"issuer": provider_server.issuer, "audience": ["driftwatch"], "entitlements": "realm_access/roles"}
+    ]
+    trusted_issuers.cache_clear()
+    provider_server.userinfo = {}
+    provider_server.requests.clear()
+    yield provider_server
+    trusted_issuers.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def live() -> Iterator[LiveServer]:
+    """The service behind gunicorn, on a database of its own."""
+    server = LiveServer(MONGODB_NAME="live", OIDC_USER_ENTITLEMENTS="[]")
+    server.start()
+    yield server
+    server.stop()
+
+
+def registered(provider: Provider, subject: str, *entitlements: str) -> Caller:
+    user = User.objects.create(issuer=provider.issuer, subject=subject, email=f"{subject}@example.org")
+    return Caller(provider.token(subject, *entitlements), user)
+
+
+# The cast. All but `anonymous` hold a token of the provider; those from `manager` to `admin` are registered.
+
+
+@pytest.fixture
+def anonymous() -> Caller:
+    """Sends no token."""
+    return Caller()
+
+
+@pytest.fixture
+def newcomer(provider: Provider) -> Caller:
+    """May register, and has not yet."""
+    return Caller(provider.token("newcomer", "users"))
+
+
+@pytest.fixture
+def outsider(provider: Provider) -> Caller:
+    """Has no entitlement that admits to the service, though a user of old."""
+    return registered(provider, "outsider", "guests")
+
+
+@pytest.fixture
+def stranger(provider: Provider) -> Caller:
+    """Registered, and named in no permission."""
+    return registered(provider, "stranger", "users")
+
+
+@pytest.fixture
+def reader(provider: Provider) -> Caller:
+    return registered(provider, "reader", "users")
+
+
+@pytest.fixture
+def watcher(provider: Provider) -> Caller:
+    """Reads through a group."""
+    return registered(provider, "watcher", "users", GROUP)
+
+
+@pytest.fixture
+def editor(provider: Provider) -> Caller:
+    return registered(provider, "editor", "users")
+
+
+@pytest.fixture
+def manager(provider: Provider) -> Caller:
+    return registered(provider, "manager", "users")
+
+
+@pytest.fixture
+def admin(provider: Provider) -> Caller:
+    return registered(provider, "admin", "admins")
+
+
+@pytest.fixture
+def everybody(request: pytest.FixtureRequest) -> dict[str, Caller]:
+    names = "anonymous newcomer outsider stranger reader watcher editor manager admin".split()
+    return {name: request.getfixturevalue(name) for name in names}
+
+
+# What they act on.
+
+
+@pytest.fixture
+def experiment(manager: Caller, editor: Caller, reader: Caller) -> Experiment:
+    """A private experiment, with a permission for each of its people."""
+    return Experiment.objects.create(name="wine quality", permissions=permissions_of(manager, editor, reader))
+
+
+@pytest.fixture
+def drift(experiment: Experiment) -> Drift:
+    """A completed run of the experiment that found drift."""
+    return Drift.objects.create(
+        experiment=experiment,
+        job_status="Completed",
+        model="forest",
+        drift_detected=True,
+        parameters={"p_value": 0.003, "features": {"alcohol": {"statistic": 0.4}}},
+        tags=["nightly"],
+    )
+
+
+def permissions_of(manager: Caller, editor: Caller, reader: Caller) -> list[Permission]:
+    return [
+        Permission(entity=manager.id, level=Level.MANAGE),
+        Permission(entity=editor.id, level=Level.EDIT),
+        Permission(entity=reader.id, level=Level.READ),
+        Permission(entity=GROUP, level=Level.READ),
+    ]
+
+
+RUN: dict[str, Any] = {"job_status": "Completed", "model": "forest", "drift_detected": True}

@@ -1,0 +1,27 @@
+"""The service's own settings, on a MongoDB that lasts as long as the test run."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from driftwatch.mongodb.embedded import EmbeddedServer
+
+var = Path(os.environ.setdefault("VAR_DIR", "") or tempfile.mkdtemp(prefix="driftwatch-"))
+if not os.environ["VAR_DIR"]:
+    # This is the first process of the run; those that it starts inherit what it sets here.
+    os.environ["VAR_DIR"] = str(var)
+    atexit.register(shutil.rmtree, var, ignore_errors=True)
+if "MONGODB_URI" not in os.environ:
+    server = EmbeddedServer(var / "mongodb")
+    server.start()
+    atexit.register(server.stop)
+    os.environ["MONGODB_URI"] = server.uri
+
+os.environ["OIDC_USER_ENTITLEMENTS"] = '["users"]'
+os.environ["OIDC_ADMIN_ENTITLEMENTS"] = '["admins"]'
+
+from driftwatch.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
