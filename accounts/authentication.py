@@ -7,7 +7,7 @@ import jwt
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import APIException, AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.claims import entitlements_at, verified_email
@@ -15,14 +15,11 @@ from accounts.identity import Identity
 from accounts.issuers import InvalidToken, IssuerUnavailable, TrustedIssuer
 from accounts.models import User
 from accounts.tokens import identity_of_local_token
+from driftwatch.api.exceptions import Away
 
 # RFC 6750, section 2.1.
 BEARER = re.compile(r"bearer(?: +([A-Za-z0-9._~+/-]+=*))? *", re.IGNORECASE)
 MAX_TOKEN_CHARACTERS = 12_000
-
-
-class ProviderAway(APIException):
-    status_code = 503
 
 
 class BearerAuthentication(BaseAuthentication):
@@ -41,7 +38,7 @@ class BearerAuthentication(BaseAuthentication):
         except InvalidToken as error:
             raise AuthenticationFailed(f"{error} Get a new token and try again.") from error
         except IssuerUnavailable as error:
-            raise ProviderAway(f"The token cannot be checked now: {error} Try again in a moment.") from error
+            raise Away(f"The token cannot be checked now: {error} Try again in a moment.") from error
         return identity.user or AnonymousUser(), identity
 
     def authenticate_header(self, request: Request) -> str:

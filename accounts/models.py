@@ -1,7 +1,7 @@
 """Registered identities."""
 
 import uuid
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
@@ -9,6 +9,9 @@ from django.db import models
 
 from driftwatch import timestamps
 from driftwatch.mongodb.querysets import FilterableQuerySet
+
+if TYPE_CHECKING:
+    from accounts.identity import Identity
 
 
 class UserManager(BaseUserManager.from_queryset(FilterableQuerySet)):  # type: ignore[misc]
@@ -64,6 +67,10 @@ class User(AbstractBaseUser):
 
     def __str__(self) -> str:
         return self.email or self.subject
+
+    def update_email(self, email: str) -> None:
+        type(self).objects.filter(pk=self.pk).update(email=email)
+        self.email = email
 
     @property
     def is_staff(self) -> bool:

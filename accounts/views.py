@@ -6,11 +6,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.identity import Standing
-from accounts.models import User, UserManager
+from accounts.models import User
 from accounts.serializers import EntitlementsSerializer, UserSerializer
 from driftwatch.api.resource import Resource
 from driftwatch.api.search import SearchMixin, SearchParameters
 from driftwatch.filters.fields import Field, Identifier, Text, Time
+from driftwatch.mongodb.querysets import FilterableQuerySet
 
 FIELDS: Mapping[str, Field] = {
     "id": Identifier("_id"),
@@ -23,6 +24,7 @@ FIELDS: Mapping[str, Field] = {
 
 
 class UserView(SearchMixin):
+    resource = "user"
     required_levels = {
         "register": Standing.ADMITTED,
         "search": Standing.ADMIN,
@@ -33,30 +35,31 @@ class UserView(SearchMixin):
     search_parameters = SearchParameters.sortable_by(("created_at", "email", "subject", "issuer"))
     conflict = "You are registered already. GET /api/v1/user/self tells as whom."
 
-    def get_queryset(self) -> UserManager:
+    def get_queryset(self) -> FilterableQuerySet[User]:
         return User.objects.all()
 
     def filter_fields(self) -> Mapping[str, Field]:
         return FIELDS
 
     def register(self, request: Request) -> Response:
-        """Register the token's owner."""
+        """Register the token's owner. No body is needed."""
         user = User.objects.register(self.identity)
         return Response(self.get_serializer(user).data, 201)
 
     def retrieve_self(self, request: Request) -> Response:
+        """The registered user that the token stands for."""
         return Response(self.get_serializer(self.identity.user).data)
 
     def update_self(self, request: Request) -> Response:
-        """Refresh the email from the token."""
+        """Refresh the registered email from the token. No body is needed."""
         user = self.identity.user
         assert user is not None
-        user.email = self.identity.email
-        user.save(update_fields=["email"])
+        user.update_email(self.identity.email)
         return Response(self.get_serializer(user).data)
 
 
 class EntitlementView(Resource):
+    resource = "entitlement"
     required_levels = {"list": Standing.REGISTERED}
     serializer_class = EntitlementsSerializer
 

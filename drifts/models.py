@@ -8,15 +8,15 @@ from django.db.models.signals import post_delete
 from django.dispatch import receiver
 from django_mongodb_backend.fields import ArrayField
 
+from drifts.verdict import MATCHES, JobStatus, Verdict, verdict_of
 from driftwatch import timestamps
 from driftwatch.mongodb.querysets import FilterableQuerySet
-from drifts.verdict import MATCHES, JobStatus, Verdict, verdict_of
 from experiments.models import Experiment
 
 SCHEMA_VERSION = "1.0.0"
 
 
-class DriftQuerySet(FilterableQuerySet):
+class DriftQuerySet(FilterableQuerySet["Drift"]):
     def with_verdict(self, verdict: Verdict) -> "DriftQuerySet":
         return self.matching(MATCHES[verdict])
 

@@ -4,9 +4,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from driftwatch.api.serializers import StrictBoolean, StrictModelSerializer, StrictObject, StrictText, Tags
 from drifts.models import Drift
 from drifts.verdict import JobStatus, Verdict
+from driftwatch.api.serializers import StrictBoolean, StrictModelSerializer, StrictObject, StrictText, Tags
 
 
 class DriftSerializer(StrictModelSerializer):
@@ -45,7 +45,7 @@ class DriftSerializer(StrictModelSerializer):
         read_only_fields = ("id", "schema_version", "created_at", "updated_at")
 
     def validate(self, fields: dict[str, Any]) -> dict[str, Any]:
-        was_completed = self.partial and self.instance.job_status == JobStatus.COMPLETED
+        was_completed = self.partial and self.instance and self.instance.job_status == JobStatus.COMPLETED
         completes = fields.get("job_status") == JobStatus.COMPLETED and not was_completed
         if completes and "drift_detected" not in self.initial_data:
             raise serializers.ValidationError(

@@ -1,17 +1,16 @@
 """The drift runs of the API."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from django.http import Http404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from driftwatch.api.search import SearchMixin, SearchParameters
-from driftwatch.filters.fields import Computed, Field, Free, Identifier, Text, Texts, Time, Truth
 from drifts.models import Drift, DriftQuerySet
 from drifts.serializers import DriftSerializer
 from drifts.verdict import MATCHES
+from driftwatch.api.search import SearchMixin, SearchParameters
+from driftwatch.filters.fields import Computed, Field, Free, Identifier, Text, Texts, Time, Truth
 from experiments.models import Level
 from experiments.views import ExperimentResource, id_in_path
 
@@ -35,6 +34,7 @@ FIELDS: Mapping[str, Field] = {
 
 
 class DriftView(SearchMixin, ExperimentResource):
+    resource = "drift"
     required_levels = {
         "create": Level.EDIT,
         "search": Level.READ,
@@ -61,19 +61,24 @@ class DriftView(SearchMixin, ExperimentResource):
         return drift
 
     def create(self, request: Request, experiment_id: str) -> Response:
+        """Report a run. A completed one must say whether it detected drift."""
         experiment = self.get_experiment()
         context = {**self.get_serializer_context(), "experiment": experiment}
         return self.save(DriftSerializer(data=self.body, context=context), 201)
 
     def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> Response:
+        """Read one run."""
         return Response(self.get_serializer(self.get_drift()).data)
 
     def update(self, request: Request, experiment_id: str, drift_id: str) -> Response:
+        """Replace every writable field: those left out take their defaults."""
         return self.save(self.get_serializer(self.get_drift(), data=self.body))
 
     def partial_update(self, request: Request, experiment_id: str, drift_id: str) -> Response:
+        """Change the named fields."""
         return self.save(self.get_serializer(self.get_drift(), data=self.body, partial=True))
 
     def destroy(self, request: Request, experiment_id: str, drift_id: str) -> Response:
+        """Delete the run."""
         self.get_drift().delete()
         return Response(status=204)

@@ -24,4 +24,4 @@ class DriftWatchConfig(AppConfig):
     name = "driftwatch"
 
     def ready(self) -> None:
-        from driftwatch import checks  # noqa: F401 - registers the checks
+        from driftwatch import checks  # noqa: F401, PLC0415 - registers the checks

@@ -1,13 +1,14 @@
 """Health checks for those who run the service."""
 
 import pymongo
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 from pymongo.errors import PyMongoError
 
-from driftwatch.api.errors import RETRY_SECONDS
+from driftwatch.api.exceptions import RETRY_SECONDS
+from driftwatch.mongodb.base import mongodb
 
 CHECK_SECONDS = 2
 
@@ -23,8 +24,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
     """200 when MongoDB's primary is reachable and every migration is applied, else 503."""
     try:
         with pymongo.timeout(CHECK_SECONDS):
-            connection.ensure_connection()
-            connection.database.command("ping")
+            mongodb().database.command("ping")
             migrated = migrations_are_applied()
         checks = {"mongodb": "ok", "migrations": "ok" if migrated else "run `manage.py migrate`"}
     except (DatabaseError, PyMongoError):
@@ -38,5 +38,5 @@ def readyz(request: HttpRequest) -> JsonResponse:
 
 
 def migrations_are_applied() -> bool:
-    executor = MigrationExecutor(connection)
+    executor = MigrationExecutor(mongodb())
     return not executor.migration_plan(executor.loader.graph.leaf_nodes())

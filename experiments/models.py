@@ -41,7 +41,7 @@ class Permission(EmbeddedModel):
         return f"{self.entity}: {self.level}"
 
 
-class ExperimentQuerySet(FilterableQuerySet):
+class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
     def visible_to(self, identity: Identity) -> Self:
         """The experiments that the identity may read: the access rule, for sets."""
         if identity.is_admin:

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Mapping
-from typing import ClassVar
 
 from django.http import Http404
 from rest_framework.request import Request
@@ -42,6 +41,7 @@ class ExperimentResource(Resource):
 
 
 class ExperimentView(SearchMixin, ExperimentResource):
+    resource = "experiment"
     required_levels = {
         "create": Standing.REGISTERED,
         "search": Standing.ANYONE,
@@ -62,18 +62,23 @@ class ExperimentView(SearchMixin, ExperimentResource):
         return {**FIELDS, "permissions": Records("permissions", PERMISSION_FIELDS, guard)}
 
     def create(self, request: Request) -> Response:
+        """Create an experiment. Its creator is its first manager."""
         return self.save(self.get_serializer(data=self.body), 201)
 
     def retrieve(self, request: Request, experiment_id: str) -> Response:
+        """Read one experiment."""
         return Response(self.get_serializer(self.get_experiment()).data)
 
     def update(self, request: Request, experiment_id: str) -> Response:
+        """Replace every writable field: those left out take their defaults. The caller stays a manager."""
         return self.save(self.get_serializer(self.get_experiment(), data=self.body))
 
     def partial_update(self, request: Request, experiment_id: str) -> Response:
+        """Change the named fields. The caller stays a manager."""
         return self.save(self.get_serializer(self.get_experiment(), data=self.body, partial=True))
 
     def destroy(self, request: Request, experiment_id: str) -> Response:
+        """Delete the experiment and all of its drift runs."""
         self.get_experiment().delete()
         return Response(status=204)
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.sessions.models import Session
-from django.db import connection
 from pytest_django import DjangoDbBlocker, Settings
 
 from accounts.authentication import trusted_issuers
 from accounts.models import User
 from drifts.models import Drift
+from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment, Level, Permission
 from tests.caller import Caller
 from tests.live import LiveServer
@@ -26,7 +26,7 @@ def database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Itera
     with django_db_blocker.unblock():
         yield
         for model in (Drift, Experiment, User, LogEntry, Session):
-            connection.database[model._meta.db_table].delete_many({})
+            mongodb().database[model._meta.db_table].delete_many({})
 
 
 @pytest.fixture(scope="session")

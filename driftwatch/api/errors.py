@@ -4,21 +4,16 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, IntegrityError
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 from pymongo.errors import ConnectionFailure, ExecutionTimeout, PyMongoError, WriteConcernError
-from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-RETRY_SECONDS = "2"
-AWAY = "The database is not reachable at the moment. Nothing was lost; try again in a few seconds."
-
-
-class InvalidQuery(ValidationError):
-    """A query parameter is not valid."""
+from driftwatch.api.exceptions import RETRY_SECONDS, Away, Conflict, InvalidQuery
 
 
 def problem(code: int, message: str, errors: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -29,25 +24,19 @@ def problem(code: int, message: str, errors: dict[str, Any] | None = None) -> di
 
 def answer(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Django REST framework's exception handler. None, which is a 500, for what no client can cause."""
-    view = context["view"]
+    if isinstance(exc, ValidationError):
+        return invalid(exc)
     if is_database_away(exc):
-        return Response(problem(503, AWAY), 503, headers={"Retry-After": RETRY_SECONDS})
-    match exc:
-        case ValidationError():
-            return invalid(exc)
-        case IntegrityError():
-            return Response(problem(409, view.conflict), 409)
-        case ObjectDoesNotExist():
-            return Response(problem(404, "It does not exist any more."), 404)
-        case Http404():
-            return Response(problem(404, str(exc)), 404)
-        case PermissionDenied():
-            return Response(problem(403, str(exc)), 403)
+        exc = Away()
+    elif isinstance(exc, IntegrityError):
+        exc = Conflict(context["view"].conflict)
+    elif isinstance(exc, ObjectDoesNotExist):
+        exc = NotFound("It does not exist any more.")
     response = exception_handler(exc, context)
-    if response is not None and isinstance(exc, APIException):
-        response.data = problem(exc.status_code, str(exc.detail))
-        if exc.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-            response["Retry-After"] = RETRY_SECONDS
+    if response is not None:
+        response.data = problem(response.status_code, response.data["detail"])
+    if isinstance(exc, Away) and response is not None:
+        response["Retry-After"] = RETRY_SECONDS
     return response
 
 
@@ -102,7 +91,7 @@ class DatabaseAwayMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if not is_database_away(exception):
             return None
-        return JsonResponse(problem(503, AWAY), status=503, headers={"Retry-After": RETRY_SECONDS})
+        return JsonResponse(problem(503, Away.default_detail), status=503, headers={"Retry-After": RETRY_SECONDS})
 
 
 def wants_page(request: HttpRequest) -> bool:

@@ -1,2 +1,147 @@
-def document_refusals(result, generator, request, public):
-    return result
+"""The OpenAPI document: what drf-spectacular cannot read off the views by itself."""
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+from rest_framework import serializers
+
+from accounts.identity import Standing
+from driftwatch.filters.language import LOGICAL
+from experiments.permissions import standing_for
+
+
+class ProblemSerializer(serializers.Serializer[dict[str, Any]]):
+    """Why a request was refused, and what to do."""
+
+    code = serializers.IntegerField(help_text="The HTTP status.")
+    status = serializers.CharField(help_text="Its phrase.")
+    message = serializers.CharField(help_text="What is wrong and what to do.")
+    errors: Any = serializers.DictField(
+        required=False, help_text="On a 422: the sentences by field, under `json` (the body) or `query`."
+    )
+
+
+class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "accounts.authentication.BearerAuthentication"
+    name = "bearer"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "A token of a trusted OpenID provider, or one printed by `manage.py token`.",
+        }
+
+
+STATUS = {"create": 201, "register": 201, "destroy": 204}
+WITH_BODY = {"create", "update", "partial_update", "search"}
+CONFLICTING = {"create", "update", "partial_update", "register"}
+REFUSALS = {
+    400: "The body is not JSON.",
+    401: "No token where one is needed, or a token that is not valid.",
+    403: "Not registered, no entitlement, or a level too low.",
+    404: "There is no such thing, or no more.",
+    409: "It exists already.",
+    413: "The body is too large.",
+    415: "The body is sent as something other than JSON.",
+    422: "A field, a filter or a query parameter is not valid: see `errors`.",
+    503: "The database, or the issuer of the token, is away; try again after `Retry-After` seconds.",
+}
+PATH_PARAMETERS = {
+    "experiment_id": "The id of an experiment.",
+    "drift_id": "The id of one of its drift runs.",
+}
+PAGINATION = OpenApiParameter(
+    "X-Pagination",
+    str,
+    OpenApiParameter.HEADER,
+    response=[200],
+    description="JSON: `total`, `total_pages`, `first_page`, `last_page`, `page`, and where they exist "
+    "`previous_page` and `next_page`.",
+)
+FILTER = {
+    "type": "object",
+    "description": f"A MongoDB-style filter: names of fields, and {', '.join(LOGICAL)}. `{{}}` finds all.",
+}
+FILTER_EXAMPLES = {
+    "experiment": {"tags": "production", "created_at": {"$gte": "2026-01-01"}},
+    "drift": {"verdict": "drift", "parameters.p_value": {"$lt": 0.01}},
+    "user": {"email": {"$regex": "@example\\.org$"}},
+}
+
+
+class ResourceSchema(AutoSchema):
+    """Reads what a `Resource` declares: its actions, levels and search parameters."""
+
+    view: Any
+
+    @property
+    def action(self) -> str:
+        return str(self.view.action)
+
+    @property
+    def resource(self) -> str:
+        return str(self.view.resource)
+
+    def get_operation_id(self) -> str:
+        alias = "_alias" if self.path.endswith("/entitlements") else ""
+        return f"{self.resource}_{self.action}{alias}"
+
+    def get_tags(self) -> list[str]:
+        return [self.resource]
+
+    def get_auth(self) -> list[dict[str, Any]]:
+        required = self.view.required_levels[self.action]
+        standing = required if isinstance(required, Standing) else standing_for(required)
+        return [{"bearer": []}, {}] if standing is Standing.ANYONE else [{"bearer": []}]
+
+    def get_override_parameters(self) -> list[Any]:
+        path = [
+            OpenApiParameter(name, OpenApiTypes.UUID, OpenApiParameter.PATH, description=description)
+            for name, description in PATH_PARAMETERS.items()
+            if f"{{{name}}}" in self.path
+        ]
+        return [*path, self.view.search_parameters, PAGINATION] if self.action == "search" else path
+
+    def get_request_serializer(self) -> Any:
+        if self.action == "search":
+            return {"application/json": FILTER}
+        return self.get_serializer() if self.action in WITH_BODY else None
+
+    def _get_request_body(self, direction: str = "request") -> Any:
+        body = super()._get_request_body(direction)  # type: ignore[no-untyped-call]
+        return body and {**body, "required": True}
+
+    def get_serializer(self) -> Any:
+        return self.view.get_serializer()
+
+    def get_examples(self) -> list[OpenApiExample]:
+        if self.action != "search":
+            return []
+        return [OpenApiExample("Filter", FILTER_EXAMPLES[self.resource], request_only=True)]
+
+    def get_response_serializers(self) -> Any:
+        status = STATUS.get(self.action, 200)
+        found: Any = None if status == 204 else self.get_serializer()
+        if self.action == "search":
+            found = type(found)(many=True, context=found.context)
+        refusals = {code: OpenApiResponse(ProblemSerializer, description=REFUSALS[code]) for code in self.refusals()}
+        return {status: found} | refusals
+
+    def refusals(self) -> list[int]:
+        """The statuses with which this operation may refuse a request."""
+        return [
+            *([400, 413, 415, 422] if self.action in WITH_BODY else []),
+            *(401, 403, 503),
+            *([404] if "{" in self.path else []),
+            *([409] if self.action in CONFLICTING and self.resource != "drift" else []),
+        ]
+
+
+def without_alias(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
+    """Document the endpoints once, under their version: `/api/latest` serves the same."""
+    return [endpoint for endpoint in endpoints if not endpoint[0].startswith("/api/latest/")]

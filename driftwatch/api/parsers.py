@@ -6,16 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from django.conf import settings
-from rest_framework import status
-from rest_framework.exceptions import APIException, ParseError, ValidationError
+from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import BaseParser
+
+from driftwatch.api.exceptions import BodyTooLarge
 
 MAX_DEPTH = 50  # MongoDB stores 100 levels, of which a document and an update take some.
 INT64 = range(-(2**63), 2**63)
-
-
-class BodyTooLarge(APIException):
-    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
 
 
 class StrictJSONParser(BaseParser):
@@ -48,28 +45,27 @@ def refuse_constant(name: str) -> None:
 def problems(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
     """What keeps a parsed JSON value from being stored: pairs of the path and a sentence."""
     if depth > MAX_DEPTH:
-        yield path.split(".")[0], f"Nested deeper than {MAX_DEPTH} levels."
-        return
-    match value:
-        case bool() | None:
-            return
-        case str():
-            if problem := text_problem(value):
-                yield path, problem
-        case int():
-            if value not in INT64:
-                yield path, "An integer must fit 64 bits. Send it as a string or a float."
-        case float():
-            if not math.isfinite(value):
-                yield path, "A number must be finite."
-        case list():
-            for index, item in enumerate(value):
-                yield from problems(item, f"{path}.{index}" if path else str(index), depth + 1)
-        case dict():
-            for key, item in value.items():
-                if problem := text_problem(key):
-                    yield path, f"In a key: {problem}"
-                yield from problems(item, f"{path}.{key}" if path else key, depth + 1)
+        yield path.split(".", 1)[0], f"Nested deeper than {MAX_DEPTH} levels."
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if problem := text_problem(key):
+                yield path, f"In a key: {problem}"
+            yield from problems(item, f"{path}.{key}" if path else key, depth + 1)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from problems(item, f"{path}.{index}" if path else str(index), depth + 1)
+    elif problem := scalar_problem(value):
+        yield path, problem
+
+
+def scalar_problem(value: str | float | None) -> str | None:
+    if isinstance(value, str):
+        return text_problem(value)
+    if isinstance(value, int) and value not in INT64:
+        return "An integer must fit 64 bits. Send it as a string or a float."
+    if isinstance(value, float) and not math.isfinite(value):
+        return "A number must be finite."
+    return None
 
 
 def text_problem(text: str) -> str | None:

@@ -5,23 +5,24 @@ from typing import Any, ClassVar
 from rest_framework.exceptions import ParseError, UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import Serializer
+from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 
 from accounts.identity import Identity, identity_of
 
 
-class Resource(GenericViewSet):
-    """A resource of the API.
+class Resource(GenericViewSet[Any]):
+    """A resource of the API, named `resource`.
 
     `required_levels` says for each action what it asks of the caller: a `Standing`, or the
     `Level` on the experiment. An action without one is refused.
     """
 
     request: Request
+    resource: ClassVar[str]
     required_levels: ClassVar[dict[str, Any]] = {}
     conflict: ClassVar[str] = "It conflicts with something that exists already."
-    http_method_names: ClassVar[list[str]] = ["get", "post", "put", "patch", "delete", "head"]
+    http_method_names = ["get", "post", "put", "patch", "delete", "head"]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if self.action is None:
@@ -42,8 +43,7 @@ class Resource(GenericViewSet):
             raise ParseError("The body is empty. Send a JSON object, with its Content-Length.")
         return request.data
 
-
-    def save(self, serializer: Serializer[Any], status: int = 200) -> Response:
+    def save(self, serializer: BaseSerializer[Any], status: int = 200) -> Response:
         """Validate, write, and answer with what was written."""
         serializer.is_valid(raise_exception=True)
         serializer.save()

@@ -16,9 +16,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from driftwatch import filters
-from driftwatch.api.errors import InvalidQuery, database_cause
+from driftwatch.api.errors import database_cause
+from driftwatch.api.exceptions import InvalidQuery
 from driftwatch.api.resource import Resource
 from driftwatch.filters.fields import Field
+from driftwatch.mongodb.querysets import FilterableQuerySet
 
 MAX_PAGE = 10_000_000
 
@@ -26,9 +28,9 @@ MAX_PAGE = 10_000_000
 class SearchParameters(serializers.Serializer[dict[str, Any]]):
     """The query parameters of a search; a view adds what it sorts by."""
 
-    page = serializers.IntegerField(min_value=1, max_value=MAX_PAGE, default=1)
+    page = serializers.IntegerField(min_value=1, max_value=MAX_PAGE, default=1, help_text="Counted from 1.")
     page_size = serializers.IntegerField(min_value=1, max_value=100, default=10)
-    order_by = serializers.ChoiceField(["asc", "desc"], default="desc")
+    order_by = serializers.ChoiceField(["asc", "desc"], default="desc", help_text="Ties are broken by id.")
 
     @classmethod
     def sortable_by(cls, names: tuple[str, ...]) -> type["SearchParameters"]:
@@ -41,11 +43,22 @@ class SearchMixin(Resource):
 
     search_parameters: ClassVar[type[SearchParameters]]
 
+    def get_queryset(self) -> FilterableQuerySet[Any]:
+        """What the caller may read, sorted and filtered by nothing."""
+        raise NotImplementedError
+
     def filter_fields(self) -> Mapping[str, Field]:
         """What the caller's filter may name."""
         raise NotImplementedError
 
     def search(self, request: Request, **path: str) -> Response:
+        """One page of what a filter finds among what the caller may read.
+
+        The filter takes MongoDB's operators `$eq $ne $gt $gte $lt $lte $in $nin $and $or $nor $not
+        $exists $type $all $elemMatch $size $mod $regex $options`, names the resource's own fields
+        (`_id` is `id`) and paths below the free ones (`parameters.`, `config.`), and compares
+        RFC 3339 strings with times as times. MongoDB gives it a few seconds.
+        """
         queryset = self.get_queryset()
         parameters = self.search_parameters(data=request.query_params)
         if not parameters.is_valid():

@@ -44,7 +44,7 @@ class Tags(serializers.ListField):
         super().__init__(child=StrictText(min_length=1, max_length=20), max_length=50, **options)
 
 
-class StrictModelSerializer(serializers.ModelSerializer):
+class StrictModelSerializer(serializers.ModelSerializer[Any]):
     serializer_field_mapping = {
         **serializers.ModelSerializer.serializer_field_mapping,
         models.BooleanField: StrictBoolean,

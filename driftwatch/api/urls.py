@@ -1,5 +1,7 @@
 """The API, version 1."""
 
+from typing import Any
+
 from django.urls import path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
@@ -7,7 +9,7 @@ from accounts.views import EntitlementView, UserView
 from drifts.views import DriftView
 from experiments.views import ExperimentView
 
-ONE = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
+ONE: Any = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
 
 urlpatterns = [
     path("experiment", ExperimentView.as_view({"post": "create"})),

@@ -3,8 +3,8 @@
 import datetime
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from django.utils.dateparse import parse_date, parse_datetime
 
@@ -27,20 +27,20 @@ class FilterError(Exception):
         self.problem = problem
 
 
-class Field(Protocol):
-    """One nameable field."""
+@dataclass(frozen=True)
+class Field:
+    """One nameable field: its column, and the operators that a condition on it may use."""
 
     column: str
-    operators: frozenset[str]
+    operators: ClassVar[frozenset[str]] = frozenset()
 
     def value(self, value: Any) -> Any:
-        """The stored form of a value to compare with; raises `ValueError` with a sentence."""
+        """The stored form of a value to compare with. Raises `ValueError` with a sentence."""
+        raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Text:
-    column: str
-    operators: frozenset[str] = EQUALITY | ORDER | PATTERN
+class Text(Field):
+    operators = EQUALITY | ORDER | PATTERN
 
     def value(self, value: Any) -> Any:
         if value is None or isinstance(value, str):
@@ -48,10 +48,8 @@ class Text:
         raise ValueError("Compare it with a string.")
 
 
-@dataclass(frozen=True)
-class Truth:
-    column: str
-    operators: frozenset[str] = EQUALITY | ORDER
+class Truth(Field):
+    operators = EQUALITY | ORDER
 
     def value(self, value: Any) -> Any:
         if value is None or isinstance(value, bool):
@@ -59,12 +57,10 @@ class Truth:
         raise ValueError("Compare it with true or false.")
 
 
-@dataclass(frozen=True)
-class Identifier:
+class Identifier(Field):
     """A UUID, stored as 32 hexadecimal digits."""
 
-    column: str
-    operators: frozenset[str] = EQUALITY | ORDER
+    operators = EQUALITY | ORDER
 
     def value(self, value: Any) -> Any:
         try:
@@ -73,21 +69,17 @@ class Identifier:
             raise ValueError("Compare it with a UUID.") from None
 
 
-@dataclass(frozen=True)
-class Time:
-    column: str
-    operators: frozenset[str] = EQUALITY | ORDER
+class Time(Field):
+    operators = EQUALITY | ORDER
 
     def value(self, value: Any) -> Any:
         return value if value is None else parse_time(value)
 
 
-@dataclass(frozen=True)
-class Texts:
+class Texts(Field):
     """An array of strings; a condition holds if it holds for one of them, as in MongoDB."""
 
-    column: str
-    operators: frozenset[str] = EQUALITY | ORDER | PATTERN | ARRAY
+    operators = EQUALITY | ORDER | PATTERN | ARRAY
 
     def value(self, value: Any) -> Any:
         strings = value if isinstance(value, list) else [value]
@@ -96,12 +88,10 @@ class Texts:
         raise ValueError("Compare it with a string or a list of strings.")
 
 
-@dataclass(frozen=True)
-class Free:
+class Free(Field):
     """Any JSON, with any path below it."""
 
-    column: str
-    operators: frozenset[str] = ALL_OPERATORS
+    operators = ALL_OPERATORS
 
     def value(self, value: Any) -> Any:
         refuse_dollar_keys(value)
@@ -109,28 +99,26 @@ class Free:
 
 
 @dataclass(frozen=True)
-class Records:
+class Records(Field):
     """An array of objects of known fields. Where `guard` does not match, no condition on it does.
 
     The guard is for what not every reader may see: its content then has no effect on any result.
     """
 
-    column: str
     fields: Mapping[str, Field]
-    guard: Mql = field(default_factory=dict)
-    operators: frozenset[str] = frozenset({"$size", "$elemMatch", "$exists"})
+    guard: Mql
+    operators = frozenset({"$size", "$elemMatch", "$exists"})
 
     def value(self, value: Any) -> Any:
         raise ValueError("Compare its parts, or use $elemMatch.")
 
 
 @dataclass(frozen=True)
-class Computed:
+class Computed(Field):
     """A field that is not stored: each of its values stands for a match document."""
 
-    column: str
     values: Mapping[str, Mql]
-    operators: frozenset[str] = frozenset({"$eq", "$ne", "$in", "$nin"})
+    operators = frozenset({"$eq", "$ne", "$in", "$nin"})
 
     def value(self, value: Any) -> Any:
         if isinstance(value, str) and value in self.values:

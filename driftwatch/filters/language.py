@@ -132,7 +132,7 @@ def find(name: str, fields: Mapping[str, Field] | None, path: str) -> tuple[Fiel
             raise FilterError(path, f"There is no such field. Fields: {', '.join(fields or ())}.")
         case Records() if below in field.fields:
             part = field.fields[below]
-            return replace(part, column=f"{field.column}.{part.column}"), field.guard  # type: ignore[type-var]
+            return replace(part, column=f"{field.column}.{part.column}"), field.guard
         case Records() if not below:
             return field, field.guard
         case Free():
@@ -176,10 +176,12 @@ OPERANDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "$exists": (lambda value: isinstance(value, bool), "true or false"),
     "$size": (lambda value: is_whole(value) and 0 <= value < 2**31, "a number of elements"),
     "$type": (
-        lambda value: all(
-            isinstance(item, str) and item in BSON_TYPES for item in (value if isinstance(value, list) else [value])
-        )
-        and value != [],
+        lambda value: (
+            all(
+                isinstance(item, str) and item in BSON_TYPES for item in (value if isinstance(value, list) else [value])
+            )
+            and value != []
+        ),
         f"one or a list of: {', '.join(sorted(BSON_TYPES))}",
     ),
     "$mod": (

@@ -1,7 +1,8 @@
 """The `ENGINE` of `settings.DATABASES`."""
 
-from typing import Any
+from typing import Any, cast
 
+from django.db import DEFAULT_DB_ALIAS, connections
 from django_mongodb_backend import base
 from django_mongodb_backend.operations import DatabaseOperations as BackendOperations
 
@@ -21,3 +22,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """With no `HOST` the embedded server is the host: found where it runs, else started for this process."""
         params: dict[str, Any] = super().get_connection_params()
         return params if params["host"] else {**params, "host": embedded.uri()}
+
+
+def mongodb() -> DatabaseWrapper:
+    """This thread's connection, for what only MongoDB has: sessions, commands, collections."""
+    return cast(DatabaseWrapper, connections[DEFAULT_DB_ALIAS])

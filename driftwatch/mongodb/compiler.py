@@ -30,7 +30,5 @@ class SQLCompiler(compiler.SQLCompiler):
         """
         query = super().build_query(columns)
         if query.extra_fields:
-            query.extra_fields = {
-                name: value for name, value in query.extra_fields.items() if value != f"${name}"
-            }
+            query.extra_fields = {name: value for name, value in query.extra_fields.items() if value != f"${name}"}
         return query

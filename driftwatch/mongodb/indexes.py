@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.models import Index, Model
+from django.db.models import Field, Index, Model
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
 
@@ -13,16 +13,16 @@ class EmbeddedIndex(Index):
         self.parts = parts
         super().__init__(**options)
 
-    def deconstruct(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    def deconstruct(self) -> Any:
         path, args, kwargs = super().deconstruct()
         return path, args, {**kwargs, "parts": self.parts}
 
     def get_pymongo_index_model(self, model: type[Model], *args: Any, **options: Any) -> IndexModel:
-        keys = [
-            (self._column(model, name), DESCENDING if order else ASCENDING) for name, order in self.fields_orders
-        ]
+        keys = [(self._column(model, name), DESCENDING if order else ASCENDING) for name, order in self.fields_orders]
         return IndexModel(keys, name=self.name)
 
     def _column(self, model: type[Model], name: str) -> str:
-        column = model._meta.get_field(name).column
+        field = model._meta.get_field(name)
+        assert isinstance(field, Field)
+        column = str(field.column)
         return f"{column}.{self.parts[name]}" if name in self.parts else column

@@ -7,7 +7,7 @@ from django.db.models import Lookup, Value
 Mql: TypeAlias = dict[str, Any]
 
 
-class Match(Lookup):  # type: ignore[type-arg]
+class Match(Lookup):
     """Puts a match document into `.filter()`, where it combines with `Q` and with other filters.
 
     The document reaches MongoDB as it is: it comes from this code base or from the filter

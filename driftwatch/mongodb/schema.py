@@ -1,5 +1,7 @@
 """Schema changes that make unique indexes serve lookups too."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from django.db.models import Field, Index, Model
@@ -30,7 +32,7 @@ class DatabaseSchemaEditor(BackendSchemaEditor):
         model: type[Model],
         index: Index,
         *,
-        field: Field | None = None,
+        field: Field[Any, Any] | None = None,
         unique: bool = False,
         **options: Any,
     ) -> None:

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 from pymongo.client_session import ClientSession
 from pymongo.errors import PyMongoError
+
+from driftwatch.mongodb.base import mongodb
 
 T = TypeVar("T")
 
@@ -17,6 +19,8 @@ def in_transaction(work: Callable[[], T]) -> T:
     of primary (https://github.com/mongodb/specifications, "Convenient API for Transactions").
     The backend's own `atomic` does neither, and keeps a dead session after a failed commit.
     """
+
+    connection = mongodb()
 
     def attempt(session: ClientSession) -> T:
         connection.session = session

@@ -5,8 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from typing import Any
 
 from django.conf import settings
@@ -43,7 +41,7 @@ class Command(BaseCommand):
             [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "driftwatch.wsgi"],
             cwd=settings.BASE_DIR,
             start_new_session=True,
-            preexec_fn=embedded.die_with_parent,
+            preexec_fn=embedded.die_with_parent,  # noqa: PLW1509 - there are no threads yet
         )
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
@@ -62,13 +60,9 @@ class Command(BaseCommand):
 def wait_until_ready(gunicorn: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and gunicorn.poll() is None:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{settings.PORT}/livez", timeout=2).close()
+        if not embedded.is_free(settings.PORT):
             return
-        except urllib.error.HTTPError:
-            return  # It answers: which hosts it answers for is its own business.
-        except OSError:
-            time.sleep(0.1)
+        time.sleep(0.1)
     raise CommandError("gunicorn did not start; its log above says why.")
 
 
