@@ -20,8 +20,20 @@ from tests.provider import Provider
 GROUP = "urn:example:group:watchers"
 
 
+@pytest.fixture(scope="session")
+def migrated_database(django_db_blocker: DjangoDbBlocker, testrun_uid: str, worker_id: str) -> Iterator[None]:
+    """A database of this process's own, with every index."""
+    connection = mongodb()
+    connection.settings_dict["TEST"]["NAME"] = f"test_{testrun_uid[:8]}_{worker_id}"
+    with django_db_blocker.unblock():
+        connection.creation.create_test_db(verbosity=0)
+    yield
+    with django_db_blocker.unblock():
+        connection.creation.destroy_test_db("driftwatch", verbosity=0)
+
+
 @pytest.fixture(autouse=True)
-def database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """A real MongoDB, empty at the start of each test."""
     with django_db_blocker.unblock():
         yield

@@ -1,0 +1,193 @@
+"""Who may do what: every role at every endpoint, for private and for public experiments."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.urls import URLPattern
+
+from accounts.identity import Standing
+from drifts.models import Drift
+from driftwatch.api.resource import Resource
+from driftwatch.api.urls import urlpatterns
+from experiments.models import Experiment, Level
+from tests.caller import Caller
+from tests.conftest import RUN
+from tests.provider import Provider
+
+# The status that each role gets. `public` differs from `private` where a public experiment may be read by anyone.
+ROLES = "         anonymous newcomer outsider stranger reader watcher editor manager admin".split()
+TABLE = """
+experiment create           private 401 403 403 201 201 201 201 201 201
+experiment search           private 200 200 200 200 200 200 200 200 200
+experiment retrieve         private 403 403 403 403 200 200 200 200 200
+experiment retrieve         public  200 200 200 200 200 200 200 200 200
+experiment update           private 401 403 403 403 403 403 403 200 200
+experiment update           public  401 403 403 403 403 403 403 200 200
+experiment partial_update   private 401 403 403 403 403 403 403 200 200
+experiment partial_update   public  401 403 403 403 403 403 403 200 200
+experiment destroy          private 401 403 403 403 403 403 403 204 204
+experiment destroy          public  401 403 403 403 403 403 403 204 204
+drift      create           private 401 403 403 403 403 403 201 201 201
+drift      create           public  401 403 403 403 403 403 201 201 201
+drift      search           private 403 403 403 403 200 200 200 200 200
+drift      search           public  200 200 200 200 200 200 200 200 200
+drift      retrieve         private 403 403 403 403 200 200 200 200 200
+drift      retrieve         public  200 200 200 200 200 200 200 200 200
+drift      update           private 401 403 403 403 403 403 200 200 200
+drift      update           public  401 403 403 403 403 403 200 200 200
+drift      partial_update   private 401 403 403 403 403 403 200 200 200
+drift      partial_update   public  401 403 403 403 403 403 200 200 200
+drift      destroy          private 401 403 403 403 403 403 204 204 204
+drift      destroy          public  401 403 403 403 403 403 204 204 204
+user       register         private 401 201 403 409 409 409 409 409 409
+user       search           private 401 403 403 403 403 403 403 403 200
+user       retrieve_self    private 401 403 403 200 200 200 200 200 200
+user       update_self      private 401 403 403 200 200 200 200 200 200
+entitlement list            private 401 403 403 200 200 200 200 200 200
+"""
+BODIES = {
+    "experiment create": {"name": "a name of its own"},
+    "experiment search": {},
+    "experiment update": {"name": "renamed"},
+    "experiment partial_update": {"description": "changed"},
+    "drift create": RUN,
+    "drift search": {},
+    "drift update": RUN,
+    "drift partial_update": {"tags": ["changed"]},
+    "user search": {},
+}
+
+
+def endpoints() -> Iterator[tuple[str, str, str, type[Resource]]]:
+    """Every method of every resource in the URLs: its method, path, action and view."""
+    for pattern in urlpatterns:
+        assert isinstance(pattern, URLPattern)
+        view = getattr(pattern.callback, "cls", None)
+        if view and issubclass(view, Resource):
+            for method, action in pattern.callback.actions.items():
+                yield method.upper(), str(pattern.pattern), action, view
+
+
+ENDPOINTS = list(endpoints())
+CELLS = [
+    pytest.param(*row.split()[:3], role, int(status), id="-".join([*row.split()[:3], role]))
+    for row in TABLE.strip().splitlines()
+    for role, status in zip(ROLES, row.split()[3:], strict=True)
+]
+
+
+@pytest.mark.parametrize(("resource", "action", "visibility", "role", "status"), CELLS)
+def test_each_role_is_answered_as_the_table_says(
+    request: pytest.FixtureRequest,
+    drift: Drift,
+    resource: str,
+    action: str,
+    visibility: str,
+    role: str,
+    status: int,
+) -> None:
+    Experiment.objects.update(public=visibility == "public")
+    caller: Caller = request.getfixturevalue(role)
+    ids = {"<str:experiment_id>": str(drift.experiment_id), "<str:drift_id>": str(drift.id)}
+    for method, pattern, its_action, view in ENDPOINTS:
+        if (view.resource, its_action) == (resource, action):
+            path = pattern
+            for name, value in ids.items():
+                path = path.replace(name, value)
+            response = caller.request(method, f"/{path}", BODIES.get(f"{resource} {action}"))
+            assert response.status_code == status, response.content
+            assert (status == 401) == ("WWW-Authenticate" in response.headers)
+
+
+def test_the_table_has_a_row_for_every_endpoint() -> None:
+    rows = {tuple(row.split()[:2]) for row in TABLE.strip().splitlines()}
+    assert rows == {(view.resource, action) for _, _, action, view in ENDPOINTS}
+
+
+@pytest.mark.parametrize(
+    ("action", "view"), [pytest.param(action, view, id=f"{view.resource}-{action}") for *_, action, view in ENDPOINTS]
+)
+def test_every_endpoint_declares_what_it_asks(action: str, view: type[Resource]) -> None:
+    assert isinstance(view.required_levels[action], Standing | Level)
+
+
+@pytest.mark.parametrize(
+    ("role", "names"),
+    [
+        ("anonymous", {"public"}),
+        ("newcomer", {"public"}),
+        ("outsider", {"public"}),
+        ("stranger", {"public"}),
+        ("reader", {"public", "wine quality"}),
+        ("watcher", {"public", "wine quality"}),
+        ("editor", {"public", "wine quality"}),
+        ("manager", {"public", "wine quality"}),
+        ("admin", {"public", "wine quality", "nobody's"}),
+    ],
+)
+def test_a_search_finds_what_the_caller_may_read_and_nothing_else(
+    request: pytest.FixtureRequest, experiment: Experiment, role: str, names: set[str]
+) -> None:
+    Experiment.objects.create(name="public", public=True)
+    Experiment.objects.create(name="nobody's")
+    response = request.getfixturevalue(role).post("/experiment/search", {})
+    assert {found["name"] for found in response.json()} == names
+    assert f'"total": {len(names)}' in response.headers["X-Pagination"]
+
+
+@pytest.mark.parametrize(
+    ("role", "sees"),
+    [
+        ("anonymous", False),
+        ("newcomer", False),
+        ("outsider", False),
+        ("stranger", False),
+        ("reader", True),
+        ("watcher", True),
+        ("manager", True),
+        ("admin", True),
+    ],
+)
+def test_permissions_are_shown_to_those_who_hold_a_level_through_them(
+    request: pytest.FixtureRequest, experiment: Experiment, role: str, sees: bool
+) -> None:
+    Experiment.objects.update(public=True)
+    caller: Caller = request.getfixturevalue(role)
+    one = caller.get(f"/experiment/{experiment.id}").json()
+    (found,) = caller.post("/experiment/search", {}).json()
+    assert bool(one["permissions"]) is bool(found["permissions"]) is sees
+
+
+def test_an_entitlement_that_looks_like_a_user_id_gives_nothing(
+    experiment: Experiment, manager: Caller, stranger: Caller, provider: Provider
+) -> None:
+    forged = Caller(provider.token("stranger", "users", manager.id))
+    assert forged.get(f"/experiment/{experiment.id}").status_code == 403
+
+
+def test_rights_end_with_the_token_that_carried_them(experiment: Experiment, admin: Caller, provider: Provider) -> None:
+    demoted = Caller(provider.token("admin", "users"))
+    assert admin.get(f"/experiment/{experiment.id}").status_code == 200
+    assert demoted.get(f"/experiment/{experiment.id}").status_code == 403
+
+
+def test_a_deactivated_user_is_turned_away(experiment: Experiment, manager: Caller) -> None:
+    assert manager.user
+    manager.user.is_active = False
+    manager.user.save()
+    response = manager.get(f"/experiment/{experiment.id}")
+    assert response.status_code == 403
+    assert "not active" in response.json()["message"]
+
+
+def test_an_unknown_experiment_is_not_found_once_the_caller_is_known(anonymous: Caller, stranger: Caller) -> None:
+    path = "/experiment/00000000-0000-4000-8000-000000000000"
+    assert anonymous.get(path).status_code == 404
+    assert anonymous.delete(path).status_code == 401
+    assert stranger.delete(path).status_code == 404
+
+
+def test_a_run_is_found_below_its_own_experiment_only(drift: Drift, manager: Caller) -> None:
+    other = manager.post("/experiment", {"name": "another"}).json()
+    assert manager.get(f"/experiment/{drift.experiment_id}/drift/{drift.id}").status_code == 200
+    assert manager.get(f"/experiment/{other['id']}/drift/{drift.id}").status_code == 404
