@@ -1,1 +1,58 @@
 """Refuses, at every start, a configuration that is malformed or unsafe."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+
+from accounts.issuers import is_safe_url
+
+ISSUER_KEYS = {"issuer", "audience", "entitlements"}
+ENVIRONMENTS = ("development", "production")
+
+
+@register
+def check_settings(**options: Any) -> list[CheckMessage]:
+    return [
+        Error(problem, hint=hint, id=f"driftwatch.{identifier}")
+        for identifier, problem, hint in [*identity_problems(), *(production_problems() if settings.PRODUCTION else [])]
+    ]
+
+
+def identity_problems() -> Iterator[tuple[str, str, str]]:
+    if settings.DRIFTWATCH_ENV not in ENVIRONMENTS:
+        yield "E001", f"DRIFTWATCH_ENV is {settings.DRIFTWATCH_ENV!r}.", f"Set one of: {', '.join(ENVIRONMENTS)}."
+    if not isinstance(settings.OIDC_ISSUERS, list) or not all(map(is_issuer, settings.OIDC_ISSUERS)):
+        example = '[{"issuer": "https://…", "audience": ["…"], "entitlements": "realm_access/roles"}]'
+        hint = f"{example}, audience and entitlements optional, each issuer https (http for this machine only)."
+        yield "E002", "OIDC_ISSUERS is not a list of trusted issuers.", hint
+    for name in ("OIDC_USER_ENTITLEMENTS", "OIDC_ADMIN_ENTITLEMENTS"):
+        if not is_list_of_texts(getattr(settings, name)):
+            yield "E003", f"{name} is not a JSON list of strings.", 'For example ["urn:group:drift-watch"].'
+
+
+def production_problems() -> Iterator[tuple[str, str, str]]:
+    if len(settings.SECRET_KEY) < 32:
+        yield "E010", "SECRET_KEY is shorter than 32 characters.", "Set a long random string, and keep it."
+    if not settings.ALLOWED_HOSTS or "*" in settings.ALLOWED_HOSTS:
+        yield "E011", "ALLOWED_HOSTS is empty or holds the wildcard *.", "Name the hosts the service is reached at."
+    if settings.DEBUG:
+        yield "E012", "DEBUG is on.", "Unset DEBUG."
+    if not settings.MONGODB_URI:
+        yield "E013", "MONGODB_URI is not set: the embedded server is for development.", "Name a replica set."
+
+
+def is_issuer(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and entry.keys() <= ISSUER_KEYS
+        and isinstance(entry.get("issuer"), str)
+        and is_safe_url(entry["issuer"])
+        and is_list_of_texts(entry.get("audience", []))
+        and isinstance(entry.get("entitlements", ""), str)
+    )
+
+
+def is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

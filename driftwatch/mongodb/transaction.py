@@ -38,5 +38,8 @@ def in_transaction(work: Callable[[], T]) -> T:
     connection.ensure_connection()
     with connection.connection.start_session() as session:
         result = session.with_transaction(attempt)
-    connection.run_and_clear_commit_hooks()
+    # Not the connection's own method: it refuses inside Django's `atomic`, which means nothing on MongoDB.
+    hooks, connection.run_on_commit = connection.run_on_commit, []
+    for _, hook, _ in hooks:
+        hook()
     return result

@@ -1,0 +1,118 @@
+"""The admin portal."""
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.urls import reverse
+
+from accounts.models import User
+from drifts.models import Drift
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.conftest import GROUP
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def staff() -> Client:
+    """A local administrator who has logged in with a password."""
+    User.objects.create_superuser("root", "root@example.org", PASSWORD)
+    client = Client()
+    assert client.login(username="root", password=PASSWORD)
+    return client
+
+
+MODELS = [pytest.param(model, id=model.__name__) for model in admin.site._registry]
+
+
+def page(model: type, name: str) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{name}")  # type: ignore[attr-defined]
+
+
+def test_the_four_models_are_there() -> None:
+    assert set(admin.site._registry) == {User, Experiment, Drift, LogEntry}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_is_listed_and_searched(staff: Client, drift: Drift, model: type) -> None:
+    assert staff.get(page(model, "changelist")).status_code == 200
+    assert staff.get(page(model, "changelist"), {"q": "wine"}).status_code == 200
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_nobody_without_a_session_of_staff_gets_in(drift: Drift, model: type) -> None:
+    plain = User.objects.create(subject="plain", email="plain@example.org")
+    client = Client()
+    client.force_login(plain)
+    for visitor in (Client(), client):
+        response = visitor.get(page(model, "changelist"))
+        assert response.status_code == 302
+        assert response.headers["Location"].startswith("/admin/login/")
+
+
+def test_a_user_of_an_issuer_never_logs_in_with_a_password(reader: Caller) -> None:
+    assert reader.user
+    reader.user.set_password(PASSWORD)
+    reader.user.is_superuser = True
+    reader.user.save()
+    assert not Client().login(username="reader", password=PASSWORD)
+
+
+@pytest.mark.parametrize(("verdict", "count"), [("drift", 1), ("no_drift", 0), ("unknown", 0), ("nonsense", 1)])
+def test_runs_are_filtered_by_verdict(staff: Client, drift: Drift, verdict: str, count: int) -> None:
+    response = staff.get(page(Drift, "changelist"), {"verdict": verdict})
+    assert response.context["cl"].result_count == count
+
+
+def test_an_experiment_is_edited_with_its_permissions(staff: Client, experiment: Experiment) -> None:
+    path = reverse("admin:experiments_experiment_change", args=[experiment.pk])
+    content = staff.get(path).content.decode()
+    assert GROUP in content
+    form = {
+        "name": "renamed",
+        "description": "",
+        "tags": "wine,nightly",
+        "config": "{}",
+        "permissions-TOTAL_FORMS": "1",
+        "permissions-INITIAL_FORMS": "0",
+        "permissions-MIN_NUM_FORMS": "0",
+        "permissions-MAX_NUM_FORMS": "1000",
+        "permissions-0-entity": GROUP,
+        "permissions-0-level": "Edit",
+    }
+    assert staff.post(path, form).status_code == 302
+    experiment.refresh_from_db()
+    assert experiment.name == "renamed"
+    assert experiment.tags == ["wine", "nightly"]
+    assert [(entry.entity, entry.level) for entry in experiment.permissions] == [(GROUP, "Edit")]
+
+
+def test_a_name_that_is_taken_is_said_in_the_form(staff: Client, experiment: Experiment) -> None:
+    response = staff.post(
+        reverse("admin:experiments_experiment_add"),
+        {
+            "name": experiment.name,
+            "config": "{}",
+            "permissions-TOTAL_FORMS": "0",
+            "permissions-INITIAL_FORMS": "0",
+        },
+    )
+    assert response.status_code == 200
+    assert "already exists" in response.content.decode()
+
+
+@pytest.mark.parametrize("by", ["page", "action"])
+def test_an_experiment_is_deleted_with_its_runs(staff: Client, drift: Drift, by: str) -> None:
+    pk = drift.experiment_id
+    if by == "page":
+        path = reverse("admin:experiments_experiment_delete", args=[pk])
+        assert "Drift runs" in staff.get(path).content.decode()
+        staff.post(path, {"post": "yes"})
+    else:
+        chosen = {"action": "delete_selected", "_selected_action": [str(pk)], "post": "yes"}
+        staff.post(page(Experiment, "changelist"), chosen)
+    assert not Experiment.objects.exists()
+    assert not Drift.objects.exists()
+    assert LogEntry.objects.count() == 1

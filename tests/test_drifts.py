@@ -1,0 +1,143 @@
+"""Drift runs over the API."""
+
+from typing import Any
+
+import pytest
+
+from drifts.models import SCHEMA_VERSION, Drift
+from drifts.verdict import MATCHES, JobStatus, Verdict
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.conftest import RUN
+
+WHOLE: dict[str, Any] = {
+    "job_status": "Completed",
+    "model": "forest",
+    "drift_detected": True,
+    "parameters": {"p_value": 0.003, "features": {"alcohol": {"statistic": 0.4}}, "classes": [1, None, "x"]},
+    "tags": ["nightly", "wine"],
+    "detector": "Kolmogorov-Smirnov",
+    "environment": "staging",
+    "model_version": "1.4.2",
+}
+
+
+def test_a_new_run_is_answered_as_it_is_read_later(editor: Caller, experiment: Experiment) -> None:
+    response = editor.post(f"/experiment/{experiment.id}/drift", WHOLE)
+    assert response.status_code == 201
+    created = response.json()
+    assert {name: created[name] for name in WHOLE} == WHOLE
+    assert created["experiment_id"] == str(experiment.id)
+    assert created["schema_version"] == SCHEMA_VERSION
+    assert created["verdict"] == "drift"
+    assert created == editor.get(f"/experiment/{experiment.id}/drift/{created['id']}").json()
+
+
+def test_what_is_left_out_takes_its_default(editor: Caller, experiment: Experiment) -> None:
+    created = editor.post(f"/experiment/{experiment.id}/drift", {"job_status": "Running", "model": "forest"}).json()
+    assert created["drift_detected"] is False
+    assert created["parameters"] == {}
+    assert created["tags"] == []
+    assert created["detector"] is created["environment"] is created["model_version"] is None
+
+
+@pytest.mark.parametrize(
+    ("job_status", "drift_detected", "verdict"),
+    [
+        ("Completed", True, "drift"),
+        ("Completed", False, "no_drift"),
+        ("Running", True, "unknown"),
+        ("Running", False, "unknown"),
+        ("Failed", True, "unknown"),
+        ("Failed", False, "unknown"),
+    ],
+)
+def test_the_verdict_is_unknown_unless_the_run_is_completed(
+    editor: Caller, experiment: Experiment, job_status: str, drift_detected: bool, verdict: str
+) -> None:
+    run = {"job_status": job_status, "model": "forest", "drift_detected": drift_detected}
+    assert editor.post(f"/experiment/{experiment.id}/drift", run).json()["verdict"] == verdict
+
+
+def test_queries_and_answers_agree_on_the_verdict(experiment: Experiment) -> None:
+    for job_status in JobStatus:
+        for drift_detected in (True, False):
+            Drift.objects.create(
+                experiment=experiment, model="forest", job_status=job_status, drift_detected=drift_detected
+            )
+    everything = set(Drift.objects.all())
+    for verdict in Verdict:
+        assert set(Drift.objects.with_verdict(verdict)) == {run for run in everything if run.verdict == verdict}
+    assert MATCHES.keys() == set(Verdict)
+
+
+def test_a_job_goes_from_running_to_completed(editor: Caller, experiment: Experiment) -> None:
+    path = f"/experiment/{experiment.id}/drift"
+    running = editor.post(path, {"job_status": "Running", "model": "forest", "tags": ["nightly"]}).json()
+    completed = editor.patch(
+        f"{path}/{running['id']}", {"job_status": "Completed", "drift_detected": True, "parameters": {"p": 0.01}}
+    ).json()
+    assert completed["verdict"] == "drift"
+    assert completed["tags"] == ["nightly"]
+    assert completed["created_at"] == running["created_at"]
+    assert completed["updated_at"] > running["updated_at"]
+
+
+def test_a_completed_run_can_be_patched_without_repeating_its_finding(editor: Caller, drift: Drift) -> None:
+    path = f"/experiment/{drift.experiment_id}/drift/{drift.id}"
+    response = editor.patch(path, {"job_status": "Completed", "tags": ["weekly"]})
+    assert response.status_code == 200
+    assert response.json()["verdict"] == "drift"
+
+
+@pytest.mark.parametrize(("method", "status"), [("POST", 422), ("PUT", 422), ("PATCH", 422)])
+def test_a_run_that_completes_must_say_what_it_found(
+    editor: Caller, experiment: Experiment, method: str, status: int
+) -> None:
+    path = f"/experiment/{experiment.id}/drift"
+    running = editor.post(path, {"job_status": "Running", "model": "forest"}).json()
+    target = path if method == "POST" else f"{path}/{running['id']}"
+    response = editor.request(method, target, {"job_status": "Completed", "model": "forest"})
+    assert response.status_code == status
+    assert "drift was detected" in response.json()["errors"]["json"]["drift_detected"][0]
+
+
+def test_put_replaces_everything(editor: Caller, drift: Drift) -> None:
+    path = f"/experiment/{drift.experiment_id}/drift/{drift.id}"
+    before = editor.get(path).json()
+    after = editor.put(path, {"job_status": "Failed", "model": "tree"}).json()
+    defaults = {"drift_detected": False, "parameters": {}, "tags": [], "verdict": "unknown"}
+    named = {"job_status": "Failed", "model": "tree"}
+    assert after == {**before, **defaults, **named, "updated_at": after["updated_at"]}
+
+
+@pytest.mark.parametrize("field", sorted(WHOLE))
+def test_patch_changes_what_it_names_and_nothing_else(editor: Caller, experiment: Experiment, field: str) -> None:
+    path = f"/experiment/{experiment.id}/drift"
+    completed = {"job_status": "Completed", "model": "tree", "drift_detected": False}
+    before = editor.post(path, completed).json()
+    after = editor.patch(f"{path}/{before['id']}", {field: WHOLE[field]}).json()
+    verdict = "drift" if field == "drift_detected" else "no_drift"
+    assert after == {**before, field: WHOLE[field], "verdict": verdict, "updated_at": after["updated_at"]}
+
+
+def test_an_object_can_be_sent_back_as_it_was_read(editor: Caller, experiment: Experiment) -> None:
+    path = f"/experiment/{experiment.id}/drift"
+    created = editor.post(path, WHOLE).json()
+    replaced = editor.put(f"{path}/{created['id']}", created).json()
+    assert replaced == {**created, "updated_at": replaced["updated_at"]}
+
+
+def test_a_deleted_run_is_gone(editor: Caller, drift: Drift) -> None:
+    path = f"/experiment/{drift.experiment_id}/drift/{drift.id}"
+    assert editor.delete(path).status_code == 204
+    assert editor.get(path).status_code == 404
+    assert editor.delete(path).status_code == 404
+
+
+def test_a_run_that_loses_its_experiment_while_it_is_stored_is_not_kept(experiment: Experiment) -> None:
+    stale = Experiment.objects.get(pk=experiment.pk)
+    experiment.delete()
+    with pytest.raises(Experiment.DoesNotExist):
+        Drift.objects.create_in(stale, **RUN)
+    assert not Drift.objects.exists()

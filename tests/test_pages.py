@@ -1,0 +1,68 @@
+"""What answers outside the API: the root, health checks, the documentation, and errors."""
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from driftwatch import health
+
+HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.fixture
+def visitor() -> Client:
+    return Client(raise_request_exception=False)
+
+
+def test_browsers_get_a_page_and_others_an_empty_answer(visitor: Client) -> None:
+    page = visitor.get("/", headers=HTML)
+    assert page.status_code == 200
+    assert "Drift Watch" in page.content.decode()
+    assert visitor.get("/").status_code == 204
+
+
+def test_the_process_says_that_it_lives(visitor: Client) -> None:
+    assert visitor.get("/livez").json() == {"status": "ok"}
+
+
+def test_the_service_is_ready_with_a_primary_and_all_migrations(
+    visitor: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    response = visitor.get("/readyz")
+    assert response.status_code == 200
+    assert response.json() == {"status": "ok", "checks": {"mongodb": "ok", "migrations": "ok"}}
+
+    monkeypatch.setattr(health, "migrations_are_applied", lambda: False)
+    response = visitor.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["checks"] == {"mongodb": "ok", "migrations": "run `manage.py migrate`"}
+
+
+def test_the_documentation_is_served_with_its_assets_from_here(visitor: Client) -> None:
+    page = visitor.get("/api/v1/docs", headers=HTML).content.decode()
+    assert "swagger-ui" in page
+    assert "http://" not in page
+    assert "https://" not in page
+    asset = visitor.get("/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js")
+    assert asset.status_code == 200
+    asset.close()
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/api/v1/nothing", "/api/v1/experiment/search/"])
+def test_an_unknown_address_is_answered_in_json(visitor: Client, path: str) -> None:
+    response = visitor.get(path)
+    assert response.status_code == 404
+    assert response.json()["code"] == 404
+    assert "/api/v1/docs" in response.json()["message"]
+
+
+def test_a_browser_gets_a_page_for_an_unknown_address_outside_the_api(visitor: Client) -> None:
+    assert visitor.get("/nothing", headers=HTML).headers["Content-Type"].startswith("text/html")
+    assert visitor.get("/api/v1/nothing", headers=HTML).json()["status"] == "Not Found"
+
+
+def test_an_unknown_host_is_refused_in_json(visitor: Client, settings: Settings) -> None:
+    settings.ALLOWED_HOSTS = ["drift.example.org"]
+    response = visitor.post("/api/v1/user", headers={"Host": "evil.example"})
+    assert response.status_code == 400
+    assert response.json()["status"] == "Bad Request"
