@@ -60,9 +60,9 @@ class UserView(SearchMixin):
 
 class EntitlementView(Resource):
     resource = "entitlement"
-    required_levels = {"list": Standing.REGISTERED}
+    required_levels = {"retrieve": Standing.REGISTERED}
     serializer_class = EntitlementsSerializer
 
-    def list(self, request: Request) -> Response:
+    def retrieve(self, request: Request) -> Response:
         """The entitlements of the token: what permissions may name besides user ids."""
         return Response({"items": sorted(self.identity.entitlements)})

@@ -20,6 +20,12 @@ class PermissionSerializer(StrictModelSerializer):
     def validate_entity(self, entity: str) -> str:
         return canonical_entity(entity)
 
+    def validate(self, entry: dict[str, str]) -> dict[str, str]:
+        """An entry is whole also inside a PATCH, where a serializer asks for no field by itself."""
+        if missing := self.fields.keys() - entry.keys():
+            raise serializers.ValidationError({name: ["This field is required."] for name in sorted(missing)})
+        return entry
+
 
 class ExperimentSerializer(StrictModelSerializer):
     """An experiment. `permissions` is empty for those who hold no level through it."""

@@ -62,9 +62,9 @@ def provider(provider_server: Provider, settings: Settings) -> Iterator[Provider
 
 
 @pytest.fixture(scope="session")
-def live() -> Iterator[LiveServer]:
+def live(testrun_uid: str, worker_id: str) -> Iterator[LiveServer]:
     """The service behind gunicorn, on a database of its own."""
-    server = LiveServer(MONGODB_NAME="live", OIDC_USER_ENTITLEMENTS="[]")
+    server = LiveServer(MONGODB_NAME=f"live_{testrun_uid[:8]}_{worker_id}", OIDC_USER_ENTITLEMENTS="[]")
     server.start()
     yield server
     server.stop()

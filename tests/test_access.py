@@ -43,7 +43,7 @@ user       register         private 401 201 403 409 409 409 409 409 409
 user       search           private 401 403 403 403 403 403 403 403 200
 user       retrieve_self    private 401 403 403 200 200 200 200 200 200
 user       update_self      private 401 403 403 200 200 200 200 200 200
-entitlement list            private 401 403 403 200 200 200 200 200 200
+entitlement retrieve        private 401 403 403 200 200 200 200 200 200
 """
 BODIES = {
     "experiment create": {"name": "a name of its own"},
@@ -64,7 +64,8 @@ def endpoints() -> Iterator[tuple[str, str, str, type[Resource]]]:
         assert isinstance(pattern, URLPattern)
         view = getattr(pattern.callback, "cls", None)
         if view and issubclass(view, Resource):
-            for method, action in pattern.callback.actions.items():
+            actions: dict[str, str] = vars(pattern.callback)["actions"]
+            for method, action in actions.items():
                 yield method.upper(), str(pattern.pattern), action, view
 
 

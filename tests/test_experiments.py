@@ -116,6 +116,16 @@ def test_a_name_is_taken_once(manager: Caller, experiment: Experiment, method: s
     assert sorted(Experiment.objects.values_list("name", flat=True)) == ["other", "wine quality"]
 
 
+@pytest.mark.parametrize("entry", [{"entity": GROUP}, {"level": "Read"}, {}])
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_permission_is_whole_in_every_update(
+    manager: Caller, experiment: Experiment, method: str, entry: dict[str, str]
+) -> None:
+    response = manager.request(method, f"/experiment/{experiment.id}", {"name": "wine", "permissions": [entry]})
+    assert response.status_code == 422
+    assert "required" in response.json()["message"]
+
+
 def test_entities_are_named_once(manager: Caller) -> None:
     twice = [{"entity": GROUP, "level": "Read"}, {"entity": GROUP, "level": "Edit"}]
     response = manager.post("/experiment", {"name": "wine", "permissions": twice})

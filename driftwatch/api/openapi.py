@@ -97,7 +97,8 @@ class ResourceSchema(AutoSchema):
     def get_auth(self) -> list[dict[str, Any]]:
         required = self.view.required_levels[self.action]
         standing = required if isinstance(required, Standing) else standing_for(required)
-        return [{"bearer": []}, {}] if standing is Standing.ANYONE else [{"bearer": []}]
+        bearer = super().get_auth()
+        return [*bearer, {}] if standing is Standing.ANYONE else bearer
 
     def get_override_parameters(self) -> list[Any]:
         path = [
@@ -116,6 +117,9 @@ class ResourceSchema(AutoSchema):
         body = super()._get_request_body(direction)  # type: ignore[no-untyped-call]
         return body and {**body, "required": True}
 
+    def _is_list_view(self, serializer: Any = None) -> bool:
+        return self.action == "search"
+
     def get_serializer(self) -> Any:
         return self.view.get_serializer()
 
@@ -126,9 +130,7 @@ class ResourceSchema(AutoSchema):
 
     def get_response_serializers(self) -> Any:
         status = STATUS.get(self.action, 200)
-        found: Any = None if status == 204 else self.get_serializer()
-        if self.action == "search":
-            found = type(found)(many=True, context=found.context)
+        found = None if status == 204 else self.get_serializer()
         refusals = {code: OpenApiResponse(ProblemSerializer, description=REFUSALS[code]) for code in self.refusals()}
         return {status: found} | refusals
 

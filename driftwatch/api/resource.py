@@ -25,7 +25,7 @@ class Resource(GenericViewSet[Any]):
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        if self.action is None:
+        if str(request.method).lower() not in self.action_map:
             self.http_method_not_allowed(request)
         super().initial(request, *args, **kwargs)
 

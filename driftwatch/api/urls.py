@@ -21,8 +21,8 @@ urlpatterns = [
     path("user", UserView.as_view({"post": "register"})),
     path("user/self", UserView.as_view({"get": "retrieve_self", "put": "update_self"})),
     path("user/search", UserView.as_view({"post": "search"})),
-    path("entitlement", EntitlementView.as_view({"get": "list"})),
-    path("entitlements", EntitlementView.as_view({"get": "list"})),
+    path("entitlement", EntitlementView.as_view({"get": "retrieve"})),
+    path("entitlements", EntitlementView.as_view({"get": "retrieve"})),
     path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
     path("docs", SpectacularSwaggerSplitView.as_view(url_name="openapi"), name="docs"),
 ]

@@ -1,0 +1,47 @@
+"""The OpenAPI document, and whether the service keeps to it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import requests
+
+from tests.live import LiveServer
+
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,"
+    "response_headers_conformance,response_schema_conformance"
+)
+
+
+def test_the_document_is_openapi_3_1_and_served_to_anyone(live: LiveServer) -> None:
+    response = requests.get(f"{live.api}/openapi.json", timeout=10)
+    document = response.json()
+    assert document["openapi"].startswith("3.1")
+    assert set(document["components"]["securitySchemes"]) == {"bearer"}
+    assert all(path.startswith("/api/v1/") for path in document["paths"])
+
+
+def test_generation_has_no_warnings(live: LiveServer) -> None:
+    live.manage("spectacular", "--validate", "--fail-on-warn", "--file", "/dev/null")
+
+
+def test_generated_requests_find_no_server_error_and_nothing_undocumented(live: LiveServer, tmp_path: Path) -> None:
+    token = live.manage("token", "fuzzer@example.org", "--entitlement", "admins")
+    run = subprocess.run(
+        [
+            *(str(Path(sys.executable).with_name("schemathesis")), "run", f"{live.api}/openapi.json"),
+            *("--header", f"Authorization: Bearer {token}", "--checks", CHECKS),
+            *("--max-examples", "110", "--generation-deterministic"),
+            *("--continue-on-failure", "--warnings", "off", "--no-color"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    generated = re.search(r"([\d,]+) generated", run.stdout)
+    assert run.returncode == 0, run.stdout
+    assert generated, run.stdout
+    assert int(generated[1].replace(",", "")) >= 2000, run.stdout
