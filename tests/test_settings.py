@@ -1,0 +1,75 @@
+"""What the settings refuse to start with."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.live import ROOT
+
+PRODUCTION = {
+    "DRIFTWATCH_ENV": "production",
+    "SECRET_KEY": "a-long-random-string-of-this-test-alone",
+    "ALLOWED_HOSTS": "drift.example.org",
+}
+ISSUER = '[{"issuer": "https://login.example.org", "audience": ["drift"], "entitlements": "groups"}]'
+
+
+def check(**environment: str) -> subprocess.CompletedProcess[str]:
+    """`manage.py check` under these settings."""
+    return subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=ROOT,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "driftwatch.settings", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param({}, id="development"),
+        pytest.param(PRODUCTION, id="production"),
+        pytest.param({"OIDC_ISSUERS": ISSUER}, id="an issuer"),
+        pytest.param({"OIDC_ISSUERS": '[{"issuer": "http://127.0.0.1:9000"}]'}, id="an issuer on this machine"),
+    ],
+)
+def test_sound_settings_pass(environment: dict[str, str]) -> None:
+    result = check(**environment)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"DRIFTWATCH_ENV": "staging"}, "DRIFTWATCH_ENV is 'staging'"),
+        ({"OIDC_ISSUERS": "[{"}, 'Environment variable "OIDC_ISSUERS" invalid'),
+        ({"OIDC_ISSUERS": '{"issuer": "https://login.example.org"}'}, "OIDC_ISSUERS is not a list"),
+        ({"OIDC_ISSUERS": '[{"issuer": "http://login.example.org"}]'}, "OIDC_ISSUERS is not a list"),
+        ({"OIDC_ISSUERS": '[{"issuer": "https://a.example", "audience": "drift"}]'}, "OIDC_ISSUERS is not a list"),
+        ({"OIDC_ISSUERS": '[{"issuer": "https://a.example", "aud": ["drift"]}]'}, "OIDC_ISSUERS is not a list"),
+        ({"OIDC_ADMIN_ENTITLEMENTS": '"admins"'}, "OIDC_ADMIN_ENTITLEMENTS is not a JSON list"),
+        ({"OIDC_USER_ENTITLEMENTS": "[1]"}, "OIDC_USER_ENTITLEMENTS is not a JSON list"),
+        ({**PRODUCTION, "SECRET_KEY": "short"}, "SECRET_KEY is shorter"),
+        ({**PRODUCTION, "ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS is empty or holds the wildcard"),
+        ({**PRODUCTION, "ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS is empty"),
+        ({**PRODUCTION, "DEBUG": "true"}, "DEBUG is on"),
+        ({**PRODUCTION, "MONGODB_URI": ""}, "MONGODB_URI is not set"),
+        ({"DRIFTWATCH_ENV": "production", "SECRET_KEY_FILE": "/nowhere"}, "must be a readable file path"),
+    ],
+)
+def test_unsound_settings_are_refused_with_a_sentence(environment: dict[str, str], sentence: str) -> None:
+    result = check(**environment)
+    assert result.returncode != 0
+    assert sentence in result.stderr
+
+
+def test_a_value_can_stand_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(PRODUCTION["SECRET_KEY"] + "\n")
+    without = {name: value for name, value in PRODUCTION.items() if name != "SECRET_KEY"}
+    assert check(**without, SECRET_KEY_FILE=str(secret)).returncode == 0

@@ -1,0 +1,79 @@
+"""`manage.py token`."""
+
+from io import StringIO
+
+import jwt
+import pytest
+from django.core.management import CommandError, call_command
+
+from accounts.models import User
+from tests.caller import Caller
+
+
+def issue(*arguments: str) -> tuple[str, str]:
+    """What the command prints: the token, and its remarks."""
+    out, err = StringIO(), StringIO()
+    call_command("token", *arguments, stdout=out, stderr=err)
+    return out.getvalue().strip(), err.getvalue()
+
+
+def test_a_new_name_is_registered_and_can_use_the_api_at_once() -> None:
+    token, remarks = issue("ada@example.org", "--entitlement", "users")
+    assert "Registered the local user ada@example.org" in remarks
+    ada = Caller(token)
+    assert ada.get("/user/self").json()["email"] == "ada@example.org"
+    assert ada.get("/entitlement").json() == {"items": ["users"]}
+    assert ada.post("/experiment", {"name": "wine"}).status_code == 201
+    assert ada.post("/user").status_code == 409
+
+
+def test_a_name_is_registered_once() -> None:
+    issue("ada", "--entitlement", "users")
+    _, remarks = issue("ada", "--entitlement", "users")
+    assert remarks == ""
+    assert User.objects.get().subject == "ada"
+
+
+@pytest.mark.parametrize("name", ["id", "email"])
+def test_a_user_of_an_issuer_is_named_by_id_or_email(reader: Caller, name: str) -> None:
+    assert reader.user
+    token, _ = issue(reader.id if name == "id" else reader.user.email, "--entitlement", "users")
+    assert Caller(token).get("/user/self").json()["id"] == reader.id
+
+
+def test_an_administrators_token_sees_everything() -> None:
+    token, _ = issue("root", "--entitlement", "admins")
+    assert Caller(token).post("/user/search", {}).status_code == 200
+
+
+def test_a_token_without_a_user_entitlement_is_remarked_on_and_not_admitted() -> None:
+    token, remarks = issue("ada")
+    assert "not admitted" in remarks
+    response = Caller(token).get("/user/self")
+    assert response.status_code == 403
+    assert "entitlement" in response.json()["message"]
+
+
+def test_a_token_lasts_as_long_as_asked() -> None:
+    token, _ = issue("ada", "--days", "2")
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert claims["exp"] - claims["iat"] == 2 * 24 * 3600
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "nan", "100000"])
+def test_a_token_lasts_a_sensible_time(days: str) -> None:
+    with pytest.raises(CommandError, match="--days"):
+        issue("ada", "--days", days)
+
+
+def test_an_unknown_id_is_refused() -> None:
+    with pytest.raises(CommandError, match="No user has the id"):
+        issue("00000000-0000-4000-8000-000000000000")
+
+
+def test_an_email_that_several_users_have_is_refused_with_their_ids(reader: Caller) -> None:
+    other = User.objects.create(issuer="https://elsewhere.example", subject="x", email="reader@example.org")
+    with pytest.raises(CommandError) as error:
+        issue("reader@example.org")
+    assert reader.id in str(error.value)
+    assert str(other.id) in str(error.value)
