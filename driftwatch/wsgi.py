@@ -2,10 +2,10 @@
 
 import os
 
-from django.core.management import call_command
+from django.core.management.base import BaseCommand
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "driftwatch.settings")
 application = get_wsgi_application()
 # A command checks the settings before it runs; a worker that serves must not do with less.
-call_command("check")
+BaseCommand().check()

@@ -1,5 +1,6 @@
 """`manage.py serve`: everything that it takes to serve, in one command."""
 
+import os
 import secrets
 import signal
 import subprocess
@@ -46,8 +47,7 @@ class Command(BaseCommand):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             wait_until_ready(gunicorn)
-            url = f"http://localhost:{settings.PORT}"
-            self.stdout.write(WELCOME.format(url=url, administrator=administrator, python=sys.executable))
+            self.stdout.write(welcome(administrator))
             self.stdout.flush()
             watch(gunicorn, database)
         except KeyboardInterrupt:
@@ -55,6 +55,11 @@ class Command(BaseCommand):
         finally:
             gunicorn.terminate()
             gunicorn.wait()
+
+
+def welcome(administrator: str) -> str:
+    url = f"http://localhost:{settings.PORT}"
+    return WELCOME.format(url=url, administrator=administrator, python=os.path.relpath(sys.executable))
 
 
 def wait_until_ready(gunicorn: "subprocess.Popen[bytes]") -> None:
