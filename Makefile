@@ -31,8 +31,9 @@ migrations: .venv/dev
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
 requirements: .venv/dev  ## Compile the pinned requirements anew
-	$(BIN)/uv pip compile -q --upgrade --universal --no-header --python-version 3.11 requirements.in -o requirements.txt
-	$(BIN)/uv pip compile -q --upgrade --universal --no-header --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+	for name in requirements requirements-dev tests/client/requirements examples/requirements; do \
+	  $(BIN)/uv pip compile -q --upgrade --universal --no-header --python-version 3.11 $$name.in -o $$name.txt || exit; \
+	done
 
 clean:  ## Remove the environments and the embedded database
 	rm -rf .venv .venv-client var

@@ -6,11 +6,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import requests
+from pymongo import MongoClient
 
 from driftwatch.mongodb.embedded import free_port
 
+START_SECONDS = 60
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -40,22 +43,26 @@ class LiveServer:
                 stdout=log,
                 stderr=log,
             )
-        for _ in range(300):
-            if self.process.poll() is None and self.answers():
-                return
+        deadline = time.monotonic() + START_SECONDS
+        while not self.answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                problem = self.log.read_text()
+                self.stop()
+                raise RuntimeError(f"gunicorn did not start:\n{problem}")
             time.sleep(0.1)
-        raise RuntimeError(f"gunicorn did not start:\n{self.log.read_text()}")
 
     def answers(self) -> bool:
         try:
             return requests.get(f"{self.url}/livez", timeout=2).ok
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(30)
         self.log.unlink()
+        with MongoClient[Any](self.environment["MONGODB_URI"]) as client:
+            client.drop_database(self.environment["MONGODB_NAME"])
 
     def manage(self, *arguments: str) -> str:
         """Run a management command against the same database and settings; return what it prints."""

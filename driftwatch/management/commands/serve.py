@@ -53,6 +53,8 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             self.stderr.write("Stopping.")
         finally:
+            for further in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(further, signal.SIG_IGN)
             gunicorn.terminate()
             gunicorn.wait()
 

@@ -1,0 +1,57 @@
+"""A stand-in for a mytoken server, for those who hold an access token already.
+
+The published client is configured with a *mytoken*, and exchanges it for an access token at a
+mytoken server (https://mytok.eu). Without such a server, one on the loopback interface answers.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+CONFIGURATION_PATH = "/.well-known/mytoken-configuration"
+EXCHANGE_PATH = "/api/v0/token/access"
+
+
+@contextmanager
+def mytoken_server(exchange: Callable[[str], str]) -> Iterator[str]:
+    """Serve within the block, and give the URL for `MYTOKEN_SERVER`.
+
+    `exchange` is called with each mytoken that comes in, and returns the access token to answer with.
+    """
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(exchange))
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _handler(exchange: Callable[[str], str]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == CONFIGURATION_PATH:
+                self.answer({"access_token_endpoint": f"http://{self.headers['Host']}{EXCHANGE_PATH}"})
+            else:
+                self.send_error(HTTPStatus.NOT_FOUND)
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path == EXCHANGE_PATH and body["grant_type"] == "mytoken":
+                self.answer({"access_token": exchange(body["mytoken"])})
+            else:
+                self.send_error(HTTPStatus.NOT_FOUND)
+
+        def answer(self, document: dict[str, str]) -> None:
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(document).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Leave the terminal to the program that serves."""
+
+    return Handler
