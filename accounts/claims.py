@@ -1,7 +1,9 @@
 """What the claims of a token say. Pure functions of the claims."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
+
+from driftwatch.values import text_problem
 
 Claims = Mapping[str, Any]
 
@@ -23,12 +25,17 @@ def entitlements_at(claims: Claims, path: str | None) -> frozenset[str]:
     """The groups or roles at a claim path: a list of strings, or one string. Anything else counts as none."""
     value = value_at(claims, path) if path else None
     candidates = value if isinstance(value, list) else [value]
-    return frozenset(item for item in candidates if isinstance(item, str) and item)
+    return frozenset(item for item in candidates if is_text(item))
 
 
 def verified_email(claims: Claims) -> str | None:
     """The email, if the issuer says that it verified it (OpenID Connect Core 1.0, section 5.1)."""
     email = claims.get("email")
     # Some issuers send the boolean as a string.
-    is_verified = claims.get("email_verified") in (True, "true")
-    return email if is_verified and isinstance(email, str) and "@" in email else None
+    verified = claims.get("email_verified")
+    return email if (verified is True or verified == "true") and is_text(email) and "@" in email else None
+
+
+def is_text(value: Any) -> TypeGuard[str]:
+    """Whether a claim is a string that is not empty and can be stored."""
+    return isinstance(value, str) and bool(value) and text_problem(value) is None

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 import jwt
 import requests
+import urllib3
 from django.conf import settings
 from jwt.types import JWKDict
 
-from accounts.claims import Claims
+from accounts.claims import Claims, is_text
 
 # Key type to the algorithms it may sign with: asymmetric ones only (RFC 8725, section 3.1).
 ALGORITHMS = {
@@ -99,12 +100,12 @@ class TrustedIssuer:
         Raises `InvalidToken`, or `IssuerUnavailable` when the keys cannot be had.
         """
         header = jwt.get_unverified_header(token)
-        algorithm = header.get("alg")
+        algorithm = str(header.get("alg"))
         if algorithm not in ASYMMETRIC:
             raise InvalidToken(f"The token is signed with {algorithm!r}; only asymmetric algorithms are accepted.")
         key = self._key(header.get("kid"), algorithm)
         try:
-            return jwt.decode(
+            claims = jwt.decode(
                 token,
                 key=jwt.PyJWK(key, algorithm),
                 algorithms=[algorithm],
@@ -113,8 +114,11 @@ class TrustedIssuer:
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["exp", "iss", "sub"], "verify_aud": bool(self.audience)},
             )
-        except jwt.InvalidTokenError as error:
+        except jwt.PyJWTError as error:
             raise InvalidToken(f"The token is not valid: {error}.") from error
+        if not is_text(claims["sub"]):
+            raise InvalidToken("The token's subject is empty or no text.")
+        return claims
 
     def userinfo(self, token: str, claims: Claims) -> Claims:
         """What the userinfo endpoint says of the token's owner, kept until the token expires.
@@ -166,7 +170,7 @@ def suitable_key(keys: list[JWKDict], key_id: str | None, algorithm: str) -> JWK
     fitting = [
         key
         for key in keys
-        if algorithm in ALGORITHMS.get(key.get("kty", ""), ())
+        if algorithm in ALGORITHMS.get(str(key.get("kty")), ())
         and key.get("alg", algorithm) == algorithm
         and key.get("use", "sig") == "sig"
         and (key_id is None or key.get("kid") == key_id)
@@ -176,9 +180,9 @@ def suitable_key(keys: list[JWKDict], key_id: str | None, algorithm: str) -> JWK
 
 def fetch_json(url: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
     """GET a JSON object from an issuer, within the time limit and without following redirects."""
-    if not is_safe_url(url):
-        raise IssuerUnavailable(f"{url} is not an https address.")
     try:
+        if not is_safe_url(url):
+            raise IssuerUnavailable(f"{url} is not an https address.")
         response = requests.get(
             url,
             headers={"Accept": "application/json", **(headers or {})},
@@ -189,7 +193,7 @@ def fetch_json(url: str, headers: dict[str, str] | None = None) -> dict[str, Any
         with response:
             body = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
         answer = json.loads(body) if response.status_code == 200 else None
-    except (requests.RequestException, ValueError) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, RecursionError) as error:
         raise IssuerUnavailable(f"{url} did not answer as expected: {error}.") from error
     if response.status_code in (401, 403):
         raise IssuerRefused(f"{url} answered {response.status_code}.")

@@ -4,22 +4,22 @@ import pymongo
 from django.db import DatabaseError
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
-from django.views.decorators.http import require_safe
 from pymongo.errors import PyMongoError
 
+from driftwatch.api.errors import read_only
 from driftwatch.api.exceptions import RETRY_SECONDS
 from driftwatch.mongodb.base import mongodb
 
 CHECK_SECONDS = 2
 
 
-@require_safe
+@read_only
 def livez(request: HttpRequest) -> JsonResponse:
     """The process answers; 200 as long as it does."""
     return JsonResponse({"status": "ok"})
 
 
-@require_safe
+@read_only
 def readyz(request: HttpRequest) -> JsonResponse:
     """200 when MongoDB's primary is reachable and every migration is applied, else 503."""
     try:

@@ -2,10 +2,11 @@
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_safe
+
+from driftwatch.api.errors import read_only
 
 
-@require_safe
+@read_only
 def home(request: HttpRequest) -> HttpResponse:
     """A page for browsers, 204 for those who only ask whether somebody is there."""
     if "text/html" in request.headers.get("Accept", ""):

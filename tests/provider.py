@@ -3,38 +3,49 @@
 import datetime
 import json
 import threading
+import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from jwt.algorithms import RSAAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt.algorithms import get_default_algorithms
+from jwt.utils import base64url_encode
+
+CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
 
 
 class SigningKey:
-    def __init__(self, key_id: str) -> None:
+    """A key pair. `members` adds to what is published of it, or leaves out what is given as None."""
+
+    def __init__(self, key_id: str, algorithm: str = "RS256", private: Any = None, **members: Any) -> None:
         self.key_id = key_id
-        self.private: RSAPrivateKey = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.algorithm = algorithm
+        self.private = private or new_private_key(algorithm)
+        self.members = members
 
     @property
     def public_jwk(self) -> dict[str, Any]:
-        jwk: dict[str, Any] = RSAAlgorithm.to_jwk(self.private.public_key(), as_dict=True)
-        return {**jwk, "kid": self.key_id, "use": "sig", "alg": "RS256"}
+        jwk = get_default_algorithms()[self.algorithm].to_jwk(self.private.public_key(), as_dict=True)
+        return present({**jwk, "kid": self.key_id, "use": "sig", "alg": self.algorithm, **self.members})
+
+    def sign(self, message: bytes) -> bytes:
+        return get_default_algorithms()[self.algorithm].sign(message, self.private)
 
 
 class Provider:
     """Serves discovery, keys and userinfo; `token()` signs what it is told to."""
 
-    def __init__(self) -> None:
-        self.keys = [SigningKey("first")]
-        self.userinfo: dict[str, Any] = {}
+    def __init__(self, key: SigningKey | None = None) -> None:
+        self.keys = [key or SigningKey("first")]
+        self.userinfo: dict[str, Any] | int = {}
         self.requests: Counter[str] = Counter()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.issuer = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        # Asked often whether to stop: a test that takes its provider down waits for it.
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
         self.server.shutdown()
@@ -42,26 +53,33 @@ class Provider:
 
     def rotate(self) -> None:
         """Sign with a new key from now on, and publish no other."""
-        self.keys = [SigningKey(uuid.uuid4().hex)]
+        self.keys = [SigningKey(uuid.uuid4().hex, self.keys[0].algorithm)]
 
     def token(self, subject: str, *entitlements: str, key: SigningKey | None = None, **claims: Any) -> str:
         """A token as a real provider signs it; a claim given as None is left out."""
-        now = datetime.datetime.now(datetime.UTC)
+        return self.sign(self.claims(subject, *entitlements, **claims), key)
+
+    def claims(self, subject: str, *entitlements: str, **claims: Any) -> dict[str, Any]:
+        now = int(time.time())
         payload = {
             "iss": self.issuer,
             "sub": subject,
             "aud": "driftwatch",
             "iat": now,
-            "exp": now + datetime.timedelta(hours=1),
+            "exp": now + 3600,
             "email": f"{subject}@example.org",
             "email_verified": True,
             "realm_access": {"roles": list(entitlements)},
-        } | claims
-        key = key or self.keys[0]
-        present = {name: value for name, value in payload.items() if value is not None}
-        return jwt.encode(present, key.private, algorithm="RS256", headers={"kid": key.key_id})
+        }
+        return present(payload | claims)
 
-    def document(self, path: str) -> dict[str, Any] | None:
+    def sign(self, claims: dict[str, Any], key: SigningKey | None = None, **header: Any) -> str:
+        """A signature over any claims and any header; a header given as None is left out."""
+        key = key or self.keys[0]
+        return compact(present({"typ": "JWT", "alg": key.algorithm, "kid": key.key_id} | header), claims, key.sign)
+
+    def answer(self, path: str, authorization: str) -> dict[str, Any] | int:
+        """What is answered at a path: a document, or the status of a refusal."""
         match path:
             case "/.well-known/openid-configuration":
                 return {
@@ -72,8 +90,8 @@ class Provider:
             case "/keys":
                 return {"keys": [key.public_jwk for key in self.keys]}
             case "/userinfo":
-                return self.userinfo
-        return None
+                return self.userinfo if authorization.startswith("Bearer ") else 401
+        return 404
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         provider = self
@@ -81,13 +99,35 @@ class Provider:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 provider.requests[self.path] += 1
-                document = provider.document(self.path)
-                self.send_response(404 if document is None else 200)
+                answer = provider.answer(self.path, self.headers.get("Authorization", ""))
+                self.send_response(answer if isinstance(answer, int) else 200)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
-                self.wfile.write(json.dumps(document).encode())
+                self.wfile.write(json.dumps(answer).encode())
 
             def log_message(self, *args: Any) -> None:
                 """Keep the test output for the tests."""
 
         return Handler
+
+
+def new_private_key(algorithm: str) -> Any:
+    if algorithm == "EdDSA":
+        return ed25519.Ed25519PrivateKey.generate()
+    if algorithm in CURVES:
+        return ec.generate_private_key(CURVES[algorithm])
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def compact(header: Any, claims: Any, sign: Callable[[bytes], bytes]) -> str:
+    """The compact serialization (RFC 7515, section 3.1) of whatever it is given: no library would sign some of it."""
+    message = b".".join(base64url_encode(json.dumps(part, default=seconds).encode()) for part in (header, claims))
+    return b".".join((message, base64url_encode(sign(message)))).decode()
+
+
+def seconds(time: datetime.datetime) -> int:
+    return int(time.timestamp())
+
+
+def present(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}

@@ -25,3 +25,5 @@ os.environ["OIDC_ADMIN_ENTITLEMENTS"] = '["admins"]'
 from driftwatch.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# Files are looked up when they are asked for: a test client need not list them all first.
+WHITENOISE_AUTOREFRESH = True

@@ -1,6 +1,7 @@
 """The one shape of a refusal, and what becomes which refusal."""
 
 from collections.abc import Callable, Iterator
+from functools import wraps
 from http import HTTPStatus
 from typing import Any
 
@@ -92,6 +93,19 @@ class DatabaseAwayMiddleware:
         if not is_database_away(exception):
             return None
         return JsonResponse(problem(503, Away.default_detail), status=503, headers={"Retry-After": RETRY_SECONDS})
+
+
+def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Refuse what is neither GET nor HEAD, in the one shape of a refusal."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method in ("GET", "HEAD"):
+            return view(request, *args, **kwargs)
+        message = f"This can only be read: {request.method} is not for it."
+        return JsonResponse(problem(405, message), status=405, headers={"Allow": "GET, HEAD"})
+
+    return guarded
 
 
 def wants_page(request: HttpRequest) -> bool:

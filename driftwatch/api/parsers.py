@@ -1,18 +1,15 @@
 """Request bodies: JSON, and only values that can be stored and found again."""
 
 import json
-import math
-from collections.abc import Iterator, Mapping
-from typing import IO, Any
+from collections.abc import Mapping
+from typing import IO, Any, NoReturn
 
 from django.conf import settings
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import BaseParser
 
 from driftwatch.api.exceptions import BodyTooLarge
-
-MAX_DEPTH = 50  # MongoDB stores 100 levels, of which a document and an update take some.
-INT64 = range(-(2**63), 2**63)
+from driftwatch.values import MAX_DEPTH, problems
 
 
 class StrictJSONParser(BaseParser):
@@ -28,7 +25,7 @@ class StrictJSONParser(BaseParser):
         if len(body) > limit:
             raise BodyTooLarge(f"The body is larger than {limit:,} bytes. Send less in one request.")
         try:
-            value = json.loads(body.decode(), parse_constant=refuse_constant)
+            value = json.loads(body.decode(), parse_constant=refuse_constant, parse_int=bounded_int)
         except RecursionError:
             raise ValidationError(f"The body is nested deeper than {MAX_DEPTH} levels.") from None
         except ValueError as error:
@@ -38,39 +35,10 @@ class StrictJSONParser(BaseParser):
         return value
 
 
-def refuse_constant(name: str) -> None:
+def refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def problems(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
-    """What keeps a parsed JSON value from being stored: pairs of the path and a sentence."""
-    if depth > MAX_DEPTH:
-        yield path.split(".", 1)[0], f"Nested deeper than {MAX_DEPTH} levels."
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if problem := text_problem(key):
-                yield path, f"In a key: {problem}"
-            yield from problems(item, f"{path}.{key}" if path else key, depth + 1)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from problems(item, f"{path}.{index}" if path else str(index), depth + 1)
-    elif problem := scalar_problem(value):
-        yield path, problem
-
-
-def scalar_problem(value: str | float | None) -> str | None:
-    if isinstance(value, str):
-        return text_problem(value)
-    if isinstance(value, int) and value not in INT64:
-        return "An integer must fit 64 bits. Send it as a string or a float."
-    if isinstance(value, float) and not math.isfinite(value):
-        return "A number must be finite."
-    return None
-
-
-def text_problem(text: str) -> str | None:
-    if "\0" in text:
-        return "A string must not hold the character NUL (U+0000)."
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return "A string must not hold a lone surrogate (U+D800 to U+DFFF)."
-    return None
+def bounded_int(digits: str) -> int:
+    """Python takes long over very long integers; so many digits are out of bounds whatever comes after them."""
+    return int(digits[:25])

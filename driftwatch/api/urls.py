@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 
 from accounts.views import EntitlementView, UserView
 from drifts.views import DriftView
+from driftwatch.api.errors import read_only
 from experiments.views import ExperimentView
 
 ONE: Any = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
@@ -23,6 +24,6 @@ urlpatterns = [
     path("user/search", UserView.as_view({"post": "search"})),
     path("entitlement", EntitlementView.as_view({"get": "retrieve"})),
     path("entitlements", EntitlementView.as_view({"get": "retrieve"})),
-    path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
-    path("docs", SpectacularSwaggerSplitView.as_view(url_name="openapi"), name="docs"),
+    path("openapi.json", read_only(SpectacularJSONAPIView.as_view()), name="openapi"),
+    path("docs", read_only(SpectacularSwaggerSplitView.as_view(url_name="openapi")), name="docs"),
 ]

@@ -87,18 +87,15 @@ class Translation:
 
     def element(self, operand: Any, field: Field, path: str, depth: int) -> Mql:
         """What one element of an array is to satisfy: operators for a plain one, a filter for an object."""
-        if is_operators(operand) and not any(name in LOGICAL for name in operand):
-            if isinstance(field, Records):
-                raise FilterError(path, f"$elemMatch takes a filter over: {', '.join(field.fields)}.")
-            element: Field = Text(field.column) if isinstance(field, Texts) else field
-            return self.conditions(operand, element, path, depth)
         if not isinstance(operand, dict) or not operand:
             raise FilterError(path, "$elemMatch takes operators or a filter.")
-        match field:
-            case Records():
-                return self.filter(operand, field.fields, path, depth)
-            case Free():
-                return self.filter(operand, None, path, depth)
+        if isinstance(field, Records):
+            return self.filter(operand, field.fields, path, depth)
+        if is_operators(operand) and not any(name in LOGICAL for name in operand):
+            element: Field = Text(field.column) if isinstance(field, Texts) else field
+            return self.conditions(operand, element, path, depth)
+        if isinstance(field, Free):
+            return self.filter(operand, None, path, depth)
         raise FilterError(path, "$elemMatch takes operators here: the elements are strings.")
 
     def values(self, operand: Any, field: Field, path: str) -> list[Any]:
@@ -125,7 +122,7 @@ class Translation:
 
 def find(name: str, fields: Mapping[str, Field] | None, path: str) -> tuple[Field, Mql]:
     """The field of that name or path, and the guard that goes before any condition on it."""
-    root, _, below = name.partition(".")
+    root, dot, below = name.partition(".")
     field = Free(root) if fields is None else fields.get(root)
     match field:
         case None:
@@ -133,12 +130,12 @@ def find(name: str, fields: Mapping[str, Field] | None, path: str) -> tuple[Fiel
         case Records() if below in field.fields:
             part = field.fields[below]
             return replace(part, column=f"{field.column}.{part.column}"), field.guard
-        case Records() if not below:
+        case Records() if not dot:
             return field, field.guard
         case Free():
             refuse_bad_path(name, path)
             return replace(field, column=".".join(filter(None, (field.column, below)))), {}
-        case _ if below:
+        case _ if dot:
             raise FilterError(path, f"{root} has no such part.")
     return field, {}
 

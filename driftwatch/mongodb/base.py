@@ -1,7 +1,9 @@
 """The `ENGINE` of `settings.DATABASES`."""
 
+import json
 from typing import Any, cast
 
+from bson import DBRef
 from django.db import DEFAULT_DB_ALIAS, connections
 from django_mongodb_backend import base
 from django_mongodb_backend.operations import DatabaseOperations as BackendOperations
@@ -12,6 +14,14 @@ from driftwatch.mongodb.schema import DatabaseSchemaEditor
 
 class DatabaseOperations(BackendOperations):
     compiler_module = "driftwatch.mongodb.compiler"
+
+    def convert_jsonfield_value(self, value: Any, expression: Any, connection: Any) -> str:
+        """Stored JSON as text, which the field parses.
+
+        The driver takes an object with `$ref` and `$id` for a reference to a document; it goes
+        back to the object that was sent.
+        """
+        return json.dumps(value, default=DBRef.as_doc)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):

@@ -44,7 +44,7 @@ class Command(BaseCommand):
             start_new_session=True,
             preexec_fn=embedded.die_with_parent,  # noqa: PLW1509 - there are no threads yet
         )
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        on_interruption(signal.default_int_handler)
         try:
             wait_until_ready(gunicorn)
             self.stdout.write(welcome(administrator))
@@ -53,10 +53,14 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             self.stderr.write("Stopping.")
         finally:
-            for further in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(further, signal.SIG_IGN)
+            on_interruption(signal.SIG_IGN)
             gunicorn.terminate()
             gunicorn.wait()
+
+
+def on_interruption(handler: Any) -> None:
+    for interruption in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(interruption, handler)
 
 
 def welcome(administrator: str) -> str:

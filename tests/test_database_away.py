@@ -1,0 +1,353 @@
+"""When the database goes: refusals that say so, and everything again once it is back."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+from requests import Response
+
+from driftwatch.mongodb.embedded import EmbeddedServer, free_port
+from tests.conftest import RUN
+from tests.live import ROOT, LiveServer
+
+# One worker has the servers to itself.
+pytestmark = pytest.mark.xdist_group("database away")
+
+PATIENCE = 30
+
+
+def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/readyz", timeout=10).ok
+    except requests.RequestException:
+        return False
+
+
+# A database that somebody else runs.
+
+
+class Deployment:
+    """gunicorn over a MongoDB of its own that can be taken away, and someone who uses it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.database = EmbeddedServer(directory)
+        self.database.start()
+        self.live = LiveServer(MONGODB_URI=self.database.uri, MONGODB_NAME="away", OIDC_USER_ENTITLEMENTS="[]")
+        self.live.start()
+        self.url = self.live.url
+        self.headers = {"Authorization": f"Bearer {self.live.manage('token', 'keeper@example.org')}"}
+        created = self.call("POST", "/experiment", {"name": "wine", "public": True}).json()
+        self.experiment = f"/experiment/{created['id']}"
+
+    def stop(self) -> None:
+        self.live.stop()
+        self.database.stop()
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
+        """Sent with the user's token, unless with another header."""
+        url = f"{self.live.api}{path}"
+        return requests.request(method, url, json=body, headers=headers or self.headers, timeout=PATIENCE)
+
+    def ask_anonymously(self, method: str, path: str, body: Any = None) -> Response:
+        return requests.request(method, f"{self.live.api}{path}", json=body, timeout=PATIENCE)
+
+    def kill_database(self) -> None:
+        assert self.database.process
+        self.database.process.kill()
+        self.database.process.wait()
+
+    def start_database(self) -> None:
+        """On the same port, over the same data."""
+        port = self.database.port
+        self.database.start()
+        assert self.database.port == port
+        eventually(lambda: is_ready(self.url))
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    deployment = Deployment(tmp_path_factory.mktemp("mongodb"))
+    yield deployment
+    deployment.stop()
+
+
+REQUESTS: dict[str, Callable[[Deployment], Response]] = {
+    "asking who one is": lambda to: to.call("GET", "/user/self"),
+    "asking for a public experiment": lambda to: to.ask_anonymously("GET", to.experiment),
+    "asking for one's own experiment": lambda to: to.call("GET", to.experiment),
+    "searching experiments": lambda to: to.ask_anonymously("POST", "/experiment/search", {}),
+    "searching runs": lambda to: to.call("POST", f"{to.experiment}/drift/search", {}),
+    "creating an experiment": lambda to: to.call("POST", "/experiment", {"name": "beer"}),
+    "changing an experiment": lambda to: to.call("PATCH", to.experiment, {"tags": ["late"]}),
+    "deleting an experiment": lambda to: to.call("DELETE", to.experiment),
+    "reporting a run": lambda to: to.call("POST", f"{to.experiment}/drift", RUN),
+    "logging in": lambda to: log_in(to.url),
+    "opening the portal": lambda to: requests.get(
+        f"{to.url}/admin/", cookies={"sessionid": "s" * 32}, timeout=PATIENCE
+    ),
+}
+
+
+def log_in(url: str) -> Response:
+    with requests.Session() as browser:
+        page = browser.get(f"{url}/admin/login/", timeout=PATIENCE)
+        found = re.search('name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
+        assert found, page.text
+        form = {"username": "admin", "password": "a password", "csrfmiddlewaretoken": found[1]}
+        return browser.post(page.url, form, timeout=PATIENCE)
+
+
+@pytest.fixture(scope="class")
+def answers(deployment: Deployment) -> Iterator[dict[str, Response]]:
+    """The answers to all of these, sent at once without a database: each waits a while for it to come back."""
+    deployment.kill_database()
+    with ThreadPoolExecutor(len(REQUESTS)) as pool:
+        yield dict(zip(REQUESTS, pool.map(lambda request: request(deployment), REQUESTS.values()), strict=True))
+    deployment.start_database()
+
+
+class TestWhileItIsAway:
+    @pytest.mark.parametrize("request_", REQUESTS)
+    def test_a_request_that_needs_it_is_told_to_come_again(self, request_: str, answers: dict[str, Response]) -> None:
+        answer = answers[request_]
+        assert answer.status_code == 503, answer.text
+        assert answer.headers["Content-Type"] == "application/json"
+        assert int(answer.headers["Retry-After"]) > 0
+        assert (answer.json()["code"], answer.json()["status"]) == (503, "Service Unavailable")
+        assert answer.elapsed.total_seconds() < 10
+
+    def test_the_service_is_alive_but_not_ready(self, answers: dict[str, Response], deployment: Deployment) -> None:
+        alive = requests.get(f"{deployment.url}/livez", timeout=1)
+        assert alive.status_code == 200
+        ready = requests.get(f"{deployment.url}/readyz", timeout=PATIENCE)
+        assert ready.status_code == 503
+        assert int(ready.headers["Retry-After"]) > 0
+        assert ready.json()["status"] == "unavailable"
+
+    def test_what_needs_no_database_is_served(self, answers: dict[str, Response], deployment: Deployment) -> None:
+        for path in ("/", "/api/v1/openapi.json", "/api/v1/docs"):
+            assert requests.get(f"{deployment.url}{path}", timeout=PATIENCE).ok
+
+    def test_a_token_can_still_be_wrong(self, answers: dict[str, Response], deployment: Deployment) -> None:
+        refused = deployment.call("GET", "/user/self", Authorization="Bearer a.b.c")
+        assert refused.status_code == 401
+
+
+def test_what_was_acknowledged_is_there_when_the_database_is_back(deployment: Deployment) -> None:
+    """It is killed amid reports, and comes back under the same gunicorn."""
+    workers = gunicorn_workers(deployment)
+
+    def report_until_refused() -> tuple[list[str], int]:
+        acknowledged = []
+        while (answer := deployment.call("POST", f"{deployment.experiment}/drift", RUN)).status_code == 201:
+            acknowledged.append(answer.json()["id"])
+        return acknowledged, answer.status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        reports = [pool.submit(report_until_refused) for _ in range(4)]
+        time.sleep(1)
+        deployment.kill_database()
+        results = [report.result() for report in reports]
+    assert {status for _, status in results} == {503}
+    deployment.start_database()
+    acknowledged = [identifier for identifiers, _ in results for identifier in identifiers]
+    assert acknowledged
+    missing = [
+        identifier
+        for identifier in acknowledged
+        if deployment.call("GET", f"{deployment.experiment}/drift/{identifier}").status_code != 200
+    ]
+    assert missing == []
+    assert gunicorn_workers(deployment) == workers
+
+
+def gunicorn_workers(deployment: Deployment) -> set[int]:
+    return {child.pid for child in psutil.Process(deployment.live.process.pid).children()}
+
+
+def test_everything_works_again_without_a_restart(deployment: Deployment) -> None:
+    deployment.kill_database()
+    assert deployment.call("GET", deployment.experiment).status_code == 503
+    deployment.start_database()
+    run = deployment.call("POST", f"{deployment.experiment}/drift", RUN)
+    assert run.status_code == 201
+    path = f"{deployment.experiment}/drift/{run.json()['id']}"
+    assert deployment.call("PATCH", path, {"tags": ["back"]}).json()["tags"] == ["back"]
+    found = deployment.call("POST", f"{deployment.experiment}/drift/search", {"tags": "back"}).json()
+    assert [item["id"] for item in found] == [run.json()["id"]]
+    created = deployment.call("POST", "/experiment", {"name": "beer"}).json()
+    assert deployment.call("DELETE", f"/experiment/{created['id']}").status_code == 204
+    assert log_in(deployment.url).status_code == 200
+
+
+# A database that `manage.py serve` runs itself.
+
+
+def environment(directory: Path, **further: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "MONGODB_URI"}
+    own = {"DJANGO_SETTINGS_MODULE": "driftwatch.settings", "VAR_DIR": str(directory), "WEB_CONCURRENCY": "2"}
+    return {**inherited, **own, "OIDC_USER_ENTITLEMENTS": "[]", **further}
+
+
+class Serving:
+    """`manage.py serve` and the processes below it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = directory / "serve.log"
+        self.environment = environment(directory, PORT=str(self.port))
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "serve"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
+        eventually(self.is_ready_or_over, 60)
+        assert self.process.poll() is None, self.log.read_text()
+        self.children = psutil.Process(self.process.pid).children(recursive=True)
+
+    def is_ready_or_over(self) -> bool:
+        return is_ready(self.url) or self.process.poll() is not None
+
+    def stop(self) -> None:
+        """Whatever the test came to."""
+        self.process.terminate()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for child in filter(is_alive, self.children):
+            child.kill()
+
+    @property
+    def mongod(self) -> psutil.Process | None:
+        """The server below `serve` itself, not below its gunicorn."""
+        below = psutil.Process(self.process.pid).children()
+        return next((child for child in below if child.name() == "mongod"), None)
+
+    def manage(self, *arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+
+    def leaves_nothing_behind(self) -> bool:
+        return not any(is_alive(child) for child in self.children)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `serve` keeps, made by the first of the tests and found by the others."""
+    return tmp_path_factory.mktemp("var")
+
+
+@pytest.fixture
+def serving(directory: Path) -> Iterator[Serving]:
+    serving = Serving(directory)
+    yield serving
+    serving.stop()
+
+
+def test_serve_starts_its_database_again_when_that_is_killed(serving: Serving) -> None:
+    headers = {"Authorization": f"Bearer {serving.manage('token', 'keeper@example.org')}"}
+    experiments = f"{serving.url}/api/v1/experiment"
+    created = requests.post(experiments, json={"name": "kept"}, headers=headers, timeout=PATIENCE).json()
+    killed = serving.mongod
+    assert killed
+    killed.kill()
+    killed.wait(PATIENCE)
+    eventually(lambda: is_ready(serving.url))
+    kept = requests.get(f"{experiments}/{created['id']}", headers=headers, timeout=PATIENCE)
+    assert kept.json() == created
+    assert all(is_alive(child) for child in serving.children if child != killed)
+
+
+def test_serve_starts_the_database_when_the_process_that_ran_it_ends(directory: Path) -> None:
+    """Such as a `manage.py shell` that was opened before."""
+    with first_to_need_a_database(directory) as end_it:
+        serving = Serving(directory)
+        try:
+            assert serving.mongod is None, "it runs below the other process"
+            end_it()
+            eventually(lambda: serving.mongod)
+            eventually(lambda: is_ready(serving.url))
+        finally:
+            serving.stop()
+
+
+@contextlib.contextmanager
+def first_to_need_a_database(directory: Path) -> Iterator[Callable[[], None]]:
+    """A process that holds the embedded database until it is told to end."""
+    code = "from driftwatch.mongodb import embedded; embedded.server(); print('up', flush=True); input()"
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "shell", "--verbosity=0", "--command", code],
+        cwd=ROOT,
+        env=environment(directory),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def end() -> None:
+        process.communicate("\n", PATIENCE)
+
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    try:
+        yield end
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=lambda stop: stop.name)
+def test_serve_stops_everything_it_started(stop: signal.Signals, serving: Serving) -> None:
+    assert len(serving.children) >= 4, "mongod, gunicorn and its two workers"
+    serving.process.send_signal(stop)
+    assert serving.process.wait(PATIENCE) == 0, serving.log.read_text()
+    assert serving.leaves_nothing_behind()
+
+
+def test_serve_ends_with_gunicorn(serving: Serving) -> None:
+    """So that whoever runs it notices, and can start it again."""
+    gunicorn = next(child for child in psutil.Process(serving.process.pid).children() if child != serving.mongod)
+    gunicorn.kill()
+    assert serving.process.wait(PATIENCE) == 1
+    eventually(serving.leaves_nothing_behind, 10)
+
+
+def test_nothing_outlives_a_serve_that_is_killed_and_it_can_be_started_again(serving: Serving, directory: Path) -> None:
+    serving.process.kill()
+    serving.process.wait()
+    again = Serving(directory)
+    again.stop()
+    eventually(serving.leaves_nothing_behind, 10)

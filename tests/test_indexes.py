@@ -1,0 +1,246 @@
+"""What MongoDB does for the queries that run all day: it reads an index, and no document that it need not."""
+
+import datetime
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import pytest
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
+from django.db.models import Model
+from django.utils import timezone
+
+from accounts.models import User
+from drifts.models import Drift
+from driftwatch.mongodb.base import mongodb
+from experiments.models import Experiment, Level, Permission
+from tests.caller import Caller
+from tests.conftest import GROUP, registered
+from tests.provider import Provider
+
+MANY = 1_200
+PAGE_SIZE = 10
+OTHER_GROUP = "urn:example:group:auditors"
+
+
+@dataclass
+class Read:
+    """An aggregation, as MongoDB's profiler tells of it."""
+
+    stages: list[str]
+    plan: str
+    examined: int
+    returned: int
+    sorts_in_memory: bool
+
+
+@contextmanager
+def reads_of(model: type[Model]) -> Iterator[list[Read]]:
+    """The aggregations over the model's collection, in a list that is filled when the block ends."""
+    database = mongodb().database
+    profile = database["system.profile"]
+    reads: list[Read] = []
+    database.command("profile", 2)
+    try:
+        yield reads
+    finally:
+        database.command("profile", 0)
+        entries = list(profile.find({"command.aggregate": model._meta.db_table}))
+        profile.drop()
+    reads += [
+        Read(
+            stages=[name for stage in entry["command"]["pipeline"] for name in stage],
+            plan=entry["planSummary"],
+            examined=entry["docsExamined"],
+            returned=entry["nreturned"],
+            sorts_in_memory=entry.get("hasSortStage", False),
+        )
+        for entry in entries
+    ]
+
+
+def minute(number: int) -> datetime.datetime:
+    return datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(minutes=number)
+
+
+@pytest.fixture
+def member(provider: Provider) -> Caller:
+    """Sees experiments in four ways: public ones, own ones, and those of two groups."""
+    return registered(provider, "member", "users", GROUP, OTHER_GROUP)
+
+
+# Many of everything, and where to search them.
+
+Collection: TypeAlias = tuple[type[Model], str]
+
+
+@pytest.fixture
+def many_experiments() -> Collection:
+    """A third of them public, and shared with one group, another, both, a third one, or none."""
+    shared = [[GROUP], [OTHER_GROUP], [GROUP, OTHER_GROUP], ["urn:example:group:others"], []]
+    Experiment.objects.bulk_create(
+        Experiment(
+            name=f"experiment {number}",
+            public=number % 3 == 0,
+            permissions=[Permission(entity=entity, level=Level.READ) for entity in shared[number % 5]],
+            created_at=minute(number),
+        )
+        for number in range(MANY)
+    )
+    return Experiment, "/experiment/search"
+
+
+@pytest.fixture
+def many_runs(experiment: Experiment) -> Collection:
+    """As many of another experiment lie between those of this one."""
+    other = Experiment.objects.create(name="another")
+    Drift.objects.bulk_create(
+        Drift(
+            experiment=owner,
+            job_status=("Running", "Completed")[number % 2],
+            model=f"model {number % 3}",
+            created_at=minute(number),
+        )
+        for number in range(MANY)
+        for owner in (experiment, other)
+    )
+    return Drift, f"/experiment/{experiment.id}/drift/search"
+
+
+@pytest.fixture
+def many_users() -> Collection:
+    User.objects.bulk_create(
+        User(issuer=f"https://{number % 3}.example.org", subject=f"user {number}", created_at=minute(number))
+        for number in range(MANY)
+    )
+    return User, "/user/search"
+
+
+@pytest.fixture
+def many_sessions() -> None:
+    data = SessionStore().encode({"theme": "dark"})
+    tomorrow = timezone.now() + datetime.timedelta(days=1)
+    Session.objects.bulk_create(
+        Session(session_key=f"session {number}", session_data=data, expire_date=tomorrow) for number in range(MANY)
+    )
+
+
+# Searches.
+
+
+def search(
+    request: pytest.FixtureRequest, caller: str, collection: str, query: str, document: Any
+) -> tuple[Read, Read]:
+    """What the search reads of the collection: the page, and the total."""
+    asking: Caller = request.getfixturevalue(caller)
+    model, path = request.getfixturevalue(collection)
+    with reads_of(model) as reads:
+        response = asking.post(f"{path}{query}", document)
+    assert response.status_code == 200, response.content
+    page, total = reads[-2:]
+    return page, total
+
+
+def assert_read_in_order(page: Read, number: int) -> None:
+    """That an index led to the page's documents; at most those of the pages before it are read as well."""
+    assert page.returned == PAGE_SIZE
+    assert page.examined <= number * PAGE_SIZE
+    assert not page.sorts_in_memory
+    assert page.plan.startswith("IXSCAN")
+
+
+@pytest.mark.parametrize("order", ["desc", "asc"])
+@pytest.mark.parametrize("number", [1, 31])
+@pytest.mark.parametrize(
+    ("caller", "collection"),
+    [
+        ("anonymous", "many_experiments"),
+        ("member", "many_experiments"),
+        ("admin", "many_experiments"),
+        ("reader", "many_runs"),
+        ("admin", "many_users"),
+    ],
+)
+def test_a_listing_is_read_in_the_order_of_an_index(
+    request: pytest.FixtureRequest, caller: str, collection: str, number: int, order: str
+) -> None:
+    page, _ = search(request, caller, collection, f"?page={number}&order_by={order}", {})
+    assert_read_in_order(page, number)
+
+
+@pytest.mark.parametrize("order", ["desc", "asc"])
+@pytest.mark.parametrize("number", [1, 5])
+@pytest.mark.parametrize("document", [{"model": "model 1"}, {"job_status": "Completed"}], ids=json.dumps)
+def test_the_runs_of_a_model_or_status_are_read_in_the_order_of_an_index(
+    request: pytest.FixtureRequest, document: dict[str, str], number: int, order: str
+) -> None:
+    page, _ = search(request, "reader", "many_runs", f"?page={number}&order_by={order}", document)
+    assert_read_in_order(page, number)
+
+
+@pytest.mark.parametrize(
+    ("caller", "collection"),
+    [("anonymous", "many_experiments"), ("member", "many_experiments"), ("reader", "many_runs")],
+)
+def test_a_total_is_counted_in_an_index_alone(request: pytest.FixtureRequest, caller: str, collection: str) -> None:
+    _, total = search(request, caller, collection, "", {})
+    assert total.examined == 0
+
+
+@pytest.mark.parametrize("sort_by", ["created_at", "model", "schema_version"])
+def test_nothing_comes_between_the_match_and_the_sort_that_would_keep_the_sort_from_an_index(
+    request: pytest.FixtureRequest, sort_by: str
+) -> None:
+    page, _ = search(request, "reader", "many_runs", f"?page=2&sort_by={sort_by}", {"drift_detected": False})
+    assert page.stages == ["$match", "$sort", "$skip", "$limit"]
+
+
+# Lookups.
+
+
+def assert_looked_up(reads: list[Read]) -> None:
+    assert reads
+    for read in reads:
+        assert (read.examined, read.returned) == (1, 1), read
+        assert read.plan != "COLLSCAN"
+
+
+@pytest.mark.usefixtures("many_experiments")
+def test_an_experiment_is_looked_up_by_its_name() -> None:
+    with reads_of(Experiment) as reads:
+        Experiment.objects.get(name="experiment 700")
+    assert_looked_up(reads)
+
+
+@pytest.mark.usefixtures("many_experiments")
+def test_an_experiment_is_looked_up_by_its_id(reader: Caller, experiment: Experiment) -> None:
+    with reads_of(Experiment) as reads:
+        response = reader.get(f"/experiment/{experiment.id}")
+    assert response.status_code == 200, response.content
+    assert_looked_up(reads)
+
+
+@pytest.mark.usefixtures("many_runs")
+def test_a_run_is_looked_up_by_its_id(reader: Caller, drift: Drift) -> None:
+    with reads_of(Drift) as reads:
+        response = reader.get(f"/experiment/{drift.experiment_id}/drift/{drift.id}")
+    assert response.status_code == 200, response.content
+    assert_looked_up(reads)
+
+
+@pytest.mark.usefixtures("many_users")
+def test_the_owner_of_a_token_is_looked_up_by_issuer_and_subject(reader: Caller) -> None:
+    with reads_of(User) as reads:
+        response = reader.get("/user/self")
+    assert response.status_code == 200, response.content
+    assert_looked_up(reads)
+
+
+@pytest.mark.usefixtures("many_sessions")
+def test_a_session_is_looked_up_by_its_key() -> None:
+    with reads_of(Session) as reads:
+        assert SessionStore("session 700").load() == {"theme": "dark"}
+    assert_looked_up(reads)
