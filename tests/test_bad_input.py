@@ -383,7 +383,7 @@ FREE: dict[str, dict[str, Any]] = {
     "an expression": {"$concat": ["$name", "$$ROOT"]},
     "a reference": {"$ref": "experiments_experiment", "$id": "1"},
     "a reference to a database": {"$ref": "users", "$id": "1", "$db": "admin"},
-    "a reference with a null": {"$ref": "users", "$id": None, "$db": None, "more": {"$ref": "", "$id": {}}},
+    "a reference to nothing": {"$ref": "users", "$id": None, "more": {"$ref": "", "$id": {}}},
     "a JSON Schema": {"properties": {"age": {"$ref": "#/definitions/age"}}, "$id": "https://example.org/schema"},
     "half a reference": {"$id": "1", "$db": "admin"},
     "extended JSON": {"id": {"$oid": "507f1f77bcf86cd799439011"}, "at": {"$date": 0}, "n": {"$numberLong": "1"}},

@@ -23,8 +23,6 @@ from tests.conftest import RUN
 from tests.live import LiveServer
 from tests.provider import Provider
 
-# One worker has the server to itself.
-pytestmark = pytest.mark.xdist_group("concurrency")
 
 DATABASE = "concurrency"
 ROUNDS = range(4)
@@ -86,7 +84,7 @@ def new(someone: Someone) -> str:
 
 def at_once(calls: list[Call]) -> list[Response]:
     """The answers to all of these calls, none of which waits for another."""
-    together = threading.Barrier(len(calls))
+    together = threading.Barrier(len(calls), timeout=30)
 
     def go(call: Call) -> Response:
         together.wait()
@@ -153,7 +151,7 @@ def test_changes_of_different_fields_are_all_kept(
 @pytest.mark.parametrize("round_", ROUNDS)
 def test_no_run_outlives_its_experiment(round_: int, someone: Someone, stored: Database[dict[str, Any]]) -> None:
     path = new(someone)
-    first_posts = threading.Barrier(7)
+    first_posts = threading.Barrier(7, timeout=30)
 
     def post_until_it_is_gone() -> list[Response]:
         answers = [someone.call("POST", f"{path}/drift", RUN)]

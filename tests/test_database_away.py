@@ -21,8 +21,6 @@ from driftwatch.mongodb.embedded import EmbeddedServer, free_port
 from tests.conftest import RUN
 from tests.live import ROOT, LiveServer
 
-# One worker has the servers to itself.
-pytestmark = pytest.mark.xdist_group("database away")
 
 PATIENCE = 30
 

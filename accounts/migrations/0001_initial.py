@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
                 ('last_login', models.DateTimeField(blank=True, null=True, verbose_name='last login')),
                 ('id', models.UUIDField(db_column='_id', default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('issuer', models.CharField(default='driftwatch', max_length=255)),
-                ('subject', models.CharField(max_length=255, verbose_name='name at the issuer')),
+                ('subject', models.CharField(max_length=255, verbose_name='subject (user name)')),
                 ('email', models.EmailField(max_length=254)),
                 ('is_active', models.BooleanField(default=True, help_text='An account that is not active is refused as if it were not registered.', verbose_name='active')),
                 ('is_superuser', models.BooleanField(default=False, help_text='May use the whole admin portal with a local password.', verbose_name='local administrator')),

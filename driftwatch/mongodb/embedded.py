@@ -76,9 +76,9 @@ class EmbeddedServer:
             process.wait()
 
     @property
-    def has_died(self) -> bool:
-        """Whether the process that this object started has ended without being stopped."""
-        return self.process is not None and self.process.poll() is not None
+    def is_running(self) -> bool:
+        """Whether the server is there, be it this object's own or another process's."""
+        return self._answers() if self.process is None else self.process.poll() is None
 
     def _spawn(self) -> None:
         self._data.mkdir(exist_ok=True)
@@ -107,7 +107,7 @@ class EmbeddedServer:
         deadline = time.monotonic() + START_SECONDS
         with self._client() as client:
             while True:
-                if self.has_died:
+                if not self.is_running:
                     raise ImproperlyConfigured(self._why_it_died())
                 try:
                     if client.admin.command("hello").get("isWritablePrimary"):

@@ -78,10 +78,10 @@ def wait_until_ready(gunicorn: "subprocess.Popen[bytes]") -> None:
 
 
 def watch(gunicorn: "subprocess.Popen[bytes]", database: embedded.EmbeddedServer | None) -> None:
-    """Wait for gunicorn to end; start the embedded database again whenever it has died."""
+    """Wait for gunicorn to end; start the embedded database again whenever it is gone."""
     while gunicorn.poll() is None:
         time.sleep(TICK_SECONDS)
-        if database and database.has_died:
+        if database and not database.is_running:
             try:
                 database.start()
             except ImproperlyConfigured as error:
