@@ -12,7 +12,7 @@ from rest_framework.request import Request
 
 from accounts.claims import entitlements_at, verified_email
 from accounts.identity import Identity
-from accounts.issuers import InvalidToken, IssuerUnavailable, TrustedIssuer
+from accounts.issuers import InvalidToken, IssuerUnavailable, TrustedIssuer, patience
 from accounts.models import User
 from accounts.tokens import identity_of_local_token
 from driftwatch.api.exceptions import Away
@@ -34,7 +34,8 @@ class BearerAuthentication(BaseAuthentication):
         if not token or len(token) > MAX_TOKEN_CHARACTERS:
             raise AuthenticationFailed("The header must read: Authorization: Bearer <token>, the token a signed JWT.")
         try:
-            identity = identify(token)
+            with patience(settings.OIDC_TIMEOUT):
+                identity = identify(token)
         except InvalidToken as error:
             raise AuthenticationFailed(f"{error} Get a new token and try again.") from error
         except IssuerUnavailable as error:

@@ -7,7 +7,9 @@ practices). Only configured issuers are ever contacted, never one that a token n
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +32,7 @@ ASYMMETRIC = frozenset(name for names in ALGORITHMS.values() for name in names)
 LEEWAY_SECONDS = 30
 MAX_ANSWER_BYTES = 1_000_000
 WELL_KNOWN = "/.well-known/openid-configuration"
+deadline: ContextVar[float] = ContextVar("deadline")
 
 
 class InvalidToken(Exception):
@@ -178,20 +181,30 @@ def suitable_key(keys: list[JWKDict], key_id: str | None, algorithm: str) -> JWK
     return fitting[0] if len(fitting) == 1 or (fitting and key_id is not None) else None
 
 
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Bound the time that all fetches inside may take together."""
+    previous = deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        deadline.reset(previous)
+
+
 def fetch_json(url: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
-    """GET a JSON object from an issuer, within the time limit and without following redirects."""
+    """GET a JSON object from an issuer, before the deadline and without following redirects."""
     try:
         if not is_safe_url(url):
             raise IssuerUnavailable(f"{url} is not an https address.")
         response = requests.get(
             url,
             headers={"Accept": "application/json", **(headers or {})},
-            timeout=settings.OIDC_TIMEOUT,
+            timeout=seconds_left(url),
             allow_redirects=False,
             stream=True,
         )
         with response:
-            body = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
+            body = read_body(response, url)
         answer = json.loads(body) if response.status_code == 200 else None
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, RecursionError) as error:
         raise IssuerUnavailable(f"{url} did not answer as expected: {error}.") from error
@@ -200,6 +213,22 @@ def fetch_json(url: str, headers: dict[str, str] | None = None) -> dict[str, Any
     if not isinstance(answer, dict) or len(body) > MAX_ANSWER_BYTES:
         raise IssuerUnavailable(f"{url} answered {response.status_code}, not with a JSON object.")
     return answer
+
+
+def read_body(response: requests.Response, url: str) -> bytes:
+    """The body, as far as it is not too large; read piece by piece, since an issuer may drip it."""
+    body = b""
+    while len(body) <= MAX_ANSWER_BYTES and (piece := response.raw.read1(MAX_ANSWER_BYTES, decode_content=True)):
+        body += piece
+        seconds_left(url)
+    return body
+
+
+def seconds_left(url: str) -> float:
+    seconds = deadline.get(float("inf")) - time.monotonic()
+    if seconds <= 0:
+        raise IssuerUnavailable(f"{url} takes too long.")
+    return min(seconds, settings.OIDC_TIMEOUT)
 
 
 def is_safe_url(url: str) -> bool:

@@ -11,7 +11,7 @@ threads = 4
 timeout = 60
 graceful_timeout = 20
 keepalive = 5
-# Room for a large token.
-limit_request_field_size = 16_380
+# Room for tokens that are too large: the service refuses them in its own words.
+limit_request_field_size = 65_000
 loglevel = os.environ.get("LOG_LEVEL", "info").lower()
 control_socket_disable = True

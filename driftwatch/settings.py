@@ -129,8 +129,9 @@ AUTH_PASSWORD_VALIDATORS = [
 OIDC_ISSUERS = env.json("OIDC_ISSUERS", [])
 OIDC_USER_ENTITLEMENTS = env.json("OIDC_USER_ENTITLEMENTS", [])
 OIDC_ADMIN_ENTITLEMENTS = env.json("OIDC_ADMIN_ENTITLEMENTS", [])
-# Seconds: an answer from an issuer, the life of its keys here, and the least time between two fetches.
-OIDC_TIMEOUT = 3.0
+# Seconds: what an issuer may take while one token is checked, the life of its keys here, and the least
+# time between two fetches.
+OIDC_TIMEOUT = 2.5
 OIDC_KEYS_LIFETIME = 3600.0
 OIDC_REFETCH_INTERVAL = env.float("OIDC_REFETCH_INTERVAL", 30.0)
 LOCAL_ISSUER = "driftwatch"
@@ -204,5 +205,9 @@ LOGGING = {
         },
     },
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO").upper()},
-    "loggers": {"django": {"handlers": ["stderr"], "propagate": False}},
+    "loggers": {
+        "django": {"handlers": ["stderr"], "propagate": False},
+        # Anyone can send a foreign Host header: it is refused, and no event.
+        "django.security.DisallowedHost": {"handlers": [], "propagate": False},
+    },
 }

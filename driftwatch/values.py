@@ -13,6 +13,8 @@ def problems(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, 
     if depth > MAX_DEPTH:
         yield path.split(".", 1)[0], f"Nested deeper than {MAX_DEPTH} levels."
     elif isinstance(value, dict):
+        if {"$ref", "$id", "$db"} <= value.keys() and value["$db"] is None:
+            yield path, "An object with $ref and $id is a reference to MongoDB: leave out a $db that is null."
         for key, item in value.items():
             if problem := text_problem(key):
                 yield path, f"In a key: {problem}"

@@ -23,7 +23,6 @@ from tests.conftest import RUN
 from tests.live import LiveServer
 from tests.provider import Provider
 
-
 DATABASE = "concurrency"
 ROUNDS = range(4)
 Call = Callable[[], Response]

@@ -21,7 +21,6 @@ from driftwatch.mongodb.embedded import EmbeddedServer, free_port
 from tests.conftest import RUN
 from tests.live import ROOT, LiveServer
 
-
 PATIENCE = 30
 
 

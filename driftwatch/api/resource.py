@@ -40,7 +40,7 @@ class Resource(GenericViewSet[Any]):
         if request.content_type.partition(";")[0].strip().lower() != "application/json":
             raise UnsupportedMediaType(request.content_type, "Send JSON, with Content-Type: application/json.")
         if request.stream is None:
-            raise ParseError("The body is empty. Send a JSON object, with its Content-Length.")
+            raise ParseError("The body is empty, or sent in chunks. Send a JSON object, with its Content-Length.")
         return request.data
 
     def save(self, serializer: BaseSerializer[Any], status: int = 200) -> Response:

@@ -9,7 +9,7 @@ import pymongo
 from django.conf import settings
 from django.db import DatabaseError
 from django.db.models import QuerySet
-from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure, PyMongoError
+from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -114,7 +114,7 @@ def bounded_time() -> Iterator[None]:
             yield
     except (DatabaseError, PyMongoError) as error:
         cause = database_cause(error)
-        if isinstance(cause, ExecutionTimeout | NetworkTimeout):
+        if isinstance(cause, ExecutionTimeout):
             raise ValidationError(
                 f"The search took longer than {settings.SEARCH_TIME_LIMIT:g} s. Narrow it: name a model, a status "
                 "or a time range beside what is slow, ask for a smaller page number, or anchor a regex with ^."

@@ -78,7 +78,7 @@ class EmbeddedServer:
     @property
     def is_running(self) -> bool:
         """Whether the server is there, be it this object's own or another process's."""
-        return self._answers() if self.process is None else self.process.poll() is None
+        return not is_free(self.port) if self.process is None else self.process.poll() is None
 
     def _spawn(self) -> None:
         self._data.mkdir(exist_ok=True)

@@ -41,6 +41,8 @@ class Command(BaseCommand):
         gunicorn = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "driftwatch.wsgi"],
             cwd=settings.BASE_DIR,
+            # The workers use the database that is watched here, and never start one in a request.
+            env=os.environ | ({"MONGODB_URI": database.uri} if database else {}),
             start_new_session=True,
             preexec_fn=embedded.die_with_parent,  # noqa: PLW1509 - there are no threads yet
         )
