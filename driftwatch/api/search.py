@@ -9,7 +9,7 @@ import pymongo
 from django.conf import settings
 from django.db import DatabaseError
 from django.db.models import QuerySet
-from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
+from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure, PyMongoError
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -20,6 +20,7 @@ from driftwatch.api.errors import database_cause
 from driftwatch.api.exceptions import InvalidQuery
 from driftwatch.api.resource import Resource
 from driftwatch.filters.fields import Field
+from driftwatch.mongodb.base import primary_answers
 from driftwatch.mongodb.querysets import FilterableQuerySet
 
 MAX_PAGE = 10_000_000
@@ -114,7 +115,8 @@ def bounded_time() -> Iterator[None]:
             yield
     except (DatabaseError, PyMongoError) as error:
         cause = database_cause(error)
-        if isinstance(cause, ExecutionTimeout):
+        # The driver's patience may end a moment before the server's; when the server hangs, it is not the filter.
+        if isinstance(cause, ExecutionTimeout) or (isinstance(cause, NetworkTimeout) and primary_answers()):
             raise ValidationError(
                 f"The search took longer than {settings.SEARCH_TIME_LIMIT:g} s. Narrow it: name a model, a status "
                 "or a time range beside what is slow, ask for a smaller page number, or anchor a regex with ^."

@@ -3,10 +3,12 @@
 import json
 from typing import Any, cast
 
+import pymongo
 from bson import DBRef
 from django.db import DEFAULT_DB_ALIAS, connections
 from django_mongodb_backend import base
 from django_mongodb_backend.operations import DatabaseOperations as BackendOperations
+from pymongo.errors import PyMongoError
 
 from driftwatch.mongodb import embedded
 from driftwatch.mongodb.schema import DatabaseSchemaEditor
@@ -32,6 +34,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """With no `HOST` the embedded server is the host: found where it runs, else started for this process."""
         params: dict[str, Any] = super().get_connection_params()
         return params if params["host"] else {**params, "host": embedded.uri()}
+
+
+def primary_answers(seconds: float = 2) -> bool:
+    """Whether the primary is there and answers within that time."""
+    try:
+        with pymongo.timeout(seconds):
+            mongodb().database.command("ping")
+    except PyMongoError:
+        return False
+    return True
 
 
 def mongodb() -> DatabaseWrapper:
