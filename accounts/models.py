@@ -1,7 +1,7 @@
 """Registered identities."""
 
 import uuid
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
@@ -10,18 +10,15 @@ from django.db import models
 from driftwatch import timestamps
 from driftwatch.mongodb.querysets import FilterableQuerySet
 
-if TYPE_CHECKING:
-    from accounts.identity import Identity
-
 
 class UserManager(BaseUserManager.from_queryset(FilterableQuerySet)):  # type: ignore[misc]
     def get_by_natural_key(self, subject: str | None) -> "User":
         """The local account of that name: other issuers' subjects never log in with a password."""
         return self.get(issuer=settings.LOCAL_ISSUER, subject=subject)
 
-    def register(self, identity: "Identity") -> "User":
-        """Register the owner of a token. Raises `IntegrityError` when that was done before."""
-        user: User = self.model(issuer=identity.issuer, subject=identity.subject, email=identity.email)
+    def register(self, issuer: str, subject: str, email: str) -> "User":
+        """Register the identity of an issuer. Raises `IntegrityError` when that was done before."""
+        user: User = self.model(issuer=issuer, subject=subject, email=email)
         user.set_unusable_password()
         user.save(using=self._db, force_insert=True)
         return user

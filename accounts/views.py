@@ -43,7 +43,8 @@ class UserView(SearchMixin):
 
     def register(self, request: Request) -> Response:
         """Register the token's owner. No body is needed."""
-        user = User.objects.register(self.identity)
+        identity = self.identity
+        user = User.objects.register(identity.issuer, identity.subject, identity.email)
         return Response(self.get_serializer(user).data, 201)
 
     def retrieve_self(self, request: Request) -> Response:

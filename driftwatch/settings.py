@@ -169,6 +169,12 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "PREPROCESSING_HOOKS": ["driftwatch.api.openapi.without_alias"],
     "SERVE_AUTHENTICATION": [],
+    "TAGS": [
+        {"name": "experiment", "description": "Named containers of drift runs, private or public."},
+        {"name": "drift", "description": "Drift runs: what detectors report."},
+        {"name": "user", "description": "Registration, and who one is."},
+        {"name": "entitlement", "description": "Groups and roles, as the token at hand carries them."},
+    ],
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

@@ -10,8 +10,9 @@ urlpatterns = [
     path("livez", health.livez),
     path("readyz", health.readyz),
     path("admin/", admin.site.urls),
-    path("api/v1/", include("driftwatch.api.urls")),
     path("api/latest/", include("driftwatch.api.urls")),
+    # The last one is what addresses are made of.
+    path("api/v1/", include("driftwatch.api.urls")),
 ]
 handler400 = "driftwatch.api.errors.bad_request"
 handler403 = "driftwatch.api.errors.forbidden"

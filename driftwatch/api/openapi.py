@@ -91,6 +91,10 @@ class ResourceSchema(AutoSchema):
         alias = "_alias" if self.path.endswith("/entitlements") else ""
         return f"{self.resource}_{self.action}{alias}"
 
+    def get_summary(self) -> str:
+        """The first sentence of what there is to say."""
+        return f"{self.get_description().partition('.')[0]}."
+
     def get_tags(self) -> list[str]:
         return [self.resource]
 
