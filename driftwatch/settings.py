@@ -66,6 +66,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "accounts.sessions.SessionIdentityMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "driftwatch.api.errors.DatabaseAwayMiddleware",
@@ -119,7 +120,9 @@ MIGRATION_MODULES = {name: f"driftwatch.migrations.{name}" for name in ("admin",
 # Identities
 
 AUTH_USER_MODEL = "accounts.User"
-AUTHENTICATION_BACKENDS = ["accounts.backends.LocalAccountBackend"]
+AUTHENTICATION_BACKENDS = ["accounts.backends.LocalAccountBackend", "accounts.backends.ProviderBackend"]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "home"
 # A subject is unique at its issuer only; password login looks among local accounts, where it is unique.
 SILENCED_SYSTEM_CHECKS = ["auth.W004"]
 AUTH_PASSWORD_VALIDATORS = [
@@ -134,6 +137,20 @@ OIDC_TIMEOUT = 3.0
 OIDC_KEYS_LIFETIME = 3600.0
 OIDC_REFETCH_INTERVAL = env.float("OIDC_REFETCH_INTERVAL", 30.0)
 LOCAL_ISSUER = "driftwatch"
+
+# Browser login, off without an issuer. Endpoints come from its discovery document (accounts/provider.py).
+OIDC_RP_ISSUER = env.str("OIDC_RP_ISSUER", "")
+OIDC_RP_CLIENT_ID = env.str("OIDC_RP_CLIENT_ID", "")
+OIDC_RP_CLIENT_SECRET = env.str("OIDC_RP_CLIENT_SECRET", "")
+OIDC_RP_SCOPES = env.str("OIDC_RP_SCOPES", "openid email")
+# Where the claims hold the entitlements, for an issuer that is not among OIDC_ISSUERS.
+OIDC_RP_ENTITLEMENTS = env.str("OIDC_RP_ENTITLEMENTS", "")
+OIDC_USE_PKCE = True
+OIDC_STORE_ID_TOKEN = True
+OIDC_AUTHENTICATION_CALLBACK_URL = "login-callback"
+# A session acts on the claims of its login for so long; then the provider is asked again.
+SESSION_RENEWAL_SECONDS = env.int("SESSION_RENEWAL_SECONDS", 900)
+
 SIMPLE_JWT = {
     "ALGORITHM": "HS256",
     "ISSUER": LOCAL_ISSUER,
@@ -148,7 +165,10 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("MAX_BODY_BYTES", 2_000_000)
 # Seconds that MongoDB may spend on one search.
 SEARCH_TIME_LIMIT = env.float("SEARCH_TIME_LIMIT", 5.0)
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.authentication.BearerAuthentication",
+        "accounts.sessions.SessionAuthentication",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["experiments.permissions.AccessRule"],
     "DEFAULT_PARSER_CLASSES": ["driftwatch.api.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
