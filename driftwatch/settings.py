@@ -7,6 +7,7 @@ import datetime
 from pathlib import Path
 
 from corsheaders.defaults import default_headers
+from csp.constants import NONE, SELF
 from django.core.management.utils import get_random_secret_key
 from environs import FileAwareEnv
 
@@ -60,6 +61,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -124,7 +126,8 @@ AUTHENTICATION_BACKENDS = ["accounts.backends.LocalAccountBackend", "accounts.ba
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "home"
 # A subject is unique at its issuer only; password login looks among local accounts, where it is unique.
-SILENCED_SYSTEM_CHECKS = ["auth.W004"]
+# Whether a whole domain is put on the browsers' HSTS preload lists is for its owner to say, not for one service.
+SILENCED_SYSTEM_CHECKS = ["auth.W004", "security.W021"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
@@ -204,8 +207,38 @@ SPECTACULAR_SETTINGS = {
 # Serving
 
 PORT = env.int("PORT", 8000)
+
+# Browser safety. https://docs.djangoproject.com/en/5.2/topics/security/
+
+# Lax: the provider sends the browser back to its session here.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", PRODUCTION)
+# Those who watch the process ask it directly.
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 31_536_000 if PRODUCTION else 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_SECONDS > 0
+# The header by which a proxy says that it was reached over https: it must strip it from what it is sent.
+if forwarded_by := env.str("SECURE_PROXY_SSL_HEADER", ""):
+    SECURE_PROXY_SSL_HEADER = (f"HTTP_{forwarded_by.upper().replace('-', '_')}", "https")
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+# Everything comes from here, and nothing is inline. The images of Swagger UI's style sheet are data: addresses.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    },
+}
+
+# Logs
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
