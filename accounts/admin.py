@@ -23,6 +23,11 @@ class UserAdmin(admin.ModelAdmin):
     fields = ("id", "issuer", "subject", "email", "is_active", "is_superuser", "last_login", "created_at")
     readonly_fields = ("id", "issuer", "subject", "last_login", "created_at")
 
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
+        """For users of an issuer their entitlements alone say whether they administrate."""
+        fields = tuple(super().get_readonly_fields(request, obj))
+        return fields if obj is None or obj.is_local else (*fields, "is_superuser")
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Users register themselves; local accounts are made with `manage.py createsuperuser`."""
         return False

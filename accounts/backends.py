@@ -1,7 +1,130 @@
-"""Password login, for local accounts only."""
+"""Who logs in to a browser session, and by what: a local account's password, or an OpenID provider."""
 
+from dataclasses import replace
+from typing import Any
+
+import jwt
+import requests
+from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
+from django.db import IntegrityError
+from django.http import HttpRequest
+from django.utils.crypto import constant_time_compare
+from mozilla_django_oidc.auth import OIDCAuthenticationBackend
+
+from accounts.claims import Claims, entitlements_at, verified_email
+from accounts.identity import Identity
+from accounts.issuers import InvalidToken, IssuerUnavailable
+from accounts.models import User
+from accounts.provider import LoginRefused, NotAdmitted, provider, relying_party_setting
+from driftwatch.mongodb.querysets import FilterableQuerySet
 
 
 class LocalAccountBackend(ModelBackend):
     """Django's own backend: the user manager's natural key finds local accounts and no others."""
+
+
+class ProviderBackend(OIDCAuthenticationBackend):
+    """The authorization-code flow, with the ID token verified as every other token is (`TrustedIssuer.verify`).
+
+    What the library calls claims in its later hooks is an `Identity` here. Every way to fail is a
+    `LoginRefused` or an `IssuerUnavailable`.
+    """
+
+    get_settings = staticmethod(relying_party_setting)
+
+    def __init__(self) -> None:
+        # The base class would ask the provider for its endpoints here, at every request of every session.
+        self.UserModel = User
+        self.OIDC_RP_CLIENT_ID = settings.OIDC_RP_CLIENT_ID
+        self.OIDC_RP_CLIENT_SECRET = settings.OIDC_RP_CLIENT_SECRET
+
+    @property
+    def OIDC_OP_TOKEN_ENDPOINT(self) -> str:  # noqa: N802 - the base class's name
+        return str(self.get_settings("OIDC_OP_TOKEN_ENDPOINT"))
+
+    def authenticate(
+        self, request: HttpRequest | None, nonce: str = "", code_verifier: str = "", **credentials: Any
+    ) -> User | None:
+        """The user of a login that was begun here. The base class would take a code from any address it is asked at."""
+        if not (nonce and code_verifier):
+            return None
+        user: User | None = super().authenticate(request, nonce=nonce, code_verifier=code_verifier)
+        return user
+
+    def get_token(self, payload: dict[str, Any]) -> dict[str, Any]:
+        try:
+            answer = super().get_token(payload)
+        except (requests.RequestException, ValueError) as error:
+            raise IssuerUnavailable(f"Its token endpoint did not answer as expected: {error}.") from error
+        if not isinstance(answer, dict) or not isinstance(answer.get("access_token"), str):
+            raise IssuerUnavailable("Its token endpoint gave no access token.")
+        return answer
+
+    def raise_token_response_error(self, response: requests.Response) -> None:
+        """RFC 6749, section 5.2: 400 and 401 carry an error code, such as for a code that was used before."""
+        if response.status_code in (400, 401):
+            raise LoginRefused(f"The provider refused to complete the login: {error_code(response)}.")
+        if response.status_code != 200:
+            raise IssuerUnavailable(f"Its token endpoint answered {response.status_code}.")
+
+    def verify_token(self, token: Any, **expected: Any) -> Claims:
+        """The claims of an ID token for this client and this login (OpenID Connect Core 1.0, section 3.1.3.7)."""
+        try:
+            claims = provider().verify(token)
+        except (InvalidToken, jwt.PyJWTError) as error:
+            raise LoginRefused(f"The provider's answer cannot be trusted. {error}") from error
+        nonce = claims.get("nonce")
+        if not isinstance(nonce, str) or not constant_time_compare(nonce, expected["nonce"]):
+            raise LoginRefused("The provider's answer belongs to another login.")
+        if claims.get("azp", settings.OIDC_RP_CLIENT_ID) != settings.OIDC_RP_CLIENT_ID:
+            raise LoginRefused("The provider's answer was made for another client.")
+        return claims
+
+    def get_userinfo(self, access_token: str, id_token: str, payload: Claims) -> Identity:
+        """Whom the ID token stands for; the userinfo endpoint adds the claims that it lacks."""
+        try:
+            more = provider().userinfo(access_token, payload)
+        except InvalidToken as error:
+            raise LoginRefused(f"The provider's answer cannot be trusted. {error}") from error
+        email = verified_email(payload) or verified_email(more)
+        if email is None:
+            raise LoginRefused("The provider does not vouch for an email address: verify yours there, then try again.")
+        path = provider().entitlements_path
+        entitlements = entitlements_at(payload, path) or entitlements_at(more, path)
+        return Identity(payload["iss"], payload["sub"], email, entitlements)
+
+    def verify_claims(self, identity: Identity) -> bool:
+        if not identity.is_admitted:
+            raise NotAdmitted(f"{identity.email} has no entitlement that admits to this service.")
+        return True
+
+    def filter_users_by_claims(self, identity: Identity) -> FilterableQuerySet[User]:
+        users: FilterableQuerySet[User] = User.objects.filter(issuer=identity.issuer, subject=identity.subject)
+        return users
+
+    def create_user(self, identity: Identity) -> User:
+        """A first login registers, unless another one of the same moment has done so."""
+        try:
+            user = User.objects.register(identity)
+        except IntegrityError:
+            user = self.filter_users_by_claims(identity).get()
+        return self.update_user(user, identity)
+
+    def update_user(self, user: User, identity: Identity) -> User:
+        if not user.is_active:
+            raise NotAdmitted("This account is not active any more.")
+        if user.email != identity.email:
+            user.update_email(identity.email)
+        user.identity = replace(identity, user=user)
+        return user
+
+    def get_user(self, user_id: Any) -> User | None:
+        return User.objects.filter(pk=user_id, is_active=True).first()
+
+
+def error_code(response: requests.Response) -> str:
+    try:
+        return str(response.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"it answered {response.status_code}"

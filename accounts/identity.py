@@ -1,4 +1,4 @@
-"""Who makes a request: the user plus the entitlements of this request's token."""
+"""Who makes a request: the user plus the entitlements of this request's token, or of this session's login."""
 
 import re
 from dataclasses import dataclass
@@ -23,9 +23,10 @@ class Standing(Enum):
 
 @dataclass(frozen=True)
 class Identity:
-    """The owner of a verified token, or nobody: `Identity()` is the anonymous one.
+    """The owner of a verified token or of a session, or nobody: `Identity()` is the anonymous one.
 
-    Nothing of it is stored. Rights follow from the entitlements of the token at hand.
+    Rights follow from the entitlements of the token or login at hand, and for a local
+    administrator's session from the account.
     """
 
     issuer: str = ""
@@ -33,6 +34,7 @@ class Identity:
     email: str = ""
     entitlements: frozenset[str] = frozenset()
     user: User | None = None
+    is_local_administrator: bool = False
 
     @property
     def is_anonymous(self) -> bool:
@@ -43,7 +45,8 @@ class Identity:
         """Whether the token carries a user entitlement, where the service asks for one."""
         wanted = {*settings.OIDC_USER_ENTITLEMENTS, *settings.OIDC_ADMIN_ENTITLEMENTS}
         asks_for_none = not settings.OIDC_USER_ENTITLEMENTS
-        return not self.is_anonymous and (asks_for_none or not wanted.isdisjoint(self.entitlements))
+        carries_one = self.is_local_administrator or not wanted.isdisjoint(self.entitlements)
+        return not self.is_anonymous and (asks_for_none or carries_one)
 
     @property
     def is_registered(self) -> bool:
@@ -51,7 +54,8 @@ class Identity:
 
     @property
     def is_admin(self) -> bool:
-        return self.is_registered and not self.entitlements.isdisjoint(settings.OIDC_ADMIN_ENTITLEMENTS)
+        is_entitled = not self.entitlements.isdisjoint(settings.OIDC_ADMIN_ENTITLEMENTS)
+        return self.is_registered and (is_entitled or self.is_local_administrator)
 
     @property
     def entities(self) -> frozenset[str]:
@@ -81,7 +85,7 @@ def is_entitlement(entity: str) -> bool:
 
 
 def identity_of(request: Request) -> Identity:
-    """The identity that `BearerAuthentication` found; the anonymous one where there is no token."""
+    """The identity of the request's token or session; the anonymous one where there is neither."""
     identity = request.auth
     assert isinstance(identity, Identity)
     return identity

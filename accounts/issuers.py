@@ -133,7 +133,7 @@ class TrustedIssuer:
         kept = self._userinfo.get(token)
         if kept and kept[0] > now:
             return kept[1]
-        endpoint = self._metadata.get().get("userinfo_endpoint")
+        endpoint = self.endpoint("userinfo_endpoint")
         if not endpoint:
             return {}
         try:
@@ -145,6 +145,17 @@ class TrustedIssuer:
         self._userinfo = {key: value for key, value in self._userinfo.items() if value[0] > now}
         self._userinfo[token] = (float(claims["exp"]), answer)
         return answer
+
+    def metadata(self, name: str) -> Any:
+        """A member of the discovery document, None where it has none. Raises `IssuerUnavailable`."""
+        return self._metadata.get().get(name)
+
+    def endpoint(self, name: str) -> str | None:
+        """An address from the discovery document, such as `token_endpoint`. Raises `IssuerUnavailable`."""
+        address = self.metadata(name)
+        if address is not None and not (isinstance(address, str) and is_safe_url(address)):
+            raise IssuerUnavailable(f"The discovery document of {self.issuer} has no https address as {name}.")
+        return address
 
     def _key(self, key_id: str | None, algorithm: str) -> JWKDict:
         key = suitable_key(self._keys.get(), key_id, algorithm)

@@ -50,6 +50,9 @@ class User(AbstractBaseUser):
     )
     created_at = models.DateTimeField(default=timestamps.now, editable=False)
 
+    # Whom the session at hand makes of this user; set where a session's user is read, never stored.
+    identity: "Identity | None" = None
+
     USERNAME_FIELD = "subject"
     REQUIRED_FIELDS: ClassVar[list[str]] = ["email"]
     objects = UserManager()
@@ -70,12 +73,17 @@ class User(AbstractBaseUser):
         self.email = email
 
     @property
+    def is_local(self) -> bool:
+        return self.issuer == settings.LOCAL_ISSUER
+
+    @property
     def is_staff(self) -> bool:
-        return self.is_superuser
+        """Whether this session may enter the admin portal: nothing that is stored of an issuer's user says so."""
+        return self.identity is not None and self.identity.is_admin
 
     def has_perm(self, permission: str, obj: Any = None) -> bool:
-        """For Django's admin: a local administrator may do everything there, others nothing."""
-        return self.is_active and self.is_superuser
+        """For Django's admin: an administrator may do everything there, others nothing."""
+        return self.is_staff
 
     def has_module_perms(self, app_label: str) -> bool:
         return self.has_perm(app_label)

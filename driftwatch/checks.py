@@ -9,6 +9,7 @@ from django.core.checks import CheckMessage, Error, register
 from accounts.issuers import is_safe_url
 
 ISSUER_KEYS = {"issuer", "audience", "entitlements"}
+MAX_RENEWAL_SECONDS = 900
 ENVIRONMENTS = ("development", "production")
 
 
@@ -27,6 +28,14 @@ def identity_problems() -> Iterator[tuple[str, str, str]]:
         example = '[{"issuer": "https://…", "audience": ["…"], "entitlements": "realm_access/roles"}]'
         hint = f"{example}, audience and entitlements optional, each issuer https (http for this machine only)."
         yield "E002", "OIDC_ISSUERS is not a list of trusted issuers.", hint
+    if settings.OIDC_RP_ISSUER and not is_safe_url(settings.OIDC_RP_ISSUER):
+        yield "E004", "OIDC_RP_ISSUER is not an https address.", "http is for a provider on this machine only."
+    if settings.OIDC_RP_ISSUER and not (settings.OIDC_RP_CLIENT_ID and settings.OIDC_RP_CLIENT_SECRET):
+        hint = "Register this service at the provider, and set OIDC_RP_CLIENT_ID and OIDC_RP_CLIENT_SECRET."
+        yield "E005", "OIDC_RP_ISSUER is set without a client id and secret.", hint
+    if not 0 < settings.SESSION_RENEWAL_SECONDS <= MAX_RENEWAL_SECONDS:
+        hint = f"Set from 1 to {MAX_RENEWAL_SECONDS}: for so long a session keeps a right that was taken away."
+        yield "E006", f"SESSION_RENEWAL_SECONDS is {settings.SESSION_RENEWAL_SECONDS}.", hint
     for name in ("OIDC_USER_ENTITLEMENTS", "OIDC_ADMIN_ENTITLEMENTS"):
         if not is_list_of_texts(getattr(settings, name)):
             yield "E003", f"{name} is not a JSON list of strings.", 'For example ["urn:group:drift-watch"].'

@@ -7,6 +7,7 @@ import datetime
 from pathlib import Path
 
 from corsheaders.defaults import default_headers
+from csp.constants import NONE, SELF
 from django.core.management.utils import get_random_secret_key
 from environs import FileAwareEnv
 
@@ -60,12 +61,14 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "accounts.sessions.SessionIdentityMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "driftwatch.api.errors.DatabaseAwayMiddleware",
@@ -119,9 +122,12 @@ MIGRATION_MODULES = {name: f"driftwatch.migrations.{name}" for name in ("admin",
 # Identities
 
 AUTH_USER_MODEL = "accounts.User"
-AUTHENTICATION_BACKENDS = ["accounts.backends.LocalAccountBackend"]
+AUTHENTICATION_BACKENDS = ["accounts.backends.LocalAccountBackend", "accounts.backends.ProviderBackend"]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "home"
 # A subject is unique at its issuer only; password login looks among local accounts, where it is unique.
-SILENCED_SYSTEM_CHECKS = ["auth.W004"]
+# Whether a whole domain is put on the browsers' HSTS preload lists is for its owner to say, not for one service.
+SILENCED_SYSTEM_CHECKS = ["auth.W004", "security.W021"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
@@ -135,6 +141,20 @@ OIDC_TIMEOUT = 2.5
 OIDC_KEYS_LIFETIME = 3600.0
 OIDC_REFETCH_INTERVAL = env.float("OIDC_REFETCH_INTERVAL", 30.0)
 LOCAL_ISSUER = "driftwatch"
+
+# Browser login, off without an issuer. Endpoints come from its discovery document (accounts/provider.py).
+OIDC_RP_ISSUER = env.str("OIDC_RP_ISSUER", "")
+OIDC_RP_CLIENT_ID = env.str("OIDC_RP_CLIENT_ID", "")
+OIDC_RP_CLIENT_SECRET = env.str("OIDC_RP_CLIENT_SECRET", "")
+OIDC_RP_SCOPES = env.str("OIDC_RP_SCOPES", "openid email")
+# Where the claims hold the entitlements, for an issuer that is not among OIDC_ISSUERS.
+OIDC_RP_ENTITLEMENTS = env.str("OIDC_RP_ENTITLEMENTS", "")
+OIDC_USE_PKCE = True
+OIDC_STORE_ID_TOKEN = True
+OIDC_AUTHENTICATION_CALLBACK_URL = "login-callback"
+# A session acts on the claims of its login for so long; then the provider is asked again.
+SESSION_RENEWAL_SECONDS = env.int("SESSION_RENEWAL_SECONDS", 900)
+
 SIMPLE_JWT = {
     "ALGORITHM": "HS256",
     "ISSUER": LOCAL_ISSUER,
@@ -149,7 +169,10 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("MAX_BODY_BYTES", 2_000_000)
 # Seconds that MongoDB may spend on one search.
 SEARCH_TIME_LIMIT = env.float("SEARCH_TIME_LIMIT", 5.0)
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.authentication.BearerAuthentication",
+        "accounts.sessions.SessionAuthentication",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["experiments.permissions.AccessRule"],
     "DEFAULT_PARSER_CLASSES": ["driftwatch.api.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -191,8 +214,38 @@ SPECTACULAR_SETTINGS = {
 # Serving
 
 PORT = env.int("PORT", 8000)
+
+# Browser safety. https://docs.djangoproject.com/en/5.2/topics/security/
+
+# Lax: the provider sends the browser back to its session here.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", PRODUCTION)
+# Those who watch the process ask it directly.
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 31_536_000 if PRODUCTION else 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_SECONDS > 0
+# The header by which a proxy says that it was reached over https: it must strip it from what it is sent.
+if forwarded_by := env.str("SECURE_PROXY_SSL_HEADER", ""):
+    SECURE_PROXY_SSL_HEADER = (f"HTTP_{forwarded_by.upper().replace('-', '_')}", "https")
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+# Everything comes from here, and nothing is inline. The images of Swagger UI's style sheet are data: addresses.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    },
+}
+
+# Logs
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -9,6 +9,7 @@ urlpatterns = [
     path("", home.home, name="home"),
     path("livez", health.livez),
     path("readyz", health.readyz),
+    path("", include("accounts.urls")),
     path("admin/", admin.site.urls),
     path("api/latest/", include("driftwatch.api.urls")),
     # The last one is what addresses are made of.

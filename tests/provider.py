@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import get_default_algorithms
@@ -93,13 +94,23 @@ class Provider:
                 return self.userinfo if authorization.startswith("Bearer ") else 401
         return 404
 
+    def answer_form(self, path: str, form: dict[str, str]) -> dict[str, Any] | int:
+        """What is answered to a form: nothing takes one here."""
+        return 404
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         provider = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                self.reply(provider.answer(self.path, self.headers.get("Authorization", "")))
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                self.reply(provider.answer_form(self.path, dict(parse_qsl(body))))
+
+            def reply(self, answer: dict[str, Any] | int) -> None:
                 provider.requests[self.path] += 1
-                answer = provider.answer(self.path, self.headers.get("Authorization", ""))
                 self.send_response(answer if isinstance(answer, int) else 200)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()

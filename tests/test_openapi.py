@@ -19,7 +19,7 @@ def test_the_document_is_openapi_3_1_and_served_to_anyone(live: LiveServer) -> N
     response = requests.get(f"{live.api}/openapi.json", timeout=10)
     document = response.json()
     assert document["openapi"].startswith("3.1")
-    assert set(document["components"]["securitySchemes"]) == {"bearer"}
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "session"}
     assert all(path.startswith("/api/v1/") for path in document["paths"])
 
 

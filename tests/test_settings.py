@@ -14,6 +14,7 @@ PRODUCTION = {
     "SECRET_KEY": "a-long-random-string-of-this-test-alone",
     "ALLOWED_HOSTS": "drift.example.org",
 }
+CLIENT = {"OIDC_RP_CLIENT_ID": "drift-watch", "OIDC_RP_CLIENT_SECRET": "a secret"}
 ISSUER = '[{"issuer": "https://login.example.org", "audience": ["drift"], "entitlements": "groups"}]'
 
 
@@ -35,6 +36,7 @@ def check(**environment: str) -> subprocess.CompletedProcess[str]:
         pytest.param({}, id="development"),
         pytest.param(PRODUCTION, id="production"),
         pytest.param({"OIDC_ISSUERS": ISSUER}, id="an issuer"),
+        pytest.param({"OIDC_RP_ISSUER": "https://login.example.org", **CLIENT}, id="browser login"),
         pytest.param({"OIDC_ISSUERS": '[{"issuer": "http://127.0.0.1:9000"}]'}, id="an issuer on this machine"),
     ],
 )
@@ -54,6 +56,9 @@ def test_sound_settings_pass(environment: dict[str, str]) -> None:
         ({"OIDC_ISSUERS": '[{"issuer": "https://a.example", "aud": ["drift"]}]'}, "OIDC_ISSUERS is not a list"),
         ({"OIDC_ADMIN_ENTITLEMENTS": '"admins"'}, "OIDC_ADMIN_ENTITLEMENTS is not a JSON list"),
         ({"OIDC_USER_ENTITLEMENTS": "[1]"}, "OIDC_USER_ENTITLEMENTS is not a JSON list"),
+        ({"OIDC_RP_ISSUER": "http://login.example.org", **CLIENT}, "OIDC_RP_ISSUER is not an https address"),
+        ({"OIDC_RP_ISSUER": "https://login.example.org"}, "OIDC_RP_ISSUER is set without a client id and secret"),
+        ({"SESSION_RENEWAL_SECONDS": "3600"}, "SESSION_RENEWAL_SECONDS is 3600"),
         ({**PRODUCTION, "SECRET_KEY": "short"}, "SECRET_KEY is shorter"),
         ({**PRODUCTION, "ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS is empty or holds the wildcard"),
         ({**PRODUCTION, "ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS is empty"),

@@ -1,0 +1,155 @@
+"""The pages that begin and end a browser session."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from django import forms
+from django.conf import settings
+from django.contrib import auth
+from django.contrib.auth.forms import AuthenticationForm, UsernameField
+from django.contrib.auth.views import LoginView
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST
+from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
+
+from accounts import sessions
+from accounts.issuers import IssuerUnavailable
+from accounts.provider import LoginRefused, NotAdmitted, provider, relying_party_setting
+from driftwatch.api.exceptions import RETRY_SECONDS
+
+# OpenID Connect Core 1.0, section 3.1.2.6: the provider would have to ask the person something.
+NOT_SILENTLY = {"login_required", "interaction_required", "consent_required", "account_selection_required"}
+
+
+class LocalLoginForm(AuthenticationForm):
+    username = UsernameField(label="User name", max_length=255, widget=forms.TextInput())
+
+
+class Login(LoginView):
+    """A button for the provider where there is one, and a form for local accounts."""
+
+    template_name = "login.html"
+    authentication_form = LocalLoginForm
+
+    def get_context_data(self, **context: Any) -> dict[str, Any]:
+        return super().get_context_data(provider=urlsplit(settings.OIDC_RP_ISSUER).hostname, **context)
+
+
+def explained(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Turn the ways in which a login fails into pages that say what to do."""
+
+    @wraps(view)
+    def answer(request: HttpRequest) -> HttpResponse:
+        try:
+            return view(request)
+        except NotAdmitted as refusal:
+            return render(request, "not_admitted.html", {"reason": refusal}, status=403)
+        except LoginRefused as refusal:
+            return render(request, "login_failed.html", {"reason": refusal}, status=400)
+        except IssuerUnavailable as failure:
+            reason = f"The OpenID provider cannot be used at the moment: {failure}"
+            response = render(request, "login_failed.html", {"reason": reason}, status=503)
+            response["Retry-After"] = RETRY_SECONDS
+            return response
+
+    return never_cache(answer)
+
+
+class ProviderLogin(OIDCAuthenticationRequestView):
+    """Sends the browser to the provider, to come back to `next`."""
+
+    get_settings = staticmethod(relying_party_setting)
+
+    def get_extra_params(self, request: HttpRequest) -> dict[str, str]:
+        return {}
+
+    def next_address(self, request: HttpRequest) -> str:
+        return request.GET.get("next", "")
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        known = set(request.session.get("oidc_states", {}))
+        response: HttpResponse = super().get(request)
+        # Each login has its own address to come back to: several tabs may log in at once.
+        [state] = set(request.session["oidc_states"]) - known
+        request.session["oidc_states"][state]["next"] = self.next_address(request)
+        return response
+
+
+class SilentRenewal(ProviderLogin):
+    """Asks the provider who is logged in there, without showing anything, and comes back to the same address."""
+
+    def get_extra_params(self, request: HttpRequest) -> dict[str, str]:
+        return {"prompt": "none"}
+
+    def next_address(self, request: HttpRequest) -> str:
+        return request.get_full_path()
+
+
+class ProviderCallback(OIDCAuthenticationCallbackView):
+    """Where the provider sends the browser back to. A refused login ends the session that was there before."""
+
+    get_settings = staticmethod(relying_party_setting)
+    success_url = ""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        begun = request.session.get("oidc_states", {}).get(request.GET.get("state"))
+        # Before anything is ended: anybody could send a browser here.
+        if begun is None:
+            raise LoginRefused("This login was not begun in this browser, or is over. Begin a new one.")
+        self.success_url = address_here(request, begun["next"])
+        try:
+            response: HttpResponse = super().get(request)
+        except LoginRefused:
+            auth.logout(request)
+            raise
+        return response
+
+    def login_success(self) -> HttpResponse:
+        response: HttpResponse = super().login_success()
+        sessions.remember(self.request.session, self.user.identity)
+        return response
+
+    def login_failure(self) -> HttpResponse:
+        """The provider sent no code; its reason is an error code of RFC 6749 or OpenID Connect Core 1.0."""
+        error = self.request.GET.get("error", "it sent no code")
+        if error in NOT_SILENTLY:
+            return HttpResponseRedirect(self.success_url)
+        raise LoginRefused(f"The provider did not log you in: {error}.")
+
+
+def address_here(request: HttpRequest, address: str) -> str:
+    """The address if it is on this host, else the home page."""
+    safe = url_has_allowed_host_and_scheme(address, {request.get_host()}, require_https=request.is_secure())
+    return address if safe else "/"
+
+
+@never_cache
+@require_POST
+def logout(request: HttpRequest) -> HttpResponse:
+    """End the session here and, where the provider offers it, there (OpenID Connect RP-Initiated Logout 1.0)."""
+    end = end_of_provider_session(request) if sessions.is_of_provider(request.session) else None
+    auth.logout(request)
+    if end is None:
+        return redirect(settings.LOGOUT_REDIRECT_URL)
+    # Not a redirect: the content security policy lets no form lead away from here.
+    response = render(request, "logged_out.html", {"end": end})
+    response["Refresh"] = f"0; url={end}"
+    return response
+
+
+def end_of_provider_session(request: HttpRequest) -> str | None:
+    try:
+        endpoint = provider().endpoint("end_session_endpoint")
+    except (IssuerUnavailable, LoginRefused):
+        return None
+    parameters = {
+        "client_id": settings.OIDC_RP_CLIENT_ID,
+        "id_token_hint": request.session.get("oidc_id_token", ""),
+        "post_logout_redirect_uri": request.build_absolute_uri("/"),
+    }
+    return endpoint and f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(parameters)}"

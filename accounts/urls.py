@@ -1,0 +1,12 @@
+"""Logging in and out."""
+
+from django.urls import path
+
+from accounts import login
+
+urlpatterns = [
+    path("login", login.Login.as_view(), name="login"),
+    path("login/provider", login.explained(login.ProviderLogin.as_view()), name="login-provider"),
+    path("login/callback", login.explained(login.ProviderCallback.as_view()), name="login-callback"),
+    path("logout", login.logout, name="logout"),
+]

@@ -1,0 +1,46 @@
+"""The door of the admin portal: the session's identity decides, as everywhere."""
+
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+
+from accounts.identity import Standing
+from accounts.login import logout
+from accounts.sessions import identity_of_session
+
+
+class Portal(AdminSite):
+    """Lets administrators in, sends nobody to the login page, and tells anybody else why not."""
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        return identity_of_session(request).has(Standing.ADMIN)
+
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
+        guarded = super().admin_view(view, cacheable)
+
+        def door(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            refuse_plain_users(request)
+            return guarded(request, *args, **kwargs)
+
+        return update_wrapper(door, view)
+
+    def login(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        refuse_plain_users(request)
+        return redirect_to_login(request.GET.get("next", request.path.removesuffix("login/")))
+
+    def logout(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # type: ignore[override]
+        return logout(request)
+
+
+def refuse_plain_users(request: HttpRequest) -> None:
+    identity = identity_of_session(request)
+    if not identity.is_anonymous and not identity.has(Standing.ADMIN):
+        raise PermissionDenied(
+            f"The admin portal is for administrators, and {identity.email} is not one. "
+            "Ask the administrators of this service, or log out and log in as somebody else."
+        )

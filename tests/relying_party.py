@@ -1,0 +1,75 @@
+"""A provider that logs people in, for the service as its client."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from jwt.utils import base64url_encode
+
+from tests.provider import Provider, SigningKey
+
+CLIENT_ID = "driftwatch-pages"
+CLIENT_SECRET = "a secret of the client and the provider"
+
+
+@dataclass
+class Person:
+    """Who sits at the provider, and what it says of them beside that: `id_token` and `userinfo` override claims."""
+
+    subject: str
+    entitlements: tuple[str, ...] = ("users",)
+    id_token: dict[str, Any] = field(default_factory=dict)
+    userinfo: dict[str, Any] = field(default_factory=dict)
+
+
+class LoginProvider(Provider):
+    """The authorization-code flow with PKCE (RFC 6749, RFC 7636) for whoever is its `person`; nobody if None."""
+
+    def __init__(self) -> None:
+        self.person: Person | None = None
+        self.signing_key: SigningKey | None = None
+        self.codes: dict[str, dict[str, str]] = {}
+        super().__init__()
+
+    def authorize(self, address: str) -> dict[str, str]:
+        """What the provider sends the browser back with, from the address that it was sent to."""
+        asked = dict(parse_qsl(urlsplit(address).query))
+        assert asked["response_type"] == "code"
+        assert asked["code_challenge_method"] == "S256"
+        assert len(asked["code_challenge"]) == 43
+        if self.person is None:
+            assert asked["prompt"] == "none", "A person would be asked to log in."
+            return {"error": "login_required", "state": asked["state"]}
+        code = secrets.token_urlsafe()
+        self.codes[code] = asked
+        return {"code": code, "state": asked["state"]}
+
+    def answer(self, path: str, authorization: str) -> dict[str, Any] | int:
+        document = super().answer(path, authorization)
+        if path == "/.well-known/openid-configuration" and isinstance(document, dict):
+            document |= {f"{name}_endpoint": f"{self.issuer}/{name}" for name in ("authorization", "end_session")}
+            document |= {"token_endpoint": f"{self.issuer}/token"}
+            document |= {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
+        return document
+
+    def answer_form(self, path: str, form: dict[str, str]) -> dict[str, Any] | int:
+        """The token endpoint: a code is good for one answer, to the client and browser that it was made for."""
+        asked = self.codes.pop(form.get("code", ""), None)
+        if path != "/token" or form.get("client_secret") != CLIENT_SECRET:
+            return 401
+        if asked is None or asked["client_id"] != form["client_id"] or asked["redirect_uri"] != form["redirect_uri"]:
+            return 400
+        challenge = base64url_encode(hashlib.sha256(form["code_verifier"].encode()).digest()).decode()
+        if challenge != asked["code_challenge"]:
+            return 400
+        assert self.person is not None
+        person = self.person
+        self.userinfo = {"sub": person.subject} | person.userinfo
+        claims = {"aud": CLIENT_ID, "nonce": asked["nonce"]} | person.id_token
+        return {
+            "access_token": secrets.token_urlsafe(),
+            "token_type": "Bearer",
+            "id_token": self.token(person.subject, *person.entitlements, key=self.signing_key, **claims),
+        }

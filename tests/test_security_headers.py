@@ -1,0 +1,102 @@
+"""What browsers are told, and that production is closed."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from tests.live import ROOT
+
+HTML = {"Accept": "text/html"}
+PRODUCTION = {
+    "DJANGO_SETTINGS_MODULE": "driftwatch.settings",
+    "DRIFTWATCH_ENV": "production",
+    "SECRET_KEY": "a long random string of this test alone: 0123456789 abcdefghij",
+    "ALLOWED_HOSTS": "drift.example.org",
+    "MONGODB_URI": "mongodb://database.example.org/?replicaSet=rs",
+    "OIDC_RP_ISSUER": "https://login.example.org",
+    "OIDC_RP_CLIENT_ID": "drift-watch",
+    "OIDC_RP_CLIENT_SECRET": "a secret of the client and the provider",
+}
+# Asks the production settings in a process of their own: neither a database nor a provider is needed for that.
+ASK = """
+import django; django.setup()
+from django.test import Client
+from django.conf import settings
+client = Client()
+print(client.get("/login", headers={"host": "drift.example.org"}).headers["Location"])
+print(client.get("/livez", headers={"host": "drift.example.org"}).status_code)
+page = client.get("/login", headers={"host": "drift.example.org", "x-forwarded-proto": "https"})
+print(page.status_code)
+print(page.headers.get("Strict-Transport-Security"))
+cookie = page.cookies["csrftoken"]
+print(cookie["secure"], cookie["samesite"], settings.SESSION_COOKIE_SECURE, settings.SESSION_COOKIE_SAMESITE)
+"""
+
+
+def run(*arguments: str, **environment: str) -> str:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **PRODUCTION, **environment},
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ).stdout
+
+
+def test_djangos_deployment_check_finds_nothing_in_production() -> None:
+    assert "no issues" in run("manage.py", "check", "--deploy", "--fail-level", "WARNING")
+
+
+def test_production_speaks_https_only_behind_a_proxy_that_is_trusted_explicitly() -> None:
+    *_, redirect, alive, status, hsts, cookies = run("-c", ASK, SECURE_PROXY_SSL_HEADER="X-Forwarded-Proto").split(
+        "\n"
+    )[:-1]
+    assert redirect == "https://drift.example.org/login"
+    assert alive == status == "200"
+    assert hsts == "max-age=31536000; includeSubDomains"
+    assert cookies == "True Lax True Lax"
+
+
+@pytest.mark.parametrize("path", ["/", "/login", "/api/v1/docs", "/api/v1/openapi.json", "/nothing", "/admin/login/"])
+def test_every_answer_tells_browsers_to_be_careful(path: str) -> None:
+    headers = Client().get(path, headers=HTML).headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "same-origin"
+
+
+@pytest.mark.parametrize("path", ["/", "/login", "/api/v1/docs", "/admin/login/?next=/admin/"])
+def test_pages_hold_no_inline_script_or_style(path: str) -> None:
+    page = Client().get(path, headers=HTML, follow=True).content.decode()
+    assert "<style" not in page
+    assert "style=" not in page
+    assert page.count("<script") == page.count("<script src=")
+
+
+def test_other_origins_are_let_in_only_when_they_are_named(settings: Settings) -> None:
+    def allowed() -> str | None:
+        return (
+            Client()
+            .get("/api/v1/openapi.json", headers={"Origin": "https://pages.example"})
+            .headers.get("Access-Control-Allow-Origin")
+        )
+
+    assert allowed() is None
+    settings.CORS_ALLOWED_ORIGINS = ["https://pages.example"]
+    assert allowed() == "https://pages.example"
+
+
+def test_a_session_is_never_shared_with_other_origins(settings: Settings) -> None:
+    settings.CORS_ALLOWED_ORIGINS = ["https://pages.example"]
+    headers = Client().get("/api/v1/openapi.json", headers={"Origin": "https://pages.example"}).headers
+    assert "Access-Control-Allow-Credentials" not in headers

@@ -1,0 +1,416 @@
+"""Browser sessions: logging in at an OpenID provider, what a session is good for, and how it ends."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from django.contrib import auth
+from django.test import Client
+from pytest_django import Settings
+
+from accounts.models import User
+from accounts.provider import provider as configured_provider
+from experiments.models import Experiment
+from tests.provider import SigningKey
+from tests.relying_party import CLIENT_ID, CLIENT_SECRET, LoginProvider, Person
+
+HTML = {"Accept": "text/html"}
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(scope="module")
+def openid_server() -> Iterator[LoginProvider]:
+    server = LoginProvider()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def openid(openid_server: LoginProvider, settings: Settings) -> Iterator[LoginProvider]:
+    """The provider of the browser login."""
+    settings.OIDC_ISSUERS = [{"issuer": openid_server.issuer, "entitlements": "realm_access/roles"}]
+    settings.OIDC_RP_ISSUER = openid_server.issuer
+    settings.OIDC_RP_CLIENT_ID = CLIENT_ID
+    settings.OIDC_RP_CLIENT_SECRET = CLIENT_SECRET
+    configured_provider.cache_clear()
+    yield openid_server
+    configured_provider.cache_clear()
+
+
+class Browser:
+    """A browser with its cookies, which goes to the provider and back by hand."""
+
+    def __init__(self, openid: LoginProvider) -> None:
+        self.openid = openid
+        self.client = Client(enforce_csrf_checks=True, raise_request_exception=False)
+
+    def get(self, address: str, **query: str) -> Any:
+        return self.client.get(address, query, headers=HTML)
+
+    def begin(self, **query: str) -> dict[str, str]:
+        """Go to the provider; returns what it would send this browser back with."""
+        return self.openid.authorize(self.get("/login/provider", **query).headers["Location"])
+
+    def come_back(self, answer: dict[str, str]) -> Any:
+        return self.get("/login/callback", **answer)
+
+    def log_in(self, person: Person, **query: str) -> Any:
+        self.openid.person = person
+        return self.come_back(self.begin(**query))
+
+    def follow_renewal(self, response: Any) -> Any:
+        """Where a request that was sent through the provider ends."""
+        assert response.headers["Location"].startswith(f"{self.openid.issuer}/authorization?")
+        return self.come_back(self.openid.authorize(response.headers["Location"]))
+
+    def let_renewal_come_due(self) -> None:
+        session = self.client.session
+        session["claims"] |= {"renew_at": time.time() - 1}
+        session.save()
+
+    @property
+    def is_logged_in(self) -> bool:
+        return auth.SESSION_KEY in self.client.session
+
+    def post(self, path: str, body: Any = None, csrf: bool = True) -> Any:
+        """A request to the API, as a page's script sends it."""
+        self.get("/login")  # which sets the CSRF cookie
+        headers = {"X-CSRFToken": self.client.cookies["csrftoken"].value} if csrf else {}
+        return self.client.post(f"/api/v1{path}", body, content_type="application/json", headers=headers)
+
+
+@pytest.fixture
+def browser(openid: LoginProvider) -> Browser:
+    return Browser(openid)
+
+
+# Logging in
+
+
+def test_a_first_login_registers_and_leads_back(browser: Browser, openid: LoginProvider) -> None:
+    response = browser.log_in(Person("ada"), next="/admin/?q=1")
+    assert response.status_code == 302
+    assert response.headers["Location"] == "/admin/?q=1"
+    [user] = User.objects.all()
+    assert (user.issuer, user.subject, user.email) == (openid.issuer, "ada", "ada@example.org")
+    assert "ada@example.org" in browser.get("/").content.decode()
+    assert browser.client.get("/api/v1/user/self").json()["subject"] == "ada"
+
+
+def test_a_later_login_is_the_same_user_by_issuer_and_subject_with_the_new_email(
+    browser: Browser, openid: LoginProvider
+) -> None:
+    namesake = User.objects.create(issuer="https://other.example", subject="ada", email="ada@example.org")
+    user = User.objects.create(issuer=openid.issuer, subject="ada", email="old@example.org")
+    browser.log_in(Person("ada"))
+    user.refresh_from_db()
+    assert user.email == "ada@example.org"
+    assert browser.client.session[auth.SESSION_KEY] == str(user.pk) != str(namesake.pk)
+    assert User.objects.count() == 2
+
+
+def test_a_login_gives_the_session_a_new_key(browser: Browser) -> None:
+    browser.openid.person = Person("ada")
+    answer = browser.begin()
+    before = browser.client.session.session_key
+    browser.come_back(answer)
+    assert browser.client.session.session_key != before
+
+
+def test_claims_that_the_id_token_lacks_come_from_userinfo(browser: Browser) -> None:
+    at_userinfo = {"email": "ada@example.org", "email_verified": True, "realm_access": {"roles": ["admins"]}}
+    browser.log_in(Person("ada", id_token={"email": None, "realm_access": None}, userinfo=at_userinfo))
+    assert browser.get("/admin/").status_code == 200
+
+
+def test_nothing_asks_the_provider_until_somebody_logs_in(browser: Browser, openid: LoginProvider) -> None:
+    openid.requests.clear()
+    browser.get("/login")
+    browser.get("/")
+    assert not openid.requests
+    browser.log_in(Person("ada"))
+    openid.requests.clear()
+    browser.get("/")
+    assert not openid.requests
+
+
+@pytest.mark.parametrize(
+    ("person", "sentence"),
+    [
+        (Person("ada", id_token={"nonce": "of another login"}), "belongs to another login"),
+        (Person("ada", id_token={"nonce": None}), "belongs to another login"),
+        (Person("ada", id_token={"aud": "another-client"}), "Audience doesn&#x27;t match"),
+        (Person("ada", id_token={"aud": [CLIENT_ID, "b"], "azp": "b"}), "made for another client"),
+        (Person("ada", id_token={"iss": "https://evil.example"}), "Invalid issuer"),
+        (Person("ada", id_token={"exp": 1}), "Signature has expired"),
+        (Person("ada", id_token={"email_verified": False}), "does not vouch for an email address"),
+        (Person("ada", userinfo={"sub": "eve"}), "answered for another subject"),
+    ],
+)
+def test_an_answer_that_is_not_for_this_login_is_refused(browser: Browser, person: Person, sentence: str) -> None:
+    response = browser.log_in(person)
+    assert response.status_code == 400
+    assert sentence in response.content.decode()
+    assert not browser.is_logged_in
+    assert not User.objects.exists()
+
+
+def test_an_id_token_of_another_key_is_refused(browser: Browser, openid: LoginProvider) -> None:
+    openid.signing_key = SigningKey(openid.keys[0].key_id)
+    try:
+        response = browser.log_in(Person("ada"))
+    finally:
+        openid.signing_key = None
+    assert response.status_code == 400
+    assert "Signature verification failed" in response.content.decode()
+
+
+def test_a_state_of_another_browser_is_refused_and_ends_nothing(browser: Browser, openid: LoginProvider) -> None:
+    browser.log_in(Person("ada"))
+    openid.person = Person("eve")
+    answer = Browser(openid).begin()
+    for forged in (answer, {"error": "login_required"}, {"code": answer["code"], "state": "made up"}, {}):
+        response = browser.come_back(forged)
+        assert response.status_code == 400
+        assert "not begun in this browser" in response.content.decode()
+    assert "ada@example.org" in browser.get("/").content.decode()
+
+
+def test_an_answer_is_good_for_one_login(browser: Browser, openid: LoginProvider) -> None:
+    openid.person = Person("ada")
+    answer = browser.begin()
+    assert browser.come_back(answer).status_code == 302
+    assert browser.come_back(answer).status_code == 400
+
+
+def test_a_code_that_was_used_elsewhere_is_refused(browser: Browser, openid: LoginProvider) -> None:
+    openid.person = Person("ada")
+    used = browser.begin()
+    assert browser.come_back(used).status_code == 302
+    response = browser.come_back(browser.begin() | {"code": used["code"]})
+    assert response.status_code == 400
+    assert "refused to complete the login" in response.content.decode()
+    assert not browser.is_logged_in
+
+
+def test_a_code_of_another_browser_fails_for_want_of_its_verifier(browser: Browser, openid: LoginProvider) -> None:
+    openid.person = Person("eve")
+    stolen = Browser(openid).begin()
+    response = browser.come_back(browser.begin() | {"code": stolen["code"]})
+    assert response.status_code == 400
+    assert not browser.is_logged_in
+
+
+def test_a_code_beside_a_password_login_is_not_looked_at(browser: Browser, openid: LoginProvider) -> None:
+    openid.person = Person("eve", id_token={"nonce": "None"})
+    answer = Browser(openid).begin()
+    browser.get("/login")
+    address = f"/login?code={answer['code']}&state={answer['state']}"
+    form = {"username": "x", "password": "y", "csrfmiddlewaretoken": browser.client.cookies["csrftoken"].value}
+    assert browser.client.post(address, form).status_code == 200
+    assert not browser.is_logged_in
+    assert answer["code"] in openid.codes
+
+
+@pytest.mark.parametrize("address", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:x"])
+def test_a_login_never_leads_away_from_this_host(browser: Browser, address: str) -> None:
+    assert browser.log_in(Person("ada"), next=address).headers["Location"] == "/"
+    User.objects.create_superuser("root", "root@example.org", PASSWORD)
+    form = {"username": "root", "password": PASSWORD, "next": address}
+    form["csrfmiddlewaretoken"] = browser.get("/login", next=address).context["csrf_token"]
+    assert browser.client.post("/login", form).headers["Location"] == "/"
+
+
+def test_who_cancels_at_the_provider_is_told_so(browser: Browser, openid: LoginProvider) -> None:
+    openid.person = Person("ada")
+    response = browser.come_back({"error": "access_denied", "state": browser.begin()["state"]})
+    assert response.status_code == 400
+    assert "access_denied" in response.content.decode()
+
+
+def test_who_has_no_user_entitlement_is_told_so_and_not_registered(browser: Browser) -> None:
+    response = browser.log_in(Person("ada", ("guests",)))
+    assert response.status_code == 403
+    assert "no entitlement that admits" in response.content.decode()
+    assert not browser.is_logged_in
+    assert not User.objects.exists()
+
+
+def test_a_deactivated_account_is_not_let_in_and_put_out_at_once(browser: Browser) -> None:
+    browser.log_in(Person("ada"))
+    User.objects.update(is_active=False)
+    assert "ada@example.org" not in browser.get("/").content.decode()
+    assert browser.log_in(Person("ada")).status_code == 403
+
+
+def test_a_provider_that_is_away_is_said_on_a_page(browser: Browser, settings: Settings) -> None:
+    settings.OIDC_RP_ISSUER = "http://127.0.0.1:9"
+    configured_provider.cache_clear()
+    response = browser.get("/login/provider")
+    assert response.status_code == 503
+    assert "Retry-After" in response.headers
+    assert "cannot be used at the moment" in response.content.decode()
+
+
+def test_without_a_provider_the_login_page_says_how_to_make_a_local_account(settings: Settings) -> None:
+    configured_provider.cache_clear()
+    assert "createsuperuser" in Client().get("/login").content.decode()
+    assert Client().get("/login/provider").status_code == 400
+
+
+# What a session is good for
+
+
+def test_an_administrator_by_entitlement_uses_the_portal_and_a_stored_flag_is_worth_nothing(browser: Browser) -> None:
+    browser.log_in(Person("ada", ("admins",)))
+    assert browser.get("/admin/accounts/user/").status_code == 200
+    assert not User.objects.get().is_superuser
+
+    browser.log_in(Person("ada"))
+    User.objects.update(is_superuser=True)
+    response = browser.get("/admin/accounts/user/")
+    assert response.status_code == 403
+    assert "ada@example.org is not one" in response.content.decode()
+
+
+def test_the_api_takes_a_session_and_asks_for_its_csrf_token(browser: Browser) -> None:
+    browser.log_in(Person("ada"))
+    refused = browser.post("/experiment", {"name": "wine"}, csrf=False)
+    assert refused.status_code == 403
+    assert "CSRF" in refused.json()["message"]
+    made = browser.post("/experiment", {"name": "wine"})
+    assert made.status_code == 201
+    assert browser.client.get(f"/api/v1/experiment/{made.json()['id']}").status_code == 200
+    assert browser.client.get("/api/v1/entitlements").json() == {"items": ["users"]}
+    assert browser.post("/user/search", {}).status_code == 403
+
+
+def test_a_bearer_token_goes_before_the_session(browser: Browser, openid: LoginProvider) -> None:
+    browser.log_in(Person("ada"))
+    token = openid.token("eve", "users")
+    response = browser.client.get("/api/v1/user/self", headers={"Authorization": f"Bearer {token}"})
+    assert response.status_code == 403
+    assert "not registered" in response.json()["message"]
+
+
+def test_a_local_administrator_logs_in_with_a_password_and_may_do_everything(browser: Browser) -> None:
+    Experiment.objects.create(name="nobody's")
+    User.objects.create_superuser("root", "root@example.org", PASSWORD)
+    form = {"username": "root", "password": PASSWORD, "next": "/admin/"}
+    form["csrfmiddlewaretoken"] = browser.get("/login").context["csrf_token"]
+    assert browser.client.post("/login", form).headers["Location"] == "/admin/"
+    assert browser.get("/admin/").status_code == 200
+    assert len(browser.post("/experiment/search", {}).json()) == 1
+
+
+def test_a_session_of_an_issuer_that_is_no_longer_configured_is_worth_nothing(
+    browser: Browser, settings: Settings
+) -> None:
+    browser.log_in(Person("ada"))
+    settings.OIDC_RP_ISSUER = ""
+    assert browser.client.get("/api/v1/user/self").status_code == 401
+
+
+# Renewal
+
+
+def test_a_page_is_sent_through_the_provider_when_renewal_is_due_and_comes_back(browser: Browser) -> None:
+    browser.log_in(Person("ada"))
+    token, key = browser.client.cookies["csrftoken"].value, browser.client.session.session_key
+    browser.let_renewal_come_due()
+    response = browser.get("/admin/", q="1")
+    assert dict(parse_qsl(urlsplit(response.headers["Location"]).query))["prompt"] == "none"
+    assert browser.follow_renewal(response).headers["Location"] == "/admin/?q=1"
+    assert browser.client.session["claims"]["renew_at"] > time.time()
+    assert (browser.client.cookies["csrftoken"].value, browser.client.session.session_key) == (token, key)
+
+
+def test_any_other_request_is_anonymous_while_renewal_is_due(browser: Browser) -> None:
+    browser.log_in(Person("ada", ("admins",)))
+    browser.let_renewal_come_due()
+    assert browser.client.get("/api/v1/user/self").status_code == 401
+    assert browser.post("/experiment", {"name": "wine"}).status_code == 401
+    assert browser.client.get("/admin/").headers["Location"].startswith("/admin/login/")
+
+
+def test_an_entitlement_that_was_lost_is_gone_at_renewal(browser: Browser, openid: LoginProvider) -> None:
+    browser.log_in(Person("ada", ("admins",)))
+    assert browser.get("/admin/").status_code == 200
+    openid.person = Person("ada", ("users",))
+    browser.let_renewal_come_due()
+    browser.follow_renewal(browser.get("/admin/"))
+    assert browser.get("/admin/").status_code == 403
+    assert browser.client.get("/api/v1/entitlements").json() == {"items": ["users"]}
+
+
+def test_who_is_not_admitted_any_more_is_logged_out_at_renewal(browser: Browser, openid: LoginProvider) -> None:
+    browser.log_in(Person("ada"))
+    openid.person = Person("ada", ())
+    browser.let_renewal_come_due()
+    assert browser.follow_renewal(browser.get("/")).status_code == 403
+    assert not browser.is_logged_in
+
+
+def test_who_logged_out_at_the_provider_is_logged_out_here_at_renewal(browser: Browser, openid: LoginProvider) -> None:
+    browser.log_in(Person("ada"))
+    openid.person = None
+    browser.let_renewal_come_due()
+    assert browser.follow_renewal(browser.get("/")).headers["Location"] == "/"
+    assert not browser.is_logged_in
+    assert browser.get("/").status_code == 200
+
+
+def test_who_is_somebody_else_at_the_provider_by_now_is_so_here_after_renewal(
+    browser: Browser, openid: LoginProvider
+) -> None:
+    browser.log_in(Person("ada", ("admins",)))
+    openid.person = Person("eve")
+    browser.let_renewal_come_due()
+    browser.follow_renewal(browser.get("/"))
+    assert browser.client.get("/api/v1/user/self").json()["subject"] == "eve"
+    assert browser.client.get("/api/v1/entitlements").json() == {"items": ["users"]}
+
+
+def test_two_tabs_renew_and_come_back_each_to_its_own_address(browser: Browser, openid: LoginProvider) -> None:
+    browser.log_in(Person("ada"))
+    browser.let_renewal_come_due()
+    answers = [openid.authorize(browser.get("/", tab=tab).headers["Location"]) for tab in "ab"]
+    assert [browser.come_back(answer).headers["Location"] for answer in answers] == ["/?tab=a", "/?tab=b"]
+
+
+def test_an_address_of_two_slashes_does_not_lead_away_after_renewal(browser: Browser) -> None:
+    browser.log_in(Person("ada"))
+    browser.let_renewal_come_due()
+    response = browser.client.get("//evil.example/", headers=HTML)
+    assert browser.follow_renewal(response).headers["Location"] in ("/", "/evil.example/")
+
+
+# Logging out
+
+
+def test_logging_out_takes_a_post_and_ends_the_session_here_and_at_the_provider(
+    browser: Browser, openid: LoginProvider
+) -> None:
+    browser.log_in(Person("ada"))
+    assert browser.get("/logout").status_code == 405
+    assert browser.client.post("/logout").status_code == 403
+    form = {"csrfmiddlewaretoken": browser.get("/").context["csrf_token"]}
+    response = browser.client.post("/logout", form)
+    assert not browser.is_logged_in
+    wait, _, end = response.headers["Refresh"].partition("; url=")
+    assert wait == "0"
+    assert end.startswith(f"{openid.issuer}/end_session?")
+    sent = dict(parse_qsl(urlsplit(end).query))
+    assert sent["client_id"] == CLIENT_ID
+    assert sent["post_logout_redirect_uri"] == "http://testserver/"
+    assert sent["id_token_hint"].count(".") == 2
+
+
+def test_a_local_account_logs_out_here(browser: Browser) -> None:
+    User.objects.create_superuser("root", "root@example.org", PASSWORD)
+    browser.client.login(username="root", password=PASSWORD)
+    form = {"csrfmiddlewaretoken": browser.get("/").context["csrf_token"]}
+    assert browser.client.post("/admin/logout/", form).headers["Location"] == "/"
+    assert not browser.is_logged_in
