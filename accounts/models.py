@@ -19,6 +19,10 @@ class UserManager(BaseUserManager.from_queryset(FilterableQuerySet)):  # type: i
         """The local account of that name: other issuers' subjects never log in with a password."""
         return self.get(issuer=settings.LOCAL_ISSUER, subject=subject)
 
+    def active(self) -> FilterableQuerySet["User"]:
+        """Those who count as registered."""
+        return self.filter(is_active=True)
+
     def register(self, identity: "Identity") -> "User":
         """Register the owner of a token. Raises `IntegrityError` when that was done before."""
         user: User = self.model(issuer=identity.issuer, subject=identity.subject, email=identity.email)
