@@ -16,6 +16,10 @@ class UserManager(BaseUserManager.from_queryset(FilterableQuerySet)):  # type: i
         """The local account of that name: other issuers' subjects never log in with a password."""
         return self.get(issuer=settings.LOCAL_ISSUER, subject=subject)
 
+    def active(self) -> FilterableQuerySet["User"]:
+        """Those who count as registered."""
+        return self.filter(is_active=True)
+
     def register(self, issuer: str, subject: str, email: str) -> "User":
         """Register the identity of an issuer. Raises `IntegrityError` when that was done before."""
         user: User = self.model(issuer=issuer, subject=subject, email=email)

@@ -1,14 +1,36 @@
 """Users on the wire."""
 
+from typing import Any
+
 from rest_framework import serializers
 
 from accounts.models import User
+from driftwatch.api.serializers import StrictSerializer, StrictText
 
 
 class UserSerializer(serializers.ModelSerializer[User]):
     class Meta:
         model = User
         fields = ("id", "subject", "issuer", "email", "created_at")
+        read_only_fields = fields
+
+
+class LookupSerializer(StrictSerializer):
+    """Which user is looked for: one of the two."""
+
+    id = serializers.UUIDField(required=False)
+    email = StrictText(required=False, max_length=254)
+
+    def validate(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        if len(wanted) != 1:
+            raise serializers.ValidationError("Send either id or email.")
+        return wanted
+
+
+class FoundUserSerializer(serializers.ModelSerializer[User]):
+    class Meta:
+        model = User
+        fields = ("id", "email")
         read_only_fields = fields
 
 

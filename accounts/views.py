@@ -1,13 +1,17 @@
 """Registration, and what the API tells of users."""
 
 from collections.abc import Mapping
+from typing import Any
 
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 
 from accounts.identity import Standing
 from accounts.models import User
-from accounts.serializers import EntitlementsSerializer, UserSerializer
+from accounts.serializers import EntitlementsSerializer, FoundUserSerializer, LookupSerializer, UserSerializer
 from driftwatch.api.resource import Resource
 from driftwatch.api.search import SearchMixin, SearchParameters
 from driftwatch.filters.fields import Field, Identifier, Text, Time
@@ -28,18 +32,33 @@ class UserView(SearchMixin):
     required_levels = {
         "register": Standing.ADMITTED,
         "search": Standing.ADMIN,
+        "lookup": Standing.REGISTERED,
         "retrieve_self": Standing.REGISTERED,
         "update_self": Standing.REGISTERED,
     }
-    serializer_class = UserSerializer
     search_parameters = SearchParameters.sortable_by(("created_at", "email", "subject", "issuer"))
     conflict = "You are registered already. GET /api/v1/user/self tells as whom."
 
     def get_queryset(self) -> FilterableQuerySet[User]:
         return User.objects.all()
 
+    def get_serializer_class(self) -> type[BaseSerializer[Any]]:
+        return FoundUserSerializer if self.action == "lookup" else UserSerializer
+
     def filter_fields(self) -> Mapping[str, Field]:
         return FIELDS
+
+    @extend_schema(request=LookupSerializer)
+    def lookup(self, request: Request) -> Response:
+        """The registered user of exactly this id or email: whom a permission with it would name."""
+        wanted = LookupSerializer(data=self.body)
+        wanted.is_valid(raise_exception=True)
+        found = User.objects.active().filter(**wanted.validated_data)[:2]
+        if not found:
+            raise NotFound("No registered user has this id or email.")
+        if len(found) > 1:
+            raise ValidationError({"email": ["Several registered users have this email: ask by id."]})
+        return Response(self.get_serializer(found[0]).data)
 
     def register(self, request: Request) -> Response:
         """Register the token's owner. No body is needed."""

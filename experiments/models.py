@@ -4,11 +4,13 @@ import uuid
 from collections.abc import Iterable
 from typing import Any, Self
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django_mongodb_backend.fields import ArrayField, EmbeddedModelArrayField
 from django_mongodb_backend.models import EmbeddedModel
 
 from accounts.identity import USER_ID, Identity
+from accounts.models import User
 from driftwatch import timestamps
 from driftwatch.mongodb.indexes import EmbeddedIndex
 from driftwatch.mongodb.match import Match
@@ -29,6 +31,17 @@ class Level(models.TextChoices):
 
     def includes(self, other: "Level") -> bool:
         return self.rank >= other.rank
+
+
+class NoManager(Exception):
+    """The permission list would have no manager; the message says so and is safe to show."""
+
+    def __init__(self) -> None:
+        super().__init__("Nobody would manage the experiment any more. Keep or add an entry with the level Manage.")
+
+
+class PermissionsChanged(Exception):
+    """The permission list is not the one that the change was made from."""
 
 
 class Permission(EmbeddedModel):
@@ -108,13 +121,40 @@ class Experiment(models.Model):
     def update_by(self, identity: Identity, **changes: Any) -> None:
         """Write the named fields and no others, leaving the caller a manager.
 
-        Raises `IntegrityError` when the name is taken, `DoesNotExist` when the experiment is gone.
+        Raises `IntegrityError` when the name is taken, `DoesNotExist` when the experiment is gone,
+        `NoManager` when the permissions name no manager and the caller is not to become one.
         """
-        if "permissions" in changes and not identity.is_admin:
-            changes["permissions"] = with_manager(changes["permissions"], identity)
+        if "permissions" in changes:
+            changes["permissions"] = completed(changes["permissions"], identity)
         changes["updated_at"] = timestamps.now()
         type(self).objects.filter(pk=self.pk).update(**changes)
         self.refresh_from_db()
+
+    def hand_over(self, identity: Identity, manager: User, keep: Level | None) -> None:
+        """Make `manager` a manager, and leave the caller's own entry at the level `keep`, or remove it.
+
+        What the caller holds through groups stays. An administrator whom the list does not name
+        gets no entry. Raises `PermissionsChanged`, and changes nothing, when somebody else wrote
+        the list since this experiment was read.
+        """
+        assert identity.user is not None
+        own, new = str(identity.user.id), str(manager.id)
+        entries = [entry for entry in self.permissions if entry.entity not in (own, new)]
+        if keep and self.level_granted_to(identity):
+            entries.append(Permission(entity=own, level=keep))
+        entries.append(Permission(entity=new, level=Level.MANAGE))
+        as_read = [{"entity": entry.entity, "level": entry.level} for entry in self.permissions]
+        unchanged = type(self).objects.filter(Match({"permissions": as_read}), pk=self.pk)
+        written = unchanged.update(permissions=entries, updated_at=timestamps.now())
+        self.refresh_from_db()
+        if not written:
+            raise PermissionsChanged
+
+    def clean(self) -> None:
+        """The portal, too, does not remove the last manager."""
+        managed = type(self).objects.filter(Match({"permissions.level": Level.MANAGE.value}), pk=self.pk)
+        if not has_manager(self.permissions) and managed.exists():
+            raise ValidationError({"permissions": str(NoManager())})
 
     def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
         """Delete it and its drift runs, in one transaction."""
@@ -134,6 +174,21 @@ def with_manager(permissions: Iterable[Permission], identity: Identity) -> list[
         return entries
     own = str(identity.user.id)
     return [entry for entry in entries if entry.entity != own] + [Permission(entity=own, level=Level.MANAGE)]
+
+
+def completed(permissions: Iterable[Permission], identity: Identity) -> list[Permission]:
+    """The list as an update by the identity writes it: everyone but an administrator stays a manager.
+
+    Raises `NoManager` for a list that names none.
+    """
+    entries = list(permissions) if identity.is_admin else with_manager(permissions, identity)
+    if not has_manager(entries):
+        raise NoManager
+    return entries
+
+
+def has_manager(permissions: Iterable[Permission]) -> bool:
+    return any(entry.level == Level.MANAGE for entry in permissions)
 
 
 def canonical_entity(entity: str) -> str:

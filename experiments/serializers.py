@@ -1,16 +1,23 @@
 """Experiments on the wire."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rest_framework import serializers
 
 from accounts.identity import identity_of
-from driftwatch.api.serializers import StrictModelSerializer, StrictObject, StrictText, Tags
-from experiments.models import Experiment, Level, Permission, canonical_entity
+from driftwatch.api.serializers import StrictModelSerializer, StrictObject, StrictSerializer, StrictText, Tags
+from experiments.models import Experiment, Level, NoManager, Permission, canonical_entity
+from experiments.sharing import UnknownUser, ids_of_emails, is_email
 
 
 class PermissionSerializer(StrictModelSerializer):
-    entity = StrictText(min_length=1, max_length=255, help_text="A user's id, or an entitlement.")
+    entity = StrictText(
+        min_length=1,
+        max_length=255,
+        help_text="A user's id, the email of a registered user (kept as their id), or an entitlement.",
+    )
     level = serializers.ChoiceField(choices=Level.choices)
 
     class Meta:
@@ -27,17 +34,62 @@ class PermissionSerializer(StrictModelSerializer):
         return entry
 
 
-class ExperimentSerializer(StrictModelSerializer):
+class WriterManages:
+    """The permission list of an experiment that is written without one."""
+
+    requires_context = True
+
+    def __call__(self, field: serializers.Field[Any, Any, Any, Any]) -> list[dict[str, str]]:
+        user = identity_of(field.context["request"]).user
+        assert user is not None
+        return [{"entity": str(user.id), "level": Level.MANAGE}]
+
+
+class SharingSerializer(StrictModelSerializer):
+    """What says who has access to an experiment."""
+
+    permissions = PermissionSerializer(many=True, default=WriterManages())
+
+    class Meta:
+        model = Experiment
+        fields: tuple[str, ...] = ("permissions", "public")
+        extra_kwargs = {"public": {"default": False}}
+
+    def validate_permissions(self, entries: list[dict[str, str]]) -> list[Permission]:
+        entities = self.named([entry["entity"] for entry in entries])
+        if len(set(entities)) < len(entities):
+            raise serializers.ValidationError("Name each entity once.")
+        return [
+            Permission(entity=entity, level=entry["level"]) for entity, entry in zip(entities, entries, strict=True)
+        ]
+
+    def named(self, entities: list[str]) -> list[str]:
+        """The entities with emails turned into user ids.
+
+        Entitlements may look like emails: what the caller holds or the list has already stays as it is.
+        """
+        kept = identity_of(self.context["request"]).entitlements | entities_of(self.instance)
+        ids = ids_of_emails({entity for entity in entities if entity not in kept and is_email(entity)})
+        named = [ids.get(entity, entity) for entity in entities]
+        problems = [{"entity": [str(name)]} if isinstance(name, UnknownUser) else {} for name in named]
+        if any(problems):
+            raise serializers.ValidationError(problems)
+        return [str(name) for name in named]
+
+
+def entities_of(experiment: Experiment | None) -> frozenset[str]:
+    return frozenset(entry.entity for entry in experiment.permissions) if experiment else frozenset()
+
+
+class ExperimentSerializer(SharingSerializer):
     """An experiment. `permissions` is empty for those who hold no level through it."""
 
     name = StrictText(max_length=255)
     description = StrictText(default="", allow_blank=True, trim_whitespace=False)
-    permissions = PermissionSerializer(many=True, default=list)
     tags = Tags(default=list)
     config = StrictObject(default=dict, help_text="Any JSON object.")
 
-    class Meta:
-        model = Experiment
+    class Meta(SharingSerializer.Meta):
         fields = (
             "id",
             "name",
@@ -49,21 +101,15 @@ class ExperimentSerializer(StrictModelSerializer):
             "created_at",
             "updated_at",
         )
-        extra_kwargs = {"public": {"default": False}}
         read_only_fields = ("id", "created_at", "updated_at")
         validators: list[Any] = []
-
-    def validate_permissions(self, entries: list[dict[str, str]]) -> list[Permission]:
-        entities = [entry["entity"] for entry in entries]
-        if len(set(entities)) < len(entities):
-            raise serializers.ValidationError("Name each entity once.")
-        return [Permission(**entry) for entry in entries]
 
     def create(self, fields: dict[str, Any]) -> Experiment:
         return Experiment.objects.create_by(identity_of(self.context["request"]), **fields)
 
     def update(self, experiment: Experiment, changes: dict[str, Any]) -> Experiment:
-        experiment.update_by(identity_of(self.context["request"]), **changes)
+        with managed():
+            experiment.update_by(identity_of(self.context["request"]), **changes)
         return experiment
 
     def to_representation(self, experiment: Experiment) -> dict[str, Any]:
@@ -71,3 +117,57 @@ class ExperimentSerializer(StrictModelSerializer):
         if not experiment.shows_permissions_to(identity_of(self.context["request"])):
             shown["permissions"] = []
         return shown
+
+
+@contextmanager
+def managed() -> Iterator[None]:
+    """Answer a permission list without a manager with a 422."""
+    try:
+        yield
+    except NoManager as error:
+        raise serializers.ValidationError({"permissions": [str(error)]}) from error
+
+
+class HandoverSerializer(StrictSerializer):
+    entity = StrictText(max_length=255, help_text="The id or the email of the registered user who is to manage.")
+    keep = serializers.ChoiceField(
+        Level.choices, allow_null=True, default=Level.READ.value, help_text="The level that you keep; null for none."
+    )
+
+
+LEVEL_OR_NONE: Any = {"choices": Level.choices, "allow_null": True}
+
+
+class ReasonSerializer(serializers.Serializer[Any]):
+    via = serializers.ChoiceField(["direct", "group", "public", "admin"])
+    entity = serializers.CharField(allow_null=True, help_text="The entry of the permission list that gives it.")
+    level = serializers.ChoiceField(Level.choices)
+
+
+class AccessSerializer(serializers.Serializer[Any]):
+    """A level on an experiment, and why."""
+
+    entity = serializers.CharField(allow_null=True, help_text="Whose it is; null for nobody registered.")
+    level = serializers.ChoiceField(**LEVEL_OR_NONE, help_text="The highest of the reasons; null without any.")
+    reasons = ReasonSerializer(many=True)
+    complete = serializers.BooleanField(help_text="Whether every reason is known.")
+    note = serializers.CharField(help_text="What is known, and what is not.")
+
+
+class ChangeSerializer(serializers.Serializer[Any]):
+    entity = serializers.CharField()
+    before = serializers.ChoiceField(**LEVEL_OR_NONE)
+    after = serializers.ChoiceField(**LEVEL_OR_NONE)
+
+
+class PublicChangeSerializer(serializers.Serializer[Any]):
+    before = serializers.BooleanField()
+    after = serializers.BooleanField()
+
+
+class PreviewSerializer(serializers.Serializer[Any]):
+    """What an update would change. Levels are those through the list; what anyone may read, `public` says."""
+
+    gains = ChangeSerializer(many=True)
+    losses = ChangeSerializer(many=True)
+    public = PublicChangeSerializer()

@@ -2,17 +2,39 @@
 
 import uuid
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from django.http import Http404
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 
 from accounts.identity import Standing
+from driftwatch.api.exceptions import Conflict, InvalidQuery
 from driftwatch.api.resource import Resource
 from driftwatch.api.search import SearchMixin, SearchParameters
 from driftwatch.filters.fields import Field, Free, Identifier, Records, Text, Texts, Time, Truth
-from experiments.models import Experiment, ExperimentQuerySet, Level, granted_to
-from experiments.serializers import ExperimentSerializer
+from driftwatch.values import text_problem
+from experiments.models import Experiment, ExperimentQuerySet, Level, PermissionsChanged, completed, granted_to
+from experiments.serializers import (
+    AccessSerializer,
+    ExperimentSerializer,
+    HandoverSerializer,
+    PreviewSerializer,
+    SharingSerializer,
+    entities_of,
+    managed,
+)
+from experiments.sharing import (
+    UnknownUser,
+    access_of,
+    access_of_entity,
+    changes_between,
+    named_entity,
+    named_user,
+)
 
 FIELDS: Mapping[str, Field] = {
     "id": Identifier("_id"),
@@ -81,6 +103,94 @@ class ExperimentView(SearchMixin, ExperimentResource):
         """Delete the experiment and all of its drift runs."""
         self.get_experiment().delete()
         return Response(status=204)
+
+
+class AccessView(ExperimentResource):
+    resource = "access"
+    required_levels = {
+        "retrieve": Level.READ,
+        "retrieve_of_entity": Level.MANAGE,
+        "preview": Level.MANAGE,
+        "handover": Level.MANAGE,
+    }
+    response_serializers: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
+        "preview": PreviewSerializer,
+        "handover": ExperimentSerializer,
+    }
+    conflict = "The permissions were changed by somebody else meanwhile. Read the experiment, and hand over again."
+
+    def get_serializer_class(self) -> type[BaseSerializer[Any]]:
+        return self.response_serializers.get(self.action, AccessSerializer)
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter(
+                "entity", description="A user id, the email of a registered user, or an entitlement. For managers only."
+            )
+        ]
+    )
+    def retrieve(self, request: Request, experiment_id: str) -> Response:
+        """Which level you have on the experiment, and why; with `entity`, which level somebody else has.
+
+        Of others only direct, named-group and public reasons are known: their groups stand in
+        their own tokens.
+        """
+        entity = request.query_params.get("entity")
+        if entity is None:
+            return Response(self.get_serializer(access_of(self.get_experiment(), self.identity)).data)
+        self.action = "retrieve_of_entity"
+        experiment = self.get_experiment()
+        return Response(self.get_serializer(access_of_entity(experiment, self.named(entity, experiment))).data)
+
+    def named(self, entity: str, experiment: Experiment) -> str:
+        if problem := text_problem(entity) or (None if entity else "Name an entity."):
+            raise InvalidQuery({"entity": [problem]})
+        try:
+            return named_entity(entity, self.identity.entitlements | entities_of(experiment))
+        except UnknownUser as error:
+            raise InvalidQuery({"entity": [str(error)]}) from error
+
+    @extend_schema(request=SharingSerializer)
+    def preview(self, request: Request, experiment_id: str) -> Response:
+        """Who would gain and who would lose access by an update with this `permissions` and `public`. Saves nothing.
+
+        It is refused as the update would be, and completed as that would be: whoever is no
+        administrator stays a manager.
+        """
+        experiment = self.get_experiment()
+        context = self.get_serializer_context()
+        wanted = SharingSerializer(experiment, data=self.body, partial=True, context=context)
+        wanted.is_valid(raise_exception=True)
+        after = wanted.validated_data.get("permissions", experiment.permissions)
+        if "permissions" in wanted.validated_data:
+            with managed():
+                after = completed(after, self.identity)
+        gains, losses = changes_between(experiment.permissions, after)
+        public = {"before": experiment.public, "after": wanted.validated_data.get("public", experiment.public)}
+        return Response(self.get_serializer({"gains": gains, "losses": losses, "public": public}).data)
+
+    @extend_schema(request=HandoverSerializer)
+    def handover(self, request: Request, experiment_id: str) -> Response:
+        """Make another registered user a manager, and keep the level `keep` yourself, or none.
+
+        What you hold through a group stays. It is done whole or not at all: a 409 says that
+        somebody changed the permissions meanwhile.
+        """
+        experiment = self.get_experiment()
+        wanted = HandoverSerializer(data=self.body)
+        wanted.is_valid(raise_exception=True)
+        entity, keep = wanted.validated_data["entity"], wanted.validated_data["keep"]
+        try:
+            manager = named_user(entity)
+        except UnknownUser as error:
+            raise ValidationError({"entity": [str(error)]}) from error
+        if manager == self.identity.user:
+            raise ValidationError({"entity": ["This is you. Name the user who is to manage the experiment."]})
+        try:
+            experiment.hand_over(self.identity, manager, keep and Level(keep))
+        except PermissionsChanged as error:
+            raise Conflict(self.conflict) from error
+        return Response(self.get_serializer(experiment).data)
 
 
 def id_in_path(text: str) -> uuid.UUID:

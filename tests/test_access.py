@@ -39,8 +39,15 @@ drift      partial_update   private 401 403 403 403 403 403 200 200 200
 drift      partial_update   public  401 403 403 403 403 403 200 200 200
 drift      destroy          private 401 403 403 403 403 403 204 204 204
 drift      destroy          public  401 403 403 403 403 403 204 204 204
+access     retrieve         private 403 403 403 403 200 200 200 200 200
+access     retrieve         public  200 200 200 200 200 200 200 200 200
+access     preview          private 401 403 403 403 403 403 403 200 200
+access     preview          public  401 403 403 403 403 403 403 200 200
+access     handover         private 401 403 403 403 403 403 403 200 200
+access     handover         public  401 403 403 403 403 403 403 200 200
 user       register         private 401 201 403 409 409 409 409 409 409
 user       search           private 401 403 403 403 403 403 403 403 200
+user       lookup           private 401 403 403 200 200 200 200 200 200
 user       retrieve_self    private 401 403 403 200 200 200 200 200 200
 user       update_self      private 401 403 403 200 200 200 200 200 200
 entitlement retrieve        private 401 403 403 200 200 200 200 200 200
@@ -54,7 +61,10 @@ BODIES = {
     "drift search": {},
     "drift update": RUN,
     "drift partial_update": {"tags": ["changed"]},
+    "access preview": {"public": True},
+    "access handover": {"entity": "reader@example.org"},
     "user search": {},
+    "user lookup": {"email": "reader@example.org"},
 }
 
 

@@ -86,13 +86,13 @@ def test_an_experiment_is_edited_with_its_permissions(staff: Client, experiment:
         "permissions-MIN_NUM_FORMS": "0",
         "permissions-MAX_NUM_FORMS": "1000",
         "permissions-0-entity": GROUP,
-        "permissions-0-level": "Edit",
+        "permissions-0-level": "Manage",
     }
     assert staff.post(path, form).status_code == 302
     experiment.refresh_from_db()
     assert experiment.name == "renamed"
     assert experiment.tags == ["wine", "nightly"]
-    assert [(entry.entity, entry.level) for entry in experiment.permissions] == [(GROUP, "Edit")]
+    assert [(entry.entity, entry.level) for entry in experiment.permissions] == [(GROUP, "Manage")]
 
 
 def test_a_name_that_is_taken_is_said_in_the_form(staff: Client, experiment: Experiment) -> None:

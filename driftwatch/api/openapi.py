@@ -53,14 +53,16 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 
 
 STATUS = {"create": 201, "register": 201, "destroy": 204}
-WITH_BODY = {"create", "update", "partial_update", "search"}
-CONFLICTING = {"create", "update", "partial_update", "register"}
+WITH_BODY = {"create", "update", "partial_update", "search", "lookup", "preview", "handover"}
+# What has query parameters of its own, and refuses them when they are not valid.
+WITH_QUERY = {("access", "retrieve")}
+CONFLICTING = {"create", "update", "partial_update", "register", "handover"}
 REFUSALS = {
     400: "The body is not JSON.",
     401: "No token where one is needed, or a token that is not valid.",
     403: "Not registered, no entitlement, or a level too low.",
     404: "There is no such thing, or no more.",
-    409: "It exists already.",
+    409: "It exists already, or was changed meanwhile.",
     413: "The body is too large.",
     415: "The body is sent as something other than JSON.",
     422: "A field, a filter or a query parameter is not valid: see `errors`.",
@@ -157,8 +159,9 @@ class ResourceSchema(AutoSchema):
         """The statuses with which this operation may refuse a request."""
         return [
             *([400, 413, 415, 422] if self.action in WITH_BODY else []),
+            *([422] if (self.resource, self.action) in WITH_QUERY else []),
             *(401, 403, 503),
-            *([404] if "{" in self.path else []),
+            *([404] if "{" in self.path or self.action == "lookup" else []),
             *([409] if self.action in CONFLICTING and self.resource != "drift" else []),
         ]
 

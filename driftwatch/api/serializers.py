@@ -46,15 +46,7 @@ class Tags(serializers.ListField):
         super().__init__(child=StrictText(min_length=1, max_length=20), max_length=50, **options)
 
 
-class StrictModelSerializer(serializers.ModelSerializer[Any]):
-    serializer_field_mapping = {
-        **serializers.ModelSerializer.serializer_field_mapping,
-        models.BooleanField: StrictBoolean,
-        models.CharField: StrictText,
-        models.TextField: StrictText,
-        models.JSONField: StrictObject,
-    }
-
+class StrictSerializer(serializers.Serializer[Any]):
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Read-only fields sent back by a client that round-trips an object are ignored, unknown ones refused."""
         if isinstance(data, Mapping) and (unknown := sorted(data.keys() - self.fields.keys())):
@@ -63,3 +55,13 @@ class StrictModelSerializer(serializers.ModelSerializer[Any]):
                 {name: [f"There is no such field. Fields: {writable}."] for name in unknown}
             )
         return super().to_internal_value(data)
+
+
+class StrictModelSerializer(StrictSerializer, serializers.ModelSerializer[Any]):
+    serializer_field_mapping = {
+        **serializers.ModelSerializer.serializer_field_mapping,
+        models.BooleanField: StrictBoolean,
+        models.CharField: StrictText,
+        models.TextField: StrictText,
+        models.JSONField: StrictObject,
+    }

@@ -8,7 +8,7 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 from accounts.views import EntitlementView, UserView
 from drifts.views import DriftView
 from driftwatch.api.errors import read_only
-from experiments.views import ExperimentView
+from experiments.views import AccessView, ExperimentView
 
 ONE: Any = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
 
@@ -16,11 +16,15 @@ urlpatterns = [
     path("experiment", ExperimentView.as_view({"post": "create"})),
     path("experiment/search", ExperimentView.as_view({"post": "search"})),
     path("experiment/<str:experiment_id>", ExperimentView.as_view(ONE)),
+    path("experiment/<str:experiment_id>/access", AccessView.as_view({"get": "retrieve"})),
+    path("experiment/<str:experiment_id>/access/preview", AccessView.as_view({"post": "preview"})),
+    path("experiment/<str:experiment_id>/access/handover", AccessView.as_view({"post": "handover"})),
     path("experiment/<str:experiment_id>/drift", DriftView.as_view({"post": "create"})),
     path("experiment/<str:experiment_id>/drift/search", DriftView.as_view({"post": "search"})),
     path("experiment/<str:experiment_id>/drift/<str:drift_id>", DriftView.as_view(ONE)),
     path("user", UserView.as_view({"post": "register"})),
     path("user/self", UserView.as_view({"get": "retrieve_self", "put": "update_self"})),
+    path("user/lookup", UserView.as_view({"post": "lookup"})),
     path("user/search", UserView.as_view({"post": "search"})),
     path("entitlement", EntitlementView.as_view({"get": "retrieve"})),
     path("entitlements", EntitlementView.as_view({"get": "retrieve"})),

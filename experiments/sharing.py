@@ -1,0 +1,151 @@
+"""How people share experiments: whom an entity names, who has access and why, and what a change would do."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+
+from accounts.identity import USER_ID, Identity, is_entitlement
+from accounts.models import User
+from experiments.models import Experiment, Level, Permission, canonical_entity
+
+NOBODY = "No registered user has this {}; they register once with POST /user."
+SEVERAL = "Several registered users have this email: name the one you mean by their user id."
+WHOLE = "Everything that counts for this token."
+PARTIAL = (
+    "Known are direct, named-group and public reasons only: the groups of somebody else, and whether they are an "
+    "administrator, stand in their own token."
+)
+
+
+class UnknownUser(Exception):
+    """An entity names no registered user, or not exactly one; the message says why and is safe to show."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why somebody has a level: `via` is direct, group, public or admin; `entity` is the entry that gives it."""
+
+    via: str
+    entity: str | None
+    level: str
+
+
+@dataclass(frozen=True)
+class Access:
+    """A level on an experiment, and the reasons for it."""
+
+    entity: str | None
+    level: Level | None
+    reasons: list[Reason]
+    complete: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the permission list gives an entity before and after a change of it."""
+
+    entity: str
+    before: Level | None
+    after: Level | None
+
+
+def access_of(experiment: Experiment, identity: Identity) -> Access:
+    """The caller's own access: everything about it is known."""
+    reasons = reasons_for(experiment, identity.entities)
+    if identity.is_admin:
+        reasons = [Reason("admin", None, Level.MANAGE), *reasons]
+    own = str(identity.user.id) if identity.is_registered and identity.user else None
+    return Access(own, experiment.level_of(identity), reasons, complete=True, note=WHOLE)
+
+
+def access_of_entity(experiment: Experiment, entity: str) -> Access:
+    """What can be told of any user id or entitlement without their token."""
+    reasons = reasons_for(experiment, {entity} if is_effective(entity) else frozenset())
+    return Access(entity, highest(reason.level for reason in reasons), reasons, complete=False, note=PARTIAL)
+
+
+def reasons_for(experiment: Experiment, entities: Collection[str]) -> list[Reason]:
+    named = [
+        Reason("group" if is_entitlement(entry.entity) else "direct", entry.entity, entry.level)
+        for entry in experiment.permissions
+        if entry.entity in entities
+    ]
+    return [*named, *([Reason("public", None, Level.READ)] if experiment.public else [])]
+
+
+def is_effective(entity: str) -> bool:
+    """Whether an entry for the entity gives anything: not for the id of somebody who is not active, or nobody."""
+    return is_entitlement(entity) or User.objects.active().filter(pk=entity).exists()
+
+
+def changes_between(before: Iterable[Permission], after: Iterable[Permission]) -> tuple[list[Change], list[Change]]:
+    """Who gains and who loses when the one list becomes the other, each sorted by entity."""
+    old, new = levels(before), levels(after)
+    changes = [Change(entity, old.get(entity), new.get(entity)) for entity in sorted(old.keys() | new.keys())]
+    gains = [change for change in changes if rank(change.after) > rank(change.before)]
+    losses = [change for change in changes if rank(change.after) < rank(change.before)]
+    return gains, losses
+
+
+def levels(permissions: Iterable[Permission]) -> dict[str, Level]:
+    """The highest level that a list gives each entity."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for entry in permissions:
+        found[entry.entity].append(entry.level)
+    return {entity: level for entity, names in found.items() if (level := highest(names))}
+
+
+def highest(names: Iterable[str]) -> Level | None:
+    return max(map(Level, names), key=rank, default=None)
+
+
+def rank(level: Level | None) -> int:
+    return -1 if level is None else level.rank
+
+
+def is_email(entity: str) -> bool:
+    try:
+        validate_email(entity)
+    except ValidationError:
+        return False
+    return True
+
+
+def ids_of_emails(emails: Collection[str]) -> dict[str, str | UnknownUser]:
+    """For each email the id of the one registered user who has it, or why there is none; one query for all."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for pk, email in User.objects.active().filter(email__in=emails).values_list("pk", "email") if emails else ():
+        found[email].append(str(pk))
+    return {email: only(found[email]) for email in emails}
+
+
+def only(ids: list[str]) -> str | UnknownUser:
+    if len(ids) == 1:
+        return ids[0]
+    return UnknownUser(SEVERAL if ids else NOBODY.format("email"))
+
+
+def named_entity(entity: str, entitlements: Collection[str] = ()) -> str:
+    """The entity as permissions hold it: a registered user's email becomes their id, unless it is an entitlement.
+
+    Raises `UnknownUser` for an email that is nobody's, or several people's.
+    """
+    if entity in entitlements or not is_email(entity):
+        return canonical_entity(entity)
+    found = ids_of_emails([entity])[entity]
+    if isinstance(found, UnknownUser):
+        raise found
+    return found
+
+
+def named_user(entity: str) -> User:
+    """The registered user of that id or email. Raises `UnknownUser`."""
+    name = named_entity(entity)
+    user = User.objects.active().filter(pk=name).first() if USER_ID.fullmatch(name) else None
+    if user is None:
+        raise UnknownUser(NOBODY.format("id or email"))
+    return user
