@@ -1,7 +1,7 @@
 """Registered identities."""
 
 import uuid
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
@@ -9,6 +9,9 @@ from django.db import models
 
 from driftwatch import timestamps
 from driftwatch.mongodb.querysets import FilterableQuerySet
+
+if TYPE_CHECKING:
+    from accounts.identity import Identity
 
 
 class UserManager(BaseUserManager.from_queryset(FilterableQuerySet)):  # type: ignore[misc]
@@ -20,9 +23,9 @@ class UserManager(BaseUserManager.from_queryset(FilterableQuerySet)):  # type: i
         """Those who count as registered."""
         return self.filter(is_active=True)
 
-    def register(self, issuer: str, subject: str, email: str) -> "User":
-        """Register the identity of an issuer. Raises `IntegrityError` when that was done before."""
-        user: User = self.model(issuer=issuer, subject=subject, email=email)
+    def register(self, identity: "Identity") -> "User":
+        """Register the owner of a token or login. Raises `IntegrityError` when that was done before."""
+        user: User = self.model(issuer=identity.issuer, subject=identity.subject, email=identity.email)
         user.set_unusable_password()
         user.save(using=self._db, force_insert=True)
         return user

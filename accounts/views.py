@@ -62,8 +62,7 @@ class UserView(SearchMixin):
 
     def register(self, request: Request) -> Response:
         """Register the token's owner. No body is needed."""
-        identity = self.identity
-        user = User.objects.register(identity.issuer, identity.subject, identity.email)
+        user = User.objects.register(self.identity)
         return Response(self.get_serializer(user).data, 201)
 
     def retrieve_self(self, request: Request) -> Response:
