@@ -1,5 +1,6 @@
 """The pages that begin and end a browser session."""
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -21,6 +22,8 @@ from accounts import sessions
 from accounts.issuers import IssuerUnavailable
 from accounts.provider import LoginRefused, NotAdmitted, provider, relying_party_setting
 from driftwatch.api.exceptions import RETRY_SECONDS
+
+log = logging.getLogger(__name__)
 
 # OpenID Connect Core 1.0, section 3.1.2.6: the provider would have to ask the person something.
 NOT_SILENTLY = {"login_required", "interaction_required", "consent_required", "account_selection_required"}
@@ -48,10 +51,13 @@ def explained(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         try:
             return view(request)
         except NotAdmitted as refusal:
+            log.warning("Login refused: %s", refusal)
             return render(request, "not_admitted.html", {"reason": refusal}, status=403)
         except LoginRefused as refusal:
+            log.warning("Login refused: %s", refusal)
             return render(request, "login_failed.html", {"reason": refusal}, status=400)
         except IssuerUnavailable as failure:
+            log.warning("Login failed: %s", failure)
             reason = f"The OpenID provider cannot be used at the moment: {failure}"
             response = render(request, "login_failed.html", {"reason": reason}, status=503)
             response["Retry-After"] = RETRY_SECONDS

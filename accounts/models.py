@@ -75,6 +75,10 @@ class User(AbstractBaseUser):
     def __str__(self) -> str:
         return self.email or self.subject
 
+    def get_short_name(self) -> str:
+        """What the admin portal greets by: a subject of an issuer is often no name."""
+        return str(self)
+
     def update_email(self, email: str) -> None:
         type(self).objects.filter(pk=self.pk).update(email=email)
         self.email = email

@@ -13,9 +13,11 @@ from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
+from pymongo.errors import PyMongoError
 from rest_framework import authentication
 from rest_framework.request import Request
 
@@ -23,6 +25,7 @@ from accounts.backends import ProviderBackend
 from accounts.identity import Identity
 from accounts.issuers import IssuerUnavailable
 from accounts.models import User
+from accounts.provider import LoginRefused
 
 CLAIMS = "claims"
 PROVIDER_BACKEND = f"{ProviderBackend.__module__}.{ProviderBackend.__qualname__}"
@@ -54,9 +57,13 @@ def identity_of_session(request: HttpRequest) -> Identity:
 
 
 def user_of_session(request: HttpRequest) -> User | AnonymousUser:
-    """Django's user of the session, carrying the identity that the session makes of it."""
+    """Django's user of the session, carrying the identity that the session makes of it.
+
+    While renewal is due it is nobody, but where logins begin and end: there it tells a renewal
+    from a login as somebody else.
+    """
     user = auth.get_user(request)
-    if not isinstance(user, User):
+    if not isinstance(user, User) or (is_renewal_due(request.session) and not is_part_of_login(request)):
         return AnonymousUser()
     claims = request.session.get(CLAIMS, {})
     user.identity = identity_from_claims(claims, user) if is_of_provider(request.session) else local_identity(user)
@@ -89,24 +96,21 @@ class SessionIdentityMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        user = cast(User, SimpleLazyObject(partial(user_of_session, request)))
-        # Without the cookie the session is not looked at: the answer does not vary by it.
-        has_session = settings.SESSION_COOKIE_NAME in request.COOKIES
-        if has_session and not is_part_of_login(request) and is_renewal_due(request.session):
-            return self.renewed(request)
-        request.user = user
-        return self.get_response(request)
+        request.user = cast(User, SimpleLazyObject(partial(user_of_session, request)))
+        return self.renewal(request) or self.get_response(request)
 
-    def renewed(self, request: HttpRequest) -> HttpResponse:
+    def renewal(self, request: HttpRequest) -> HttpResponse | None:
         from accounts.login import SilentRenewal  # noqa: PLC0415 - it remembers logins here
 
-        request.user = AnonymousUser()
-        if is_page(request):
-            try:
-                return SilentRenewal.as_view()(request)
-            except IssuerUnavailable:
-                """The page is shown as to anybody, until the provider is back."""
-        return self.get_response(request)
+        has_session = settings.SESSION_COOKIE_NAME in request.COOKIES
+        if not has_session or not is_page(request) or is_part_of_login(request):
+            return None
+        try:
+            return SilentRenewal.as_view()(request) if is_renewal_due(request.session) else None
+        except (IssuerUnavailable, LoginRefused):
+            return None  # The page is shown as to anybody, until the provider is back or configured again.
+        except (DatabaseError, PyMongoError):
+            return None  # A view that needs the session meets the same error, where it is answered.
 
 
 def is_part_of_login(request: HttpRequest) -> bool:

@@ -1,12 +1,15 @@
 """Where everything is."""
 
 from django.contrib import admin
+from django.templatetags.static import static
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from driftwatch import health, home
 
 urlpatterns = [
     path("", home.home, name="home"),
+    path("favicon.ico", RedirectView.as_view(url=static("driftwatch/icon.svg"))),
     path("livez", health.livez),
     path("readyz", health.readyz),
     path("", include("accounts.urls")),

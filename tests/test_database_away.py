@@ -97,8 +97,11 @@ REQUESTS: dict[str, Callable[[Deployment], Response]] = {
     "deleting an experiment": lambda to: to.call("DELETE", to.experiment),
     "reporting a run": lambda to: to.call("POST", f"{to.experiment}/drift", RUN),
     "logging in": lambda to: log_in(to.url),
+    "using the API from a page": lambda to: requests.get(
+        f"{to.url}/api/v1/user/self", cookies={"sessionid": "s" * 32}, timeout=PATIENCE
+    ),
     "opening the portal": lambda to: requests.get(
-        f"{to.url}/admin/", cookies={"sessionid": "s" * 32}, timeout=PATIENCE
+        f"{to.url}/admin/", headers={"Accept": "text/html"}, cookies={"sessionid": "s" * 32}, timeout=PATIENCE
     ),
 }
 

@@ -54,9 +54,8 @@ def test_djangos_deployment_check_finds_nothing_in_production() -> None:
 
 
 def test_production_speaks_https_only_behind_a_proxy_that_is_trusted_explicitly() -> None:
-    *_, redirect, alive, status, hsts, cookies = run("-c", ASK, SECURE_PROXY_SSL_HEADER="X-Forwarded-Proto").split(
-        "\n"
-    )[:-1]
+    printed = run("-c", ASK, SECURE_PROXY_SSL_HEADER="X-Forwarded-Proto")
+    *_, redirect, alive, status, hsts, cookies = printed.splitlines()
     assert redirect == "https://drift.example.org/login"
     assert alive == status == "200"
     assert hsts == "max-age=31536000; includeSubDomains"

@@ -310,7 +310,10 @@ def test_a_session_of_an_issuer_that_is_no_longer_configured_is_worth_nothing(
 ) -> None:
     browser.log_in(Person("ada"))
     settings.OIDC_RP_ISSUER = ""
+    configured_provider.cache_clear()
     assert browser.client.get("/api/v1/user/self").status_code == 401
+    browser.let_renewal_come_due()
+    assert "Logged in" not in browser.get("/").content.decode()
 
 
 # Renewal
@@ -333,6 +336,20 @@ def test_any_other_request_is_anonymous_while_renewal_is_due(browser: Browser) -
     assert browser.client.get("/api/v1/user/self").status_code == 401
     assert browser.post("/experiment", {"name": "wine"}).status_code == 401
     assert browser.client.get("/admin/").headers["Location"].startswith("/admin/login/")
+
+
+def test_a_page_is_shown_as_to_anybody_while_the_provider_is_away(openid: LoginProvider, settings: Settings) -> None:
+    passing = LoginProvider()
+    settings.OIDC_RP_ISSUER = passing.issuer
+    settings.OIDC_RP_ENTITLEMENTS = "realm_access/roles"
+    browser = Browser(passing)
+    browser.log_in(Person("ada", ("admins",)))
+    assert browser.get("/admin/").status_code == 200
+    passing.stop()
+    configured_provider.cache_clear()
+    browser.let_renewal_come_due()
+    assert "Logged in" not in browser.get("/").content.decode()
+    assert browser.get("/admin/").headers["Location"].startswith("/admin/login/")
 
 
 def test_an_entitlement_that_was_lost_is_gone_at_renewal(browser: Browser, openid: LoginProvider) -> None:
