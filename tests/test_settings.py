@@ -34,6 +34,7 @@ def check(**environment: str) -> subprocess.CompletedProcess[str]:
     [
         pytest.param({}, id="development"),
         pytest.param(PRODUCTION, id="production"),
+        pytest.param({"RATE_LIMIT": "", "RATE_LIMIT_LOGIN": "5/hour"}, id="limits"),
         pytest.param({"OIDC_ISSUERS": ISSUER}, id="an issuer"),
         pytest.param({"OIDC_ISSUERS": '[{"issuer": "http://127.0.0.1:9000"}]'}, id="an issuer on this machine"),
     ],
@@ -54,6 +55,9 @@ def test_sound_settings_pass(environment: dict[str, str]) -> None:
         ({"OIDC_ISSUERS": '[{"issuer": "https://a.example", "aud": ["drift"]}]'}, "OIDC_ISSUERS is not a list"),
         ({"OIDC_ADMIN_ENTITLEMENTS": '"admins"'}, "OIDC_ADMIN_ENTITLEMENTS is not a JSON list"),
         ({"OIDC_USER_ENTITLEMENTS": "[1]"}, "OIDC_USER_ENTITLEMENTS is not a JSON list"),
+        ({"RATE_LIMIT": "many"}, "RATE_LIMIT: 'many' is not a rate"),
+        ({"RATE_LIMIT_LOGIN": "0/minute"}, "RATE_LIMIT_LOGIN: '0/minute' is not a rate"),
+        ({"TRUSTED_PROXIES": "-1"}, "TRUSTED_PROXIES is negative"),
         ({**PRODUCTION, "SECRET_KEY": "short"}, "SECRET_KEY is shorter"),
         ({**PRODUCTION, "ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS is empty or holds the wildcard"),
         ({**PRODUCTION, "ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS is empty"),
