@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo check lint types migrations requirements clean
+.PHONY: help run test demo check lint types migrations bandit advisories requirements clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,7 +18,7 @@ test: .venv/dev .venv-client/client  ## Run the whole suite
 demo: .venv-client/demo  ## Report real detectors' runs to the running service, and ask it what drifted
 	@.venv-client/bin/python examples/demo.py $(ARGS)
 
-check: lint types migrations  ## Everything that CI checks besides the tests
+check: lint types migrations bandit advisories  ## Everything that CI checks besides the tests
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -29,6 +29,12 @@ types: .venv/dev
 
 migrations: .venv/dev
 	$(BIN)/python manage.py makemigrations --check --dry-run
+
+bandit: .venv/dev
+	$(BIN)/bandit -q -r accounts experiments drifts driftwatch -c pyproject.toml
+
+advisories: .venv/dev
+	$(BIN)/python .ci/advisories.py $(BIN)/pip-audit -r requirements.txt --no-deps --disable-pip
 
 requirements: .venv/dev  ## Compile the pinned requirements anew
 	for name in requirements requirements-dev tests/client/requirements examples/requirements; do \

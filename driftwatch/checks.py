@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
 from accounts.issuers import is_safe_url
+from driftwatch.limits import rate_of
 
 ISSUER_KEYS = {"issuer", "audience", "entitlements"}
 MAX_RENEWAL_SECONDS = 900
@@ -17,7 +18,11 @@ ENVIRONMENTS = ("development", "production")
 def check_settings(**options: Any) -> list[CheckMessage]:
     return [
         Error(problem, hint=hint, id=f"driftwatch.{identifier}")
-        for identifier, problem, hint in [*identity_problems(), *(production_problems() if settings.PRODUCTION else [])]
+        for identifier, problem, hint in [
+            *identity_problems(),
+            *limit_problems(),
+            *(production_problems() if settings.PRODUCTION else []),
+        ]
     ]
 
 
@@ -39,6 +44,16 @@ def identity_problems() -> Iterator[tuple[str, str, str]]:
     for name in ("OIDC_USER_ENTITLEMENTS", "OIDC_ADMIN_ENTITLEMENTS"):
         if not is_list_of_texts(getattr(settings, name)):
             yield "E003", f"{name} is not a JSON list of strings.", 'For example ["urn:group:drift-watch"].'
+
+
+def limit_problems() -> Iterator[tuple[str, str, str]]:
+    for name in ("RATE_LIMIT", "RATE_LIMIT_ANONYMOUS", "RATE_LIMIT_LOGIN"):
+        try:
+            rate_of(getattr(settings, name))
+        except ValueError as error:
+            yield "E020", f"{name}: {error}", "An empty value switches the limit off."
+    if settings.TRUSTED_PROXIES < 0:
+        yield "E021", "TRUSTED_PROXIES is negative.", "Give the number of proxies in front of the service."
 
 
 def production_problems() -> Iterator[tuple[str, str, str]]:

@@ -35,6 +35,7 @@ def check(**environment: str) -> subprocess.CompletedProcess[str]:
     [
         pytest.param({}, id="development"),
         pytest.param(PRODUCTION, id="production"),
+        pytest.param({"RATE_LIMIT": "", "RATE_LIMIT_LOGIN": "5/hour"}, id="limits"),
         pytest.param({"OIDC_ISSUERS": ISSUER}, id="an issuer"),
         pytest.param({"OIDC_RP_ISSUER": "https://login.example.org", **CLIENT}, id="browser login"),
         pytest.param({"OIDC_ISSUERS": '[{"issuer": "http://127.0.0.1:9000"}]'}, id="an issuer on this machine"),
@@ -59,6 +60,9 @@ def test_sound_settings_pass(environment: dict[str, str]) -> None:
         ({"OIDC_RP_ISSUER": "http://login.example.org", **CLIENT}, "OIDC_RP_ISSUER is not an https address"),
         ({"OIDC_RP_ISSUER": "https://login.example.org"}, "OIDC_RP_ISSUER is set without a client id and secret"),
         ({"SESSION_RENEWAL_SECONDS": "3600"}, "SESSION_RENEWAL_SECONDS is 3600"),
+        ({"RATE_LIMIT": "many"}, "RATE_LIMIT: 'many' is not a rate"),
+        ({"RATE_LIMIT_LOGIN": "0/minute"}, "RATE_LIMIT_LOGIN: '0/minute' is not a rate"),
+        ({"TRUSTED_PROXIES": "-1"}, "TRUSTED_PROXIES is negative"),
         ({**PRODUCTION, "SECRET_KEY": "short"}, "SECRET_KEY is shorter"),
         ({**PRODUCTION, "ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS is empty or holds the wildcard"),
         ({**PRODUCTION, "ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS is empty"),

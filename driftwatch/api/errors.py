@@ -90,9 +90,12 @@ class DatabaseAwayMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        if not is_database_away(exception):
-            return None
-        return JsonResponse(problem(503, Away.default_detail), status=503, headers={"Retry-After": RETRY_SECONDS})
+        return away() if is_database_away(exception) else None
+
+
+def away() -> JsonResponse:
+    """The 503 of what needs the database, outside the API."""
+    return JsonResponse(problem(503, Away.default_detail), status=503, headers={"Retry-After": RETRY_SECONDS})
 
 
 def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

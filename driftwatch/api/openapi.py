@@ -66,6 +66,7 @@ REFUSALS = {
     413: "The body is too large.",
     415: "The body is sent as something other than JSON.",
     422: "A field, a filter or a query parameter is not valid: see `errors`.",
+    429: "Too many requests; try again after `Retry-After` seconds.",
     503: "The database, or the issuer of the token, is away; try again after `Retry-After` seconds.",
 }
 PATH_PARAMETERS = {
@@ -79,6 +80,9 @@ PAGINATION = OpenApiParameter(
     response=[200],
     description="JSON: `total`, `total_pages`, `first_page`, `last_page`, `page`, and where they exist "
     "`previous_page` and `next_page`.",
+)
+RETRY_AFTER = OpenApiParameter(
+    "Retry-After", int, OpenApiParameter.HEADER, response=[429, 503], description="Seconds to wait."
 )
 FILTER = {
     "type": "object",
@@ -123,9 +127,12 @@ class ResourceSchema(AutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         path = [
-            OpenApiParameter(name, OpenApiTypes.UUID, OpenApiParameter.PATH, description=description)
-            for name, description in PATH_PARAMETERS.items()
-            if f"{{{name}}}" in self.path
+            RETRY_AFTER,
+            *(
+                OpenApiParameter(name, OpenApiTypes.UUID, OpenApiParameter.PATH, description=description)
+                for name, description in PATH_PARAMETERS.items()
+                if f"{{{name}}}" in self.path
+            ),
         ]
         return [*path, self.view.search_parameters, PAGINATION] if self.action == "search" else path
 
@@ -160,7 +167,7 @@ class ResourceSchema(AutoSchema):
         return [
             *([400, 413, 415, 422] if self.action in WITH_BODY else []),
             *([422] if (self.resource, self.action) in WITH_QUERY else []),
-            *(401, 403, 503),
+            *(401, 403, 429, 503),
             *([404] if "{" in self.path or self.action == "lookup" else []),
             *([409] if self.action in CONFLICTING and self.resource != "drift" else []),
         ]

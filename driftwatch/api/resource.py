@@ -2,32 +2,51 @@
 
 from typing import Any, ClassVar
 
-from rest_framework.exceptions import ParseError, UnsupportedMediaType
+from rest_framework.exceptions import AuthenticationFailed, ParseError, UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 
 from accounts.identity import Identity, identity_of
+from driftwatch.api.throttling import RateLimits
 
 
 class Resource(GenericViewSet[Any]):
     """A resource of the API, named `resource`.
 
     `required_levels` says for each action what it asks of the caller: a `Standing`, or the
-    `Level` on the experiment. An action without one is refused.
+    `Level` on the experiment. An action without one is refused. `tightly_limited` names the actions
+    that are counted as logins are.
     """
 
     request: Request
     resource: ClassVar[str]
     required_levels: ClassVar[dict[str, Any]] = {}
+    tightly_limited: ClassVar[frozenset[str]] = frozenset()
     conflict: ClassVar[str] = "It conflicts with something that exists already."
+    throttle_classes = [RateLimits]
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if str(request.method).lower() not in self.action_map:
             self.http_method_not_allowed(request)
         super().initial(request, *args, **kwargs)
+
+    def perform_authentication(self, request: Request) -> None:
+        """Count the request as soon as it is known whose it is: what is refused afterwards counts too.
+
+        One with a bad token counts for its address.
+        """
+        try:
+            super().perform_authentication(request)
+        except AuthenticationFailed:
+            super().check_throttles(request)
+            raise
+        super().check_throttles(request)
+
+    def check_throttles(self, request: Request) -> None:
+        """Nothing: `perform_authentication` has counted the request before it was judged."""
 
     @property
     def identity(self) -> Identity:

@@ -8,9 +8,11 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 from accounts.views import EntitlementView, UserView
 from drifts.views import DriftView
 from driftwatch.api.errors import read_only
+from driftwatch.api.throttling import RateLimits
 from experiments.views import AccessView, ExperimentView
 
 ONE: Any = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
+LIMITED: Any = {"throttle_classes": [RateLimits]}
 
 urlpatterns = [
     path("experiment", ExperimentView.as_view({"post": "create"})),
@@ -28,6 +30,6 @@ urlpatterns = [
     path("user/search", UserView.as_view({"post": "search"})),
     path("entitlement", EntitlementView.as_view({"get": "retrieve"})),
     path("entitlements", EntitlementView.as_view({"get": "retrieve"})),
-    path("openapi.json", read_only(SpectacularJSONAPIView.as_view()), name="openapi"),
-    path("docs", read_only(SpectacularSwaggerSplitView.as_view(url_name="openapi")), name="docs"),
+    path("openapi.json", read_only(SpectacularJSONAPIView.as_view(**LIMITED)), name="openapi"),
+    path("docs", read_only(SpectacularSwaggerSplitView.as_view(url_name="openapi", **LIMITED)), name="docs"),
 ]

@@ -1,0 +1,298 @@
+"""How many requests a caller may make, over all workers together."""
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import requests
+from django.conf import settings as service_settings
+from django.test import Client, RequestFactory
+from pymongo import MongoClient
+from pytest_django import Settings
+
+from accounts.models import User
+from driftwatch import limits
+from driftwatch.api.throttling import address_of
+from driftwatch.limits import Count, Limiter, Rate, TooManyRequests, rate_of
+from driftwatch.models import RequestCount
+from driftwatch.mongodb.base import mongodb
+from driftwatch.mongodb.embedded import free_port
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.live import LiveServer
+from tests.provider import Provider
+
+HERE, THERE = {"REMOTE_ADDR": "192.0.2.1"}, {"REMOTE_ADDR": "192.0.2.2"}
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def fresh_counters(database: None) -> Iterator[None]:
+    """Nobody has called yet, and this process remembers nobody."""
+    limits.limiter.cache_clear()
+    yield
+    limits.limiter.cache_clear()
+    mongodb().database[RequestCount._meta.db_table].delete_many({})
+
+
+def assert_refused(response: Any) -> None:
+    assert response.status_code == 429, response.content
+    assert response.headers["Content-Type"] == "application/json"
+    assert int(response.headers["Retry-After"]) > 0
+    refusal = response.json()
+    assert (refusal["code"], refusal["status"]) == (429, "Too Many Requests")
+    assert "at most" in refusal["message"]
+
+
+def search(caller: Caller, **options: Any) -> Any:
+    return caller.post("/experiment/search", {}, **options)
+
+
+# Who is counted as what.
+
+
+def test_an_identity_has_a_limit_of_its_own_wherever_it_calls_from(
+    settings: Settings, reader: Caller, stranger: Caller, provider: Provider
+) -> None:
+    settings.RATE_LIMIT = "3/day"
+    again = Caller(provider.token("reader", "users"))
+    assert [search(caller, **place).status_code for caller, place in ((reader, HERE), (again, THERE))] == [200, 200]
+    assert reader.get("/user/self").status_code == 200
+    assert_refused(search(again, **HERE))
+    assert_refused(reader.get("/user/self"))
+    assert search(stranger, **HERE).status_code == 200
+
+
+def test_an_address_has_a_limit_for_requests_without_a_token(
+    settings: Settings, anonymous: Caller, reader: Caller
+) -> None:
+    settings.RATE_LIMIT_ANONYMOUS = "2/day"
+    assert [search(anonymous, **HERE).status_code for _ in range(2)] == [200, 200]
+    assert_refused(search(anonymous, **HERE))
+    assert anonymous.get("/openapi.json", **HERE).status_code == 429
+    assert search(anonymous, **THERE).status_code == 200
+    assert search(reader, **HERE).status_code == 200
+
+
+def test_what_is_refused_is_counted_too(settings: Settings, anonymous: Caller, experiment: Experiment) -> None:
+    settings.RATE_LIMIT_ANONYMOUS = "3/day"
+    forger = Caller("a.b.c")
+    assert forger.get("/user/self").status_code == 401
+    assert anonymous.delete(f"/experiment/{experiment.id}").status_code == 401
+    assert anonymous.get(f"/experiment/{experiment.id}").status_code == 403
+    for caller in (forger, anonymous):
+        assert_refused(caller.get("/user/self"))
+
+
+def test_an_empty_setting_is_no_limit(settings: Settings, anonymous: Caller) -> None:
+    settings.RATE_LIMIT_ANONYMOUS = ""
+    search(anonymous)
+    assert not limits.counters().count_documents({})
+
+
+def test_registrations_are_limited_tightly_by_address_and_by_identity(settings: Settings, provider: Provider) -> None:
+    settings.RATE_LIMIT_LOGIN = "2/day"
+    newcomers = [Caller(provider.token(f"newcomer{n}", "users")) for n in range(4)]
+    assert [caller.post("/user", **HERE).status_code for caller in newcomers[:2]] == [201, 201]
+    assert_refused(newcomers[2].post("/user", **HERE))
+    assert newcomers[2].post("/user", **THERE).status_code == 201
+    elsewhere = [newcomers[3].post("/user", REMOTE_ADDR=f"192.0.2.{n}").status_code for n in (11, 12, 13)]
+    assert elsewhere == [201, 409, 429]
+    assert newcomers[0].get("/user/self", **HERE).status_code == 200
+
+
+def log_in(name: str, **place: str) -> Any:
+    return Client().post("/admin/login/", {"username": name, "password": PASSWORD}, **place)  # type: ignore[arg-type]
+
+
+def test_logins_are_limited_by_address(settings: Settings) -> None:
+    settings.RATE_LIMIT_LOGIN = "3/day"
+    assert [log_in(f"name {n}", **HERE).status_code for n in range(3)] == [200] * 3
+    assert_refused(log_in("another name", **HERE))
+    assert Client().get("/admin/login/", **HERE).status_code == 200  # type: ignore[arg-type]
+    assert log_in("another name", **THERE).status_code == 200
+
+
+def test_logins_are_limited_by_account_however_its_name_is_spelled(settings: Settings) -> None:
+    settings.RATE_LIMIT_LOGIN = "3/day"
+    for n, spelling in enumerate(("Root", " Root ", "\N{FULLWIDTH LATIN CAPITAL LETTER R}oot")):
+        assert log_in(spelling, REMOTE_ADDR=f"192.0.2.{n}").status_code == 200
+    User.objects.create_superuser("Root", "root@example.org", PASSWORD)
+    assert_refused(log_in("Root", REMOTE_ADDR="192.0.2.9"))
+    assert log_in("another", REMOTE_ADDR="192.0.2.9").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "address"),
+    [
+        (0, None, "192.0.2.1"),
+        (0, "203.0.113.9", "192.0.2.1"),
+        (1, None, "192.0.2.1"),
+        (1, "", "192.0.2.1"),
+        (1, "203.0.113.9", "203.0.113.9"),
+        (1, "10.0.0.1, 203.0.113.9", "203.0.113.9"),
+        (2, "10.0.0.1, 203.0.113.9,198.51.100.1", "203.0.113.9"),
+        (2, "203.0.113.9", "192.0.2.1"),
+        (1, "203.0.113.9:4711", "203.0.113.9"),
+        (1, "[2001:db8::1]:443", "2001:db8::/64"),
+        (1, "2001:db8:0:0:ffff::2", "2001:db8::/64"),
+        (1, "::ffff:203.0.113.9", "203.0.113.9"),
+        (1, "unknown", "unknown"),
+        (1, "[", "["),
+    ],
+)
+def test_the_address_is_what_the_trusted_proxies_saw(
+    settings: Settings, proxies: int, forwarded: str | None, address: str
+) -> None:
+    settings.TRUSTED_PROXIES = proxies
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+    assert address_of(RequestFactory().get("/", headers=headers, **HERE)) == address  # type: ignore[arg-type]
+
+
+# How it is counted.
+
+
+def passes(limiter: Limiter, rate: Rate, *, exact: bool = False) -> bool:
+    try:
+        limiter.count("test", "someone", rate, exact=exact)
+    except TooManyRequests:
+        return False
+    return True
+
+
+def test_processes_that_count_exactly_let_the_limit_through_and_no_more() -> None:
+    processes = [Limiter() for _ in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        passed = list(pool.map(lambda n: passes(processes[n % 4], Rate(20, "day"), exact=True), range(60)))
+    assert sum(passed) == 20
+
+
+def test_processes_that_count_in_batches_let_at_most_a_batch_each_through_beyond_the_limit() -> None:
+    processes, rate = [Limiter() for _ in range(4)], Rate(1000, "day")
+    passed = sum(passes(processes[n % 4], rate) for n in range(2000))
+    assert rate.limit <= passed <= rate.limit + len(processes) * 9
+    alone = Limiter()
+    assert sum(passes(alone, Rate(300, "hour")) for _ in range(500)) == 300
+
+
+def test_the_overall_count_asks_the_database_once_in_a_batch() -> None:
+    limiter, rate = Limiter(), Rate(1000, "day")
+    for _ in range(25):
+        assert passes(limiter, rate)
+    assert limits.counters().find_one({}, {"_id": 0, "count": 1}) == {"count": 20}
+
+
+def test_who_is_refused_is_let_through_again_after_the_time_said() -> None:
+    limiter, rate = Limiter(), Rate(2, "second")
+    while passes(limiter, rate):
+        pass
+    with pytest.raises(TooManyRequests) as refusal:
+        limiter.count("test", "someone", rate, exact=False)
+    time.sleep(refusal.value.wait + 0.05)
+    assert passes(limiter, rate)
+
+
+@pytest.mark.parametrize(
+    ("current", "previous", "elapsed", "total", "wait"),
+    [
+        (11, 0, 0.5, 11, 60 * (0.5 + 2 / 11)),
+        (5, 10, 0.25, 12.5, 60 * (0.6 - 0.25)),
+        (10, 10, 0.9, 11, 60 * (0.1 + 0.1)),
+        (1, 0, 0.5, 1, 0),
+    ],
+)
+def test_the_window_slides(current: int, previous: int, elapsed: float, total: float, wait: float) -> None:
+    count = Count(current, previous, elapsed)
+    assert count.total == pytest.approx(total)
+    assert count.wait(Rate(10, "minute")) == pytest.approx(wait)
+
+
+def test_the_counters_tell_nothing_of_the_callers_and_go_by_themselves(settings: Settings, anonymous: Caller) -> None:
+    settings.RATE_LIMIT_ANONYMOUS = "5/minute"
+    search(anonymous, **HERE)
+    (stored,) = limits.counters().find()
+    assert HERE["REMOTE_ADDR"] not in str(stored)
+    assert RequestCount.objects.get().expires_at.timestamp() == pytest.approx(time.time() + 120, abs=10)
+    indexes = mongodb().database[RequestCount._meta.db_table].index_information()
+    assert [index["expireAfterSeconds"] for index in indexes.values() if "expireAfterSeconds" in index] == [0]
+
+
+@pytest.mark.parametrize("setting", ["600", "600/", "/minute", "-1/minute", "1.5/minute", "0/minute", "6/fortnight"])
+def test_what_is_no_rate_is_refused(setting: str) -> None:
+    with pytest.raises(ValueError, match="is not a rate"):
+        rate_of(setting)
+
+
+# Without the database.
+
+
+@pytest.fixture
+def counters_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The counters are on a server that does not answer."""
+    uri = f"mongodb://127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=100"
+    with MongoClient[dict[str, Any]](uri) as client:
+        monkeypatch.setattr(limits, "counters", lambda: client["away"]["counters"])
+        yield
+
+
+@pytest.mark.usefixtures("counters_away")
+def test_without_the_database_logins_are_refused_and_the_rest_goes_on(settings: Settings, newcomer: Caller) -> None:
+    settings.RATE_LIMIT = settings.RATE_LIMIT_ANONYMOUS = settings.RATE_LIMIT_LOGIN = "1/day"
+    for refused in (log_in("root"), newcomer.post("/user")):
+        assert refused.status_code == 503
+        assert refused.json()["code"] == 503
+        assert int(refused.headers["Retry-After"]) > 0
+    began = time.monotonic()
+    assert {search(newcomer).status_code for _ in range(10)} == {200}
+    assert time.monotonic() - began < 2 * limits.COUNT_SECONDS, "it does not wait for the database at every request"
+
+
+# On the real server.
+
+
+@pytest.fixture(scope="module")
+def limited(testrun_uid: str, worker_id: str) -> Iterator[LiveServer]:
+    """Two workers with a low limit; each writes its process id beside every request."""
+    server = LiveServer(
+        MONGODB_NAME=f"limits_{testrun_uid[:8]}_{worker_id}",
+        RATE_LIMIT_ANONYMOUS="40/day",
+        RATE_LIMIT_LOGIN="5/day",
+        GUNICORN_CMD_ARGS="--access-logfile - --access-logformat 'worker %(p)s %(s)s'",
+    )
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_the_limits_hold_over_the_workers_together(limited: LiveServer) -> None:
+    def ask(_: int) -> requests.Response:
+        return requests.post(f"{limited.api}/experiment/search", json={}, timeout=30)
+
+    def guess(_: int) -> requests.Response:
+        with requests.Session() as browser:
+            page = browser.get(f"{limited.url}/admin/login/", timeout=30).text
+            token = re.findall('name="csrfmiddlewaretoken" value="([^"]+)"', page)[0]
+            form = {"username": "root", "password": "a guess", "csrfmiddlewaretoken": token}
+            return browser.post(f"{limited.url}/admin/login/", form, timeout=30)
+
+    with ThreadPoolExecutor(8) as pool:
+        asked, guessed = list(pool.map(ask, range(100))), list(pool.map(guess, range(20)))
+    assert Counter(answer.status_code for answer in asked) == {200: 40, 429: 60}
+    assert Counter(answer.status_code for answer in guessed) == {200: 5, 429: 15}
+    assert all(int(answer.headers["Retry-After"]) > 0 for answer in asked if answer.status_code == 429)
+    served = re.findall(r"worker <(\d+)> 200", limited.log.read_text())
+    assert len(set(served)) == 2, "both workers served"
+
+
+def test_every_operation_documents_its_limit(limited: LiveServer) -> None:
+    document = json.loads(limited.manage("spectacular", "--format", "openapi-json"))
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert operations
+    for operation in operations:
+        assert "Retry-After" in operation["responses"]["429"]["headers"]
+    assert "Retry-After" in service_settings.CORS_EXPOSE_HEADERS
