@@ -107,14 +107,14 @@ def test_registrations_are_limited_tightly_by_address_and_by_identity(settings: 
 
 
 def log_in(name: str, **place: str) -> Any:
-    return Client().post("/admin/login/", {"username": name, "password": PASSWORD}, **place)  # type: ignore[arg-type]
+    return Client().post("/login", {"username": name, "password": PASSWORD}, **place)  # type: ignore[arg-type]
 
 
 def test_logins_are_limited_by_address(settings: Settings) -> None:
     settings.RATE_LIMIT_LOGIN = "3/day"
     assert [log_in(f"name {n}", **HERE).status_code for n in range(3)] == [200] * 3
     assert_refused(log_in("another name", **HERE))
-    assert Client().get("/admin/login/", **HERE).status_code == 200  # type: ignore[arg-type]
+    assert Client().get("/login", **HERE).status_code == 200  # type: ignore[arg-type]
     assert log_in("another name", **THERE).status_code == 200
 
 
