@@ -137,8 +137,7 @@ LOCAL_ISSUER = "driftwatch"
 SIMPLE_JWT = {
     "ALGORITHM": "HS256",
     "ISSUER": LOCAL_ISSUER,
-    "ACCESS_TOKEN_LIFETIME": datetime.timedelta(days=30),
-    "USER_ID_CLAIM": "user_id",
+    "ACCESS_TOKEN_LIFETIME": datetime.timedelta(minutes=10),
 }
 
 # API
@@ -177,7 +176,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "JobStatus": "drifts.verdict.JobStatus",
         "Verdict": "drifts.verdict.Verdict",
-        "Level": "experiments.models.Level",
+        "Level": "accounts.levels.Level",
+        "TokenState": "accounts.service_tokens.TokenState",
     },
 }
 

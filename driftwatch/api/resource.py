@@ -21,6 +21,8 @@ class Resource(GenericViewSet[Any]):
     request: Request
     resource: ClassVar[str]
     required_levels: ClassVar[dict[str, Any]] = {}
+    # The serializers of those answers that are made otherwise than the body that asks for them.
+    answers: ClassVar[dict[str, type[BaseSerializer[Any]]]] = {}
     conflict: ClassVar[str] = "It conflicts with something that exists already."
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]
 
