@@ -1,10 +1,14 @@
-"""Users in the admin portal."""
+"""Users and their service tokens in the admin portal."""
+
+from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth.models import Group
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts.models import User
+from accounts.models import ServiceToken, User
+from accounts.service_tokens import ServiceTokenQuerySet, TokenState
 
 # Access is given by experiments' permissions and by entitlements: Django's groups mean nothing here.
 admin.site.unregister(Group)
@@ -20,8 +24,18 @@ class UserAdmin(admin.ModelAdmin):
     date_hierarchy = "created_at"
     ordering = ("-created_at", "-pk")
     show_full_result_count = False
-    fields = ("id", "issuer", "subject", "email", "is_active", "is_superuser", "last_login", "created_at")
-    readonly_fields = ("id", "issuer", "subject", "last_login", "created_at")
+    fields = (
+        "id",
+        "issuer",
+        "subject",
+        "email",
+        "is_active",
+        "is_superuser",
+        "entitlements",
+        "last_login",
+        "created_at",
+    )
+    readonly_fields = ("id", "issuer", "subject", "entitlements", "last_login", "created_at")
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
         """For users of an issuer their entitlements alone say whether they administrate."""
@@ -30,4 +44,62 @@ class UserAdmin(admin.ModelAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Users register themselves; local accounts are made with `manage.py createsuperuser`."""
+        return False
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(TokenState.choices)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ServiceToken]) -> QuerySet[ServiceToken]:
+        assert isinstance(queryset, ServiceTokenQuerySet)
+        state = self.value()
+        return queryset.in_state(TokenState(state)) if state in set(TokenState) else queryset
+
+
+@admin.register(ServiceToken)
+class ServiceTokenAdmin(admin.ModelAdmin):
+    """What the tokens may and whether they are used. Nobody makes or changes one here; staff revoke them."""
+
+    list_display = ("name", "user", "level", "last_used_at", "expires_at", "state", "issued_by_operator")
+    list_filter = (StateFilter, "issued_by_operator", "level", "created_at")
+    list_select_related = ("user",)
+    search_fields = ("name", "user__email", "user__subject")
+    date_hierarchy = "created_at"
+    ordering = ("-created_at", "-pk")
+    show_full_result_count = False
+    actions = ("revoke",)
+    fields = (
+        "id",
+        "user",
+        "name",
+        "state",
+        "level",
+        "experiments",
+        "entitlements",
+        "issued_by_operator",
+        "created_at",
+        "expires_at",
+        "last_used_at",
+        "revoked_at",
+    )
+    readonly_fields = fields
+
+    @admin.display
+    def state(self, token: ServiceToken) -> str:
+        return token.state.label
+
+    @admin.action(description="Revoke the selected service tokens")
+    def revoke(self, request: HttpRequest, queryset: ServiceTokenQuerySet) -> None:
+        # By id: a search may have joined the makers, and an update cannot span collections.
+        chosen = ServiceToken.objects.filter(pk__in=[token.pk for token in queryset])
+        self.message_user(request, f"Revoked: {chosen.revoke()}.")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

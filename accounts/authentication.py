@@ -1,6 +1,7 @@
 """Bearer tokens: of trusted OpenID providers, and those that Drift Watch signs itself."""
 
 import re
+import time
 from functools import cache
 
 import jwt
@@ -64,6 +65,10 @@ def identify(token: str) -> Identity:
     if email is None:
         raise InvalidToken("The issuer does not vouch for an email address (email and email_verified).")
     user = User.objects.filter(issuer=name, subject=claims["sub"]).first()
+    if user:
+        # Few issuers leave the time out; to the minute, so that not every request writes it.
+        issued_at = claims["iat"] if "iat" in claims else time.time() // 60 * 60
+        user.note_entitlements(entitlements, int(issued_at))
     return Identity(name, claims["sub"], email, entitlements, user)
 
 

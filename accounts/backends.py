@@ -1,5 +1,6 @@
 """Who logs in to a browser session, and by what: a local account's password, or an OpenID provider."""
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -116,6 +117,7 @@ class ProviderBackend(OIDCAuthenticationBackend):
             raise NotAdmitted("This account is not active any more.")
         if user.email != identity.email:
             user.update_email(identity.email)
+        user.note_entitlements(identity.entitlements, int(time.time()))
         user.identity = replace(identity, user=user)
         return user
 

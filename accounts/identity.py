@@ -7,6 +7,7 @@ from enum import Enum
 from django.conf import settings
 from rest_framework.request import Request
 
+from accounts.levels import EVERYTHING, Scope
 from accounts.models import User
 
 USER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -18,6 +19,8 @@ class Standing(Enum):
     ANYONE = "anyone"
     ADMITTED = "a valid token with a user entitlement"
     REGISTERED = "a registered user"
+    IN_PERSON = "a registered user in person, with a token of their provider: a service token will not do"
+    CREATOR = "a registered user; a service token will do that is narrowed to no level and to no experiments"
     ADMIN = "an administrator"
 
 
@@ -35,6 +38,10 @@ class Identity:
     entitlements: frozenset[str] = frozenset()
     user: User | None = None
     is_local_administrator: bool = False
+    scope: Scope = EVERYTHING
+    through_service_token: bool = False
+    # These admit to the service and give nothing else: a service token is admitted with its maker.
+    admitted_by: frozenset[str] = frozenset()
 
     @property
     def is_anonymous(self) -> bool:
@@ -45,7 +52,7 @@ class Identity:
         """Whether the token carries a user entitlement, where the service asks for one."""
         wanted = {*settings.OIDC_USER_ENTITLEMENTS, *settings.OIDC_ADMIN_ENTITLEMENTS}
         asks_for_none = not settings.OIDC_USER_ENTITLEMENTS
-        carries_one = self.is_local_administrator or not wanted.isdisjoint(self.entitlements)
+        carries_one = self.is_local_administrator or not wanted.isdisjoint(self.entitlements | self.admitted_by)
         return not self.is_anonymous and (asks_for_none or carries_one)
 
     @property
@@ -72,8 +79,12 @@ class Identity:
                 return self.is_admitted
             case Standing.REGISTERED:
                 return self.is_registered
+            case Standing.IN_PERSON:
+                return self.is_registered and not self.through_service_token
+            case Standing.CREATOR:
+                return self.is_registered and not self.scope.is_narrow
             case Standing.ADMIN:
-                return self.is_admin
+                return self.is_admin and not self.scope.is_narrow
 
 
 def is_entitlement(entity: str) -> bool:

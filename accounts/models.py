@@ -1,17 +1,22 @@
 """Registered identities."""
 
 import uuid
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
 from django.db import models
+from django_mongodb_backend.fields import ArrayField
 
+from accounts.service_tokens import ServiceToken
 from driftwatch import timestamps
 from driftwatch.mongodb.querysets import FilterableQuerySet
 
 if TYPE_CHECKING:
     from accounts.identity import Identity
+
+__all__ = ["ServiceToken", "User", "UserManager"]
 
 
 class UserManager(BaseUserManager.from_queryset(FilterableQuerySet)):  # type: ignore[misc]
@@ -55,6 +60,10 @@ class User(AbstractBaseUser):
     is_superuser = models.BooleanField(
         "local administrator", default=False, help_text="May use the whole admin portal with a local password."
     )
+    # What the provider said of this user in the newest of its tokens seen here, and when that was issued (in
+    # seconds since 1970). Rights follow from the token at hand; these bound what a service token carries.
+    entitlements = ArrayField(models.CharField(max_length=255), default=list, blank=True, editable=False)
+    entitlements_issued_at = models.PositiveBigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(default=timestamps.now, editable=False)
 
     # Whom the session at hand makes of this user; set where a session's user is read, never stored.
@@ -82,6 +91,15 @@ class User(AbstractBaseUser):
     def update_email(self, email: str) -> None:
         type(self).objects.filter(pk=self.pk).update(email=email)
         self.email = email
+
+    def note_entitlements(self, entitlements: Iterable[str], issued_at: int) -> None:
+        """Remember what the provider says of the user, unless a token or login issued later said something."""
+        latest, known_at = sorted(set(entitlements)), self.entitlements_issued_at
+        if issued_at < known_at or (issued_at == known_at and latest == self.entitlements):
+            return
+        type(self).objects.filter(pk=self.pk, entitlements_issued_at__lte=issued_at).update(
+            entitlements=latest, entitlements_issued_at=issued_at
+        )
 
     @property
     def is_local(self) -> bool:

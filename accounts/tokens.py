@@ -1,38 +1,93 @@
-"""Tokens that Drift Watch signs itself, for registered users, through simplejwt."""
+"""Tokens that Drift Watch signs itself, through simplejwt; each is backed by a `ServiceToken`."""
 
 import datetime
-from collections.abc import Iterable
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from rest_framework_simplejwt.exceptions import TokenError
-from rest_framework_simplejwt.tokens import AccessToken
+from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
-from accounts.claims import entitlements_at
 from accounts.identity import Identity
 from accounts.issuers import InvalidToken
-from accounts.models import User
+from accounts.service_tokens import ServiceToken, TokenState
+from driftwatch import timestamps
+
+# The claim by which a refresh token names the record it belongs to.
+FAMILY = "family"
 
 
-class LocalToken(AccessToken):
-    """Stands for one registered user, with the entitlements written into it."""
+def access_token(record: ServiceToken) -> str:
+    """A signed token as long-lived as its record; one that can be refreshed lasts for some minutes only."""
+    start = timestamps.now() if record.refresh_id else record.created_at
+    lifetime = record.expires_at - start
+    if record.refresh_id:
+        lifetime = min(lifetime, AccessToken.lifetime)
+    return str(about(record, AccessToken(), str(record.id), start, lifetime))
 
-    @classmethod
-    def issue(cls, user: User, entitlements: Iterable[str], lifetime: datetime.timedelta) -> "LocalToken":
-        token = cls.for_user(user)
-        token["sub"] = user.subject
-        token["email"] = user.email
-        token["entitlements"] = sorted(set(entitlements))
-        token.set_exp(lifetime=lifetime)
-        return token
+
+def refresh_token(record: ServiceToken) -> str:
+    """The token that is exchanged, once, for a new access token and its own successor. It ends with its record."""
+    start = timestamps.now()
+    token = about(record, RefreshToken(), str(record.refresh_id), start, record.expires_at - start)
+    token[FAMILY] = str(record.id)
+    return str(token)
+
+
+def about(
+    record: ServiceToken, token: Token, jti: str, start: datetime.datetime, lifetime: datetime.timedelta
+) -> Token:
+    token["jti"] = jti
+    token["sub"] = record.user.subject
+    token.set_iat(at_time=start)
+    token.set_exp(from_time=start, lifetime=lifetime)
+    return token
 
 
 def identity_of_local_token(token: str) -> Identity:
-    """The identity of a locally signed token. Raises `InvalidToken`, also when its user is gone."""
+    """Whom a locally signed token stands for, and how far. Raises `InvalidToken`."""
+    record = usable_record(verified_claims(AccessToken, token)["jti"])
+    record.record_use()
+    user = record.user
+    return Identity(
+        issuer=user.issuer,
+        subject=user.subject,
+        email=user.email,
+        entitlements=record.entitlements_in_force,
+        user=user,
+        scope=record.scope,
+        through_service_token=True,
+        admitted_by=record.admitted_by,
+    )
+
+
+def refreshed(token: str) -> ServiceToken:
+    """The record of a refresh token, for which new tokens may be signed now. Raises `InvalidToken`.
+
+    A refresh token works once: coming back with a used one revokes every token of its family.
+    """
+    claims = verified_claims(RefreshToken, token)
+    record = usable_record(claims.get(FAMILY))
+    if not record.rotate(claims["jti"]):
+        raise InvalidToken("This refresh token was used before, and every token of its family is revoked therefore.")
+    return record
+
+
+def verified_claims(kind: type[Token], token: str) -> dict[str, Any]:
     try:
-        claims = LocalToken(token).payload  # type: ignore[arg-type]
-        user = User.objects.get(pk=claims["user_id"])
+        claims: dict[str, Any] = kind(token).payload  # type: ignore[arg-type]
     except TokenError as error:
         raise InvalidToken(f"{error}.") from error
-    except (User.DoesNotExist, ValidationError, KeyError) as error:
-        raise InvalidToken("The token's user does not exist any more.") from error
-    return Identity(user.issuer, user.subject, user.email, entitlements_at(claims, "entitlements"), user)
+    return claims
+
+
+def usable_record(record_id: Any) -> ServiceToken:
+    """The record with its user, read together. Raises `InvalidToken` when it is of no use any more."""
+    try:
+        record = ServiceToken.objects.select_related("user").get(pk=record_id)
+    except (ServiceToken.DoesNotExist, ValidationError) as error:
+        raise InvalidToken("The token is not known here, or its user does not exist any more.") from error
+    if record.state is not TokenState.ACTIVE:
+        raise InvalidToken(f"The token is {record.state}.")
+    if not record.user.is_active:
+        raise InvalidToken("The account of the token's user is not active any more.")
+    return record

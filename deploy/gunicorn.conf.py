@@ -12,6 +12,7 @@ timeout = 60
 graceful_timeout = 20
 keepalive = 5
 # Room for tokens that are too large: the service refuses them in its own words.
+limit_request_line = 8_190
 limit_request_field_size = 65_000
 loglevel = os.environ.get("LOG_LEVEL", "info").lower()
 control_socket_disable = True

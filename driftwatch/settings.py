@@ -159,8 +159,7 @@ SESSION_RENEWAL_SECONDS = env.int("SESSION_RENEWAL_SECONDS", 900)
 SIMPLE_JWT = {
     "ALGORITHM": "HS256",
     "ISSUER": LOCAL_ISSUER,
-    "ACCESS_TOKEN_LIFETIME": datetime.timedelta(days=30),
-    "USER_ID_CLAIM": "user_id",
+    "ACCESS_TOKEN_LIFETIME": datetime.timedelta(minutes=10),
 }
 
 # API
@@ -214,7 +213,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "JobStatus": "drifts.verdict.JobStatus",
         "Verdict": "drifts.verdict.Verdict",
-        "Level": "experiments.models.Level",
+        "Level": "accounts.levels.Level",
+        "TokenState": "accounts.service_tokens.TokenState",
     },
 }
 

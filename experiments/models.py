@@ -10,27 +10,13 @@ from django_mongodb_backend.fields import ArrayField, EmbeddedModelArrayField
 from django_mongodb_backend.models import EmbeddedModel
 
 from accounts.identity import USER_ID, Identity
+from accounts.levels import Level as Level  # noqa: PLC0414 - the levels are spoken of as the experiments'
 from accounts.models import User
 from driftwatch import timestamps
 from driftwatch.mongodb.indexes import EmbeddedIndex
-from driftwatch.mongodb.match import Match
+from driftwatch.mongodb.match import Match, Mql
 from driftwatch.mongodb.querysets import FilterableQuerySet
 from driftwatch.mongodb.transaction import in_transaction
-
-
-class Level(models.TextChoices):
-    """What a permission allows; each level includes the ones before it."""
-
-    READ = "Read"
-    EDIT = "Edit"
-    MANAGE = "Manage"
-
-    @property
-    def rank(self) -> int:
-        return list(Level).index(self)
-
-    def includes(self, other: "Level") -> bool:
-        return self.rank >= other.rank
 
 
 class NoManager(Exception):
@@ -57,12 +43,11 @@ class Permission(EmbeddedModel):
 class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
     def visible_to(self, identity: Identity) -> Self:
         """The experiments that the identity may read: the access rule, for sets."""
-        if identity.is_admin:
-            return self.all()
         public = {"public": True}
         if not identity.entities:
             return self.filter(Match(public))
-        return self.filter(Match({"$or": [public, granted_to(identity)]}))
+        granted = granted_to(identity)
+        return self.filter(Match({"$or": [public, granted]})) if granted else self.all()
 
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete them and their drift runs, in one transaction."""
@@ -105,18 +90,20 @@ class Experiment(models.Model):
 
     def level_of(self, identity: Identity) -> Level | None:
         """The identity's level on this experiment: the access rule, for one."""
-        if identity.is_admin:
-            return Level.MANAGE
-        granted = self.level_granted_to(identity)
-        return granted or (Level.READ if self.public else None)
+        return self.level_granted_to(identity) or (Level.READ if self.public else None)
 
     def level_granted_to(self, identity: Identity) -> Level | None:
-        """The highest level that the permission list gives the identity."""
+        """The highest level that the identity holds by the list, or as an admin, as far as its token reaches."""
+        if not identity.scope.covers(self.pk):
+            return None
         levels = [Level(entry.level) for entry in self.permissions if entry.entity in identity.entities]
-        return max(levels, key=lambda level: level.rank, default=None)
+        if identity.is_admin:
+            levels.append(Level.MANAGE)
+        highest = max(levels, key=lambda level: level.rank, default=None)
+        return highest and identity.scope.lowered(highest)
 
     def shows_permissions_to(self, identity: Identity) -> bool:
-        return identity.is_admin or self.level_granted_to(identity) is not None
+        return self.level_granted_to(identity) is not None
 
     def update_by(self, identity: Identity, **changes: Any) -> None:
         """Write the named fields and no others, leaving the caller a manager.
@@ -161,9 +148,12 @@ class Experiment(models.Model):
         return type(self).objects.filter(pk=self.pk).delete()
 
 
-def granted_to(identity: Identity) -> dict[str, Any]:
-    """The match document of the experiments whose permission list names the identity."""
-    return {"permissions.entity": {"$in": sorted(identity.entities)}}
+def granted_to(identity: Identity) -> Mql:
+    """The match document of the experiments where the identity holds a level that is not everybody's."""
+    document: Mql = {} if identity.is_admin else {"permissions.entity": {"$in": sorted(identity.entities)}}
+    if identity.scope.experiments is not None:
+        document["_id"] = {"$in": sorted(experiment.hex for experiment in identity.scope.experiments)}
+    return document
 
 
 def with_manager(permissions: Iterable[Permission], identity: Identity) -> list[Permission]:

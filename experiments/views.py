@@ -65,7 +65,7 @@ class ExperimentResource(Resource):
 class ExperimentView(SearchMixin, ExperimentResource):
     resource = "experiment"
     required_levels = {
-        "create": Standing.REGISTERED,
+        "create": Standing.CREATOR,
         "search": Standing.ANYONE,
         "retrieve": Level.READ,
         "update": Level.MANAGE,
@@ -80,8 +80,7 @@ class ExperimentView(SearchMixin, ExperimentResource):
         return Experiment.objects.visible_to(self.identity)
 
     def filter_fields(self) -> Mapping[str, Field]:
-        guard = {} if self.identity.is_admin else granted_to(self.identity)
-        return {**FIELDS, "permissions": Records("permissions", PERMISSION_FIELDS, guard)}
+        return {**FIELDS, "permissions": Records("permissions", PERMISSION_FIELDS, guard=granted_to(self.identity))}
 
     def create(self, request: Request) -> Response:
         """Create an experiment. Its creator is its first manager."""

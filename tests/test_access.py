@@ -1,11 +1,16 @@
 """Who may do what: every role at every endpoint, for private and for public experiments."""
 
 from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.urls import URLPattern
 
 from accounts.identity import Standing
+from accounts.models import ServiceToken
+from accounts.service_tokens import delegable
+from accounts.tokens import access_token
 from drifts.models import Drift
 from driftwatch.api.resource import Resource
 from driftwatch.api.urls import urlpatterns
@@ -51,6 +56,11 @@ user       lookup           private 401 403 403 200 200 200 200 200 200
 user       retrieve_self    private 401 403 403 200 200 200 200 200 200
 user       update_self      private 401 403 403 200 200 200 200 200 200
 entitlement retrieve        private 401 403 403 200 200 200 200 200 200
+token      create           private 401 403 403 201 201 201 201 201 201
+token      list             private 401 403 403 200 200 200 200 200 200
+token      retrieve         private 401 403 403 404 404 404 404 200 404
+token      destroy          private 401 403 403 404 404 404 404 204 404
+token      refresh          private 401 401 401 401 401 401 401 401 401
 """
 BODIES = {
     "experiment create": {"name": "a name of its own"},
@@ -65,6 +75,8 @@ BODIES = {
     "access handover": {"entity": "reader@example.org"},
     "user search": {},
     "user lookup": {"email": "reader@example.org"},
+    "token create": {"name": "nightly"},
+    "token refresh": {"refresh": "none"},
 }
 
 
@@ -79,6 +91,13 @@ def endpoints() -> Iterator[tuple[str, str, str, type[Resource]]]:
                 yield method.upper(), str(pattern.pattern), action, view
 
 
+@pytest.fixture
+def nightly(manager: Caller) -> ServiceToken:
+    """A service token of the manager's."""
+    assert manager.user
+    return ServiceToken.objects.issue(manager.user, "of the manager", timedelta(days=1))
+
+
 ENDPOINTS = list(endpoints())
 CELLS = [
     pytest.param(*row.split()[:3], role, int(status), id="-".join([*row.split()[:3], role]))
@@ -87,10 +106,36 @@ CELLS = [
 ]
 
 
+def through_service_token(caller: Caller) -> Caller:
+    """The same registered user, by a service token that leaves nothing out."""
+    assert caller.user
+    caller.get("/user/self")
+    caller.user.refresh_from_db()
+    # Made as by `POST /token`, which would refuse the outsider.
+    carried = sorted(delegable(caller.user.entitlements))
+    token = ServiceToken.objects.issue(caller.user, "pipeline", timedelta(days=1), entitlements=carried)
+    return Caller(access_token(token), caller.user)
+
+
+def through_service_token_cells() -> Iterator[Any]:
+    """The table's cells of registered users, with what differs: no administration, and no tokens from tokens."""
+    for row in TABLE.strip().splitlines():
+        statuses = dict(zip(ROLES, map(int, row.split()[3:]), strict=True))
+        for role in ROLES[2:]:
+            resource, action, visibility = row.split()[:3]
+            status = statuses["stranger" if role == "admin" else role]
+            if resource == "token" and action != "refresh":
+                status = 403
+            yield pytest.param(
+                resource, action, visibility, role, status, id=f"{resource}-{action}-{visibility}-{role}"
+            )
+
+
 @pytest.mark.parametrize(("resource", "action", "visibility", "role", "status"), CELLS)
 def test_each_role_is_answered_as_the_table_says(
     request: pytest.FixtureRequest,
     drift: Drift,
+    nightly: ServiceToken,
     resource: str,
     action: str,
     visibility: str,
@@ -98,8 +143,31 @@ def test_each_role_is_answered_as_the_table_says(
     status: int,
 ) -> None:
     Experiment.objects.update(public=visibility == "public")
-    caller: Caller = request.getfixturevalue(role)
-    ids = {"<str:experiment_id>": str(drift.experiment_id), "<str:drift_id>": str(drift.id)}
+    assert_answered(request.getfixturevalue(role), drift, nightly, resource, action, status)
+
+
+@pytest.mark.parametrize(("resource", "action", "visibility", "role", "status"), list(through_service_token_cells()))
+def test_each_role_is_answered_the_same_through_a_service_token(
+    request: pytest.FixtureRequest,
+    drift: Drift,
+    nightly: ServiceToken,
+    resource: str,
+    action: str,
+    visibility: str,
+    role: str,
+    status: int,
+) -> None:
+    Experiment.objects.update(public=visibility == "public")
+    caller = through_service_token(request.getfixturevalue(role))
+    assert_answered(caller, drift, nightly, resource, action, status)
+
+
+def assert_answered(caller: Caller, drift: Drift, token: ServiceToken, resource: str, action: str, status: int) -> None:
+    ids = {
+        "<str:experiment_id>": str(drift.experiment_id),
+        "<str:drift_id>": str(drift.id),
+        "<str:token_id>": str(token.id),
+    }
     for method, pattern, its_action, view in ENDPOINTS:
         if (view.resource, its_action) == (resource, action):
             path = pattern

@@ -75,6 +75,8 @@ class Sender:
 
 @pytest.fixture
 def sender(admin: Caller, drift: Drift) -> Sender:
+    # What the provider says of a user is noted at the first request.
+    admin.get("/user/self")
     return Sender(admin, drift)
 
 

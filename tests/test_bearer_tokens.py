@@ -17,8 +17,8 @@ from jwt.utils import base64url_decode, base64url_encode
 from pytest_django import Settings
 
 from accounts.authentication import trusted_issuers
-from accounts.models import User
-from accounts.tokens import LocalToken
+from accounts.models import ServiceToken
+from accounts.tokens import access_token
 from tests.caller import Caller
 from tests.provider import Provider, SigningKey, compact, present
 
@@ -392,9 +392,18 @@ def test_the_scheme_is_written_in_any_case(scheme: str, provider: Provider, mana
 # Tokens of the service's own.
 
 
-def local_claims(user: User, **changes: Any) -> Claims:
-    says = {"iss": "driftwatch", "sub": user.subject, "user_id": str(user.id), "token_type": "access", "jti": "1"}
-    return present({**says, "iat": NOW, "exp": NOW + HOUR, "email": user.email, "entitlements": ["users"], **changes})
+@pytest.fixture
+def record(manager: Caller) -> ServiceToken:
+    """A service token that is good: what is refused below is refused for what was changed."""
+    assert manager.user
+    return ServiceToken.objects.issue(
+        manager.user, "nightly", timedelta(hours=1), entitlements=["users"], issued_by_operator=True
+    )
+
+
+def local_claims(record: ServiceToken, **changes: Any) -> Claims:
+    says = {"iss": "driftwatch", "sub": record.user.subject, "token_type": "access", "jti": str(record.id)}
+    return present({**says, "iat": NOW, "exp": NOW + HOUR, **changes})
 
 
 LOCAL_FORGERIES: dict[str, tuple[str, str | None, Claims]] = {
@@ -405,34 +414,38 @@ LOCAL_FORGERIES: dict[str, tuple[str, str | None, Claims]] = {
     "expired": ("HS256", None, {"exp": NOW - HOUR}),
     "no expiry": ("HS256", None, {"exp": None}),
     "not for access": ("HS256", None, {"token_type": "refresh"}),
-    "nobody's id": ("HS256", None, {"user_id": "00000000-0000-4000-8000-000000000000"}),
-    "no id": ("HS256", None, {"user_id": None}),
-    "an id that is an operator": ("HS256", None, {"user_id": {"$ne": ""}}),
-    "an id that is no UUID": ("HS256", None, {"user_id": SURROGATE}),
+    "of no type": ("HS256", None, {"token_type": None}),
+    "an unknown id": ("HS256", None, {"jti": "00000000-0000-4000-8000-000000000000"}),
+    "no id": ("HS256", None, {"jti": None}),
+    "an id that is an operator": ("HS256", None, {"jti": {"$ne": ""}}),
+    "an id that is no UUID": ("HS256", None, {"jti": SURROGATE}),
+    "of the time before tokens had records": ("HS256", None, {"jti": "6f1c" * 8, "entitlements": ["users"]}),
 }
 
 
 @pytest.mark.parametrize(("algorithm", "secret", "changes"), LOCAL_FORGERIES.values(), ids=LOCAL_FORGERIES)
 def test_a_local_token_that_the_service_would_not_issue_is_refused(
-    algorithm: str, secret: str | None, changes: Claims, manager: Caller, settings: Settings
+    algorithm: str, secret: str | None, changes: Claims, record: ServiceToken, settings: Settings
 ) -> None:
-    assert manager.user
     key = (settings.SECRET_KEY if secret is None else secret).encode()
     sign = hmac_with(key, "sha512" if algorithm == "HS512" else "sha256")
-    assert_token_refused(compact({"alg": algorithm}, local_claims(manager.user, **changes), sign))
+    assert_token_refused(compact({"alg": algorithm}, local_claims(record, **changes), sign))
 
 
-def test_a_local_token_ends_with_its_user() -> None:
-    user = User.objects.create(subject="pipeline", email="pipeline@example.org")
-    token = str(LocalToken.issue(user, ["users"], timedelta(hours=1)))
-    assert Caller(token).get("/user/self").json()["id"] == str(user.id)
-    user.delete()
+def test_a_local_token_like_those_but_unchanged_is_accepted(record: ServiceToken, settings: Settings) -> None:
+    sign = hmac_with(settings.SECRET_KEY.encode())
+    assert Caller(compact({"alg": "HS256"}, local_claims(record), sign)).get("/user/self").status_code == 200
+
+
+def test_a_local_token_ends_with_its_user(record: ServiceToken) -> None:
+    token = access_token(record)
+    assert Caller(token).get("/user/self").json()["id"] == str(record.user.id)
+    record.user.delete()
     assert_token_refused(token)
 
 
-def test_a_trusted_issuer_cannot_sign_for_the_service(provider: Provider, manager: Caller) -> None:
-    assert manager.user
-    assert_token_refused(provider.sign(local_claims(manager.user)))
+def test_a_trusted_issuer_cannot_sign_for_the_service(provider: Provider, record: ServiceToken) -> None:
+    assert_token_refused(provider.sign(local_claims(record)))
 
 
 # Keys.

@@ -6,8 +6,11 @@ import jwt
 import pytest
 from django.core.management import CommandError, call_command
 
-from accounts.models import User
+from accounts.models import ServiceToken, User
+from drifts.models import Drift
+from experiments.models import Experiment, Level, Permission
 from tests.caller import Caller
+from tests.conftest import RUN
 
 
 def issue(*arguments: str) -> tuple[str, str]:
@@ -77,3 +80,43 @@ def test_an_email_that_several_users_have_is_refused_with_their_ids(reader: Call
         issue("reader@example.org")
     assert reader.id in str(error.value)
     assert str(other.id) in str(error.value)
+
+
+def test_a_token_has_a_record_that_says_who_made_it_and_what_it_may(drift: Drift, manager: Caller) -> None:
+    other = Experiment.objects.create(name="another", permissions=[Permission(entity=manager.id, level=Level.MANAGE)])
+    token, remarks = issue(
+        *(manager.id, "--entitlement", "users", "--name", "nightly", "--level", "Edit"),
+        *("--experiment", str(drift.experiment_id)),
+    )
+    assert remarks == ""
+    record = ServiceToken.objects.get()
+    assert (record.name, record.level, record.experiments) == ("nightly", "Edit", [str(drift.experiment_id)])
+    assert record.issued_by_operator
+    pipeline = Caller(token)
+    assert pipeline.post(f"/experiment/{drift.experiment_id}/drift", RUN).status_code == 201
+    assert pipeline.delete(f"/experiment/{drift.experiment_id}").status_code == 403
+    assert pipeline.get(f"/experiment/{other.id}").status_code == 403
+    (listed,) = manager.get("/token").json()
+    assert listed["id"] == str(record.id)
+    manager.delete(f"/token/{record.id}")
+    assert pipeline.get("/user/self").status_code == 401
+
+
+def test_a_token_without_a_name_is_named_after_the_time() -> None:
+    issue("ada")
+    issue("ada")
+    assert all(token.name.startswith("command line 2") for token in ServiceToken.objects.all())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--name", "nightly"], "named 'nightly' already"),
+        (["--level", "Admin"], "--level"),
+        (["--experiment", "wine"], "--experiment"),
+    ],
+)
+def test_a_token_that_cannot_be_made_says_why(arguments: list[str], problem: str) -> None:
+    issue("ada", "--name", "nightly")
+    with pytest.raises(CommandError, match=problem):
+        issue("ada", *arguments)

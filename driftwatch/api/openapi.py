@@ -34,7 +34,7 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "A token of a trusted OpenID provider, or one printed by `manage.py token`.",
+            "description": "A token of a trusted OpenID provider, or one made by `POST /token` or `manage.py token`.",
         }
 
 
@@ -53,7 +53,7 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 
 
 STATUS = {"create": 201, "register": 201, "destroy": 204}
-WITH_BODY = {"create", "update", "partial_update", "search", "lookup", "preview", "handover"}
+WITH_BODY = {"create", "update", "partial_update", "search", "lookup", "preview", "handover", "refresh"}
 # What has query parameters of its own, and refuses them when they are not valid.
 WITH_QUERY = {("access", "retrieve")}
 CONFLICTING = {"create", "update", "partial_update", "register", "handover"}
@@ -72,6 +72,7 @@ REFUSALS = {
 PATH_PARAMETERS = {
     "experiment_id": "The id of an experiment.",
     "drift_id": "The id of one of its drift runs.",
+    "token_id": "The id of one of the caller's service tokens.",
 }
 PAGINATION = OpenApiParameter(
     "X-Pagination",
@@ -146,7 +147,7 @@ class ResourceSchema(AutoSchema):
         return body and {**body, "required": True}
 
     def _is_list_view(self, serializer: Any = None) -> bool:
-        return self.action == "search"
+        return self.action in ("search", "list")
 
     def get_serializer(self) -> Any:
         return self.view.get_serializer()
@@ -158,7 +159,8 @@ class ResourceSchema(AutoSchema):
 
     def get_response_serializers(self) -> Any:
         status = STATUS.get(self.action, 200)
-        found = None if status == 204 else self.get_serializer()
+        other = self.view.answers.get(self.action)
+        found = None if status == 204 else other() if other else self.get_serializer()
         refusals = {code: OpenApiResponse(ProblemSerializer, description=REFUSALS[code]) for code in self.refusals()}
         return {status: found} | refusals
 

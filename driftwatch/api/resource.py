@@ -24,6 +24,8 @@ class Resource(GenericViewSet[Any]):
     resource: ClassVar[str]
     required_levels: ClassVar[dict[str, Any]] = {}
     tightly_limited: ClassVar[frozenset[str]] = frozenset()
+    # The serializers of those answers that are made otherwise than the body that asks for them.
+    answers: ClassVar[dict[str, type[BaseSerializer[Any]]]] = {}
     conflict: ClassVar[str] = "It conflicts with something that exists already."
     throttle_classes = [RateLimits]
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]

@@ -27,6 +27,15 @@ class StrictText(serializers.CharField):
         return super().to_internal_value(data)
 
 
+class StrictInteger(serializers.IntegerField):
+    default_error_messages = {"invalid": "Must be an integer."}
+
+    def to_internal_value(self, data: Any) -> int:
+        if not isinstance(data, int) or isinstance(data, bool):
+            self.fail("invalid")
+        return data
+
+
 class StrictObject(serializers.DictField):
     """Any JSON object, kept as it is."""
 

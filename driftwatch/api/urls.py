@@ -5,6 +5,7 @@ from typing import Any
 from django.urls import path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
+from accounts.token_views import TokenRefreshView, TokenView
 from accounts.views import EntitlementView, UserView
 from drifts.views import DriftView
 from driftwatch.api.errors import read_only
@@ -30,6 +31,9 @@ urlpatterns = [
     path("user/search", UserView.as_view({"post": "search"})),
     path("entitlement", EntitlementView.as_view({"get": "retrieve"})),
     path("entitlements", EntitlementView.as_view({"get": "retrieve"})),
+    path("token", TokenView.as_view({"post": "create", "get": "list"})),
+    path("token/refresh", TokenRefreshView.as_view({"post": "refresh"})),
+    path("token/<str:token_id>", TokenView.as_view({"get": "retrieve", "delete": "destroy"})),
     path("openapi.json", read_only(SpectacularJSONAPIView.as_view(**LIMITED)), name="openapi"),
     path("docs", read_only(SpectacularSwaggerSplitView.as_view(url_name="openapi", **LIMITED)), name="docs"),
 ]

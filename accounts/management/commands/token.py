@@ -6,9 +6,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import IntegrityError
+from django.utils import timezone
 
-from accounts.models import User
-from accounts.tokens import LocalToken
+from accounts.levels import Level
+from accounts.models import ServiceToken, User
+from accounts.tokens import access_token
 
 
 class Command(BaseCommand):
@@ -19,6 +22,17 @@ class Command(BaseCommand):
         parser.add_argument(
             "--entitlement", action="append", default=[], help="a group or role the token carries; may be repeated"
         )
+        parser.add_argument("--name", help="what the token is for (default: the time)")
+        parser.add_argument(
+            "--level", choices=Level.values, default=Level.MANAGE, help="the highest level it uses (default: Manage)"
+        )
+        parser.add_argument(
+            "--experiment",
+            action="append",
+            default=[],
+            type=uuid.UUID,
+            help="the id of an experiment; it reaches those given only. May be repeated",
+        )
         parser.add_argument("--days", type=float, default=30, help="how long the token is valid (default: 30)")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -26,11 +40,28 @@ class Command(BaseCommand):
             raise CommandError("--days takes a number above 0, at most 3650.")
         lifetime = datetime.timedelta(days=options["days"])
         user = find(options["user"]) or self.register(options["user"])
-        token = LocalToken.issue(user, options["entitlement"], lifetime)
+        record = self.issue(user, lifetime, options)
         wanted = {*settings.OIDC_USER_ENTITLEMENTS, *settings.OIDC_ADMIN_ENTITLEMENTS}
         if settings.OIDC_USER_ENTITLEMENTS and wanted.isdisjoint(options["entitlement"]):
             self.stderr.write(f"This token is not admitted: it carries none of {', '.join(sorted(wanted))}.")
-        self.stdout.write(str(token))
+        self.stdout.write(access_token(record))
+
+    def issue(self, user: User, lifetime: datetime.timedelta, options: dict[str, Any]) -> ServiceToken:
+        name = options["name"] or f"command line {timezone.now():%Y-%m-%d %H:%M:%S.%f}"
+        try:
+            return ServiceToken.objects.issue(
+                user,
+                name,
+                lifetime,
+                level=options["level"],
+                experiments=[str(experiment) for experiment in options["experiment"]],
+                entitlements=sorted(set(options["entitlement"])),
+                issued_by_operator=True,
+            )
+        except IntegrityError:
+            raise CommandError(
+                f"{user} has a token named {name!r} already. Revoke it or choose another name."
+            ) from None
 
     def register(self, name: str) -> User:
         user = User(subject=name, email=name if "@" in name else f"{name}@localhost")

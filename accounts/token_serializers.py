@@ -1,0 +1,113 @@
+"""Service tokens on the wire."""
+
+import uuid
+from typing import Any
+
+from rest_framework import serializers
+
+from accounts.authentication import MAX_TOKEN_CHARACTERS
+from accounts.identity import identity_of
+from accounts.levels import Level
+from accounts.service_tokens import ServiceToken, TokenState, delegable
+from accounts.tokens import access_token, refresh_token
+from driftwatch.api.serializers import StrictBoolean, StrictInteger, StrictModelSerializer, StrictText
+
+MAX_EXPERIMENTS = 100
+MAX_ENTITLEMENTS = 1_000
+
+
+class ServiceTokenSerializer(serializers.ModelSerializer[ServiceToken]):
+    """A service token as its maker sees it again: without its secret."""
+
+    experiments = serializers.ListField(child=serializers.UUIDField(), read_only=True)
+    entitlements = serializers.ListField(child=serializers.CharField(), read_only=True)
+    state = serializers.ChoiceField(choices=TokenState.choices, read_only=True)
+
+    class Meta:
+        model = ServiceToken
+        fields: tuple[str, ...] = (
+            "id",
+            "name",
+            "state",
+            "level",
+            "experiments",
+            "entitlements",
+            "issued_by_operator",
+            "created_at",
+            "expires_at",
+            "last_used_at",
+            "revoked_at",
+        )
+        read_only_fields = fields
+
+
+class IssuedTokenSerializer(ServiceTokenSerializer):
+    """A service token as it is answered once."""
+
+    token = serializers.SerializerMethodField(help_text="The bearer token.")
+    refresh = serializers.SerializerMethodField(help_text="The refresh token, where one was asked for.")
+
+    class Meta(ServiceTokenSerializer.Meta):
+        fields = (*ServiceTokenSerializer.Meta.fields, "token", "refresh")
+        read_only_fields = fields
+
+    def get_token(self, record: ServiceToken) -> str:
+        return access_token(record)
+
+    def get_refresh(self, record: ServiceToken) -> str | None:
+        return refresh_token(record) if record.refresh_id else None
+
+
+class NewTokenSerializer(StrictModelSerializer):
+    """What a new service token may."""
+
+    name = StrictText(max_length=255, help_text="What the token is for. No two of your tokens share a name.")
+    days = StrictInteger(min_value=1, max_value=365, default=30, help_text="How long it is valid.")
+    level = serializers.ChoiceField(
+        choices=Level.choices, default=Level.MANAGE, help_text="It acts with this level at most."
+    )
+    experiments = serializers.ListField(
+        child=serializers.UUIDField(),
+        default=list,
+        max_length=MAX_EXPERIMENTS,
+        help_text="Ids. Of others it reads what is public and no more. None means all.",
+    )
+    entitlements = serializers.ListField(
+        child=StrictText(max_length=255, trim_whitespace=False),
+        required=False,
+        max_length=MAX_ENTITLEMENTS,
+        help_text="Some of yours. By default all but those of administrators.",
+    )
+    refresh = StrictBoolean(default=False, help_text="Whether it lasts ten minutes and comes with a refresh token.")
+
+    class Meta:
+        model = ServiceToken
+        fields = ("name", "days", "level", "experiments", "entitlements", "refresh")
+        validators: list[Any] = []
+
+    def validate_experiments(self, ids: list[uuid.UUID]) -> list[str]:
+        return [str(each) for each in dict.fromkeys(ids)]
+
+    def validate_entitlements(self, wanted: list[str]) -> list[str]:
+        if lacking := sorted(set(wanted) - identity_of(self.context["request"]).entitlements):
+            raise serializers.ValidationError(f"You do not have {', '.join(lacking)}: see GET /api/v1/entitlement.")
+        if administrative := sorted(set(wanted) - delegable(wanted)):
+            raise serializers.ValidationError(
+                f"{', '.join(administrative)} makes an administrator, and administration is for people. Leave it out."
+            )
+        return sorted(set(wanted))
+
+    def validate(self, fields: dict[str, Any]) -> dict[str, Any]:
+        own = identity_of(self.context["request"]).entitlements
+        return {"entitlements": sorted(delegable(own)), **fields}
+
+
+class RefreshSerializer(serializers.Serializer[dict[str, str]]):
+    refresh = StrictText(max_length=MAX_TOKEN_CHARACTERS, help_text="The refresh token that was answered last.")
+
+
+class RefreshedTokenSerializer(serializers.Serializer[dict[str, str]]):
+    """The next pair."""
+
+    token = serializers.CharField(read_only=True, help_text="The bearer token, for ten minutes.")
+    refresh = serializers.CharField(read_only=True, help_text="The next refresh token. The one before is used up.")

@@ -1,0 +1,109 @@
+"""The service tokens of the API."""
+
+import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.http import Http404
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.authentication import BearerAuthentication
+from accounts.identity import Standing
+from accounts.issuers import InvalidToken
+from accounts.service_tokens import ServiceToken, ServiceTokenQuerySet
+from accounts.token_serializers import (
+    IssuedTokenSerializer,
+    NewTokenSerializer,
+    RefreshedTokenSerializer,
+    RefreshSerializer,
+    ServiceTokenSerializer,
+)
+from accounts.tokens import access_token, refresh_token, refreshed
+from driftwatch.api.resource import Resource
+
+# What holds a secret is kept by nobody on the way (RFC 6749, section 5.1).
+SECRET = {"Cache-Control": "no-store"}
+
+
+class TokenView(Resource):
+    resource = "token"
+    required_levels = {
+        "create": Standing.IN_PERSON,
+        "list": Standing.IN_PERSON,
+        "retrieve": Standing.IN_PERSON,
+        "destroy": Standing.IN_PERSON,
+    }
+    answers = {"create": IssuedTokenSerializer}
+    tightly_limited = frozenset({"create"})
+    conflict = "You have a token of this name already. Choose another name, or revoke that one first."
+
+    def get_serializer_class(self) -> Any:
+        return NewTokenSerializer if self.action == "create" else ServiceTokenSerializer
+
+    def get_queryset(self) -> ServiceTokenQuerySet:
+        assert self.identity.user is not None
+        return ServiceToken.objects.filter(user=self.identity.user)
+
+    def get_token(self) -> ServiceToken:
+        try:
+            return self.get_queryset().get(pk=self.kwargs["token_id"])
+        except (ServiceToken.DoesNotExist, ValidationError):
+            raise Http404("You have no token with this id. GET /api/v1/token lists yours.") from None
+
+    def create(self, request: Request) -> Response:
+        """Make a token for a pipeline. The secrets are in this answer and in none after it.
+
+        The token stands for its maker: what the maker may not do now it may not do either. It is narrowed
+        by a `level`, by `experiments`, and by carrying fewer `entitlements`. An administrator's entitlement
+        is never carried. With `refresh` the access token lasts ten minutes, and the refresh token is
+        exchanged for the next one, for as many days as were asked for.
+        """
+        serializer = self.get_serializer(data=self.body)
+        serializer.is_valid(raise_exception=True)
+        fields = serializer.validated_data
+        user, lifetime = self.identity.user, datetime.timedelta(days=fields.pop("days"))
+        assert user is not None
+        token = ServiceToken.objects.issue(user, lifetime=lifetime, refreshable=fields.pop("refresh"), **fields)
+        return Response(IssuedTokenSerializer(token).data, 201, headers=SECRET)
+
+    def list(self, request: Request) -> Response:
+        """All the caller's tokens, the newest first, those that expired or were revoked too."""
+        return Response(self.get_serializer(self.get_queryset(), many=True).data)
+
+    def retrieve(self, request: Request, token_id: str) -> Response:
+        """Read one of the caller's tokens; its secret is not told again."""
+        return Response(self.get_serializer(self.get_token()).data)
+
+    def destroy(self, request: Request, token_id: str) -> Response:
+        """Revoke the token, and what was or would be refreshed from it, at once."""
+        self.get_queryset().filter(pk=self.get_token().pk).revoke()
+        return Response(status=204)
+
+
+class TokenRefreshView(Resource):
+    resource = "token"
+    required_levels = {"refresh": Standing.ANYONE}
+    serializer_class = RefreshSerializer
+    answers = {"refresh": RefreshedTokenSerializer}
+    tightly_limited = frozenset({"refresh"})
+    # A client that sends its expired access token along is served: it came for the next one.
+    authentication_classes = []
+
+    def get_authenticate_header(self, request: Request) -> str:
+        return BearerAuthentication().authenticate_header(request)
+
+    def refresh(self, request: Request) -> Response:
+        """Exchange a refresh token for a new access token and a new refresh token.
+
+        Each works once. One that comes a second time has been stolen or been used by two: the whole family
+        is revoked, those tokens included that the first exchange gave. No bearer token is needed.
+        """
+        serializer = self.get_serializer(data=self.body)
+        serializer.is_valid(raise_exception=True)
+        try:
+            token = refreshed(serializer.validated_data["refresh"])
+        except InvalidToken as error:
+            raise AuthenticationFailed(f"{error} Make a new token with POST /api/v1/token.") from error
+        return Response({"token": access_token(token), "refresh": refresh_token(token)}, headers=SECRET)

@@ -1,0 +1,630 @@
+"""Service tokens: their life, how they are narrowed, that they never exceed their maker, and refreshing."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import jwt
+import pytest
+import requests
+from django.contrib.auth.models import AbstractBaseUser
+from django.test import Client
+from django.urls import reverse
+from jwt.utils import base64url_encode
+from pymongo import MongoClient
+from pytest_django import Settings
+
+from accounts.models import ServiceToken, User
+from accounts.service_tokens import TokenState
+from accounts.tokens import access_token
+from drifts.models import Drift
+from driftwatch import timestamps
+from driftwatch.mongodb.base import mongodb
+from experiments.models import Experiment, Level, Permission
+from tests.caller import Caller
+from tests.conftest import GROUP, RUN
+from tests.live import LiveServer
+from tests.provider import Provider, SigningKey, compact
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+
+
+def made(maker: Caller, **body: Any) -> dict[str, Any]:
+    """The answer to the creation of a service token."""
+    response = maker.post("/token", {"name": "nightly", **body})
+    assert response.status_code == 201, response.content
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def pipeline(maker: Caller, **body: Any) -> Caller:
+    """Whoever holds a new service token of the maker's."""
+    return Caller(made(maker, **body)["token"], maker.user)
+
+
+def assert_refused(caller: Caller) -> None:
+    """401 also where nobody is needed."""
+    assert caller.get("/user/self").status_code == 401
+    response = caller.post("/experiment/search", {})
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+# The life of a token.
+
+
+def test_a_token_acts_for_its_maker(drift: Drift, editor: Caller) -> None:
+    holder = pipeline(editor)
+    assert holder.get("/user/self").json()["id"] == editor.id
+    assert holder.post(f"/experiment/{drift.experiment_id}/drift", RUN).status_code == 201
+    assert holder.put(f"/experiment/{drift.experiment_id}", {"name": "mine"}).status_code == 403
+
+
+def test_the_secret_is_shown_once(manager: Caller) -> None:
+    response = manager.post("/token", {"name": "nightly", "refresh": True})
+    answer = response.json()
+    assert response.headers["Cache-Control"] == "no-store"
+    assert answer.keys() == {
+        *("id", "name", "state", "level", "experiments", "entitlements", "issued_by_operator"),
+        *("created_at", "expires_at", "last_used_at", "revoked_at", "token", "refresh"),
+    }
+    for later in (manager.get("/token"), manager.get(f"/token/{answer['id']}")):
+        assert answer["token"] not in later.content.decode()
+        assert answer["refresh"] not in later.content.decode()
+    shown = manager.get(f"/token/{answer['id']}").json()
+    assert shown == {name: value for name, value in answer.items() if name not in ("token", "refresh")}
+    assert manager.get("/token").json() == [shown]
+
+
+def test_no_secret_is_stored(manager: Caller) -> None:
+    answer = made(manager, refresh=True)
+    stored = str(mongodb().database[ServiceToken._meta.db_table].find_one())
+    for secret in (answer["token"], answer["refresh"]):
+        assert secret.rpartition(".")[2] not in stored
+
+
+def test_the_defaults_are_a_month_and_all_that_the_maker_may(manager: Caller) -> None:
+    answer = made(manager)
+    assert (answer["level"], answer["experiments"], answer["entitlements"]) == ("Manage", [], ["users"])
+    assert answer["refresh"] is None
+    claims = jwt.decode(answer["token"], options={"verify_signature": False})
+    assert claims.keys() == {"iss", "sub", "jti", "iat", "exp", "token_type"}
+    assert claims["jti"] == answer["id"]
+    assert claims["exp"] - claims["iat"] == 30 * 24 * 3600
+
+
+def test_the_last_use_is_listed_to_the_minute(manager: Caller) -> None:
+    answer = made(manager)
+    holder = Caller(answer["token"])
+    path = f"/token/{answer['id']}"
+    assert manager.get(path).json()["last_used_at"] is None
+    holder.get("/user/self")
+    first = manager.get(path).json()["last_used_at"]
+    assert first is not None
+    holder.get("/user/self")
+    assert manager.get(path).json()["last_used_at"] == first
+    ServiceToken.objects.update(last_used_at=timestamps.now() - timedelta(minutes=2))
+    holder.get("/user/self")
+    assert manager.get(path).json()["last_used_at"] > first
+
+
+def test_a_revoked_token_is_refused_at_once_and_listed_as_such(manager: Caller) -> None:
+    answer = made(manager)
+    holder = Caller(answer["token"])
+    assert holder.get("/user/self").status_code == 200
+    assert manager.delete(f"/token/{answer['id']}").status_code == 204
+    assert_refused(holder)
+    (shown,) = manager.get("/token").json()
+    assert shown["state"] == "revoked"
+    assert manager.delete(f"/token/{answer['id']}").status_code == 204
+    assert manager.get("/token").json() == [shown]
+
+
+def test_a_name_is_held_until_the_token_is_revoked(manager: Caller, editor: Caller) -> None:
+    first = made(manager)
+    response = manager.post("/token", {"name": "nightly"})
+    assert response.status_code == 409
+    assert "revoke that one" in response.json()["message"]
+    assert made(editor)["name"] == "nightly"
+    manager.delete(f"/token/{first['id']}")
+    made(manager)
+    assert manager.post("/token", {"name": "nightly"}).status_code == 409
+    assert [token["state"] for token in manager.get("/token").json()] == ["active", "revoked"]
+
+
+def test_an_expired_token_is_refused(manager: Caller) -> None:
+    holder = pipeline(manager)
+    ServiceToken.objects.update(expires_at=timestamps.now())
+    assert_refused(holder)
+    assert manager.get("/token").json()[0]["state"] == "expired"
+
+
+def test_a_signature_that_expired_is_refused(manager: Caller) -> None:
+    assert manager.user
+    record = ServiceToken.objects.issue(manager.user, "brief", timedelta(seconds=-1))
+    ServiceToken.objects.update(expires_at=timestamps.now() + timedelta(days=1))
+    assert_refused(Caller(access_token(record)))
+
+
+def test_tokens_of_others_are_not_found(manager: Caller, editor: Caller, admin: Caller) -> None:
+    answer = made(manager)
+    for other in (editor, admin):
+        assert other.get("/token").json() == []
+        assert other.get(f"/token/{answer['id']}").status_code == 404
+        assert other.delete(f"/token/{answer['id']}").status_code == 404
+    for path in (NOBODY, "nonsense", "refresh"):
+        assert manager.get(f"/token/{path}").status_code in (404, 405)
+    assert Caller(answer["token"]).get("/user/self").status_code == 200
+
+
+BAD_BODIES: dict[str, tuple[dict[str, Any], str]] = {
+    "no name": ({}, "name"),
+    "an empty name": ({"name": " "}, "name"),
+    "a long name": ({"name": "n" * 256}, "name"),
+    "no days": ({"name": "n", "days": 0}, "days"),
+    "too many days": ({"name": "n", "days": 366}, "days"),
+    "a part of a day": ({"name": "n", "days": 1.5}, "days"),
+    "days in words": ({"name": "n", "days": "30"}, "days"),
+    "days that are a boolean": ({"name": "n", "days": True}, "days"),
+    "an unknown level": ({"name": "n", "level": "Admin"}, "level"),
+    "no list of experiments": ({"name": "n", "experiments": NOBODY}, "experiments"),
+    "no id of an experiment": ({"name": "n", "experiments": ["wine"]}, "experiments"),
+    "too many experiments": ({"name": "n", "experiments": [NOBODY] * 101}, "experiments"),
+    "an entitlement of somebody else's": ({"name": "n", "entitlements": [GROUP]}, "entitlements"),
+    "an entitlement that is a number": ({"name": "n", "entitlements": [1]}, "entitlements"),
+    "a refresh that is no boolean": ({"name": "n", "refresh": "yes"}, "refresh"),
+    "an unknown field": ({"name": "n", "issued_by_operator": True}, "issued_by_operator"),
+}
+
+
+@pytest.mark.parametrize(("body", "field"), BAD_BODIES.values(), ids=BAD_BODIES)
+def test_a_body_that_is_not_valid_is_refused_by_field(body: dict[str, Any], field: str, manager: Caller) -> None:
+    response = manager.post("/token", body)
+    assert response.status_code == 422, response.content
+    assert field in response.json()["errors"]["json"]
+    assert not ServiceToken.objects.exists()
+
+
+def test_tokens_go_with_their_user(manager: Caller) -> None:
+    assert manager.user
+    holder = pipeline(manager)
+    manager.user.delete()
+    assert_refused(holder)
+    assert not ServiceToken.objects.exists()
+
+
+def test_the_token_and_its_user_are_read_in_one_round_trip_by_their_ids(manager: Caller, editor: Caller) -> None:
+    holder = pipeline(manager)
+    ServiceToken.objects.bulk_create(
+        ServiceToken(user=editor.user, name=str(number), expires_at=timestamps.now()) for number in range(100)
+    )
+    holder.get("/user/self")
+    with commands() as entries:
+        assert holder.get("/user/self").status_code == 200
+    (read,) = entries
+    assert read["command"]["aggregate"] == ServiceToken._meta.db_table
+    assert read["docsExamined"] == 1
+    assert read["planSummary"] in ("IDHACK", "IXSCAN { _id: 1 }")
+
+
+@contextmanager
+def commands() -> Iterator[list[dict[str, Any]]]:
+    """What MongoDB was asked for within the block."""
+    database = mongodb().database
+    entries: list[dict[str, Any]] = []
+    database.command("profile", 2)
+    try:
+        yield entries
+    finally:
+        database.command("profile", 0)
+        entries += database["system.profile"].find({"ns": {"$not": {"$regex": "system.profile$"}}})
+        database["system.profile"].drop()
+
+
+# Narrowing: an action, the level it takes, and whether a token that is capped at each level may do it.
+
+ACTIONS: dict[str, tuple[str, str, Any, Level]] = {
+    "read": ("GET", "/experiment/{id}", None, Level.READ),
+    "search runs": ("POST", "/experiment/{id}/drift/search", {}, Level.READ),
+    "read a run": ("GET", "/experiment/{id}/drift/{drift}", None, Level.READ),
+    "report a run": ("POST", "/experiment/{id}/drift", RUN, Level.EDIT),
+    "change a run": ("PATCH", "/experiment/{id}/drift/{drift}", {"tags": ["changed"]}, Level.EDIT),
+    "delete a run": ("DELETE", "/experiment/{id}/drift/{drift}", None, Level.EDIT),
+    "change": ("PATCH", "/experiment/{id}", {"description": "changed"}, Level.MANAGE),
+    "share": ("PATCH", "/experiment/{id}", {"permissions": []}, Level.MANAGE),
+    "delete": ("DELETE", "/experiment/{id}", None, Level.MANAGE),
+}
+
+
+def act(caller: Caller, action: str, drift: Drift) -> int:
+    method, path, body, _ = ACTIONS[action]
+    path = path.format(id=drift.experiment_id, drift=drift.id)
+    return int(caller.request(method, path, body).status_code)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("cap", Level)
+@pytest.mark.parametrize("maker", ["manager", "editor", "reader", "stranger"])
+def test_the_level_is_the_lower_one_of_the_maker_s_and_the_token_s(
+    request: pytest.FixtureRequest, drift: Drift, maker: str, cap: Level, action: str
+) -> None:
+    own = {"manager": Level.MANAGE, "editor": Level.EDIT, "reader": Level.READ}.get(maker)
+    required = ACTIONS[action][3]
+    allowed = own is not None and own.includes(required) and cap.includes(required)
+    holder = pipeline(request.getfixturevalue(maker), level=cap)
+    assert (act(holder, action, drift) < 300) is allowed
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("visibility", ["private", "public"])
+@pytest.mark.parametrize("place", ["inside", "outside"])
+def test_outside_its_experiments_a_token_reads_what_is_public_and_nothing_else(
+    drift: Drift, manager: Caller, place: str, visibility: str, action: str
+) -> None:
+    Experiment.objects.update(public=visibility == "public")
+    holder = pipeline(manager, experiments=[str(drift.experiment_id) if place == "inside" else NOBODY])
+    reads = ACTIONS[action][3] is Level.READ
+    assert (act(holder, action, drift) < 300) is (place == "inside" or (visibility == "public" and reads))
+
+
+def test_a_search_finds_the_token_s_experiments_and_the_public_ones(experiment: Experiment, manager: Caller) -> None:
+    own = [Permission(entity=manager.id, level=Level.MANAGE)]
+    Experiment.objects.create(name="another of mine", permissions=own)
+    Experiment.objects.create(name="public of mine", public=True, permissions=own)
+    holder = pipeline(manager, experiments=[str(experiment.id), NOBODY])
+    found = {each["name"]: each for each in holder.post("/experiment/search", {}).json()}
+    assert found.keys() == {experiment.name, "public of mine"}
+    assert found[experiment.name]["permissions"]
+    assert found["public of mine"]["permissions"] == []
+    by_permission = {"permissions": {"$elemMatch": {"entity": manager.id}}}
+    names = [each["name"] for each in holder.post("/experiment/search", by_permission).json()]
+    assert names == [experiment.name]
+
+
+def test_a_token_narrowed_to_an_experiment_reaches_none_that_its_maker_does_not(
+    experiment: Experiment, stranger: Caller
+) -> None:
+    holder = pipeline(stranger, experiments=[str(experiment.id)])
+    assert holder.get(f"/experiment/{experiment.id}").status_code == 403
+    assert holder.post("/experiment/search", {}).json() == []
+
+
+@pytest.mark.parametrize(
+    ("narrowing", "status"),
+    [({}, 201), ({"level": "Edit"}, 403), ({"level": "Read"}, 403), ({"experiments": [NOBODY]}, 403)],
+)
+def test_a_narrowed_token_creates_no_experiments(narrowing: dict[str, Any], status: int, manager: Caller) -> None:
+    response = pipeline(manager, **narrowing).post("/experiment", {"name": "of its own"})
+    assert response.status_code == status
+    assert status == 201 or "narrowed" in response.json()["message"]
+
+
+@pytest.mark.parametrize("holder", ["service token", "token of an operator"])
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/token", {"name": "another"}),
+        ("GET", "/token", None),
+        ("GET", "/token/{id}", None),
+        ("DELETE", "/token/{id}", None),
+    ],
+)
+def test_a_service_token_has_no_say_in_service_tokens(
+    manager: Caller, holder: str, method: str, path: str, body: Any
+) -> None:
+    first = made(manager)
+    caller = (
+        Caller(first["token"]) if holder == "service token" else Caller(operator_s(manager.user, "users", "admins"))
+    )
+    response = caller.request(method, path.format(id=first["id"]), body)
+    assert response.status_code == 403
+    assert "in person" in response.json()["message"]
+    assert Caller(first["token"]).get("/user/self").status_code == 200
+
+
+def operator_s(user: AbstractBaseUser | None, *entitlements: str, **rights: Any) -> str:
+    assert isinstance(user, User)
+    record = ServiceToken.objects.issue(
+        user, "command line", timedelta(days=1), entitlements=[*entitlements], issued_by_operator=True, **rights
+    )
+    return access_token(record)
+
+
+# A token never exceeds its maker.
+
+
+def test_a_permission_that_the_maker_loses_is_lost_to_the_token(experiment: Experiment, editor: Caller) -> None:
+    holder = pipeline(editor)
+    path = f"/experiment/{experiment.id}/drift"
+    assert holder.post(path, RUN).status_code == 201
+    Experiment.objects.update(permissions=[])
+    assert holder.post(path, RUN).status_code == 403
+
+
+def later(provider: Provider, subject: str, *entitlements: str) -> Caller:
+    """The same person with a token of a moment later."""
+    return Caller(provider.token(subject, *entitlements, iat=int(time.time()) + 5))
+
+
+def test_an_entitlement_that_the_maker_loses_is_lost_to_the_token(
+    experiment: Experiment, watcher: Caller, provider: Provider
+) -> None:
+    holder = pipeline(watcher)
+    path = f"/experiment/{experiment.id}"
+    assert holder.get(path).status_code == 200
+    assert later(provider, "watcher", "users").get("/user/self").status_code == 200
+    assert holder.get(path).status_code == 403
+    assert holder.get("/entitlement").json() == {"items": ["users"]}
+
+
+def test_a_token_issued_before_does_not_bring_a_lost_entitlement_back(
+    experiment: Experiment, watcher: Caller, provider: Provider
+) -> None:
+    holder = pipeline(watcher)
+    later(provider, "watcher", "users").get("/user/self")
+    assert watcher.get(f"/experiment/{experiment.id}").status_code == 200
+    assert holder.get(f"/experiment/{experiment.id}").status_code == 403
+
+
+def test_an_entitlement_that_the_maker_gains_is_not_the_token_s(
+    experiment: Experiment, stranger: Caller, provider: Provider
+) -> None:
+    holder = pipeline(stranger)
+    later(provider, "stranger", "users", GROUP).get("/user/self")
+    assert holder.get(f"/experiment/{experiment.id}").status_code == 403
+
+
+def test_a_maker_who_is_not_admitted_any_more_takes_the_token_along(manager: Caller, provider: Provider) -> None:
+    holder = pipeline(manager)
+    later(provider, "manager", "guests").get("/user/self")
+    response = holder.get("/user/self")
+    assert response.status_code == 403
+    assert "entitlement" in response.json()["message"]
+
+
+def test_a_token_with_fewer_entitlements_has_the_direct_permissions_and_no_others(
+    experiment: Experiment, watcher: Caller, reader: Caller
+) -> None:
+    path = f"/experiment/{experiment.id}"
+    assert pipeline(watcher, entitlements=["users"]).get(path).status_code == 403
+    assert pipeline(reader, entitlements=[]).get(path).status_code == 200
+
+
+def test_the_tokens_of_a_deactivated_user_are_refused(manager: Caller) -> None:
+    holder = pipeline(manager)
+    operator = Caller(operator_s(manager.user, "users"))
+    User.objects.update(is_active=False)
+    assert_refused(holder)
+    assert_refused(operator)
+
+
+def test_a_token_is_never_an_administrator_s(experiment: Experiment, provider: Provider, admin: Caller) -> None:
+    chief = Caller(provider.token("admin", "admins", "users", GROUP))
+    answer = made(chief)
+    assert answer["entitlements"] == [GROUP, "users"]
+    holder = Caller(answer["token"])
+    assert holder.get(f"/experiment/{experiment.id}").status_code == 200
+    assert holder.delete(f"/experiment/{experiment.id}").status_code == 403
+    assert holder.post("/user/search", {}).status_code == 403
+    refused = chief.post("/token", {"name": "more", "entitlements": ["admins"]})
+    assert refused.status_code == 422
+    assert "administration is for people" in refused.json()["message"]
+
+
+def test_an_entitlement_that_becomes_an_administrator_s_is_carried_no_more(
+    experiment: Experiment, watcher: Caller, settings: Settings
+) -> None:
+    holder = pipeline(watcher)
+    settings.OIDC_ADMIN_ENTITLEMENTS = ["admins", GROUP]
+    assert watcher.post("/user/search", {}).status_code == 200
+    assert holder.post("/user/search", {}).status_code == 403
+
+
+def test_an_operator_s_token_carries_what_the_operator_says(experiment: Experiment, stranger: Caller) -> None:
+    token = Caller(operator_s(stranger.user, "admins"))
+    assert token.delete(f"/experiment/{experiment.id}").status_code == 204
+    assert token.post("/user/search", {}).status_code == 200
+
+
+def test_an_operator_s_token_is_narrowed_too(drift: Drift, stranger: Caller) -> None:
+    other = Experiment.objects.create(name="another")
+    rights = {"level": Level.READ, "experiments": [str(drift.experiment_id)]}
+    token = Caller(operator_s(stranger.user, "admins", **rights))
+    assert act(token, "read", drift) == 200
+    assert act(token, "report a run", drift) == 403
+    assert token.get(f"/experiment/{other.id}").status_code == 403
+    assert token.post("/user/search", {}).status_code == 403
+    assert [found["name"] for found in token.post("/experiment/search", {}).json()] == ["wine quality"]
+
+
+# Refreshing.
+
+
+def refresh(token: str) -> Any:
+    return Caller().post("/token/refresh", {"refresh": token})
+
+
+def test_a_refresh_token_gives_the_next_pair(manager: Caller) -> None:
+    answer = made(manager, refresh=True, days=7)
+    claims = jwt.decode(answer["token"], options={"verify_signature": False})
+    assert claims["exp"] - claims["iat"] == 600
+    response = refresh(answer["refresh"])
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.json().keys() == {"token", "refresh"}
+    assert Caller(response.json()["token"]).get("/user/self").json()["id"] == manager.id
+    assert Caller(answer["token"]).get("/user/self").status_code == 200
+    assert refresh(response.json()["refresh"]).status_code == 200
+
+
+def test_refreshing_does_not_prolong_the_whole(manager: Caller) -> None:
+    answer = made(manager, refresh=True, days=1)
+    first = jwt.decode(answer["refresh"], options={"verify_signature": False})
+    second = jwt.decode(refresh(answer["refresh"]).json()["refresh"], options={"verify_signature": False})
+    assert abs(second["exp"] - first["exp"]) <= 1
+    ServiceToken.objects.update(expires_at=timestamps.now() + timedelta(minutes=5))
+    assert ServiceToken.objects.get().state is TokenState.ACTIVE
+
+
+def test_a_refresh_token_that_comes_again_revokes_its_family(manager: Caller) -> None:
+    answer = made(manager, refresh=True)
+    following = refresh(answer["refresh"]).json()
+    again = refresh(answer["refresh"])
+    assert again.status_code == 401
+    assert again.headers["WWW-Authenticate"].startswith("Bearer")
+    assert "used before" in again.json()["message"]
+    assert refresh(following["refresh"]).status_code == 401
+    for token in (answer["token"], following["token"]):
+        assert_refused(Caller(token))
+    assert manager.get("/token").json()[0]["state"] == "revoked"
+
+
+def test_a_family_ends_with_a_revocation_an_expiry_or_its_maker(manager: Caller) -> None:
+    changes: list[Callable[[], Any]] = [
+        lambda: ServiceToken.objects.all().revoke(),
+        lambda: ServiceToken.objects.update(expires_at=timestamps.now()),
+        lambda: User.objects.update(is_active=False),
+        lambda: ServiceToken.objects.all().delete(),
+    ]
+    for number, change in enumerate(changes):
+        answer = made(manager, name=str(number), refresh=True)
+        change()
+        assert refresh(answer["refresh"]).status_code == 401
+        assert_refused(Caller(answer["token"]))
+        User.objects.update(is_active=True)
+
+
+def test_a_refresh_token_is_no_access_token_nor_the_other_way_round(manager: Caller) -> None:
+    answer = made(manager, refresh=True)
+    assert_refused(Caller(answer["refresh"]))
+    assert refresh(answer["token"]).status_code == 401
+    assert manager.get("/token").json()[0]["state"] == "active"
+
+
+def test_a_bad_bearer_token_does_not_keep_from_refreshing(manager: Caller) -> None:
+    answer = made(manager, refresh=True)
+    assert Caller("expired").post("/token/refresh", {"refresh": answer["refresh"]}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"refresh": ""}, 422),
+        ({"refresh": None}, 422),
+        ({"refresh": 1}, 422),
+        ({"refresh": "r" * 12_001}, 422),
+        ({"refresh": "nonsense"}, 401),
+        ({"refresh": "a.b.c"}, 401),
+        ({"refresh": "\N{SNOWMAN}"}, 401),
+        ({"refresh": f"{base64url_encode(b'[' * 8_000).decode()}.e30.e30"}, 401),
+        ({"refresh": f"e30.{base64url_encode(b'[' * 8_000).decode()}.e30"}, 401),
+        ("[]", 422),
+        ("", 415),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_is_no_refresh_token_is_refused(body: Any, status: int) -> None:
+    response = Caller().post("/token/refresh", body)
+    assert response.status_code == status, response.content
+
+
+def test_a_forged_refresh_token_revokes_nothing(manager: Caller, provider: Provider) -> None:
+    answer = made(manager, refresh=True)
+    header, claims, signature = answer["refresh"].split(".")
+    replayed = jwt.decode(answer["refresh"], options={"verify_signature": False}) | {"jti": NOBODY}
+    forgeries = [
+        f"{header}.{claims}.{signature[:-4]}AAAA",
+        f"{header}.{claims}.",
+        compact({"alg": "none"}, replayed, lambda _: b""),
+        jwt.encode(replayed, "a secret of somebody else's, long enough for HS256", "HS256"),
+        compact({"alg": "RS256"}, replayed, SigningKey("any", private=provider.keys[0].private).sign),
+    ]
+    for forgery in forgeries:
+        assert refresh(forgery).status_code == 401
+    assert refresh(answer["refresh"]).status_code == 200
+
+
+# On the real server, with its two workers.
+
+
+@pytest.fixture
+def stored(live: LiveServer) -> Iterator[Any]:
+    """The live server's own database."""
+    with MongoClient[dict[str, Any]](os.environ["MONGODB_URI"]) as client:
+        yield client[live.environment["MONGODB_NAME"]]
+
+
+def status_of(live: LiveServer, token: str) -> int:
+    # A connection of its own each time: any worker may take it.
+    return requests.get(f"{live.api}/user/self", headers={"Authorization": f"Bearer {token}"}, timeout=10).status_code
+
+
+def test_a_revocation_holds_for_every_worker(live: LiveServer, stored: Any) -> None:
+    token = live.manage("token", "pipeline@example.org", "--name", "to be revoked")
+    record = jwt.decode(token, options={"verify_signature": False})["jti"].replace("-", "")
+    assert {status_of(live, token) for _ in range(12)} == {200}
+    stored[ServiceToken._meta.db_table].update_one({"_id": record}, {"$set": {"revoked_at": timestamps.now()}})
+    assert {status_of(live, token) for _ in range(24)} == {401}
+
+
+def test_of_twenty_who_refresh_at_once_one_succeeds_and_the_family_is_revoked(live: LiveServer, stored: Any) -> None:
+    """The first to come gets a pair, of which nothing works once the second has come."""
+    made_there = live.manage(
+        "shell", "-v", "0", "-c",
+        "from datetime import timedelta; from accounts.models import *; from accounts.tokens import *;"
+        "user = User.objects.get_or_create(subject='refresher', email='refresher@example.org')[0];"
+        "print(refresh_token(ServiceToken.objects.issue(user, 'raced', timedelta(days=1), refreshable=True)))",
+    )  # fmt: skip
+    body = {"refresh": made_there}
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: requests.post(f"{live.api}/token/refresh", json=body, timeout=30), range(20)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [401] * 19
+    (won,) = (answer.json() for answer in answers if answer.ok)
+    assert status_of(live, won["token"]) == 401
+    assert requests.post(f"{live.api}/token/refresh", json={"refresh": won["refresh"]}, timeout=10).status_code == 401
+    (record,) = stored[ServiceToken._meta.db_table].find({"name": "raced"})
+    assert record["revoked_at"] is not None
+    assert won["token"] not in live.log.read_text()
+
+
+# In the admin portal.
+
+
+@pytest.fixture
+def staff() -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root", "root@example.org"))
+    return client
+
+
+def test_staff_find_tokens_and_revoke_them(staff: Client, manager: Caller, editor: Caller) -> None:
+    first, second = pipeline(manager), pipeline(editor, name="hourly")
+    path = reverse("admin:accounts_servicetoken_changelist")
+    listed = staff.get(path).content.decode()
+    assert "nightly" in listed
+    assert "hourly" in listed
+    assert staff.get(path, {"q": "manager@"}).context["cl"].result_count == 1
+    record = ServiceToken.objects.get(name="nightly")
+    for query in ("", "?q=manager@"):
+        staff.post(path + query, {"action": "revoke", "_selected_action": [str(record.pk)]})
+    assert_refused(first)
+    assert second.get("/user/self").status_code == 200
+    for state, count in (("active", 1), ("revoked", 1), ("expired", 0), ("nonsense", 2)):
+        assert staff.get(path, {"state": state}).context["cl"].result_count == count
+
+
+def test_staff_see_no_secret_and_make_or_change_no_token(staff: Client, manager: Caller) -> None:
+    answer = made(manager, refresh=True)
+    path = reverse("admin:accounts_servicetoken_change", args=[answer["id"]])
+    page = staff.get(path).content.decode()
+    assert "nightly" in page
+    record = ServiceToken.objects.get()
+    assert str(record.refresh_id) not in page
+    assert answer["token"].rpartition(".")[2] not in page
+    assert staff.post(path, {"name": "renamed"}).status_code == 403
+    assert staff.get(reverse("admin:accounts_servicetoken_add")).status_code == 403
