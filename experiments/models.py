@@ -127,7 +127,8 @@ class Experiment(models.Model):
         assert identity.user is not None
         own, new = str(identity.user.id), str(manager.id)
         entries = [entry for entry in self.permissions if entry.entity not in (own, new)]
-        if keep and self.level_granted_to(identity):
+        is_named = any(entry.entity in identity.entities for entry in self.permissions)
+        if keep and is_named:
             entries.append(Permission(entity=own, level=keep))
         entries.append(Permission(entity=new, level=Level.MANAGE))
         as_read = [{"entity": entry.entity, "level": entry.level} for entry in self.permissions]
