@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from django.db import DatabaseError
+from django_mongodb_backend.query import wrap_database_errors
 from pymongo.client_session import ClientSession
 from pymongo.errors import PyMongoError
 
@@ -15,12 +16,16 @@ T = TypeVar("T")
 def in_transaction(work: Callable[[], T]) -> T:
     """Run `work` in one transaction and return what it returns; `on_commit` hooks run after it.
 
+    Inside another call it just runs, as a part of that one's transaction.
+
     `work` may run more than once: the driver starts it anew after a write conflict or a change
     of primary (https://github.com/mongodb/specifications, "Convenient API for Transactions").
     The backend's own `atomic` does neither, and keeps a dead session after a failed commit.
+    Raises what Django raises elsewhere, such as `IntegrityError`.
     """
-
     connection = mongodb()
+    if connection.in_atomic_block_mongo:
+        return work()
 
     def attempt(session: ClientSession) -> T:
         connection.session = session
@@ -37,7 +42,7 @@ def in_transaction(work: Callable[[], T]) -> T:
 
     connection.ensure_connection()
     with connection.connection.start_session() as session:
-        result = session.with_transaction(attempt)
+        result = wrap_database_errors(session.with_transaction)(attempt)
     # Not the connection's own method: it refuses inside Django's `atomic`, which means nothing on MongoDB.
     hooks, connection.run_on_commit = connection.run_on_commit, []
     for _, hook, _ in hooks:
