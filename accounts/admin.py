@@ -5,13 +5,14 @@ from django.contrib.auth.models import Group
 from django.http import HttpRequest
 
 from accounts.models import User
+from driftwatch.portal import AnnouncingAdmin
 
 # Access is given by experiments' permissions and by entitlements: Django's groups mean nothing here.
 admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(admin.ModelAdmin):
+class UserAdmin(AnnouncingAdmin):
     """Identities come from their issuers; what is changed here is whether they may use the service."""
 
     list_display = ("email", "subject", "issuer", "is_active", "is_superuser", "created_at")

@@ -80,6 +80,11 @@ def is_entitlement(entity: str) -> bool:
     return not USER_ID.fullmatch(entity)
 
 
+def identity_of_user(user: User) -> Identity:
+    """The identity of somebody who is known by a session, with no token and so with no entitlements."""
+    return Identity(user.issuer, user.subject, user.email, user=user)
+
+
 def identity_of(request: Request) -> Identity:
     """The identity that `BearerAuthentication` found; the anonymous one where there is no token."""
     identity = request.auth

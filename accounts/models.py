@@ -1,6 +1,7 @@
 """Registered identities."""
 
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
@@ -8,7 +9,9 @@ from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
 from django.db import models
 
 from driftwatch import timestamps
+from driftwatch.deeds import announce
 from driftwatch.mongodb.querysets import FilterableQuerySet
+from driftwatch.mongodb.transaction import in_transaction
 
 if TYPE_CHECKING:
     from accounts.identity import Identity
@@ -23,14 +26,14 @@ class UserManager(BaseUserManager.from_queryset(FilterableQuerySet)):  # type: i
         """Register the owner of a token. Raises `IntegrityError` when that was done before."""
         user: User = self.model(issuer=identity.issuer, subject=identity.subject, email=identity.email)
         user.set_unusable_password()
-        user.save(using=self._db, force_insert=True)
+        user.register_by(replace(identity, user=user))
         return user
 
     def create_superuser(self, subject: str, email: str, password: str | None = None) -> "User":
         """A local account that may use the whole admin portal. Raises `IntegrityError` when the name is taken."""
         user: User = self.model(subject=subject, email=self.normalize_email(email), is_superuser=True)
         user.set_password(password)
-        user.save(using=self._db)
+        user.register_by(None)
         return user
 
 
@@ -68,9 +71,27 @@ class User(AbstractBaseUser):
     def __str__(self) -> str:
         return self.email or self.subject
 
-    def update_email(self, email: str) -> None:
-        type(self).objects.filter(pk=self.pk).update(email=email)
-        self.email = email
+    def register_by(self, identity: "Identity | None") -> None:
+        """Store the new user; None stands for the command line. Raises `IntegrityError` when that was done before."""
+
+        def register() -> None:
+            self.save(force_insert=True)
+            after = {"issuer": self.issuer, "email": self.email, "is_superuser": self.is_superuser}
+            announce("registered", identity, self, after=after)
+
+        in_transaction(register)
+
+    def update_email(self, identity: "Identity") -> None:
+        """Take over the email of the user's own token. Raises `DoesNotExist` when the user is gone."""
+
+        def update() -> None:
+            users = type(self).objects
+            before = users.values("email").get(pk=self.pk)
+            users.filter(pk=self.pk).update(email=identity.email)
+            announce("email_changed", identity, self, before, {"email": identity.email})
+
+        in_transaction(update)
+        self.email = identity.email
 
     @property
     def is_staff(self) -> bool:

@@ -55,6 +55,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "driftwatch.apps.DriftWatchConfig",
     "accounts",
+    "audit",
     "experiments",
     "drifts",
 ]
@@ -69,6 +70,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "driftwatch.api.errors.DatabaseAwayMiddleware",
+    "audit.source.SourceMiddleware",
 ]
 ROOT_URLCONF = "driftwatch.urls"
 WSGI_APPLICATION = "driftwatch.wsgi.application"
@@ -140,6 +142,12 @@ SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": datetime.timedelta(days=30),
     "USER_ID_CLAIM": "user_id",
 }
+
+# Audit trail
+
+AUDIT_DAYS = env.float("AUDIT_DAYS", 365)
+# How many proxies stand in front and add to X-Forwarded-For; with none, the header is anybody's word.
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 0)
 
 # API
 

@@ -39,6 +39,12 @@ drift      partial_update   private 401 403 403 403 403 403 200 200 200
 drift      partial_update   public  401 403 403 403 403 403 200 200 200
 drift      destroy          private 401 403 403 403 403 403 204 204 204
 drift      destroy          public  401 403 403 403 403 403 204 204 204
+audit      search           private 401 403 403 403 403 403 403 403 200
+audit      search           public  401 403 403 403 403 403 403 403 200
+audit      export           private 401 403 403 403 403 403 403 403 200
+audit      export           public  401 403 403 403 403 403 403 403 200
+experiment_audit search     private 401 403 403 403 403 403 403 200 200
+experiment_audit search     public  401 403 403 403 403 403 403 200 200
 user       register         private 401 201 403 409 409 409 409 409 409
 user       search           private 401 403 403 403 403 403 403 403 200
 user       retrieve_self    private 401 403 403 200 200 200 200 200 200
@@ -54,6 +60,8 @@ BODIES = {
     "drift search": {},
     "drift update": RUN,
     "drift partial_update": {"tags": ["changed"]},
+    "audit search": {},
+    "experiment_audit search": {},
     "user search": {},
 }
 

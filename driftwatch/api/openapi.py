@@ -38,6 +38,7 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
 
 
 STATUS = {"create": 201, "register": 201, "destroy": 204}
+MEDIA_TYPES = {"export": "application/x-ndjson"}
 WITH_BODY = {"create", "update", "partial_update", "search"}
 CONFLICTING = {"create", "update", "partial_update", "register"}
 REFUSALS = {
@@ -71,6 +72,8 @@ FILTER_EXAMPLES = {
     "experiment": {"tags": "production", "created_at": {"$gte": "2026-01-01"}},
     "drift": {"verdict": "drift", "parameters.p_value": {"$lt": 0.01}},
     "user": {"email": {"$regex": "@example\\.org$"}},
+    "audit": {"actor.email": "ada@example.org", "created_at": {"$gte": "2026-01-01"}},
+    "experiment_audit": {"action": "permissions_changed"},
 }
 
 
@@ -106,7 +109,9 @@ class ResourceSchema(AutoSchema):
             for name, description in PATH_PARAMETERS.items()
             if f"{{{name}}}" in self.path
         ]
-        return [*path, self.view.search_parameters, PAGINATION] if self.action == "search" else path
+        if self.action == "search":
+            return [*path, self.view.search_parameters, PAGINATION]
+        return [*path, self.view.query_parameters] if self.view.query_parameters else path
 
     def get_request_serializer(self) -> Any:
         if self.action == "search":
@@ -132,12 +137,13 @@ class ResourceSchema(AutoSchema):
         status = STATUS.get(self.action, 200)
         found = None if status == 204 else self.get_serializer()
         refusals = {code: OpenApiResponse(ProblemSerializer, description=REFUSALS[code]) for code in self.refusals()}
-        return {status: found} | refusals
+        return {(status, MEDIA_TYPES.get(self.action, "application/json")): found} | refusals
 
     def refusals(self) -> list[int]:
         """The statuses with which this operation may refuse a request."""
         return [
             *([400, 413, 415, 422] if self.action in WITH_BODY else []),
+            *([422] if self.view.query_parameters else []),
             *(401, 403, 503),
             *([404] if "{" in self.path else []),
             *([409] if self.action in CONFLICTING and self.resource != "drift" else []),

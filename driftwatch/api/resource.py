@@ -15,12 +15,14 @@ class Resource(GenericViewSet[Any]):
     """A resource of the API, named `resource`.
 
     `required_levels` says for each action what it asks of the caller: a `Standing`, or the
-    `Level` on the experiment. An action without one is refused.
+    `Level` on the experiment. An action without one is refused. `query_parameters`, where a
+    resource takes any, is the serializer that validates them.
     """
 
     request: Request
     resource: ClassVar[str]
     required_levels: ClassVar[dict[str, Any]] = {}
+    query_parameters: ClassVar[type[BaseSerializer[Any]] | None] = None
     conflict: ClassVar[str] = "It conflicts with something that exists already."
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]
 

@@ -1,4 +1,4 @@
-"""An index over a part of an embedded model."""
+"""Kinds of index that the backend does not have."""
 
 from typing import Any
 
@@ -26,3 +26,13 @@ class EmbeddedIndex(Index):
         assert isinstance(field, Field)
         column = str(field.column)
         return f"{column}.{self.parts[name]}" if name in self.parts else column
+
+
+class ExpiryIndex(Index):
+    """Has MongoDB delete each document once the time in its one field has passed."""
+
+    def get_pymongo_index_model(self, model: type[Model], *args: Any, **options: Any) -> IndexModel:
+        ((name, _),) = self.fields_orders
+        field = model._meta.get_field(name)
+        assert isinstance(field, Field)
+        return IndexModel([(str(field.column), ASCENDING)], name=self.name, expireAfterSeconds=0)

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.models import User
 from accounts.tokens import LocalToken
+from driftwatch.deeds import announce
 
 
 class Command(BaseCommand):
@@ -27,6 +28,9 @@ class Command(BaseCommand):
         lifetime = datetime.timedelta(days=options["days"])
         user = find(options["user"]) or self.register(options["user"])
         token = LocalToken.issue(user, options["entitlement"], lifetime)
+        # Never the token itself: its id is enough to know it by.
+        issued = {"id": token["jti"], "entitlements": token["entitlements"], "days": options["days"]}
+        announce("token_issued", None, user, after=issued)
         wanted = {*settings.OIDC_USER_ENTITLEMENTS, *settings.OIDC_ADMIN_ENTITLEMENTS}
         if settings.OIDC_USER_ENTITLEMENTS and wanted.isdisjoint(options["entitlement"]):
             self.stderr.write(f"This token is not admitted: it carries none of {', '.join(sorted(wanted))}.")
@@ -36,7 +40,7 @@ class Command(BaseCommand):
         user = User(subject=name, email=name if "@" in name else f"{name}@localhost")
         user.set_unusable_password()
         user.full_clean()
-        user.save(force_insert=True)
+        user.register_by(None)
         self.stderr.write(f"Registered the local user {name}, id {user.id}.")
         return user
 
