@@ -35,7 +35,7 @@ FIELDS: Mapping[str, Field] = {
     "address": Text("address"),
     "way": Text("way"),
 }
-EXPORT_CHUNK = 200
+EXPORT_CHUNK = 100
 
 
 class EventSearch(SearchMixin):
