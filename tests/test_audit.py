@@ -24,7 +24,6 @@ from audit.source import client_address
 from audit.trail import MAX_CHARACTERS, record
 from drifts.models import Drift
 from driftwatch.mongodb.base import mongodb
-from driftwatch.mongodb.transaction import in_transaction
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import GROUP, RUN
@@ -405,19 +404,6 @@ def test_the_address_is_what_the_trusted_proxies_saw(
     settings.TRUSTED_PROXIES = proxies
     headers = {"X-Forwarded-For": forwarded} if forwarded else {}
     assert client_address(RequestFactory(REMOTE_ADDR="192.0.2.1").get("/", headers=headers)) == address
-
-
-def test_a_transaction_joins_the_one_around_it(scene: Scene) -> None:
-    def rename_and_fail() -> None:
-        identity = identity_of_user(scene.root)
-        scene.experiment.update_by(identity, name="hops")
-        assert Experiment.objects.get().name == "hops"
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        in_transaction(rename_and_fail)
-    assert Experiment.objects.get().name == "wine quality"
-    assert not Event.objects.exists()
 
 
 # Who reads it.

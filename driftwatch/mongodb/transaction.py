@@ -1,16 +1,19 @@
 """Transactions that survive the conflicts MongoDB asks its clients to retry."""
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from django.db import DatabaseError
 from django_mongodb_backend.query import wrap_database_errors
 from pymongo.client_session import ClientSession
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError
 
 from driftwatch.mongodb.base import mongodb
 
 T = TypeVar("T")
+# The driver would go on for two minutes, and a request with it.
+RETRY_SECONDS = 10
 
 
 def in_transaction(work: Callable[[], T]) -> T:
@@ -26,8 +29,13 @@ def in_transaction(work: Callable[[], T]) -> T:
     connection = mongodb()
     if connection.in_atomic_block_mongo:
         return work()
+    deadline = time.monotonic() + RETRY_SECONDS
+    failure: Exception | None = None
 
     def attempt(session: ClientSession) -> T:
+        nonlocal failure
+        if failure and time.monotonic() > deadline:
+            raise ConnectionFailure(f"The transaction did not succeed within {RETRY_SECONDS} s.") from failure
         connection.session = session
         connection.in_atomic_block_mongo = True
         connection.run_on_commit = []
@@ -35,7 +43,8 @@ def in_transaction(work: Callable[[], T]) -> T:
             return work()
         except DatabaseError as error:
             # The driver knows what may be retried by its own exceptions only.
-            raise (error.__cause__ if isinstance(error.__cause__, PyMongoError) else error) from None
+            failure = error.__cause__ if isinstance(error.__cause__, PyMongoError) else error
+            raise failure from None
         finally:
             connection.session = None
             connection.in_atomic_block_mongo = False
