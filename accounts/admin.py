@@ -9,13 +9,15 @@ from django.http import HttpRequest
 
 from accounts.models import ServiceToken, User
 from accounts.service_tokens import ServiceTokenQuerySet, TokenState
+from accounts.sessions import identity_of_session
+from driftwatch.announcing import AnnouncingAdmin
 
 # Access is given by experiments' permissions and by entitlements: Django's groups mean nothing here.
 admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(admin.ModelAdmin):
+class UserAdmin(AnnouncingAdmin):
     """Identities come from their issuers; what is changed here is whether they may use the service."""
 
     list_display = ("email", "subject", "issuer", "is_active", "is_superuser", "created_at")
@@ -96,7 +98,7 @@ class ServiceTokenAdmin(admin.ModelAdmin):
     def revoke(self, request: HttpRequest, queryset: ServiceTokenQuerySet) -> None:
         # By id: a search may have joined the makers, and an update cannot span collections.
         chosen = ServiceToken.objects.filter(pk__in=[token.pk for token in queryset])
-        self.message_user(request, f"Revoked: {chosen.revoke()}.")
+        self.message_user(request, f"Revoked: {chosen.revoke(identity_of_session(request))}.")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -116,7 +116,7 @@ class ProviderBackend(OIDCAuthenticationBackend):
         if not user.is_active:
             raise NotAdmitted("This account is not active any more.")
         if user.email != identity.email:
-            user.update_email(identity.email)
+            user.update_email(replace(identity, user=user))
         user.note_entitlements(identity.entitlements, int(time.time()))
         user.identity = replace(identity, user=user)
         return user

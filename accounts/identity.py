@@ -95,6 +95,11 @@ def is_entitlement(entity: str) -> bool:
     return not USER_ID.fullmatch(entity)
 
 
+def identity_of_user(user: User) -> Identity:
+    """The identity of somebody who is known by a session, with no token and so with no entitlements."""
+    return Identity(user.issuer, user.subject, user.email, user=user)
+
+
 def identity_of(request: Request) -> Identity:
     """The identity of the request's token or session; the anonymous one where there is neither."""
     identity = request.auth

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
@@ -11,7 +12,9 @@ from django_mongodb_backend.fields import ArrayField
 
 from accounts.service_tokens import ServiceToken
 from driftwatch import timestamps
+from driftwatch.deeds import announce
 from driftwatch.mongodb.querysets import FilterableQuerySet
+from driftwatch.mongodb.transaction import in_transaction
 
 if TYPE_CHECKING:
     from accounts.identity import Identity
@@ -32,14 +35,14 @@ class UserManager(BaseUserManager.from_queryset(FilterableQuerySet)):  # type: i
         """Register the owner of a token or login. Raises `IntegrityError` when that was done before."""
         user: User = self.model(issuer=identity.issuer, subject=identity.subject, email=identity.email)
         user.set_unusable_password()
-        user.save(using=self._db, force_insert=True)
+        user.register_by(replace(identity, user=user))
         return user
 
     def create_superuser(self, subject: str, email: str, password: str | None = None) -> "User":
         """A local account that may use the whole admin portal. Raises `IntegrityError` when the name is taken."""
         user: User = self.model(subject=subject, email=self.normalize_email(email), is_superuser=True)
         user.set_password(password)
-        user.save(using=self._db)
+        user.register_by(None)
         return user
 
 
@@ -88,9 +91,27 @@ class User(AbstractBaseUser):
         """What the admin portal greets by: a subject of an issuer is often no name."""
         return str(self)
 
-    def update_email(self, email: str) -> None:
-        type(self).objects.filter(pk=self.pk).update(email=email)
-        self.email = email
+    def register_by(self, identity: "Identity | None") -> None:
+        """Store the new user; None stands for the command line. Raises `IntegrityError` when that was done before."""
+
+        def register() -> None:
+            self.save(force_insert=True)
+            after = {"issuer": self.issuer, "email": self.email, "is_superuser": self.is_superuser}
+            announce("registered", identity, self, after=after)
+
+        in_transaction(register)
+
+    def update_email(self, identity: "Identity") -> None:
+        """Take over the email of the user's own token. Raises `DoesNotExist` when the user is gone."""
+
+        def update() -> None:
+            users = type(self).objects
+            before = users.values("email").get(pk=self.pk)
+            users.filter(pk=self.pk).update(email=identity.email)
+            announce("email_changed", identity, self, before, {"email": identity.email})
+
+        in_transaction(update)
+        self.email = identity.email
 
     def note_entitlements(self, entitlements: Iterable[str], issued_at: int) -> None:
         """Remember what the provider says of the user, unless a token or login issued later said something."""

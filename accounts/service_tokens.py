@@ -12,9 +12,12 @@ from django_mongodb_backend.fields import ArrayField
 
 from accounts.levels import Level, Scope
 from driftwatch import timestamps
+from driftwatch.deeds import announce
 from driftwatch.mongodb.querysets import FilterableQuerySet
+from driftwatch.mongodb.transaction import in_transaction
 
 if TYPE_CHECKING:
+    from accounts.identity import Identity
     from accounts.models import User
 
 # Uses are recorded to the minute: a busy pipeline's token is not written at every request.
@@ -29,19 +32,35 @@ class TokenState(models.TextChoices):
 
 class ServiceTokenQuerySet(FilterableQuerySet["ServiceToken"]):
     def issue(
-        self, user: "User", name: str, lifetime: datetime.timedelta, *, refreshable: bool = False, **rights: Any
+        self,
+        user: "User",
+        name: str,
+        lifetime: datetime.timedelta,
+        *,
+        by: "Identity | None" = None,
+        refreshable: bool = False,
+        **rights: Any,
     ) -> "ServiceToken":
-        """A new record. Raises `IntegrityError` when the user has a token of this name that is not revoked."""
+        """A new record, made `by` its user or on the command line.
+
+        Raises `IntegrityError` when the user has a token of this name that is not revoked.
+        """
         created_at = timestamps.now()
-        return self.create(
-            user=user,
-            name=name,
-            held_name=name,
-            created_at=created_at,
-            expires_at=created_at + lifetime,
-            refresh_id=uuid.uuid4() if refreshable else None,
-            **rights,
-        )
+
+        def create() -> ServiceToken:
+            token = self.create(
+                user=user,
+                name=name,
+                held_name=name,
+                created_at=created_at,
+                expires_at=created_at + lifetime,
+                refresh_id=uuid.uuid4() if refreshable else None,
+                **rights,
+            )
+            announce("token_issued", by, token, after={"user": str(user.pk), **token.recorded_values()})
+            return token
+
+        return in_transaction(create)
 
     def in_state(self, state: TokenState) -> Self:
         match state:
@@ -52,9 +71,17 @@ class ServiceTokenQuerySet(FilterableQuerySet["ServiceToken"]):
             case TokenState.ACTIVE:
                 return self.filter(revoked_at=None, expires_at__gt=timestamps.now())
 
-    def revoke(self) -> int:
+    def revoke(self, by: "Identity | None" = None) -> int:
         """Have them refused from now on, by every worker. Answers how many were not revoked before."""
-        return self.filter(revoked_at=None).update(revoked_at=timestamps.now(), held_name=None)
+
+        def revoke() -> int:
+            active = list(self.filter(revoked_at=None))
+            for token in active:
+                announce("token_revoked", by, token, before=token.recorded_values())
+            names = {"pk__in": [token.pk for token in active]}
+            return type(self)(self.model).filter(**names).update(revoked_at=timestamps.now(), held_name=None)
+
+        return in_transaction(revoke)
 
 
 class ServiceToken(models.Model):
@@ -124,6 +151,11 @@ class ServiceToken(models.Model):
     def admitted_by(self) -> frozenset[str]:
         """What admits its maker to the service, and the token with them."""
         return frozenset() if self.issued_by_operator else frozenset(self.user.entitlements)
+
+    def recorded_values(self) -> dict[str, Any]:
+        """What the audit trail tells of it."""
+        names = ("name", "level", "experiments", "entitlements", "issued_by_operator", "expires_at")
+        return {name: getattr(self, name) for name in names}
 
     def record_use(self) -> None:
         now = timestamps.now()

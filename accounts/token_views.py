@@ -65,7 +65,8 @@ class TokenView(Resource):
         fields = serializer.validated_data
         user, lifetime = self.identity.user, datetime.timedelta(days=fields.pop("days"))
         assert user is not None
-        token = ServiceToken.objects.issue(user, lifetime=lifetime, refreshable=fields.pop("refresh"), **fields)
+        refreshable = fields.pop("refresh")
+        token = ServiceToken.objects.issue(user, lifetime=lifetime, by=self.identity, refreshable=refreshable, **fields)
         return Response(IssuedTokenSerializer(token).data, 201, headers=SECRET)
 
     def list(self, request: Request) -> Response:
@@ -78,7 +79,7 @@ class TokenView(Resource):
 
     def destroy(self, request: Request, token_id: str) -> Response:
         """Revoke the token, and what was or would be refreshed from it, at once."""
-        self.get_queryset().filter(pk=self.get_token().pk).revoke()
+        self.get_queryset().filter(pk=self.get_token().pk).revoke(self.identity)
         return Response(status=204)
 
 

@@ -74,7 +74,7 @@ class UserView(SearchMixin):
         """Refresh the registered email from the token. No body is needed."""
         user = self.identity.user
         assert user is not None
-        user.update_email(self.identity.email)
+        user.update_email(self.identity)
         return Response(self.get_serializer(user).data)
 
 

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from drifts.models import Drift, DriftQuerySet
 from drifts.verdict import Verdict
 from driftwatch import timestamps
+from driftwatch.announcing import AnnouncingAdmin
 
 
 class VerdictFilter(admin.SimpleListFilter):
@@ -25,7 +26,7 @@ class VerdictFilter(admin.SimpleListFilter):
 
 
 @admin.register(Drift)
-class DriftAdmin(admin.ModelAdmin):
+class DriftAdmin(AnnouncingAdmin):
     list_display = ("model", "experiment", "job_status", "verdict", "detector", "tag_list", "created_at")
     list_filter = (VerdictFilter, "job_status", "created_at")
     list_select_related = ("experiment",)
@@ -62,4 +63,4 @@ class DriftAdmin(admin.ModelAdmin):
 
     def save_model(self, request: HttpRequest, drift: Drift, form: Any, change: bool) -> None:
         drift.updated_at = timestamps.now()
-        drift.save()
+        super().save_model(request, drift, form, change)

@@ -8,12 +8,28 @@ from django.db.models.signals import post_delete
 from django.dispatch import receiver
 from django_mongodb_backend.fields import ArrayField
 
+from accounts.identity import Identity
+from audit.models import Action
+from audit.trail import record
 from drifts.verdict import MATCHES, JobStatus, Verdict, verdict_of
 from driftwatch import timestamps
 from driftwatch.mongodb.querysets import FilterableQuerySet
+from driftwatch.mongodb.transaction import in_transaction
 from experiments.models import Experiment
 
 SCHEMA_VERSION = "1.0.0"
+# What the audit trail tells of a run that was deleted.
+RECORDED = (
+    "job_status",
+    "model",
+    "drift_detected",
+    "parameters",
+    "tags",
+    "detector",
+    "environment",
+    "model_version",
+    "created_at",
+)
 
 
 class DriftQuerySet(FilterableQuerySet["Drift"]):
@@ -71,6 +87,17 @@ class Drift(models.Model):
         changes["updated_at"] = timestamps.now()
         type(self).objects.filter(pk=self.pk).update(**changes)
         self.refresh_from_db()
+
+    def delete_by(self, identity: Identity) -> None:
+        """Delete the run, for the audit trail to tell. One that is gone already is no error."""
+
+        def delete() -> None:
+            before = {name: getattr(self, name) for name in RECORDED}
+            deleted, _ = type(self).objects.filter(pk=self.pk).delete()
+            if deleted:
+                record(Action.DRIFT_DELETED, identity, self, before=before)
+
+        in_transaction(delete)
 
 
 @receiver(post_delete, sender=Experiment)

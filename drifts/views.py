@@ -80,5 +80,5 @@ class DriftView(SearchMixin, ExperimentResource):
 
     def destroy(self, request: Request, experiment_id: str, drift_id: str) -> Response:
         """Delete the run."""
-        self.get_drift().delete()
+        self.get_drift().delete_by(self.identity)
         return Response(status=204)

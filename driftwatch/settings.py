@@ -56,6 +56,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "driftwatch.apps.DriftWatchConfig",
     "accounts",
+    "audit",
     "experiments",
     "drifts",
 ]
@@ -72,6 +73,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "driftwatch.api.errors.DatabaseAwayMiddleware",
+    "audit.source.SourceMiddleware",
     "driftwatch.api.throttling.LoginLimits",
 ]
 ROOT_URLCONF = "driftwatch.urls"
@@ -161,6 +163,10 @@ SIMPLE_JWT = {
     "ISSUER": LOCAL_ISSUER,
     "ACCESS_TOKEN_LIFETIME": datetime.timedelta(minutes=10),
 }
+
+# Audit trail
+
+AUDIT_DAYS = env.float("AUDIT_DAYS", 365)
 
 # API
 

@@ -3,15 +3,15 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from driftwatch import timestamps
+from driftwatch.announcing import AnnouncingAdmin
 from experiments.models import Experiment
 
 
 @admin.register(Experiment)
-class ExperimentAdmin(admin.ModelAdmin):
+class ExperimentAdmin(AnnouncingAdmin):
     list_display = ("name", "public", "tag_list", "created_at", "updated_at")
     list_filter = ("public", "created_at")
     search_fields = ("name", "description")
@@ -27,12 +27,10 @@ class ExperimentAdmin(admin.ModelAdmin):
 
     def save_model(self, request: HttpRequest, experiment: Experiment, form: Any, change: bool) -> None:
         experiment.updated_at = timestamps.now()
-        experiment.save()
+        super().save_model(request, experiment, form, change)
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Experiment]) -> None:
-        """Each in a transaction with its runs, as everywhere."""
-        for experiment in queryset:
-            experiment.delete()
+    def lost_with(self, experiment: Experiment) -> dict[str, Any]:
+        return {"drift_runs": experiment.drifts.count()}
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest

@@ -12,6 +12,8 @@ from django_mongodb_backend.models import EmbeddedModel
 from accounts.identity import USER_ID, Identity
 from accounts.levels import Level as Level  # noqa: PLC0414 - the levels are spoken of as the experiments'
 from accounts.models import User
+from audit.models import Action
+from audit.trail import record
 from driftwatch import timestamps
 from driftwatch.mongodb.indexes import EmbeddedIndex
 from driftwatch.mongodb.match import Match, Mql
@@ -56,7 +58,13 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
     def create_by(self, identity: Identity, **fields: Any) -> "Experiment":
         """A new experiment that its creator manages. Raises `IntegrityError` when the name is taken."""
         fields["permissions"] = with_manager(fields.get("permissions", ()), identity)
-        return self.create(**fields)
+
+        def create() -> Experiment:
+            experiment = self.create(**fields)
+            record(Action.EXPERIMENT_CREATED, identity, experiment, after=experiment.recorded_values())
+            return experiment
+
+        return in_transaction(create)
 
 
 class Experiment(models.Model):
@@ -114,8 +122,36 @@ class Experiment(models.Model):
         if "permissions" in changes:
             changes["permissions"] = completed(changes["permissions"], identity)
         changes["updated_at"] = timestamps.now()
-        type(self).objects.filter(pk=self.pk).update(**changes)
-        self.refresh_from_db()
+
+        def update() -> None:
+            self.refresh_from_db()
+            before = self.recorded_values()
+            type(self).objects.filter(pk=self.pk).update(**changes)
+            self.refresh_from_db()
+            self._record_changes(identity, before, self.recorded_values())
+
+        in_transaction(update)
+
+    def delete_by(self, identity: Identity) -> None:
+        """Delete it and its drift runs, in one transaction. One that is gone already is no error."""
+
+        def delete() -> None:
+            before = {**self.recorded_values(), "drift_runs": self.drifts.count()}
+            if type(self).objects.filter(pk=self.pk).exists():
+                record(Action.EXPERIMENT_DELETED, identity, self, before=before)
+                self.delete()
+
+        in_transaction(delete)
+
+    def recorded_values(self) -> dict[str, Any]:
+        """What the audit trail tells of it, by field."""
+        return {name: getattr(self, name) for name in RECORDED}
+
+    def _record_changes(self, identity: Identity, before: dict[str, Any], after: dict[str, Any]) -> None:
+        """Events of their own for who may do what, and for who may look: they are what one asks for."""
+        for action, names in CHANGES.items():
+            was, became = ({name: values[name] for name in names} for values in (before, after))
+            record(action, identity, self, before=was, after=became)
 
     def hand_over(self, identity: Identity, manager: User, keep: Level | None) -> None:
         """Make `manager` a manager, and leave the caller's own entry at the level `keep`, or remove it.
@@ -132,11 +168,17 @@ class Experiment(models.Model):
             entries.append(Permission(entity=own, level=keep))
         entries.append(Permission(entity=new, level=Level.MANAGE))
         as_read = [{"entity": entry.entity, "level": entry.level} for entry in self.permissions]
-        unchanged = type(self).objects.filter(Match({"permissions": as_read}), pk=self.pk)
-        written = unchanged.update(permissions=entries, updated_at=timestamps.now())
-        self.refresh_from_db()
-        if not written:
-            raise PermissionsChanged
+
+        def hand_over() -> None:
+            before = self.recorded_values()
+            unchanged = type(self).objects.filter(Match({"permissions": as_read}), pk=self.pk)
+            written = unchanged.update(permissions=entries, updated_at=timestamps.now())
+            self.refresh_from_db()
+            if not written:
+                raise PermissionsChanged
+            self._record_changes(identity, before, self.recorded_values())
+
+        in_transaction(hand_over)
 
     def clean(self) -> None:
         """The portal, too, does not remove the last manager."""
@@ -147,6 +189,14 @@ class Experiment(models.Model):
     def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
         """Delete it and its drift runs, in one transaction."""
         return type(self).objects.filter(pk=self.pk).delete()
+
+
+CHANGES = {
+    Action.PERMISSIONS_CHANGED: ("permissions",),
+    Action.VISIBILITY_CHANGED: ("public",),
+    Action.EXPERIMENT_UPDATED: ("name", "description", "tags", "config"),
+}
+RECORDED = [name for names in CHANGES.values() for name in names]
 
 
 def granted_to(identity: Identity) -> Mql:

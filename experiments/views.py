@@ -100,7 +100,7 @@ class ExperimentView(SearchMixin, ExperimentResource):
 
     def destroy(self, request: Request, experiment_id: str) -> Response:
         """Delete the experiment and all of its drift runs."""
-        self.get_experiment().delete()
+        self.get_experiment().delete_by(self.identity)
         return Response(status=204)
 
 

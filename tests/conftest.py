@@ -10,6 +10,7 @@ from pytest_django import DjangoDbBlocker, Settings
 
 from accounts.authentication import trusted_issuers
 from accounts.models import ServiceToken, User
+from audit.models import Event
 from drifts.models import Drift
 from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment, Level, Permission
@@ -53,7 +54,7 @@ def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Ite
     """A real MongoDB, empty at the start of each test."""
     with django_db_blocker.unblock():
         yield
-        for model in (Drift, Experiment, ServiceToken, User, LogEntry, Session):
+        for model in (Drift, Experiment, ServiceToken, User, Event, LogEntry, Session):
             mongodb().database[model._meta.db_table].delete_many({})
 
 

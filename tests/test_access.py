@@ -50,6 +50,12 @@ access     preview          private 401 403 403 403 403 403 403 200 200
 access     preview          public  401 403 403 403 403 403 403 200 200
 access     handover         private 401 403 403 403 403 403 403 200 200
 access     handover         public  401 403 403 403 403 403 403 200 200
+audit      search           private 401 403 403 403 403 403 403 403 200
+audit      search           public  401 403 403 403 403 403 403 403 200
+audit      export           private 401 403 403 403 403 403 403 403 200
+audit      export           public  401 403 403 403 403 403 403 403 200
+experiment_audit search     private 401 403 403 403 403 403 403 200 200
+experiment_audit search     public  401 403 403 403 403 403 403 200 200
 user       register         private 401 201 403 409 409 409 409 409 409
 user       search           private 401 403 403 403 403 403 403 403 200
 user       lookup           private 401 403 403 200 200 200 200 200 200
@@ -73,6 +79,8 @@ BODIES = {
     "drift partial_update": {"tags": ["changed"]},
     "access preview": {"public": True},
     "access handover": {"entity": "reader@example.org"},
+    "audit search": {},
+    "experiment_audit search": {},
     "user search": {},
     "user lookup": {"email": "reader@example.org"},
     "token create": {"name": "nightly"},

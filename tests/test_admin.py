@@ -7,6 +7,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import ServiceToken, User
+from audit.models import Event
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller
@@ -31,8 +32,8 @@ def page(model: type, name: str) -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{name}")  # type: ignore[attr-defined]
 
 
-def test_the_models_are_there() -> None:
-    assert set(admin.site._registry) == {User, ServiceToken, Experiment, Drift, LogEntry}
+def test_every_model_is_there() -> None:
+    assert set(admin.site._registry) == {User, ServiceToken, Experiment, Drift, Event, LogEntry}
 
 
 @pytest.mark.parametrize("model", MODELS)

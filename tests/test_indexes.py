@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from django.db.models import Model
 from django.utils import timezone
 
 from accounts.models import User
+from audit.models import Action, Actor, Event, Target
 from drifts.models import Drift
 from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment, Level, Permission
@@ -120,6 +122,34 @@ def many_users() -> Collection:
 
 
 @pytest.fixture
+def many_events(experiment: Experiment) -> Collection:
+    """A third of them on one experiment, and half by the first of two actors."""
+    Event.objects.bulk_create(
+        Event(
+            action=Action.EXPERIMENT_UPDATED,
+            actor=Actor(
+                kind="user", user_id=actor_id(number), issuer="", subject="", email=f"{number % 2}@example.org"
+            ),
+            target=Target(type="experiment", object_id="", name=""),
+            experiment_id=experiment.id if number % 3 % 2 else uuid.uuid4(),
+            way="bearer",
+            created_at=minute(number),
+        )
+        for number in range(MANY)
+    )
+    return Event, "/audit/search"
+
+
+@pytest.fixture
+def many_events_of_experiment(many_events: Collection, experiment: Experiment) -> Collection:
+    return Event, f"/experiment/{experiment.id}/audit/search"
+
+
+def actor_id(number: int) -> uuid.UUID:
+    return uuid.UUID(int=number % 2)
+
+
+@pytest.fixture
 def many_sessions() -> None:
     data = SessionStore().encode({"theme": "dark"})
     tomorrow = timezone.now() + datetime.timedelta(days=1)
@@ -162,6 +192,8 @@ def assert_read_in_order(page: Read, number: int) -> None:
         ("admin", "many_experiments"),
         ("reader", "many_runs"),
         ("admin", "many_users"),
+        ("admin", "many_events"),
+        ("manager", "many_events_of_experiment"),
     ],
 )
 def test_a_listing_is_read_in_the_order_of_an_index(
@@ -181,9 +213,34 @@ def test_the_runs_of_a_model_or_status_are_read_in_the_order_of_an_index(
     assert_read_in_order(page, number)
 
 
+@pytest.mark.parametrize("document", [{"actor.email": "1@example.org"}, {"actor.user_id": str(uuid.UUID(int=1))}])
+@pytest.mark.parametrize("order", ["desc", "asc"])
+def test_the_events_of_an_actor_are_read_in_the_order_of_an_index(
+    request: pytest.FixtureRequest, document: dict[str, str], order: str
+) -> None:
+    page, _ = search(request, "admin", "many_events", f"?page=5&order_by={order}", document)
+    assert_read_in_order(page, 5)
+
+
+@pytest.mark.parametrize("query", ["", "?since=2026-01-01T10:00:00Z", "?actor=1@example.org"])
+@pytest.mark.usefixtures("many_events")
+def test_an_export_is_not_sorted_in_memory(admin: Caller, query: str) -> None:
+    with reads_of(Event) as reads:
+        assert b"".join(admin.get(f"/audit/export{query}").streaming_content)
+    assert reads
+    for read in reads:
+        assert read.plan.startswith("IXSCAN")
+        assert not read.sorts_in_memory
+
+
 @pytest.mark.parametrize(
     ("caller", "collection"),
-    [("anonymous", "many_experiments"), ("member", "many_experiments"), ("reader", "many_runs")],
+    [
+        ("anonymous", "many_experiments"),
+        ("member", "many_experiments"),
+        ("reader", "many_runs"),
+        ("manager", "many_events_of_experiment"),
+    ],
 )
 def test_a_total_is_counted_in_an_index_alone(request: pytest.FixtureRequest, caller: str, collection: str) -> None:
     _, total = search(request, caller, collection, "", {})

@@ -53,6 +53,7 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 
 
 STATUS = {"create": 201, "register": 201, "destroy": 204}
+MEDIA_TYPES = {"export": "application/x-ndjson"}
 WITH_BODY = {"create", "update", "partial_update", "search", "lookup", "preview", "handover", "refresh"}
 # What has query parameters of its own, and refuses them when they are not valid.
 WITH_QUERY = {("access", "retrieve")}
@@ -93,6 +94,8 @@ FILTER_EXAMPLES = {
     "experiment": {"tags": "production", "created_at": {"$gte": "2026-01-01"}},
     "drift": {"verdict": "drift", "parameters.p_value": {"$lt": 0.01}},
     "user": {"email": {"$regex": "@example\\.org$"}},
+    "audit": {"actor.email": "ada@example.org", "created_at": {"$gte": "2026-01-01"}},
+    "experiment_audit": {"action": "permissions_changed"},
 }
 
 
@@ -135,7 +138,9 @@ class ResourceSchema(AutoSchema):
                 if f"{{{name}}}" in self.path
             ),
         ]
-        return [*path, self.view.search_parameters, PAGINATION] if self.action == "search" else path
+        if self.action == "search":
+            return [*path, self.view.search_parameters, PAGINATION]
+        return [*path, self.view.query_parameters] if self.view.query_parameters else path
 
     def get_request_serializer(self) -> Any:
         if self.action == "search":
@@ -162,13 +167,13 @@ class ResourceSchema(AutoSchema):
         other = self.view.answers.get(self.action)
         found = None if status == 204 else other() if other else self.get_serializer()
         refusals = {code: OpenApiResponse(ProblemSerializer, description=REFUSALS[code]) for code in self.refusals()}
-        return {status: found} | refusals
+        return {(status, MEDIA_TYPES.get(self.action, "application/json")): found} | refusals
 
     def refusals(self) -> list[int]:
         """The statuses with which this operation may refuse a request."""
         return [
             *([400, 413, 415, 422] if self.action in WITH_BODY else []),
-            *([422] if (self.resource, self.action) in WITH_QUERY else []),
+            *([422] if self.view.query_parameters or (self.resource, self.action) in WITH_QUERY else []),
             *(401, 403, 429, 503),
             *([404] if "{" in self.path or self.action == "lookup" else []),
             *([409] if self.action in CONFLICTING and self.resource != "drift" else []),

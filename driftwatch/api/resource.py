@@ -17,7 +17,8 @@ class Resource(GenericViewSet[Any]):
 
     `required_levels` says for each action what it asks of the caller: a `Standing`, or the
     `Level` on the experiment. An action without one is refused. `tightly_limited` names the actions
-    that are counted as logins are.
+    that are counted as logins are. `query_parameters`, where a resource takes any, is the serializer
+    that validates them.
     """
 
     request: Request
@@ -26,6 +27,7 @@ class Resource(GenericViewSet[Any]):
     tightly_limited: ClassVar[frozenset[str]] = frozenset()
     # The serializers of those answers that are made otherwise than the body that asks for them.
     answers: ClassVar[dict[str, type[BaseSerializer[Any]]]] = {}
+    query_parameters: ClassVar[type[BaseSerializer[Any]] | None] = None
     conflict: ClassVar[str] = "It conflicts with something that exists already."
     throttle_classes = [RateLimits]
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]

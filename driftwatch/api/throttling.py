@@ -3,7 +3,6 @@
 import ipaddress
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import DatabaseError
@@ -15,6 +14,7 @@ from rest_framework.throttling import BaseThrottle
 
 from accounts.identity import identity_of
 from accounts.models import User
+from driftwatch.addresses import client_address
 from driftwatch.api.errors import away, is_database_away, problem
 from driftwatch.limits import TooManyRequests, limiter, rate_of
 
@@ -86,31 +86,8 @@ def count_login(address: str, account: str) -> None:
 
 
 def address_of(request: HttpRequest | Request) -> str:
-    """Where a request comes from: an IPv4 address, or the /64 network that an IPv6 host has to itself.
-
-    Each of the trusted proxies appends to X-Forwarded-For whom it heard; what stands left of their
-    entries anyone can have written. A request with fewer entries did not come through all of them.
-    """
-    heard = request.headers.get("X-Forwarded-For", "").split(",")
-    proxies = settings.TRUSTED_PROXIES
-    if 0 < proxies <= len(heard) and (forwarded := heard[-proxies].strip()):
-        return canonical_address(forwarded)
-    return canonical_address(request.META.get("REMOTE_ADDR", ""))
-
-
-def canonical_address(text: str) -> str:
-    try:
-        address = ipaddress.ip_address(without_port(text))
-    except ValueError:
-        return text
+    """Whom a request counts for: an IPv4 address, or the /64 network that an IPv6 host has to itself."""
+    address = ipaddress.ip_address(client_address(request) or "0.0.0.0")  # noqa: S104 - of nobody
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address.packed, 64), strict=False))
-
-
-def without_port(text: str) -> str:
-    """Some proxies write `192.0.2.1:443` or `[2001:db8::1]:443`."""
-    has_port = text.startswith("[") or text.count(":") == 1
-    return urlsplit(f"//{text}").hostname or text if has_port else text

@@ -7,9 +7,11 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 
 from accounts.token_views import TokenRefreshView, TokenView
 from accounts.views import EntitlementView, UserView
+from audit.views import AuditExportView, AuditView
 from drifts.views import DriftView
 from driftwatch.api.errors import read_only
 from driftwatch.api.throttling import RateLimits
+from experiments.trail import ExperimentAuditView
 from experiments.views import AccessView, ExperimentView
 
 ONE: Any = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
@@ -25,6 +27,9 @@ urlpatterns = [
     path("experiment/<str:experiment_id>/drift", DriftView.as_view({"post": "create"})),
     path("experiment/<str:experiment_id>/drift/search", DriftView.as_view({"post": "search"})),
     path("experiment/<str:experiment_id>/drift/<str:drift_id>", DriftView.as_view(ONE)),
+    path("experiment/<str:experiment_id>/audit/search", ExperimentAuditView.as_view({"post": "search"})),
+    path("audit/search", AuditView.as_view({"post": "search"})),
+    path("audit/export", AuditExportView.as_view({"get": "export"})),
     path("user", UserView.as_view({"post": "register"})),
     path("user/self", UserView.as_view({"get": "retrieve_self", "put": "update_self"})),
     path("user/lookup", UserView.as_view({"post": "lookup"})),

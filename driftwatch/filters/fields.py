@@ -4,6 +4,7 @@ import datetime
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any, ClassVar
 
 from django.utils.dateparse import parse_date, parse_datetime
@@ -111,6 +112,17 @@ class Records(Field):
 
     def value(self, value: Any) -> Any:
         raise ValueError("Compare its parts, or use $elemMatch.")
+
+
+@dataclass(frozen=True)
+class Record(Records):
+    """One object of known fields, which every reader may see."""
+
+    guard: Mql = dataclass_field(default_factory=dict)
+    operators = frozenset({"$exists"})
+
+    def value(self, value: Any) -> Any:
+        raise ValueError(f"Compare its parts: {', '.join(f'{self.column}.{name}' for name in self.fields)}.")
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Command(BaseCommand):
         user = User(subject=name, email=name if "@" in name else f"{name}@localhost")
         user.set_unusable_password()
         user.full_clean()
-        user.save(force_insert=True)
+        user.register_by(None)
         self.stderr.write(f"Registered the local user {name}, id {user.id}.")
         return user
 

@@ -1,0 +1,80 @@
+"""The audit trail in the admin portal, to be read."""
+
+import json
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from audit.models import Event
+
+
+@admin.register(Event)
+class EventAdmin(admin.ModelAdmin):
+    """Nobody adds, changes or deletes an event by hand, administrators included."""
+
+    list_display = ("created_at", "action", "actor", "target", "changed_fields", "address", "way")
+    list_filter = ("action", "way", "created_at")
+    search_fields = ("actor__email", "actor__subject", "target__name", "target__object_id", "address")
+    search_help_text = "Actor's email or name, target's name or id, address"
+    date_hierarchy = "created_at"
+    ordering = ("-created_at", "-pk")
+    show_full_result_count = False
+    fields = (
+        "id",
+        "created_at",
+        "action",
+        "actor",
+        "actor_identity",
+        "target",
+        "target_id",
+        "experiment_id",
+        "changes",
+        "address",
+        "user_agent",
+        "way",
+        "expires_at",
+    )
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.display(description="changed")
+    def changed_fields(self, event: Event) -> str:
+        return ", ".join({**event.before, **event.after})
+
+    @admin.display(description="actor's identity")
+    def actor_identity(self, event: Event) -> str:
+        known = {"id": event.actor.user_id, "issuer": event.actor.issuer, "subject": event.actor.subject}
+        return ", ".join(f"{name} {value}" for name, value in known.items() if value) or "unknown"
+
+    @admin.display(description="target's id")
+    def target_id(self, event: Event) -> str:
+        return event.target.object_id
+
+    @admin.display
+    def changes(self, event: Event) -> SafeString:
+        """A table of the fields, with what they were and what they became."""
+        rows = (
+            (name, readable(event.before, name), readable(event.after, name))
+            for name in {**event.before, **event.after}
+        )
+        return format_html(
+            "<table><thead><tr><th>field</th><th>before</th><th>after</th></tr></thead><tbody>{}</tbody></table>",
+            format_html_join("", "<tr><th>{}</th><td><pre>{}</pre></td><td><pre>{}</pre></td></tr>", rows),
+        )
+
+
+def readable(values: dict[str, Any], name: str) -> str:
+    if name not in values:
+        return ""
+    value = values[name]
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)

@@ -1,0 +1,56 @@
+"""Where a deed comes from: known at the edge, recorded far below it."""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from django.db import models
+from django.http import HttpRequest, HttpResponse
+
+from driftwatch.addresses import client_address
+
+MAX_USER_AGENT = 300
+
+
+class Way(models.TextChoices):
+    """How somebody came in."""
+
+    BEARER = "bearer"
+    SESSION = "session"
+    COMMAND = "command"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Outside of a request it is the command line."""
+
+    way: Way = Way.COMMAND
+    address: str | None = None
+    user_agent: str = ""
+
+
+COMMAND_LINE = Source()
+source: ContextVar[Source] = ContextVar("source", default=COMMAND_LINE)
+
+
+class SourceMiddleware:
+    """Remembers, while a request is answered, where it comes from."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        token = source.set(source_of(request))
+        try:
+            return self.get_response(request)
+        finally:
+            source.reset(token)
+
+
+def source_of(request: HttpRequest) -> Source:
+    bears_token = request.headers.get("Authorization", "").lower().startswith("bearer")
+    return Source(
+        way=Way.BEARER if bears_token else Way.SESSION,
+        address=client_address(request),
+        user_agent=request.headers.get("User-Agent", "")[:MAX_USER_AGENT],
+    )

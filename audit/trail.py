@@ -1,0 +1,103 @@
+"""Recording a deed."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django_mongodb_backend.models import EmbeddedModel
+
+from accounts.identity import Identity
+from audit.models import Action, Actor, ActorKind, Event, Target
+from audit.source import Way, source
+
+SECRETS = frozenset({"password", "secret", "token"})
+# Texts and objects beyond this length are recorded by a hash; lists, such as permissions, are whole.
+MAX_CHARACTERS = 4_000
+
+
+def record(
+    action: Action,
+    identity: Identity | None,
+    target: models.Model | None,
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> None:
+    """Add an event to the trail.
+
+    Call it in the transaction of the change: neither is then kept without the other. `identity`
+    is None for nobody who is known. Of `before` and `after` the fields that differ are kept;
+    where none does, nothing happened and nothing is recorded.
+    """
+    was, became = plain(before), plain(after)
+    same = {name for name in was.keys() & became.keys() if was[name] == became[name]}
+    if same and same == was.keys() | became.keys():
+        return
+    here = source.get()
+    Event.objects.create(
+        action=Action(action),
+        actor=actor_for(identity, here.way),
+        target=target_for(target),
+        experiment_id=experiment_of(target),
+        address=here.address,
+        user_agent=here.user_agent,
+        way=here.way,
+        before=recordable(was, same),
+        after=recordable(became, same),
+    )
+
+
+def actor_for(identity: Identity | None, way: Way) -> Actor:
+    if identity is None or identity.is_anonymous:
+        nobody = ActorKind.COMMAND_LINE if way is Way.COMMAND else ActorKind.ANONYMOUS
+        return Actor(kind=nobody, issuer="", subject="", email="")
+    return Actor(
+        kind=ActorKind.USER,
+        user_id=identity.user and identity.user.id,
+        issuer=identity.issuer,
+        subject=identity.subject,
+        email=identity.email,
+    )
+
+
+def target_for(target: models.Model | None) -> Target:
+    if target is None:
+        return Target(type="", object_id="", name="")
+    return Target(type=target._meta.model_name, object_id=str(target.pk), name=str(target))
+
+
+def experiment_of(target: models.Model | None) -> uuid.UUID | None:
+    """The experiment that the target is or belongs to, known here by name and id only."""
+    if target is not None and target._meta.model_name == "experiment":
+        return target.pk
+    return getattr(target, "experiment_id", None)
+
+
+def plain(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The values as JSON: an embedded object by its fields, any other by its id."""
+    return json.loads(json.dumps(values or {}, cls=Encoder), parse_constant=str)
+
+
+def recordable(values: dict[str, Any], same: set[str]) -> dict[str, Any]:
+    changed = {name: value for name, value in values.items() if name not in same}
+    return {name: "(not recorded)" if name in SECRETS else shortened(value) for name, value in changed.items()}
+
+
+class Encoder(DjangoJSONEncoder):
+    def default(self, value: Any) -> Any:
+        if isinstance(value, EmbeddedModel):
+            return {field.name: getattr(value, field.name) for field in value._meta.fields if not field.primary_key}
+        return value.pk if isinstance(value, models.Model) else super().default(value)
+
+
+def shortened(value: Any) -> Any:
+    if not isinstance(value, str | dict):
+        return value
+    text = json.dumps(value)
+    if len(text) <= MAX_CHARACTERS:
+        return value
+    return f"({len(text)} characters, SHA-256 {hashlib.sha256(text.encode()).hexdigest()})"

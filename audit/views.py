@@ -1,0 +1,93 @@
+"""The audit trail of the API."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+
+from accounts.identity import Standing
+from audit.models import Event, EventQuerySet
+from audit.serializers import EventSerializer, ExportParameters
+from driftwatch.api.exceptions import InvalidQuery
+from driftwatch.api.resource import Resource
+from driftwatch.api.search import SearchMixin, SearchParameters
+from driftwatch.filters.fields import Field, Identifier, Record, Text, Time
+
+ACTOR = {
+    "kind": Text("kind"),
+    "user_id": Identifier("user_id"),
+    "issuer": Text("issuer"),
+    "subject": Text("subject"),
+    "email": Text("email"),
+}
+TARGET = {"type": Text("type"), "id": Text("object_id"), "name": Text("name")}
+FIELDS: Mapping[str, Field] = {
+    "id": Identifier("_id"),
+    "_id": Identifier("_id"),
+    "created_at": Time("created_at"),
+    "action": Text("action"),
+    "actor": Record("actor", ACTOR),
+    "target": Record("target", TARGET),
+    "experiment_id": Identifier("experiment_id"),
+    "address": Text("address"),
+    "way": Text("way"),
+}
+EXPORT_CHUNK = 100
+
+
+class EventSearch(SearchMixin):
+    """Searches events; who sees which is the subclass's to say."""
+
+    serializer_class = EventSerializer
+    search_parameters = SearchParameters.sortable_by(("created_at", "action"))
+
+    def filter_fields(self) -> Mapping[str, Field]:
+        return FIELDS
+
+
+class AuditView(EventSearch):
+    resource = "audit"
+    required_levels = {"search": Standing.ADMIN}
+
+    def get_queryset(self) -> EventQuerySet:
+        return Event.objects.all()
+
+
+class JSONOnly(BaseContentNegotiation):
+    """Answers whatever is accepted: what is exported has a type that no renderer here knows of."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return parsers[0]
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+class AuditExportView(Resource):
+    resource = "audit"
+    required_levels = {"export": Standing.ADMIN}
+    serializer_class = EventSerializer
+    content_negotiation_class = JSONOnly
+    query_parameters = ExportParameters
+
+    def export(self, request: Request) -> StreamingHttpResponse:
+        """Every event, or those that the query parameters choose, oldest first: a line of JSON for each (NDJSON)."""
+        parameters = ExportParameters(data=request.query_params)
+        if not parameters.is_valid():
+            raise InvalidQuery(parameters.errors)
+        events = Event.objects.all().chosen_by(**parameters.validated_data)
+        return StreamingHttpResponse(
+            lines(events.order_by("created_at", "pk")),
+            content_type="application/x-ndjson",
+            headers={"Content-Disposition": 'attachment; filename="audit.ndjson"'},
+        )
+
+
+def lines(events: EventQuerySet) -> Iterator[bytes]:
+    """One line for each event, read from the server in batches as they are sent."""
+    renderer = JSONRenderer()
+    for event in events.iterator(chunk_size=EXPORT_CHUNK):
+        yield renderer.render(EventSerializer(event).data) + b"\n"

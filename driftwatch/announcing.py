@@ -1,0 +1,53 @@
+"""What the models of the admin portal share."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import flatten_fieldsets
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+
+from accounts.sessions import identity_of_session
+from driftwatch.deeds import announce
+from driftwatch.mongodb.transaction import in_transaction
+
+
+class AnnouncingAdmin(admin.ModelAdmin):
+    """Announces what is added, changed and deleted, in the transaction that does it."""
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        save = super().save_model
+
+        def save_and_announce() -> None:
+            stored = self.model._default_manager.filter(pk=obj.pk).first() if change else None
+            before = self.values_of(request, stored) if stored else {}
+            save(request, obj, form, change)
+            action = "admin_changed" if change else "admin_added"
+            announce(action, identity_of_session(request), obj, before, after=self.values_of(request, obj))
+
+        in_transaction(save_and_announce)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        delete = super().delete_model
+
+        def announce_and_delete() -> None:
+            before = {**self.values_of(request, obj), **self.lost_with(obj)}
+            announce("admin_deleted", identity_of_session(request), obj, before=before)
+            delete(request, obj)
+
+        in_transaction(announce_and_delete)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Each by itself, so that each is announced."""
+        for obj in queryset.iterator():
+            self.delete_model(request, obj)
+
+    def lost_with(self, obj: Any) -> dict[str, Any]:
+        """What goes along when the object is deleted."""
+        return {}
+
+    def values_of(self, request: HttpRequest, obj: Model) -> dict[str, Any]:
+        """The values of what can be edited here."""
+        names = flatten_fieldsets(self.get_fieldsets(request, obj))
+        editable = [name for name in names if name not in self.get_readonly_fields(request, obj)]
+        return {name: getattr(obj, name) for name in editable}

@@ -1,0 +1,14 @@
+"""The part of the audit trail that an experiment's managers see."""
+
+from audit.models import Event, EventQuerySet
+from audit.views import EventSearch
+from experiments.models import Level
+from experiments.views import ExperimentResource
+
+
+class ExperimentAuditView(EventSearch, ExperimentResource):
+    resource = "experiment_audit"
+    required_levels = {"search": Level.MANAGE}
+
+    def get_queryset(self) -> EventQuerySet:
+        return Event.objects.filter(experiment_id=self.get_experiment().pk)

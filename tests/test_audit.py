@@ -1,0 +1,626 @@
+"""The audit trail: what is recorded, that it is written with its change and with nothing else, and who reads it."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import StringIO
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from django.core.management import call_command
+from django.db import IntegrityError
+from django.test import Client, RequestFactory
+from django.urls import reverse
+from pymongo.errors import BulkWriteError
+from pytest_django import Settings
+
+from accounts.identity import Identity, identity_of_user
+from accounts.models import User
+from audit.checks import check_audit_settings
+from audit.models import Action, AppendOnly, Event
+from audit.trail import MAX_CHARACTERS, record
+from drifts.models import Drift
+from driftwatch.addresses import client_address
+from driftwatch.mongodb.base import mongodb
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.conftest import GROUP, RUN
+from tests.provider import Provider
+
+PASSWORD = "correct horse battery"
+AGENT = "drift-monitor/1.2"
+
+
+class Scene:
+    """Everybody and everything that a deed needs."""
+
+    def __init__(self, manager: Caller, newcomer: Caller, drift: Drift, provider: Provider) -> None:
+        self.manager = manager
+        self.newcomer = newcomer
+        self.drift = drift
+        self.experiment = drift.experiment
+        self.path = f"/experiment/{drift.experiment_id}"
+        self.moved = Caller(provider.token("manager", "users", email="moved@example.org"), manager.user)
+        self.root = User.objects.create_superuser("root", "root@example.org", PASSWORD)
+        self.browser = Client(headers={"User-Agent": AGENT})
+
+    def enter(self) -> Client:
+        self.browser.force_login(self.root)
+        return self.browser
+
+    def log_in(self, password: str) -> Any:
+        return self.browser.post("/admin/login/", {"username": "root", "password": password})
+
+    def edit_in_portal(self, **changes: Any) -> Any:
+        form = {"name": self.experiment.name, "config": "{}", "tags": "", "description": ""} | changes
+        permissions = {"TOTAL_FORMS": "1", "INITIAL_FORMS": "0", "0-entity": GROUP, "0-level": "Edit"}
+        return self.enter().post(
+            reverse("admin:experiments_experiment_change", args=[self.experiment.pk]),
+            {**form, **{f"permissions-{name}": value for name, value in permissions.items()}},
+        )
+
+    def add_in_portal(self) -> Any:
+        form = {"name": "barley", "config": "{}", "permissions-TOTAL_FORMS": "0", "permissions-INITIAL_FORMS": "0"}
+        return self.enter().post(reverse("admin:experiments_experiment_add"), form)
+
+    def delete_in_portal(self, thing: Any) -> Any:
+        path = f"admin:{thing._meta.app_label}_{thing._meta.model_name}"
+        return self.enter().post(reverse(f"{path}_delete", args=[thing.pk]), {"post": "yes"})
+
+    def deactivate_in_portal(self) -> Any:
+        assert self.manager.user
+        path = reverse("admin:accounts_user_change", args=[self.manager.user.pk])
+        return self.enter().post(path, {"email": self.manager.user.email})
+
+
+@pytest.fixture
+def scene(manager: Caller, newcomer: Caller, drift: Drift, provider: Provider) -> Scene:
+    """Set up before anything is recorded that the test asks for."""
+    scene = Scene(manager, newcomer, drift, provider)
+    forget_events()
+    return scene
+
+
+def forget_events() -> None:
+    mongodb().database[Event._meta.db_table].delete_many({})
+
+
+@contextmanager
+def unwritable_events() -> Iterator[None]:
+    """A collection that takes no event, as when a disk or a rule of the database's own is in the way."""
+    database, name = mongodb().database, Event._meta.db_table
+    database.command("collMod", name, validator={"never": {"$exists": True}})
+    try:
+        yield
+    finally:
+        database.command("collMod", name, validator={})
+
+
+MANAGER = "manager@example.org"
+ROOT = "root@example.org"
+COMMAND = "command line"
+ALL = {"name", "description", "public", "permissions", "tags", "config"}
+
+# Deeds: what is done, then the action, the actor, the target, and something of before and after.
+Deed = Callable[[Scene], Any]
+DEEDS: dict[str, tuple[Deed, str, str, str, dict[str, Any], dict[str, Any]]] = {
+    "registering": (
+        lambda scene: scene.newcomer.post("/user", headers={"User-Agent": AGENT}),
+        *("registered", "newcomer@example.org", "user newcomer@example.org"),
+        *({}, {"email": "newcomer@example.org", "is_superuser": False}),
+    ),
+    "refreshing an email": (
+        lambda scene: scene.moved.put("/user/self", headers={"User-Agent": AGENT}),
+        *("email_changed", "moved@example.org", "user manager@example.org"),
+        *({"email": MANAGER}, {"email": "moved@example.org"}),
+    ),
+    "creating an experiment": (
+        lambda scene: scene.manager.post("/experiment", {"name": "hops"}, headers={"User-Agent": AGENT}),
+        *("experiment_created", MANAGER, "experiment hops"),
+        *({}, {"name": "hops", "public": False, "tags": []}),
+    ),
+    "renaming an experiment": (
+        lambda scene: scene.manager.patch(scene.path, {"name": "hops"}, headers={"User-Agent": AGENT}),
+        *("experiment_updated", MANAGER, "experiment hops"),
+        *({"name": "wine quality"}, {"name": "hops"}),
+    ),
+    "publishing an experiment": (
+        lambda scene: scene.manager.patch(scene.path, {"public": True}, headers={"User-Agent": AGENT}),
+        *("visibility_changed", MANAGER, "experiment wine quality"),
+        *({"public": False}, {"public": True}),
+    ),
+    "deleting an experiment": (
+        lambda scene: scene.manager.delete(scene.path, headers={"User-Agent": AGENT}),
+        *("experiment_deleted", MANAGER, "experiment wine quality"),
+        *({"name": "wine quality", "drift_runs": 1}, {}),
+    ),
+    "deleting a run": (
+        lambda scene: scene.manager.delete(f"{scene.path}/drift/{scene.drift.id}", headers={"User-Agent": AGENT}),
+        *("drift_deleted", MANAGER, "drift forest"),
+        *({"model": "forest", "drift_detected": True, "job_status": "Completed"}, {}),
+    ),
+    "logging in": (
+        lambda scene: scene.log_in(PASSWORD),
+        *("login", ROOT, "user root@example.org", {}, {}),
+    ),
+    "failing to log in": (
+        lambda scene: scene.log_in("wrong"),
+        *("login_failed", "anonymous", "user root@example.org", {}, {}),
+    ),
+    "logging out": (
+        lambda scene: scene.enter().post("/admin/logout/"),
+        *("logout", ROOT, "user root@example.org", {}, {}),
+    ),
+    "adding in the portal": (
+        Scene.add_in_portal,
+        *("admin_added", ROOT, "experiment barley", {}, {"name": "barley", "public": False}),
+    ),
+    "changing in the portal": (
+        lambda scene: scene.edit_in_portal(name="barley", public="on"),
+        *("admin_changed", ROOT, "experiment barley"),
+        {"name": "wine quality", "public": False},
+        {"name": "barley", "public": True, "permissions": [{"entity": GROUP, "level": "Edit"}]},
+    ),
+    "deactivating in the portal": (
+        Scene.deactivate_in_portal,
+        *("admin_changed", ROOT, "user manager@example.org", {"is_active": True}, {"is_active": False}),
+    ),
+    "deleting an experiment in the portal": (
+        lambda scene: scene.delete_in_portal(scene.experiment),
+        *("admin_deleted", ROOT, "experiment wine quality", {"name": "wine quality", "drift_runs": 1}, {}),
+    ),
+    "deleting a run in the portal": (
+        lambda scene: scene.delete_in_portal(scene.drift),
+        *("admin_deleted", ROOT, "drift forest", {"model": "forest"}, {}),
+    ),
+    "deleting a user in the portal": (
+        lambda scene: scene.delete_in_portal(scene.manager.user),
+        *("admin_deleted", ROOT, "user manager@example.org", {"email": MANAGER}, {}),
+    ),
+    "issuing a token": (
+        lambda scene: call_command("token", "root", "--entitlement", "admins", stdout=StringIO(), stderr=StringIO()),
+        *("token_issued", COMMAND, "user root@example.org", {}, {"entitlements": ["admins"], "days": 30}),
+    ),
+    "making an administrator": (
+        lambda scene: User.objects.create_superuser("second", "second@example.org", PASSWORD),
+        *("registered", COMMAND, "user second@example.org", {}, {"is_superuser": True}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEEDS)
+def test_a_deed_is_recorded(name: str, scene: Scene) -> None:
+    deed, action, actor, target, before, after = DEEDS[name]
+    deed(scene)
+    event = Event.objects.get(action=action)
+    assert str(event.actor) == actor
+    assert str(event.target).startswith(target)
+    assert event.before.items() >= before.items()
+    assert event.after.items() >= after.items()
+    assert bool(event.before) is bool(before)
+    assert bool(event.after) is bool(after)
+    if actor == COMMAND:
+        assert (event.way, event.address, event.user_agent) == ("command", None, "")
+    else:
+        way = "session" if actor in (ROOT, "anonymous") else "bearer"
+        assert (event.way, event.address, event.user_agent) == (way, "127.0.0.1", AGENT)
+    on_experiment = event.target.type in ("experiment", "drift")
+    assert (event.experiment_id is not None) is on_experiment
+    assert (event.expires_at - event.created_at).days in (364, 365)
+
+
+@pytest.mark.parametrize("name", DEEDS)
+def test_no_secret_is_recorded(name: str, scene: Scene) -> None:
+    DEEDS[name][0](scene)
+    recorded = str(list(mongodb().database[Event._meta.db_table].find()))
+    assert recorded != "[]"
+    passwords = filter(None, User.objects.values_list("password", flat=True))
+    for secret in (PASSWORD, "wrong", scene.manager.token, "eyJ", *passwords):
+        assert secret
+        assert secret not in recorded
+
+
+# Deeds that can fail for want of an event, and how to see that they did.
+STATE = ("accounts_user", "experiments_experiment", "drifts_drift")
+
+
+def stored() -> list[Any]:
+    without_login = {"last_login": 0}
+    return [list(mongodb().database[name].find({}, without_login, sort=[("_id", 1)])) for name in STATE]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, deed in DEEDS.items() if not deed[1].startswith("log") and deed[1] != "token_issued"]
+)
+def test_what_cannot_be_recorded_is_not_done(name: str, scene: Scene) -> None:
+    scene.enter()
+    scene.enter = lambda: scene.browser  # type: ignore[method-assign]
+    scene.browser.raise_request_exception = False
+    before = stored()
+    with unwritable_events():
+        if DEEDS[name][2] == COMMAND:
+            with pytest.raises(BulkWriteError):
+                DEEDS[name][0](scene)
+        else:
+            assert DEEDS[name][0](scene).status_code >= 500
+    assert stored() == before
+    forget_events()
+    DEEDS[name][0](scene)
+    assert stored() != before, "without that it is done"
+
+
+def test_nobody_is_logged_in_unrecorded(scene: Scene) -> None:
+    scene.browser.raise_request_exception = False
+    with unwritable_events():
+        assert scene.log_in(PASSWORD).status_code == 500
+    assert scene.browser.get("/admin/").status_code == 302
+
+
+def test_no_token_is_issued_unrecorded(scene: Scene) -> None:
+    printed = StringIO()
+    with unwritable_events(), pytest.raises(BulkWriteError):
+        call_command("token", "root", stdout=printed)
+    assert printed.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("fail", "status"),
+    [
+        (lambda scene: scene.manager.post("/experiment", {"name": "taken"}), 409),
+        (lambda scene: scene.manager.patch(scene.path, {"name": "taken", "public": True}), 409),
+        (lambda scene: scene.manager.post("/user"), 409),
+        (lambda scene: scene.newcomer.delete(scene.path), 403),
+        (lambda scene: scene.manager.patch(scene.path, {"public": "yes"}), 422),
+        (lambda scene: scene.manager.delete(f"{scene.path}/drift/{scene.experiment.id}"), 404),
+    ],
+)
+def test_what_is_refused_is_not_recorded(scene: Scene, fail: Deed, status: int) -> None:
+    Experiment.objects.create(name="taken")
+    assert fail(scene).status_code == status
+    assert not Event.objects.exists()
+    scene.experiment.refresh_from_db()
+    assert not scene.experiment.public
+
+
+def test_what_changes_nothing_is_not_recorded(scene: Scene) -> None:
+    whole = scene.manager.get(scene.path).json()
+    assert scene.manager.put(scene.path, whole).status_code == 200
+    assert scene.manager.put("/user/self").status_code == 200
+    assert not Event.objects.exists()
+
+
+def test_reads_and_reports_of_pipelines_are_not_recorded(scene: Scene) -> None:
+    assert scene.manager.get(scene.path).status_code == 200
+    assert scene.manager.post(f"{scene.path}/drift", RUN).status_code == 201
+    assert scene.manager.patch(f"{scene.path}/drift/{scene.drift.id}", {"tags": ["a"]}).status_code == 200
+    assert not Event.objects.exists()
+
+
+def test_one_update_is_told_by_what_it_changes(scene: Scene) -> None:
+    entry = {"entity": "urn:example:group:brewers", "level": "Edit"}
+    changes = {"public": True, "permissions": [entry], "tags": ["new"], "description": ""}
+    assert scene.manager.patch(scene.path, changes).status_code == 200
+    told = {event.action: (event.before, event.after) for event in Event.objects.all()}
+    assert told.keys() == {"visibility_changed", "permissions_changed", "experiment_updated"}
+    assert told["experiment_updated"] == ({"tags": []}, {"tags": ["new"]})
+    before, after = told["permissions_changed"]
+    assert [item["level"] for item in before["permissions"]] == ["Manage", "Edit", "Read", "Read"]
+    assert after["permissions"] == [entry, {"entity": scene.manager.id, "level": "Manage"}]
+
+
+def test_long_values_are_recorded_by_their_hash_and_permissions_whole(scene: Scene) -> None:
+    entries = [{"entity": f"urn:example:group:{number}", "level": "Read"} for number in range(300)]
+    long = {"config": {"notes": "a" * MAX_CHARACTERS}, "description": "b" * MAX_CHARACTERS, "permissions": entries}
+    assert scene.manager.patch(scene.path, long).status_code == 200
+    updated = Event.objects.get(action="experiment_updated")
+    assert all(re.fullmatch(r"\(40\d\d characters, SHA-256 [0-9a-f]{64}\)", value) for value in updated.after.values())
+    assert len(Event.objects.get(action="permissions_changed").after["permissions"]) == 301
+
+
+def test_a_secret_field_is_recorded_as_changed_and_no_more(scene: Scene) -> None:
+    values = [{"password": text, "name": "same"} for text in ("old", "new")]
+    record(Action.ADMIN_CHANGED, None, scene.root, before=values[0], after=values[1])
+    event = Event.objects.get()
+    assert event.before == event.after == {"password": "(not recorded)"}
+
+
+def test_a_name_that_no_account_has_is_not_recorded(scene: Scene) -> None:
+    scene.browser.post("/admin/login/", {"username": PASSWORD, "password": "wrong"})
+    assert Event.objects.get().target.name == ""
+    assert PASSWORD not in str(mongodb().database[Event._meta.db_table].find_one())
+
+
+# The trail itself.
+
+
+def test_events_are_never_changed_or_deleted(scene: Scene) -> None:
+    record(Action.LOGIN, identity_of_user(scene.root), scene.root)
+    event = Event.objects.get()
+    event.action = Action.LOGOUT
+    events = Event.objects.filter(pk=event.pk)
+    attempts: list[Callable[[], Any]] = [
+        event.save,
+        event.delete,
+        lambda: events.update(action="logout"),
+        lambda: Event.objects.bulk_update([event], ["action"]),
+        lambda: Event.objects.update_or_create({"action": "logout"}, pk=event.pk),
+        events.delete,
+    ]
+    for attempt in attempts:
+        with pytest.raises(AppendOnly):
+            attempt()
+    with pytest.raises(IntegrityError):
+        Event(pk=event.pk, action="logout", actor=event.actor, target=event.target, way="session").save()
+    assert Event.objects.get().action == "login"
+
+
+def test_an_event_outlives_its_actor_and_its_target(scene: Scene) -> None:
+    scene.manager.delete(scene.path)
+    User.objects.all().delete()
+    event = Event.objects.get()
+    assert (event.actor.email, event.target.name) == (MANAGER, "wine quality")
+
+
+def test_mongodb_removes_events_when_they_expire() -> None:
+    indexes = mongodb().database[Event._meta.db_table].index_information()
+    assert indexes["event_expiry"]["key"] == [("expires_at", 1)]
+    assert indexes["event_expiry"]["expireAfterSeconds"] == 0
+
+
+def test_events_are_kept_as_long_as_the_setting_says(scene: Scene, settings: Settings) -> None:
+    settings.AUDIT_DAYS = 2
+    scene.manager.delete(scene.path)
+    event = Event.objects.get()
+    assert (event.expires_at - event.created_at).total_seconds() == pytest.approx(2 * 24 * 3600, abs=1)
+
+
+@pytest.mark.parametrize(("name", "value"), [("AUDIT_DAYS", 0), ("AUDIT_DAYS", 1e9)])
+def test_unsound_settings_are_refused(settings: Settings, name: str, value: float) -> None:
+    assert check_audit_settings() == []
+    setattr(settings, name, value)
+    (problem,) = check_audit_settings()
+    assert name in problem.msg
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "address"),
+    [
+        (0, "203.0.113.9", "192.0.2.1"),
+        (1, "203.0.113.9", "203.0.113.9"),
+        (1, "198.51.100.66, 203.0.113.9", "203.0.113.9"),
+        (2, "198.51.100.66, 203.0.113.9, 10.0.0.1", "203.0.113.9"),
+        (2, "203.0.113.9", "192.0.2.1"),
+        (1, "", "192.0.2.1"),
+        (1, "nonsense", "192.0.2.1"),
+        (1, "::ffff:203.0.113.9", "203.0.113.9"),
+        (1, "2001:DB8::1", "2001:db8::1"),
+    ],
+)
+def test_the_address_is_what_the_trusted_proxies_saw(
+    settings: Settings, proxies: int, forwarded: str, address: str
+) -> None:
+    settings.TRUSTED_PROXIES = proxies
+    headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+    assert client_address(RequestFactory(REMOTE_ADDR="192.0.2.1").get("/", headers=headers)) == address
+
+
+# Who reads it.
+
+
+def record_many(experiment: Experiment, number: int) -> None:
+    for index in range(number):
+        record(Action.EXPERIMENT_UPDATED, None, experiment, after={"description": f"line\n{index}"})
+
+
+@pytest.fixture
+def hidden() -> Experiment:
+    """An experiment that nobody of the cast but the administrator knows of."""
+    experiment = Experiment.objects.create(name="secret hops")
+    record(Action.EXPERIMENT_CREATED, None, experiment, after={"name": experiment.name})
+    return experiment
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"$or": [{"action": "experiment_created"}, {"action": {"$exists": True}}]},
+        {"target.name": {"$regex": "hops"}},
+        {"$nor": [{"action": "login"}]},
+    ],
+    ids=json.dumps,
+)
+def test_managers_see_the_events_of_their_experiment_and_no_others(
+    scene: Scene, hidden: Experiment, document: dict[str, Any]
+) -> None:
+    record(Action.LOGIN, identity_of_user(scene.root), scene.root)
+    scene.manager.patch(scene.path, {"public": True})
+    response = scene.manager.post(f"{scene.path}/audit/search", document)
+    assert {event["experiment_id"] for event in response.json()} <= {str(scene.experiment.id)}
+    assert "secret" not in response.content.decode()
+    expected = 0 if "target.name" in document else 1
+    assert len(response.json()) == json.loads(response.headers["X-Pagination"])["total"] == expected
+    elsewhere = scene.manager.post(f"{scene.path}/audit/search", {"experiment_id": str(hidden.id)})
+    assert elsewhere.json() == []
+    refused = scene.manager.post(f"/experiment/{hidden.id}/audit/search", {})
+    assert refused.status_code == 403
+    assert "secret" not in refused.content.decode()
+
+
+def test_an_event_on_the_wire(scene: Scene) -> None:
+    scene.manager.patch(scene.path, {"public": True}, headers={"User-Agent": AGENT})
+    (event,) = scene.manager.post(f"{scene.path}/audit/search", {}).json()
+    assert scene.manager.user
+    assert event.pop("id")
+    assert event.pop("created_at") < event.pop("expires_at")
+    assert event == {
+        "action": "visibility_changed",
+        "actor": {
+            "kind": "user",
+            "user_id": scene.manager.id,
+            "issuer": scene.manager.user.issuer,
+            "subject": "manager",
+            "email": MANAGER,
+        },
+        "target": {"type": "experiment", "id": str(scene.experiment.id), "name": "wine quality"},
+        "experiment_id": str(scene.experiment.id),
+        "address": "127.0.0.1",
+        "user_agent": AGENT,
+        "way": "bearer",
+        "before": {"public": False},
+        "after": {"public": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("document", "found"),
+    [
+        ({"action": "login"}, 1),
+        ({"action": {"$in": ["login", "experiment_created"]}}, 2),
+        ({"actor.email": ROOT}, 1),
+        ({"actor.kind": "command line"}, 1),
+        ({"actor.issuer": "driftwatch", "actor.subject": "root"}, 1),
+        ({"target.type": "experiment", "target.name": "secret hops"}, 1),
+        ({"experiment_id": None}, 1),
+        ({"created_at": {"$gte": "2026-01-01"}}, 2),
+        ({"created_at": {"$lt": "2026-01-01"}}, 0),
+        ({"way": "command", "address": None}, 2),
+        ({"actor": {"$exists": True}}, 2),
+    ],
+    ids=json.dumps,
+)
+def test_administrators_filter_all_events(
+    admin: Caller, scene: Scene, hidden: Experiment, document: dict[str, Any], found: int
+) -> None:
+    record(Action.LOGIN, identity_of_user(scene.root), scene.root)
+    assert len(admin.post("/audit/search", document).json()) == found
+    by_id = admin.post("/audit/search", {"actor.user_id": str(scene.root.id)}).json()
+    by_target = admin.post("/audit/search", {"target.id": str(scene.root.id)}).json()
+    assert [event["action"] for event in by_id] == [event["action"] for event in by_target] == ["login"]
+
+
+@pytest.mark.parametrize(
+    "document", [{"actor": "root"}, {"actor.password": "a"}, {"after": {}}, {"actor": {"$size": 1}}], ids=json.dumps
+)
+def test_a_filter_that_names_what_is_not_there_is_refused(admin: Caller, document: dict[str, Any]) -> None:
+    assert admin.post("/audit/search", document).status_code == 422
+
+
+def test_events_are_sorted_newest_first_or_by_action(admin: Caller, scene: Scene) -> None:
+    for action in (Action.LOGIN, Action.LOGOUT, Action.ADMIN_ADDED):
+        record(action, None, scene.root)
+    newest = [event["created_at"] for event in admin.post("/audit/search", {}).json()]
+    assert newest == sorted(newest, reverse=True)
+    by_action = admin.post("/audit/search?sort_by=action&order_by=asc", {}).json()
+    assert [event["action"] for event in by_action] == ["admin_added", "login", "logout"]
+    assert admin.post("/audit/search?sort_by=address", {}).status_code == 422
+
+
+# Export.
+
+
+def lines_of(response: Any) -> list[dict[str, Any]]:
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/x-ndjson"
+    content = b"".join(response.streaming_content)
+    assert content == b"" or content.endswith(b"\n")
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def test_the_export_streams_every_event_as_a_line_oldest_first(admin: Caller, scene: Scene) -> None:
+    record_many(scene.experiment, 1_200)
+    events = lines_of(admin.get("/audit/export"))
+    assert [event["after"]["description"] for event in events] == [f"line\n{index}" for index in range(1_200)]
+    assert events[0].keys() == {*admin.post("/audit/search", {}).json()[0]}
+
+
+def test_the_export_reads_from_the_server_as_it_is_read(admin: Caller, scene: Scene) -> None:
+    record_many(scene.experiment, 1_200)
+    database = mongodb().database
+    database.command("profile", 2)
+    try:
+        stream = admin.get("/audit/export").streaming_content
+        next(stream)
+        batches = [database["system.profile"].count_documents({"op": "getmore"})]
+        for _ in stream:
+            pass
+        batches.append(database["system.profile"].count_documents({"op": "getmore"}))
+    finally:
+        database.command("profile", 0)
+        database["system.profile"].drop()
+    assert batches == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", 3),
+        ("?action=login", 1),
+        (f"?actor={quote(ROOT)}", 1),
+        ("?actor={id}", 1),
+        ("?actor=nobody", 0),
+        ("?action=login&actor={id}", 1),
+        ("?action=logout&actor={id}", 0),
+        ("?since=2020-01-01", 3),
+        ("?since=2020-01-01T00:00:00Z&until=2020-02-01", 0),
+    ],
+)
+def test_the_export_is_chosen_by_query_parameters(admin: Caller, scene: Scene, query: str, found: int) -> None:
+    record(Action.LOGIN, identity_of_user(scene.root), scene.root)
+    record_many(scene.experiment, 2)
+    assert len(lines_of(admin.get(f"/audit/export{query.format(id=scene.root.id)}"))) == found
+
+
+def test_times_choose_from_the_first_to_before_the_last(admin: Caller, scene: Scene) -> None:
+    for _ in range(3):
+        record_many(scene.experiment, 1)
+    first, second, third = (quote(event["created_at"]) for event in lines_of(admin.get("/audit/export")))
+    if first < second < third:
+        chosen = lines_of(admin.get(f"/audit/export?since={second}&until={third}"))
+        assert [quote(event["created_at"]) for event in chosen] == [second]
+
+
+@pytest.mark.parametrize("query", ["since=yesterday", "until=2026-13-01", "action=sleep", "actor=%00"])
+def test_a_bad_query_parameter_is_refused(admin: Caller, query: str) -> None:
+    response = admin.get(f"/audit/export?{query}")
+    assert response.status_code == 422
+    assert query.partition("=")[0] in response.json()["errors"]["query"]
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/x-ndjson", "application/json"])
+def test_the_export_is_had_and_refused_whatever_is_accepted(admin: Caller, reader: Caller, accept: str) -> None:
+    assert lines_of(admin.get("/audit/export", headers={"Accept": accept})) == []
+    refused = reader.get("/audit/export", headers={"Accept": accept})
+    assert (refused.status_code, refused.headers["Content-Type"]) == (403, "application/json")
+
+
+# The portal.
+
+
+def test_the_portal_shows_events_and_changes_none(scene: Scene) -> None:
+    record(
+        Action.EXPERIMENT_UPDATED,
+        Identity("https://issuer.example", "ada", "ada@example.org"),
+        scene.experiment,
+        before={"description": "<b>old</b>"},
+        after={"description": "new"},
+    )
+    event = Event.objects.get()
+    portal = scene.enter()
+    listed = portal.get(reverse("admin:audit_event_changelist"), {"q": "ada@example"})
+    assert listed.context["cl"].result_count == 1
+    assert portal.get(reverse("admin:audit_event_changelist"), {"q": "bob"}).context["cl"].result_count == 0
+    assert portal.get(reverse("admin:audit_event_changelist"), {"action": "login"}).context["cl"].result_count == 1, (
+        "the visitor's own"
+    )
+    path = reverse("admin:audit_event_change", args=[event.pk])
+    page = portal.get(path).content.decode()
+    assert "&lt;b&gt;old&lt;/b&gt;" in page
+    assert "<pre>new</pre>" in page
+    assert "subject ada" in page
+    assert portal.post(path, {"action": "login"}).status_code == 403
+    assert portal.post(reverse("admin:audit_event_delete", args=[event.pk]), {"post": "yes"}).status_code == 403
+    assert portal.get(reverse("admin:audit_event_add")).status_code == 403
+    assert "delete_selected" not in listed.content.decode()
