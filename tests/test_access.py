@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import jwt
 import pytest
-from django.urls import URLPattern
+from django.contrib.admin import site as admin_site
+from django.urls import URLPattern, reverse
+from pytest_django import Settings
 
-from accounts.identity import Standing
+from accounts.identity import Identity, Standing
 from accounts.models import ServiceToken
 from accounts.service_tokens import delegable
+from accounts.sessions import PROVIDER_BACKEND, remember
 from accounts.tokens import access_token
 from drifts.models import Drift
 from driftwatch.api.resource import Resource
@@ -168,6 +172,57 @@ def test_each_role_is_answered_the_same_through_a_service_token(
     Experiment.objects.update(public=visibility == "public")
     caller = through_service_token(request.getfixturevalue(role))
     assert_answered(caller, drift, nightly, resource, action, status)
+
+
+def through_session(caller: Caller, settings: Settings) -> Caller:
+    """The same registered user, by the session of a browser that logged in at the provider."""
+    assert caller.user
+    settings.OIDC_RP_ISSUER = caller.user.issuer
+    claims = jwt.decode(str(caller.token), options={"verify_signature": False})
+    browser = Caller(user=caller.user)
+    browser.client.force_login(caller.user, PROVIDER_BACKEND)
+    session = browser.client.session
+    entitlements = frozenset(claims["realm_access"]["roles"])
+    remember(session, Identity(claims["iss"], claims["sub"], claims["email"], entitlements))
+    session.save()
+    return browser
+
+
+@pytest.mark.parametrize(
+    ("resource", "action", "visibility", "role", "status"), [cell for cell in CELLS if cell.values[3] in ROLES[2:]]
+)
+def test_each_role_is_answered_the_same_through_a_session(
+    request: pytest.FixtureRequest,
+    settings: Settings,
+    drift: Drift,
+    nightly: ServiceToken,
+    resource: str,
+    action: str,
+    visibility: str,
+    role: str,
+    status: int,
+) -> None:
+    Experiment.objects.update(public=visibility == "public")
+    caller = through_session(request.getfixturevalue(role), settings)
+    assert_answered(caller, drift, nightly, resource, action, status)
+
+
+@pytest.mark.parametrize("role", ROLES[2:])
+def test_the_portal_is_for_administrators(
+    request: pytest.FixtureRequest, settings: Settings, drift: Drift, role: str
+) -> None:
+    browser = through_session(request.getfixturevalue(role), settings).client
+    for model in admin_site._registry:
+        path = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+        assert browser.get(path).status_code == (200 if role == "admin" else 403)
+
+
+def test_the_portal_sends_a_visitor_to_the_login(anonymous: Caller) -> None:
+    for model in admin_site._registry:
+        path = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+        page = anonymous.client.get(path, follow=True)
+        assert page.redirect_chain[-1] == (f"/login?next={path}", 302)
+        assert page.status_code == 200
 
 
 def assert_answered(caller: Caller, drift: Drift, token: ServiceToken, resource: str, action: str, status: int) -> None:
