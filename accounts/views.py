@@ -36,7 +36,6 @@ class UserView(SearchMixin):
         "retrieve_self": Standing.REGISTERED,
         "update_self": Standing.REGISTERED,
     }
-    tightly_limited = frozenset({"register"})
     search_parameters = SearchParameters.sortable_by(("created_at", "email", "subject", "issuer"))
     conflict = "You are registered already. GET /api/v1/user/self tells as whom."
 

@@ -175,8 +175,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("MAX_BODY_BYTES", 2_000_000)
 # Seconds that MongoDB may spend on one search.
 SEARCH_TIME_LIMIT = env.float("SEARCH_TIME_LIMIT", 5.0)
 # Requests of one identity, of one address without a token, and logins by address and by account; "" for no limit.
-RATE_LIMIT = env.str("RATE_LIMIT", "3000/minute")
-RATE_LIMIT_ANONYMOUS = env.str("RATE_LIMIT_ANONYMOUS", "600/minute")
+RATE_LIMIT = env.str("RATE_LIMIT", "120000/minute")
+RATE_LIMIT_ANONYMOUS = env.str("RATE_LIMIT_ANONYMOUS", "30000/minute")
 RATE_LIMIT_LOGIN = env.str("RATE_LIMIT_LOGIN", "10/minute")
 # How many proxies in front append to X-Forwarded-For; with 0 the header is not looked at.
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 0)
