@@ -454,13 +454,13 @@ TEXTS_WITH_A_MEANING = ("$name", "$$ROOT", "a.b", "{$ne: 1}", "' OR 1=1 --", "<b
 
 @pytest.mark.parametrize("text", TEXTS_WITH_A_MEANING)
 def test_a_text_that_means_something_elsewhere_is_a_text_here(text: str, sender: Sender) -> None:
-    entry = {"entity": text, "level": "Read"}
-    experiment = {"name": text, "description": text, "tags": [text], "permissions": [entry]}
+    entries = [{"entity": text, "level": "Read"}, {"entity": "keepers", "level": "Manage"}]
+    experiment = {"name": text, "description": text, "tags": [text], "permissions": entries}
     run = RUN | {"model": text, "tags": [text], "detector": text, "environment": text, "model_version": text}
     for endpoint in (REPLACE_EXPERIMENT, CHANGE_EXPERIMENT, *WRITE_RUN):
         sent = run if endpoint in WRITE_RUN else experiment
         written = sender.send(endpoint, sent).json()
-        written["permissions"] = [held for held in written.get("permissions", []) if held == entry]
+        written["permissions"] = [held for held in written.get("permissions", []) if held in entries]
         assert {name: written[name] for name in sent} == sent
 
 
