@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +18,7 @@ from pymongo.errors import BulkWriteError
 from pytest_django import Settings
 
 from accounts.identity import Identity, identity_of_user
-from accounts.models import User
+from accounts.models import ServiceToken, User
 from audit.checks import check_audit_settings
 from audit.models import Action, AppendOnly, Event
 from audit.trail import MAX_CHARACTERS, record
@@ -31,6 +32,7 @@ from tests.provider import Provider
 
 PASSWORD = "correct horse battery"
 AGENT = "drift-monitor/1.2"
+FROM = {"User-Agent": AGENT}
 
 
 class Scene:
@@ -44,18 +46,22 @@ class Scene:
         self.path = f"/experiment/{drift.experiment_id}"
         self.moved = Caller(provider.token("manager", "users", email="moved@example.org"), manager.user)
         self.root = User.objects.create_superuser("root", "root@example.org", PASSWORD)
-        self.browser = Client(headers={"User-Agent": AGENT})
+        self.browser = Client(headers=FROM)
+        assert manager.user
+        self.token = ServiceToken.objects.issue(manager.user, "nightly", timedelta(days=1))
+        # What the service notes of a person at the first request is no part of a deed.
+        manager.get("/user/self")
 
     def enter(self) -> Client:
         self.browser.force_login(self.root)
         return self.browser
 
     def log_in(self, password: str) -> Any:
-        return self.browser.post("/admin/login/", {"username": "root", "password": password})
+        return self.browser.post("/login", {"username": "root", "password": password})
 
     def edit_in_portal(self, **changes: Any) -> Any:
         form = {"name": self.experiment.name, "config": "{}", "tags": "", "description": ""} | changes
-        permissions = {"TOTAL_FORMS": "1", "INITIAL_FORMS": "0", "0-entity": GROUP, "0-level": "Edit"}
+        permissions = {"TOTAL_FORMS": "1", "INITIAL_FORMS": "0", "0-entity": GROUP, "0-level": "Manage"}
         return self.enter().post(
             reverse("admin:experiments_experiment_change", args=[self.experiment.pk]),
             {**form, **{f"permissions-{name}": value for name, value in permissions.items()}},
@@ -68,6 +74,9 @@ class Scene:
     def delete_in_portal(self, thing: Any) -> Any:
         path = f"admin:{thing._meta.app_label}_{thing._meta.model_name}"
         return self.enter().post(reverse(f"{path}_delete", args=[thing.pk]), {"post": "yes"})
+
+    def revoke_token(self) -> Any:
+        return self.manager.delete(f"/token/{self.token.pk}", headers=FROM)
 
     def deactivate_in_portal(self) -> Any:
         assert self.manager.user
@@ -107,37 +116,37 @@ ALL = {"name", "description", "public", "permissions", "tags", "config"}
 Deed = Callable[[Scene], Any]
 DEEDS: dict[str, tuple[Deed, str, str, str, dict[str, Any], dict[str, Any]]] = {
     "registering": (
-        lambda scene: scene.newcomer.post("/user", headers={"User-Agent": AGENT}),
+        lambda scene: scene.newcomer.post("/user", headers=FROM),
         *("registered", "newcomer@example.org", "user newcomer@example.org"),
         *({}, {"email": "newcomer@example.org", "is_superuser": False}),
     ),
     "refreshing an email": (
-        lambda scene: scene.moved.put("/user/self", headers={"User-Agent": AGENT}),
+        lambda scene: scene.moved.put("/user/self", headers=FROM),
         *("email_changed", "moved@example.org", "user manager@example.org"),
         *({"email": MANAGER}, {"email": "moved@example.org"}),
     ),
     "creating an experiment": (
-        lambda scene: scene.manager.post("/experiment", {"name": "hops"}, headers={"User-Agent": AGENT}),
+        lambda scene: scene.manager.post("/experiment", {"name": "hops"}, headers=FROM),
         *("experiment_created", MANAGER, "experiment hops"),
         *({}, {"name": "hops", "public": False, "tags": []}),
     ),
     "renaming an experiment": (
-        lambda scene: scene.manager.patch(scene.path, {"name": "hops"}, headers={"User-Agent": AGENT}),
+        lambda scene: scene.manager.patch(scene.path, {"name": "hops"}, headers=FROM),
         *("experiment_updated", MANAGER, "experiment hops"),
         *({"name": "wine quality"}, {"name": "hops"}),
     ),
     "publishing an experiment": (
-        lambda scene: scene.manager.patch(scene.path, {"public": True}, headers={"User-Agent": AGENT}),
+        lambda scene: scene.manager.patch(scene.path, {"public": True}, headers=FROM),
         *("visibility_changed", MANAGER, "experiment wine quality"),
         *({"public": False}, {"public": True}),
     ),
     "deleting an experiment": (
-        lambda scene: scene.manager.delete(scene.path, headers={"User-Agent": AGENT}),
+        lambda scene: scene.manager.delete(scene.path, headers=FROM),
         *("experiment_deleted", MANAGER, "experiment wine quality"),
         *({"name": "wine quality", "drift_runs": 1}, {}),
     ),
     "deleting a run": (
-        lambda scene: scene.manager.delete(f"{scene.path}/drift/{scene.drift.id}", headers={"User-Agent": AGENT}),
+        lambda scene: scene.manager.delete(f"{scene.path}/drift/{scene.drift.id}", headers=FROM),
         *("drift_deleted", MANAGER, "drift forest"),
         *({"model": "forest", "drift_detected": True, "job_status": "Completed"}, {}),
     ),
@@ -161,7 +170,7 @@ DEEDS: dict[str, tuple[Deed, str, str, str, dict[str, Any], dict[str, Any]]] = {
         lambda scene: scene.edit_in_portal(name="barley", public="on"),
         *("admin_changed", ROOT, "experiment barley"),
         {"name": "wine quality", "public": False},
-        {"name": "barley", "public": True, "permissions": [{"entity": GROUP, "level": "Edit"}]},
+        {"name": "barley", "public": True, "permissions": [{"entity": GROUP, "level": "Manage"}]},
     ),
     "deactivating in the portal": (
         Scene.deactivate_in_portal,
@@ -180,8 +189,18 @@ DEEDS: dict[str, tuple[Deed, str, str, str, dict[str, Any], dict[str, Any]]] = {
         *("admin_deleted", ROOT, "user manager@example.org", {"email": MANAGER}, {}),
     ),
     "issuing a token": (
-        lambda scene: call_command("token", "root", "--entitlement", "admins", stdout=StringIO(), stderr=StringIO()),
-        *("token_issued", COMMAND, "user root@example.org", {}, {"entitlements": ["admins"], "days": 30}),
+        lambda scene: call_command(
+            *("token", "root", "--entitlement", "admins", "--name", "cron"), stdout=StringIO(), stderr=StringIO()
+        ),
+        *("token_issued", COMMAND, "servicetoken cron", {}, {"entitlements": ["admins"], "issued_by_operator": True}),
+    ),
+    "making a token": (
+        lambda scene: scene.manager.post("/token", {"name": "weekly", "level": "Edit"}, headers=FROM),
+        *("token_issued", MANAGER, "servicetoken weekly", {}, {"name": "weekly", "level": "Edit"}),
+    ),
+    "revoking a token": (
+        Scene.revoke_token,
+        *("token_revoked", MANAGER, "servicetoken nightly", {"name": "nightly"}, {}),
     ),
     "making an administrator": (
         lambda scene: User.objects.create_superuser("second", "second@example.org", PASSWORD),
@@ -211,6 +230,14 @@ def test_a_deed_is_recorded(name: str, scene: Scene) -> None:
     assert (event.expires_at - event.created_at).days in (364, 365)
 
 
+def test_handing_over_is_a_change_of_permissions(scene: Scene) -> None:
+    scene.manager.post(f"{scene.path}/access/handover", {"entity": "root@example.org"})
+    event = Event.objects.get(action=Action.PERMISSIONS_CHANGED)
+    new = {"entity": str(scene.root.pk), "level": "Manage"}
+    assert new in event.after["permissions"]
+    assert new not in event.before["permissions"]
+
+
 @pytest.mark.parametrize("name", DEEDS)
 def test_no_secret_is_recorded(name: str, scene: Scene) -> None:
     DEEDS[name][0](scene)
@@ -223,7 +250,7 @@ def test_no_secret_is_recorded(name: str, scene: Scene) -> None:
 
 
 # Deeds that can fail for want of an event, and how to see that they did.
-STATE = ("accounts_user", "experiments_experiment", "drifts_drift")
+STATE = ("accounts_user", "accounts_servicetoken", "experiments_experiment", "drifts_drift")
 
 
 def stored() -> list[Any]:
@@ -327,7 +354,7 @@ def test_a_secret_field_is_recorded_as_changed_and_no_more(scene: Scene) -> None
 
 
 def test_a_name_that_no_account_has_is_not_recorded(scene: Scene) -> None:
-    scene.browser.post("/admin/login/", {"username": PASSWORD, "password": "wrong"})
+    scene.browser.post("/login", {"username": PASSWORD, "password": "wrong"})
     assert Event.objects.get().target.name == ""
     assert PASSWORD not in str(mongodb().database[Event._meta.db_table].find_one())
 
@@ -450,7 +477,7 @@ def test_managers_see_the_events_of_their_experiment_and_no_others(
 
 
 def test_an_event_on_the_wire(scene: Scene) -> None:
-    scene.manager.patch(scene.path, {"public": True}, headers={"User-Agent": AGENT})
+    scene.manager.patch(scene.path, {"public": True}, headers=FROM)
     (event,) = scene.manager.post(f"{scene.path}/audit/search", {}).json()
     assert scene.manager.user
     assert event.pop("id")
