@@ -217,6 +217,14 @@ def test_the_portal_is_for_administrators(
         assert browser.get(path).status_code == (200 if role == "admin" else 403)
 
 
+@pytest.mark.parametrize("path", ["/", "/login", "/api/v1/docs", "/api/v1/openapi.json", "/livez", "/readyz"])
+def test_pages_that_show_nothing_of_anybody_are_for_everybody(
+    anonymous: Caller, outsider: Caller, settings: Settings, path: str
+) -> None:
+    for browser in (anonymous.client, through_session(outsider, settings).client):
+        assert browser.get(path, headers={"Accept": "text/html,*/*;q=0.8"}).status_code == 200
+
+
 def test_the_portal_sends_a_visitor_to_the_login(anonymous: Caller) -> None:
     for model in admin_site._registry:
         path = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
