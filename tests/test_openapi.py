@@ -33,7 +33,7 @@ def test_generated_requests_find_no_server_error_and_nothing_undocumented(live: 
         [
             *(str(Path(sys.executable).with_name("schemathesis")), "run", f"{live.api}/openapi.json"),
             *("--header", f"Authorization: Bearer {token}", "--checks", CHECKS),
-            *("--max-examples", "110", "--generation-deterministic"),
+            *("--max-examples", "65", "--generation-deterministic"),
             *("--continue-on-failure", "--warnings", "off", "--no-color"),
         ],
         cwd=tmp_path,
