@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
@@ -54,27 +54,35 @@ class Change:
 
 
 def access_of(experiment: Experiment, identity: Identity) -> Access:
-    """The caller's own access: everything about it is known."""
-    reasons = reasons_for(experiment, identity.entities)
-    if identity.is_admin:
-        reasons = [Reason("admin", None, Level.MANAGE), *reasons]
+    """The caller's own access, as far as their token reaches: everything about it is known."""
+    reasons = [Reason("admin", None, Level.MANAGE)] if identity.is_admin else []
+    reasons += granted_reasons(experiment, identity.entities)
+    reach = identity.scope
+    within = (
+        [replace(it, level=reach.lowered(Level(it.level))) for it in reasons] if reach.covers(experiment.pk) else []
+    )
+    reasons = [*within, *public_reason(experiment)]
     own = str(identity.user.id) if identity.is_registered and identity.user else None
     return Access(own, experiment.level_of(identity), reasons, complete=True, note=WHOLE)
 
 
 def access_of_entity(experiment: Experiment, entity: str) -> Access:
     """What can be told of any user id or entitlement without their token."""
-    reasons = reasons_for(experiment, {entity} if is_effective(entity) else frozenset())
+    named = granted_reasons(experiment, {entity} if is_effective(entity) else frozenset())
+    reasons = [*named, *public_reason(experiment)]
     return Access(entity, highest(reason.level for reason in reasons), reasons, complete=False, note=PARTIAL)
 
 
-def reasons_for(experiment: Experiment, entities: Collection[str]) -> list[Reason]:
-    named = [
+def granted_reasons(experiment: Experiment, entities: Collection[str]) -> list[Reason]:
+    return [
         Reason("group" if is_entitlement(entry.entity) else "direct", entry.entity, entry.level)
         for entry in experiment.permissions
         if entry.entity in entities
     ]
-    return [*named, *([Reason("public", None, Level.READ)] if experiment.public else [])]
+
+
+def public_reason(experiment: Experiment) -> list[Reason]:
+    return [Reason("public", None, Level.READ)] if experiment.public else []
 
 
 def is_effective(entity: str) -> bool:

@@ -271,6 +271,16 @@ def test_outside_its_experiments_a_token_reads_what_is_public_and_nothing_else(
     assert (act(holder, action, drift) < 300) is (place == "inside" or (visibility == "public" and reads))
 
 
+def test_the_reasons_for_access_reach_as_far_as_the_token(experiment: Experiment, editor: Caller) -> None:
+    other = Experiment.objects.create(name="other", public=True, permissions=experiment.permissions)
+    holder = pipeline(editor, level="Read", experiments=[str(experiment.pk)])
+    inside, outside = (holder.get(f"/experiment/{it.pk}/access").json() for it in (experiment, other))
+    assert inside["level"] == "Read"
+    assert inside["reasons"] == [{"via": "direct", "entity": editor.id, "level": "Read"}]
+    assert outside["level"] == "Read"
+    assert outside["reasons"] == [{"via": "public", "entity": None, "level": "Read"}]
+
+
 def test_a_search_finds_the_token_s_experiments_and_the_public_ones(experiment: Experiment, manager: Caller) -> None:
     own = [Permission(entity=manager.id, level=Level.MANAGE)]
     Experiment.objects.create(name="another of mine", permissions=own)
