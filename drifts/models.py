@@ -1,7 +1,7 @@
 """Drift runs."""
 
 import uuid
-from typing import Any
+from typing import Any, Self
 
 from django.db import models, transaction
 from django.db.models.signals import post_delete
@@ -33,6 +33,14 @@ RECORDED = (
 
 
 class DriftQuerySet(FilterableQuerySet["Drift"]):
+    def visible_to(self, identity: Identity) -> Self:
+        """The runs of the experiments that the identity may read, which are asked for first."""
+        visible = Experiment.objects.visible_to(identity)
+        if not visible.query.has_filters():
+            return self.all()
+        experiments = visible.order_by().values_list("pk", flat=True)
+        return self.matching({"experiment_id": {"$in": [experiment.hex for experiment in experiments]}})
+
     def with_verdict(self, verdict: Verdict) -> "DriftQuerySet":
         return self.matching(MATCHES[verdict])
 

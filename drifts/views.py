@@ -6,6 +6,7 @@ from django.http import Http404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.identity import Standing
 from drifts.models import Drift, DriftQuerySet
 from drifts.serializers import DriftSerializer
 from drifts.verdict import MATCHES
@@ -33,7 +34,29 @@ FIELDS: Mapping[str, Field] = {
 }
 
 
-class DriftView(SearchMixin, ExperimentResource):
+class DriftSearchMixin(SearchMixin):
+    """What a search of runs filters, sorts and answers by, wherever it looks for them."""
+
+    serializer_class = DriftSerializer
+    search_parameters = SearchParameters.sortable_by(
+        ("created_at", "job_status", "model", "drift_detected", "schema_version")
+    )
+
+    def filter_fields(self) -> Mapping[str, Field]:
+        return FIELDS
+
+
+class VisibleDriftView(DriftSearchMixin):
+    """The runs of all experiments together."""
+
+    resource = "visible_drift"
+    required_levels = {"search": Standing.ANYONE}
+
+    def get_queryset(self) -> DriftQuerySet:
+        return Drift.objects.visible_to(self.identity)
+
+
+class DriftView(DriftSearchMixin, ExperimentResource):
     resource = "drift"
     required_levels = {
         "create": Level.EDIT,
@@ -43,16 +66,9 @@ class DriftView(SearchMixin, ExperimentResource):
         "partial_update": Level.EDIT,
         "destroy": Level.EDIT,
     }
-    serializer_class = DriftSerializer
-    search_parameters = SearchParameters.sortable_by(
-        ("created_at", "job_status", "model", "drift_detected", "schema_version")
-    )
 
     def get_queryset(self) -> DriftQuerySet:
         return Drift.objects.filter(experiment=self.get_experiment())
-
-    def filter_fields(self) -> Mapping[str, Field]:
-        return FIELDS
 
     def get_drift(self) -> Drift:
         drift = self.get_queryset().filter(pk=id_in_path(self.kwargs["drift_id"])).first()

@@ -48,6 +48,7 @@ drift      partial_update   private 401 403 403 403 403 403 200 200 200
 drift      partial_update   public  401 403 403 403 403 403 200 200 200
 drift      destroy          private 401 403 403 403 403 403 204 204 204
 drift      destroy          public  401 403 403 403 403 403 204 204 204
+visible_drift search        private 200 200 200 200 200 200 200 200 200
 access     retrieve         private 403 403 403 403 200 200 200 200 200
 access     retrieve         public  200 200 200 200 200 200 200 200 200
 access     preview          private 401 403 403 403 403 403 403 200 200
@@ -81,6 +82,7 @@ BODIES = {
     "drift search": {},
     "drift update": RUN,
     "drift partial_update": {"tags": ["changed"]},
+    "visible_drift search": {},
     "access preview": {"public": True},
     "access handover": {"entity": "reader@example.org"},
     "audit search": {},

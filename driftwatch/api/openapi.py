@@ -93,6 +93,7 @@ FILTER = {
 FILTER_EXAMPLES = {
     "experiment": {"tags": "production", "created_at": {"$gte": "2026-01-01"}},
     "drift": {"verdict": "drift", "parameters.p_value": {"$lt": 0.01}},
+    "visible_drift": {"verdict": "drift", "created_at": {"$gte": "2026-01-01"}},
     "user": {"email": {"$regex": "@example\\.org$"}},
     "audit": {"actor.email": "ada@example.org", "created_at": {"$gte": "2026-01-01"}},
     "experiment_audit": {"action": "permissions_changed"},

@@ -8,7 +8,7 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 from accounts.token_views import TokenRefreshView, TokenView
 from accounts.views import EntitlementView, UserView
 from audit.views import AuditExportView, AuditView
-from drifts.views import DriftView
+from drifts.views import DriftView, VisibleDriftView
 from driftwatch.api.errors import read_only
 from driftwatch.api.throttling import RateLimits
 from experiments.trail import ExperimentAuditView
@@ -27,6 +27,7 @@ urlpatterns = [
     path("experiment/<str:experiment_id>/drift", DriftView.as_view({"post": "create"})),
     path("experiment/<str:experiment_id>/drift/search", DriftView.as_view({"post": "search"})),
     path("experiment/<str:experiment_id>/drift/<str:drift_id>", DriftView.as_view(ONE)),
+    path("drift/search", VisibleDriftView.as_view({"post": "search"})),
     path("experiment/<str:experiment_id>/audit/search", ExperimentAuditView.as_view({"post": "search"})),
     path("audit/search", AuditView.as_view({"post": "search"})),
     path("audit/export", AuditExportView.as_view({"get": "export"})),
