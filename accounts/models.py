@@ -81,7 +81,9 @@ class User(AbstractBaseUser):
         constraints = (models.UniqueConstraint(fields=["issuer", "subject"], name="user_identity"),)
         indexes = (
             models.Index(fields=["-created_at", "-id"], name="user_newest"),
-            models.Index(fields=["email", "id"], name="user_email"),
+            models.Index(fields=["-email", "-created_at", "-id"], name="user_email"),
+            models.Index(fields=["-subject", "-created_at", "-id"], name="user_subject"),
+            models.Index(fields=["-issuer", "-created_at", "-id"], name="user_issuer"),
         )
 
     def __str__(self) -> str:

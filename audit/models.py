@@ -130,7 +130,9 @@ class Event(models.Model):
         ordering = ("-created_at", "-id")
         indexes = (
             models.Index(fields=["-created_at", "-id"], name="event_newest"),
+            models.Index(fields=["-action", "-created_at", "-id"], name="event_action"),
             models.Index(fields=["experiment_id", "-created_at", "-id"], name="event_experiment"),
+            models.Index(fields=["experiment_id", "-action", "-created_at", "-id"], name="event_experiment_action"),
             EmbeddedIndex(fields=["actor", "-created_at", "-id"], parts={"actor": "user_id"}, name="event_actor"),
             EmbeddedIndex(fields=["actor", "-created_at", "-id"], parts={"actor": "email"}, name="event_email"),
             ExpiryIndex(fields=["expires_at"], name="event_expiry"),

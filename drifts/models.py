@@ -76,10 +76,29 @@ class Drift(models.Model):
     class Meta:
         verbose_name = "drift run"
         ordering = ("-created_at", "-id")
+        # docs/search.md says which search each of them serves. What is after the experiment has one direction,
+        # so that an index gives the order of every sort, read forwards or backwards.
         indexes = (
             models.Index(fields=["experiment", "-created_at", "-id"], name="drift_newest"),
-            models.Index(fields=["experiment", "model", "-created_at", "-id"], name="drift_model"),
-            models.Index(fields=["experiment", "job_status", "-created_at", "-id"], name="drift_status"),
+            models.Index(fields=["experiment", "-model", "-created_at", "-id"], name="drift_model"),
+            models.Index(fields=["experiment", "-job_status", "-created_at", "-id"], name="drift_status"),
+            models.Index(fields=["experiment", "-drift_detected", "-created_at", "-id"], name="drift_detected"),
+            models.Index(
+                fields=["experiment", "-job_status", "-drift_detected", "-created_at", "-id"], name="drift_verdict"
+            ),
+            models.Index(fields=["experiment", "-schema_version", "-created_at", "-id"], name="drift_schema"),
+            models.Index(fields=["experiment", "-tags", "-created_at", "-id"], name="drift_tags"),
+            # Most runs name neither of these: they are not in the index.
+            models.Index(
+                fields=["experiment", "-detector", "-created_at", "-id"],
+                condition=models.Q(detector__gt=""),
+                name="drift_detector",
+            ),
+            models.Index(
+                fields=["experiment", "-environment", "-created_at", "-id"],
+                condition=models.Q(environment__gt=""),
+                name="drift_environment",
+            ),
             models.Index(fields=["-created_at", "-id"], name="drift_newest_of_all"),
         )
 

@@ -24,9 +24,10 @@ def verdict_of(job_status: str, drift_detected: bool) -> Verdict:
     return Verdict.DRIFT if drift_detected else Verdict.NO_DRIFT
 
 
-# The same rule as match documents: for queries, counts and filters.
+# The same rule as match documents: for queries, counts and filters. Each names the statuses that it matches, as
+# an index is read for those, and not for all but one.
 MATCHES: dict[str, Mql] = {
     Verdict.DRIFT.value: {"job_status": JobStatus.COMPLETED.value, "drift_detected": True},
     Verdict.NO_DRIFT.value: {"job_status": JobStatus.COMPLETED.value, "drift_detected": False},
-    Verdict.UNKNOWN.value: {"job_status": {"$ne": JobStatus.COMPLETED.value}},
+    Verdict.UNKNOWN.value: {"job_status": {"$in": [JobStatus.RUNNING.value, JobStatus.FAILED.value]}},
 }

@@ -87,9 +87,23 @@ class Experiment(models.Model):
         constraints = (models.UniqueConstraint(fields=["name"], name="experiment_name"),)
         indexes = (
             models.Index(fields=["-created_at", "-id"], name="experiment_newest"),
-            models.Index(fields=["public", "-created_at", "-id"], name="experiment_public"),
+            models.Index(fields=["-name", "-created_at", "-id"], name="experiment_by_name"),
+            # Each sort among the public ones…
+            models.Index(fields=["-public", "-created_at", "-id"], name="experiment_public"),
+            models.Index(fields=["-public", "-name", "-created_at", "-id"], name="experiment_public_name"),
+            # … and among those that a permission shows.
             EmbeddedIndex(
                 fields=["permissions", "-created_at", "-id"], parts={"permissions": "entity"}, name="experiment_entity"
+            ),
+            EmbeddedIndex(
+                fields=["permissions", "-name", "-created_at", "-id"],
+                parts={"permissions": "entity"},
+                name="experiment_entity_name",
+            ),
+            EmbeddedIndex(
+                fields=["permissions", "-public", "-created_at", "-id"],
+                parts={"permissions": "entity"},
+                name="experiment_entity_public",
             ),
         )
 
