@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo check lint types migrations bandit advisories requirements clean
+.PHONY: help run test demo bench check lint types migrations bandit advisories requirements clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -17,6 +17,9 @@ test: .venv/dev .venv-client/client  ## Run the whole suite
 
 demo: .venv-client/demo  ## Report real detectors' runs to the running service, and ask it what drifted
 	@.venv-client/bin/python examples/demo.py $(ARGS)
+
+bench: .venv/dev  ## Measure the service against plain PyMongo on the same data; benchmarks/README.md
+	@$(BIN)/python -m benchmarks
 
 check: lint types migrations bandit advisories  ## Everything that CI checks besides the tests
 

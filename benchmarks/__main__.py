@@ -1,0 +1,110 @@
+"""`make bench`: fills a service, measures it and its floor in turn, and prints the table."""
+
+import json
+import sys
+import time
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from environs import Env
+
+from benchmarks import report
+from benchmarks.connection import Void
+from benchmarks.filling import Filling, progress
+from benchmarks.load import Crew, Sample, crew
+from benchmarks.operations import OPERATIONS
+from benchmarks.service import OwnService, own_service
+from benchmarks.subject import Subject, explored
+
+env = Env()
+RUNS = env.int("BENCH_RUNS", 100_000)
+EXPERIMENTS = env.int("BENCH_EXPERIMENTS", 1_000)
+SECONDS = env.float("BENCH_SECONDS", 3.0)
+ROUNDS = env.int("BENCH_ROUNDS", 5)
+SOAK = env.int("BENCH_SOAK", 0)
+URL = env.str("BENCH_URL", "")
+TOKEN = env.str("BENCH_TOKEN", "")
+RESULTS = env.path("BENCH_RESULTS", Path("var/benchmarks"))
+SOAK_STEPS = 10
+SOAK_SECONDS = 1.0
+
+
+def main() -> None:
+    if URL:
+        outcome = measured(filled(URL, TOKEN), None)
+    else:
+        with own_service(RESULTS) as service:
+            outcome = measured(filled(service.url, service.token, service), service)
+    file = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(outcome, indent=2))
+    sys.stdout.write(f"{report.text(outcome)}\n")
+    progress(f"The same is in {file}.")
+
+
+def filled(url: str, token: str, service: OwnService | None = None) -> Subject:
+    filling = Filling(url, token)
+    filling.add_experiments(EXPERIMENTS - 1)
+    filling.add_runs(RUNS)
+    if service:
+        progress("Spreading the runs over a year.")
+        service.spread_over_a_year(filling.experiment)
+    progress("Walking to a deep page.")
+    mongodb = service.mongodb if service else None
+    return explored(Subject(url, token, filling.user, filling.experiment, mongodb), RUNS)
+
+
+def measured(subject: Subject, service: OwnService | None) -> dict[str, Any]:
+    memory = {"before": service.memory()} if service else {}
+    with crew(subject) as members:
+        rows = [report.row(name, *rounds(members, subject, name)) for name in OPERATIONS]
+        if service:
+            memory["after"] = service.memory()
+            offered = [row["operation"] for row in rows if row["per_second"]]
+            memory |= soak(members, service, [name for name in offered if OPERATIONS[name].only_reads])
+    return {
+        "runs": RUNS,
+        "experiments": EXPERIMENTS,
+        "machine": report.machine() | ({"mongodb": service.mongodb_version()} if service else {}),
+        "memory_mib": memory,
+        "operations": rows,
+    }
+
+
+def rounds(members: Crew, subject: Subject, name: str) -> tuple[list[Sample], list[Sample]]:
+    """The service and its floor in turn, so that what else the machine does meets both."""
+    operation = OPERATIONS[name]
+    service: list[Sample] = []
+    floor: list[Sample] = []
+    if not operation.is_offered(subject):
+        progress(f"{name}: not offered")
+        return service, floor
+    for _ in range(ROUNDS):
+        service.append(members.measure(name, "service", SECONDS))
+        if operation.twin:
+            floor.append(members.measure(operation.twin, "service", SECONDS))
+        elif subject.mongodb:
+            floor.append(members.measure(name, "floor", SECONDS))
+    of_floor = f", the floor {', '.join(f'{sample.rate:.0f}' for sample in floor)}" if floor else ""
+    progress(f"{name}: {', '.join(f'{sample.rate:.0f}' for sample in service)} a second{of_floor}")
+    return service, floor
+
+
+def soak(members: Crew, service: OwnService, names: list[str]) -> dict[str, list[float]]:
+    """The memory of the workers while `SOAK` requests go through them, of all that read in turn."""
+    memory: dict[str, list[float]] = {}
+    sent, turn = 0, cycle(names)
+    while sent < SOAK:
+        sent += members.measure(next(turn), "service", SOAK_SECONDS).calls
+        if sent >= SOAK * (len(memory) + 1) / SOAK_STEPS:
+            memory[f"after {sent:,} more requests"] = service.memory()
+            progress(f"soak: {sent:,} requests, {memory[f'after {sent:,} more requests']} MiB")
+    return memory
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Void as void:
+        sys.exit(f"Nothing is measured: {void}")

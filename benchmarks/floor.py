@@ -1,0 +1,94 @@
+"""The floor: the plain queries that answer the same questions, by PyMongo alone.
+
+They work on the service's own collections, with the indexes that the service made.
+"""
+
+import datetime
+from collections.abc import Callable
+from itertools import cycle
+from random import Random
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from pymongo.collection import Collection
+from pymongo.database import Database
+
+from benchmarks import documents
+from benchmarks.connection import Void
+from benchmarks.subject import PAGE, Subject
+
+# The name of the database, where it is our own.
+DATABASE = "benchmark"
+BULK = 500
+# Documents are made before they are sent: making them is not what is measured.
+PREPARED = 100
+PREPARED_BULKS = 4
+NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
+
+Documents: TypeAlias = Database[dict[str, Any]]
+Call: TypeAlias = Callable[[], object]
+Floor: TypeAlias = Callable[[Documents, Subject, Random], Call]
+
+
+def find_one(database: Documents, subject: Subject, chance: Random) -> Call:
+    runs = drift_runs(database)
+    return lambda: runs.find_one({"_id": stored(chance.choice(subject.runs))})
+
+
+def insert_one(database: Documents, subject: Subject, chance: Random) -> Call:
+    runs, prepared = drift_runs(database), cycle(new_documents(PREPARED, chance))
+    return lambda: runs.insert_one(dict(next(prepared)))
+
+
+def insert_many(database: Documents, subject: Subject, chance: Random) -> Call:
+    runs = drift_runs(database)
+    prepared = cycle([new_documents(BULK, chance) for _ in range(PREPARED_BULKS)])
+    return lambda: runs.insert_many([dict(document) for document in next(prepared)])
+
+
+def find_ten(database: Documents, subject: Subject, chance: Random) -> Call:
+    return lambda: ten(drift_runs(database), within(subject))
+
+
+def find_ten_far_down(database: Documents, subject: Subject, chance: Random) -> Call:
+    return lambda: ten(drift_runs(database), within(subject), skip=(subject.deep_page - 1) * PAGE)
+
+
+def find_ten_of_a_model(database: Documents, subject: Subject, chance: Random) -> Call:
+    models = cycle(documents.MODELS)
+    return lambda: ten(drift_runs(database), {**within(subject), "model": next(models), "drift_detected": True})
+
+
+def find_ten_of_a_parameter(database: Documents, subject: Subject, chance: Random) -> Call:
+    return lambda: ten(drift_runs(database), {**within(subject), "parameters.p3": {"$gt": 0.9}})
+
+
+def find_ten_experiments(database: Documents, subject: Subject, chance: Random) -> Call:
+    visible = {"$or": [{"public": True}, {"permissions.entity": subject.user}]}
+    return lambda: ten(database["experiments_experiment"], visible)
+
+
+def ten(collection: Collection[dict[str, Any]], document: dict[str, Any], skip: int = 0) -> None:
+    found = len(list(collection.find(document).sort(NEWEST_FIRST).skip(skip).limit(PAGE)))
+    if found != PAGE:
+        raise Void(f"The floor found {found} documents where {PAGE} were due.")
+
+
+def within(subject: Subject) -> dict[str, Any]:
+    return {"experiment_id": stored(subject.experiment)}
+
+
+def new_documents(count: int, chance: Random) -> list[dict[str, Any]]:
+    """As the service stores them, in an experiment that nobody asks for; the driver gives them their ids."""
+    now = datetime.datetime.now(datetime.UTC)
+    more = {"experiment_id": stored(str(UUID(int=0))), "schema_version": "1.0.0", "created_at": now, "updated_at": now}
+    return [{**documents.run(chance), **more} for _ in range(count)]
+
+
+def drift_runs(database: Documents) -> Collection[dict[str, Any]]:
+    return database["drifts_drift"]
+
+
+def stored(identifier: str) -> str:
+    """An id as the service keeps it."""
+    return UUID(identifier).hex

@@ -1,0 +1,123 @@
+"""What is measured: each a request of the API, what its answer must be, and its floor."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import cycle, repeat
+from random import Random
+from typing import Any, TypeAlias
+
+from benchmarks import documents, floor
+from benchmarks.connection import Answer, Connection, Void
+from benchmarks.floor import BULK, PREPARED, PREPARED_BULKS, Floor
+from benchmarks.subject import PAGE, Subject
+
+NOT_OFFERED = (404, 405)
+
+Messages: TypeAlias = Callable[[Connection, Subject, Random], Iterator[bytes]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    messages: Messages
+    """The requests of one connection, without end; none where the service cannot be asked."""
+    floor: Floor | None = None
+    twin: str | None = None
+    """Without a floor of its own: the operation of the service that is its floor."""
+    to_reach: float | None = None
+    """The rate, by that of the floor."""
+    status: int = 200
+    items: int | None = None
+    """The length of the list that is answered."""
+    counts: int = 1
+    """Runs that one call stores."""
+
+    @property
+    def only_reads(self) -> bool:
+        return self.status == 200
+
+    def is_offered(self, subject: Subject) -> bool:
+        """Whether the service knows this request at all. Raises `Void` if its answer is not the one that is due."""
+        with Connection(subject.url, subject.token) as connection:
+            message = next(self.messages(connection, subject, Random(0)), None)
+            answer = connection.send(message) if message else None
+        if answer is None or answer.status in NOT_OFFERED:
+            return False
+        self.check(answer)
+        return True
+
+    def check(self, answer: Answer) -> None:
+        """Raise `Void` for any answer but the one that is due."""
+        content = answer.checked(self.status).json()
+        if self.items is not None and len(content) != self.items:
+            raise Void(f"{len(content)} items came where {self.items} were due: {answer.body[:500]!r}")
+
+
+def one_run(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
+    while True:
+        yield connection.message("GET", f"{subject.path}/{chance.choice(subject.runs)}")
+
+
+def new_run(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
+    bodies = [as_json(documents.run(chance)) for _ in range(PREPARED)]
+    return cycle([connection.message("POST", subject.path, body) for body in bodies])
+
+
+def new_runs(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
+    bodies = [as_json([documents.run(chance) for _ in range(BULK)]) for _ in range(PREPARED_BULKS)]
+    return cycle([connection.message("POST", f"{subject.path}/bulk", body) for body in bodies])
+
+
+def search(asked: Any) -> Messages:
+    def messages(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
+        return repeat(connection.message("POST", f"{subject.path}/search", as_json(asked)))
+
+    return messages
+
+
+def search_by_model(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
+    """One model after the other."""
+    models = chance.sample(documents.MODELS, len(documents.MODELS))
+    bodies = [as_json({"model": model, "drift_detected": True}) for model in models]
+    return cycle([connection.message("POST", f"{subject.path}/search", body) for body in bodies])
+
+
+def search_by_new_parameter(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
+    """No two alike: nothing of the last answer can be kept for the next."""
+    while True:
+        body = as_json({"parameters.p3": {"$gt": 0.9 + chance.random() / 100}})
+        yield connection.message("POST", f"{subject.path}/search", body)
+
+
+def search_at_page(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
+    return repeat(connection.message("POST", f"{subject.path}/search?page={subject.deep_page}", b"{}"))
+
+
+def search_at_cursor(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
+    if subject.cursor:
+        yield from repeat(connection.message("POST", f"{subject.path}/search?cursor={subject.cursor}", b"{}"))
+
+
+def search_experiments(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
+    return repeat(connection.message("POST", "/experiment/search", b"{}"))
+
+
+def as_json(body: Any) -> bytes:
+    return json.dumps(body).encode()
+
+
+# What writes comes last: the others find the experiment as it was filled.
+OPERATIONS = {
+    "one run": Operation(one_run, floor.find_one, to_reach=0.25),
+    "first page": Operation(search({}), floor.find_ten, to_reach=0.15, items=PAGE),
+    "model and drift_detected": Operation(search_by_model, floor.find_ten_of_a_model, to_reach=0.15, items=PAGE),
+    "parameters.p3 > 0.9": Operation(
+        search({"parameters.p3": {"$gt": 0.9}}), floor.find_ten_of_a_parameter, to_reach=0.10, items=PAGE
+    ),
+    "parameters.p3 > a new number": Operation(search_by_new_parameter, floor.find_ten_of_a_parameter, items=PAGE),
+    "deep page by number": Operation(search_at_page, floor.find_ten_far_down, to_reach=0.5, items=PAGE),
+    "deep page by cursor": Operation(search_at_cursor, twin="first page", to_reach=0.9, items=PAGE),
+    "experiment search": Operation(search_experiments, floor.find_ten_experiments, to_reach=0.18, items=PAGE),
+    "new run": Operation(new_run, floor.insert_one, to_reach=0.35, status=201),
+    "bulk ingest": Operation(new_runs, floor.insert_many, to_reach=0.40, status=201, counts=BULK),
+}

@@ -1,0 +1,79 @@
+"""What came out, as JSON for comparisons and as a Markdown table for people."""
+
+import os
+import platform
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+
+from benchmarks.load import Sample
+from benchmarks.operations import OPERATIONS
+
+
+def row(name: str, service: list[Sample], floor: list[Sample]) -> dict[str, Any]:
+    """Medians over the rounds; rates are of runs where a call stores several. None is for what was not measured."""
+    operation = OPERATIONS[name]
+    rate = middle([sample.rate * operation.counts for sample in service])
+    floor_rate = middle([sample.rate * operation.counts for sample in floor])
+    return {
+        "operation": name,
+        "per_second": rate,
+        "p50_ms": middle([sample.p50 for sample in service]),
+        "p99_ms": middle([sample.p99 for sample in service]),
+        "floor_per_second": floor_rate,
+        "ratio": rate and floor_rate and rate / floor_rate,
+        "to_reach": operation.to_reach,
+    }
+
+
+def middle(values: list[float]) -> float | None:
+    return median(values) if values else None
+
+
+def text(outcome: dict[str, Any]) -> str:
+    """The table, under what was measured and over the memory of the workers."""
+    machine = ", ".join(f"{name} {value}" for name, value in outcome["machine"].items())
+    memory = "\n".join(f"- {when}: {', '.join(map(str, sizes))}" for when, sizes in outcome["memory_mib"].items())
+    return "\n\n".join(
+        part
+        for part in (
+            f"{outcome['runs']:,} runs, {outcome['experiments']:,} experiments; {machine}",
+            table(outcome["operations"]),
+            memory and f"Memory of each worker, MiB:\n\n{memory}",
+        )
+        if part
+    )
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| operation | a second | p50 ms | p99 ms | floor, a second | ratio | to reach |",
+        "| --- | --: | --: | --: | --: | --: | --: |",
+    ]
+    for row in rows:
+        cells = [row["operation"], *(shown(value) for name, value in row.items() if name != "operation")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def shown(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "cores": os.cpu_count(),
+        "processor": processor(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -1,0 +1,80 @@
+"""The service as in production, on this machine: gunicorn over a MongoDB on disk, and an OpenID provider."""
+
+import json
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pymongo import MongoClient
+
+from benchmarks.floor import DATABASE, drift_runs, stored
+from driftwatch.mongodb.embedded import EmbeddedServer
+from tests.live import LiveServer
+from tests.provider import Provider
+
+WORKERS = 2
+YEAR_MILLISECONDS = 365 * 24 * 3600 * 1000
+TOKEN_SECONDS = 7 * 24 * 3600
+
+
+class OwnService:
+    """A running service, its database, and a token of its provider."""
+
+    def __init__(self, server: LiveServer, mongodb: str, token: str) -> None:
+        self.server = server
+        self.url = server.api
+        self.mongodb = mongodb
+        self.token = token
+
+    def spread_over_a_year(self, experiment: str) -> None:
+        """Give the runs times of creation that clients cannot give: any of the last year."""
+        ago = {"$floor": {"$multiply": [{"$rand": {}}, YEAR_MILLISECONDS]}}
+        then = {"$dateSubtract": {"startDate": "$$NOW", "unit": "millisecond", "amount": {"$toLong": ago}}}
+        with MongoClient[dict[str, Any]](self.mongodb, w="majority") as client:
+            runs = drift_runs(client[DATABASE])
+            runs.update_many({"experiment_id": stored(experiment)}, [{"$set": {"created_at": then}}])
+
+    def mongodb_version(self) -> str:
+        with MongoClient[dict[str, Any]](self.mongodb) as client:
+            return str(client.server_info()["version"])
+
+    def memory(self) -> list[float]:
+        """The resident memory of each worker, in MiB."""
+        workers = psutil.Process(self.server.process.pid).children()
+        return [round(worker.memory_info().rss / 2**20, 1) for worker in workers]
+
+
+@contextmanager
+def own_service(directory: Path) -> Iterator[OwnService]:
+    """Start all of it, with its data below `directory`, and leave nothing behind."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as ending:
+        data = ending.enter_context(tempfile.TemporaryDirectory(prefix="data-", dir=directory))
+        mongodb = EmbeddedServer(Path(data))
+        ending.callback(mongodb.stop)
+        mongodb.start()
+        provider = Provider()
+        ending.callback(provider.stop)
+        server = LiveServer(
+            DRIFTWATCH_ENV="production",
+            MONGODB_URI=mongodb.uri,
+            MONGODB_NAME=DATABASE,
+            WEB_CONCURRENCY=str(WORKERS),
+            SECRET_KEY=secrets.token_urlsafe(48),
+            ALLOWED_HOSTS="127.0.0.1",
+            SECURE_SSL_REDIRECT="false",
+            OIDC_USER_ENTITLEMENTS="[]",
+            OIDC_ISSUERS=json.dumps([{"issuer": provider.issuer, "audience": ["driftwatch"]}]),
+            # It is counted, as in production, and never exceeded.
+            RATE_LIMIT="1000000000/minute",
+        )
+        server.environment["GUNICORN_CMD_ARGS"] = f"--bind {server.url.removeprefix('http://')}"
+        server.start()
+        ending.callback(server.stop)
+        token = provider.token("benchmark", exp=int(time.time()) + TOKEN_SECONDS)
+        yield OwnService(server, mongodb.uri, token)

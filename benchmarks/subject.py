@@ -1,0 +1,66 @@
+"""What is measured: a service, and what it was filled with."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from urllib.parse import quote
+
+from benchmarks.connection import Connection
+
+DEEP_PAGE = 5_000
+PAGE = 10
+LARGEST_PAGE = 100
+# The ids of so many runs are kept, to be asked for one by one.
+KNOWN_RUNS = 5_000
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A filled experiment of a service. It travels to the processes of the load."""
+
+    url: str
+    """Of the API, such as http://localhost:8000/api/v1."""
+    token: str
+    user: str
+    experiment: str
+    mongodb: str | None = None
+    """The address of the service's own database, where the floor is measured; None where it is not at hand."""
+    runs: tuple[str, ...] = ()
+    """The ids of some runs of the experiment."""
+    deep_page: int = 1
+    cursor: str | None = None
+    """Where that page begins, fit for a URL; None where the service has no cursors."""
+
+    @property
+    def path(self) -> str:
+        return f"/experiment/{self.experiment}/drift"
+
+
+def explored(subject: Subject, count: int) -> Subject:
+    """The same, with what is learnt by reading its `count` runs: ids from all over, and a cursor at depth."""
+    deep_page = min(DEEP_PAGE, count // PAGE)
+    with Connection(subject.url, subject.token) as connection:
+        return replace(
+            subject,
+            runs=tuple(some_ids(connection, subject, count)),
+            deep_page=deep_page,
+            cursor=cursor_at(connection, subject, (deep_page - 1) * PAGE),
+        )
+
+
+def some_ids(connection: Connection, subject: Subject, count: int) -> Iterator[str]:
+    pages = -(-count // LARGEST_PAGE)
+    for number in range(1, pages + 1, max(1, count // KNOWN_RUNS)):
+        answer = connection.post(f"{subject.path}/search?page={number}&page_size={LARGEST_PAGE}", {}).checked(200)
+        yield from (run["id"] for run in answer.json())
+
+
+def cursor_at(connection: Connection, subject: Subject, depth: int) -> str | None:
+    """Walks there, as there is no other way."""
+    cursor = None
+    for size in (*[LARGEST_PAGE] * (depth // LARGEST_PAGE), depth % LARGEST_PAGE):
+        if size:
+            query = f"page_size={size}" + (f"&cursor={quote(cursor)}" if cursor else "")
+            cursor = connection.post(f"{subject.path}/search?{query}", {}).checked(200).pagination.get("next_cursor")
+            if cursor is None:
+                return None
+    return cursor and quote(cursor)
