@@ -13,6 +13,7 @@ from django_mongodb_backend.fields import ArrayField
 from accounts.service_tokens import ServiceToken
 from driftwatch import timestamps
 from driftwatch.deeds import announce
+from driftwatch.mongodb.documents import find_one, instance_of
 from driftwatch.mongodb.querysets import FilterableQuerySet
 from driftwatch.mongodb.transaction import in_transaction
 
@@ -26,6 +27,11 @@ class UserManager(BaseUserManager.from_queryset(FilterableQuerySet)):  # type: i
     def get_by_natural_key(self, subject: str | None) -> "User":
         """The local account of that name: other issuers' subjects never log in with a password."""
         return self.get(issuer=settings.LOCAL_ISSUER, subject=subject)
+
+    def known_as(self, issuer: str, subject: str) -> "User | None":
+        """The user of that identity, if it is registered."""
+        document = find_one(self.model, {"issuer": issuer, "subject": subject})
+        return instance_of(self.model, document) if document else None
 
     def active(self) -> FilterableQuerySet["User"]:
         """Those who count as registered."""

@@ -3,7 +3,7 @@
 import datetime
 import uuid
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from django.conf import settings
 from django.db import models
@@ -13,6 +13,7 @@ from django_mongodb_backend.fields import ArrayField
 from accounts.levels import Level, Scope
 from driftwatch import timestamps
 from driftwatch.deeds import announce
+from driftwatch.mongodb.documents import aggregate, instance_of
 from driftwatch.mongodb.querysets import FilterableQuerySet
 from driftwatch.mongodb.transaction import in_transaction
 
@@ -61,6 +62,17 @@ class ServiceTokenQuerySet(FilterableQuerySet["ServiceToken"]):
             return token
 
         return in_transaction(create)
+
+    def with_user(self, pk: uuid.UUID) -> "ServiceToken | None":
+        """The token of that id and the user who made it, read together; None where one of the two is gone."""
+        makers = cast("type[User]", self.model._meta.get_field("user").related_model)
+        users = {"from": makers._meta.db_table, "localField": "user_id", "foreignField": "_id", "as": "users"}
+        found = aggregate(self.model, [{"$match": {"_id": pk.hex}}, {"$lookup": users}])
+        if not found or not found[0]["users"]:
+            return None
+        token = instance_of(self.model, found[0])
+        token.user = instance_of(makers, found[0]["users"][0])
+        return token
 
     def in_state(self, state: TokenState) -> Self:
         match state:

@@ -1,9 +1,9 @@
 """Tokens that Drift Watch signs itself, through simplejwt; each is backed by a `ServiceToken`."""
 
 import datetime
+import uuid
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
@@ -83,9 +83,11 @@ def verified_claims(kind: type[Token], token: str) -> dict[str, Any]:
 def usable_record(record_id: Any) -> ServiceToken:
     """The record with its user, read together. Raises `InvalidToken` when it is of no use any more."""
     try:
-        record = ServiceToken.objects.select_related("user").get(pk=record_id)
-    except (ServiceToken.DoesNotExist, ValidationError) as error:
-        raise InvalidToken("The token is not known here, or its user does not exist any more.") from error
+        record = ServiceToken.objects.with_user(uuid.UUID(str(record_id)))
+    except ValueError:
+        record = None
+    if record is None:
+        raise InvalidToken("The token is not known here, or its user does not exist any more.")
     if record.state is not TokenState.ACTIVE:
         raise InvalidToken(f"The token is {record.state}.")
     if not record.user.is_active:

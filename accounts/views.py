@@ -60,6 +60,11 @@ class UserView(SearchMixin):
             raise ValidationError({"email": ["Several registered users have this email: ask by id."]})
         return Response(self.get_serializer(found[0]).data)
 
+    def get_user(self) -> User:
+        """The caller as stored now: the identity of the token may be some seconds old."""
+        assert self.identity.user is not None
+        return User.objects.get(pk=self.identity.user.pk)
+
     def register(self, request: Request) -> Response:
         """Register the token's owner. No body is needed."""
         user = User.objects.register(self.identity)
@@ -67,12 +72,11 @@ class UserView(SearchMixin):
 
     def retrieve_self(self, request: Request) -> Response:
         """The registered user that the token stands for."""
-        return Response(self.get_serializer(self.identity.user).data)
+        return Response(self.get_serializer(self.get_user()).data)
 
     def update_self(self, request: Request) -> Response:
         """Refresh the registered email from the token. No body is needed."""
-        user = self.identity.user
-        assert user is not None
+        user = self.get_user()
         user.update_email(self.identity)
         return Response(self.get_serializer(user).data)
 

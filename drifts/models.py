@@ -13,6 +13,7 @@ from audit.models import Action
 from audit.trail import record
 from drifts.verdict import MATCHES, JobStatus, Verdict, verdict_of
 from driftwatch import timestamps
+from driftwatch.mongodb.documents import aggregate, instance_of, instances_of
 from driftwatch.mongodb.querysets import FilterableQuerySet
 from driftwatch.mongodb.transaction import in_transaction
 from experiments.models import Experiment
@@ -43,6 +44,21 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
 
     def with_verdict(self, verdict: Verdict) -> "DriftQuerySet":
         return self.matching(MATCHES[verdict])
+
+    def with_experiment(
+        self, experiment_id: uuid.UUID, drift_id: uuid.UUID
+    ) -> "tuple[Experiment | None, Drift | None]":
+        """The experiment, and the run of it, as far as they exist: in one round trip."""
+        runs = {
+            "from": Drift._meta.db_table,
+            "pipeline": [{"$match": {"_id": drift_id.hex, "experiment_id": experiment_id.hex}}],
+            "as": "runs",
+        }
+        found = aggregate(Experiment, [{"$match": {"_id": experiment_id.hex}}, {"$lookup": runs}])
+        if not found:
+            return None, None
+        drift = next(instances_of(Drift, found[0]["runs"]), None)
+        return instance_of(Experiment, found[0]), drift
 
     def create_in(self, experiment: Experiment, **fields: Any) -> "Drift":
         """A new run. Raises `Experiment.DoesNotExist`, and keeps nothing, if the experiment goes meanwhile."""

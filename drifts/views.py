@@ -71,7 +71,10 @@ class DriftView(DriftSearchMixin, ExperimentResource):
         return Drift.objects.filter(experiment=self.get_experiment())
 
     def get_drift(self) -> Drift:
-        drift = self.get_queryset().filter(pk=id_in_path(self.kwargs["drift_id"])).first()
+        """The run of the path, once the caller's level on its experiment is found sufficient."""
+        ids = id_in_path(self.kwargs["experiment_id"]), id_in_path(self.kwargs["drift_id"])
+        experiment, drift = Drift.objects.with_experiment(*ids)
+        self.permitted(experiment)
         if drift is None:
             raise Http404("The experiment has no drift run with this id.")
         return drift

@@ -102,7 +102,6 @@ class ExperimentSerializer(SharingSerializer):
             "updated_at",
         )
         read_only_fields = ("id", "created_at", "updated_at")
-        validators: list[Any] = []
 
     def create(self, fields: dict[str, Any]) -> Experiment:
         return Experiment.objects.create_by(identity_of(self.context["request"]), **fields)

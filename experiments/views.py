@@ -55,7 +55,10 @@ class ExperimentResource(Resource):
 
     def get_experiment(self) -> Experiment:
         """The experiment of the path, once the caller's level on it is found sufficient."""
-        experiment = Experiment.objects.filter(pk=id_in_path(self.kwargs["experiment_id"])).first()
+        return self.permitted(Experiment.objects.by_id(id_in_path(self.kwargs["experiment_id"])))
+
+    def permitted(self, experiment: Experiment | None) -> Experiment:
+        """The experiment of the path as it was found, once the caller's level on it is found sufficient."""
         if experiment is None:
             raise Http404("There is no experiment with this id.")
         self.check_object_permissions(self.request, experiment)

@@ -8,7 +8,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.sessions.models import Session
 from pytest_django import DjangoDbBlocker, Settings
 
-from accounts.authentication import trusted_issuers
+from accounts.authentication import recent_identities, trusted_issuers
 from accounts.models import ServiceToken, User
 from audit.models import Event
 from drifts.models import Drift
@@ -52,6 +52,7 @@ def migrated_database(django_db_blocker: DjangoDbBlocker, testrun_uid: str, work
 @pytest.fixture(autouse=True)
 def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """A real MongoDB, empty at the start of each test."""
+    recent_identities.forget()
     with django_db_blocker.unblock():
         yield
         for model in (Drift, Experiment, ServiceToken, User, Event, LogEntry, Session):

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -28,6 +27,7 @@ from experiments.models import Experiment, Level, Permission
 from tests.caller import Caller
 from tests.conftest import GROUP, RUN
 from tests.live import LiveServer
+from tests.profiler import commands
 from tests.provider import Provider, SigningKey, compact
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -202,27 +202,13 @@ def test_the_token_and_its_user_are_read_in_one_round_trip_by_their_ids(manager:
     ServiceToken.objects.bulk_create(
         ServiceToken(user=editor.user, name=str(number), expires_at=timestamps.now()) for number in range(100)
     )
-    holder.get("/user/self")
+    holder.get("/entitlement")
     with commands() as entries:
-        assert holder.get("/user/self").status_code == 200
+        assert holder.get("/entitlement").status_code == 200
     (read,) = entries
     assert read["command"]["aggregate"] == ServiceToken._meta.db_table
-    assert read["docsExamined"] == 1
+    assert read["docsExamined"] == 2
     assert read["planSummary"] in ("IDHACK", "IXSCAN { _id: 1 }")
-
-
-@contextmanager
-def commands() -> Iterator[list[dict[str, Any]]]:
-    """What MongoDB was asked for within the block."""
-    database = mongodb().database
-    entries: list[dict[str, Any]] = []
-    database.command("profile", 2)
-    try:
-        yield entries
-    finally:
-        database.command("profile", 0)
-        entries += database["system.profile"].find({"ns": {"$not": {"$regex": "system.profile$"}}})
-        database["system.profile"].drop()
 
 
 # Narrowing: an action, the level it takes, and whether a token that is capped at each level may do it.

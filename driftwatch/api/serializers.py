@@ -1,10 +1,17 @@
 """Serializers that take JSON at its word: no text for a boolean, no number for a text, no unknown field."""
 
-from collections.abc import Mapping
+import datetime
+import threading
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from django.db import models
 from rest_framework import serializers
+from rest_framework.utils.serializer_helpers import BindingDict
+
+# The fields of each serializer, as this thread uses them.
+own = threading.local()
 
 
 class StrictBoolean(serializers.BooleanField):
@@ -55,7 +62,34 @@ class Tags(serializers.ListField):
         super().__init__(child=StrictText(min_length=1, max_length=20), max_length=50, **options)
 
 
+class UTCTime(serializers.DateTimeField):
+    """RFC 3339 in UTC, as Django REST framework writes it; stored times are in UTC already."""
+
+    def to_representation(self, value: datetime.datetime) -> str:
+        return value.isoformat().replace("+00:00", "Z")
+
+
 class StrictSerializer(serializers.Serializer[Any]):
+    @property
+    def fields(self) -> BindingDict:
+        """The fields, made once for each thread: making them took longer than validating with them.
+
+        A field knows which serializer it works for by its `parent`, which is set anew for each use.
+        """
+        made: dict[type, BindingDict] = own.__dict__.setdefault("fields", {})
+        kind = type(self)
+        if kind not in made:
+            made[kind] = super().fields
+        for field in made[kind].values():
+            field.parent = self
+        return made[kind]
+
+    def to_representation(self, instance: Any) -> dict[str, Any]:
+        return {
+            name: value if (value := getattr(instance, attribute)) is None or show is None else show(value)
+            for name, attribute, show in ways_to_show(type(self))
+        }
+
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Read-only fields sent back by a client that round-trips an object are ignored, unknown ones refused."""
         if isinstance(data, Mapping) and (unknown := sorted(data.keys() - self.fields.keys())):
@@ -71,6 +105,25 @@ class StrictModelSerializer(StrictSerializer, serializers.ModelSerializer[Any]):
         **serializers.ModelSerializer.serializer_field_mapping,
         models.BooleanField: StrictBoolean,
         models.CharField: StrictText,
+        models.DateTimeField: UTCTime,
         models.TextField: StrictText,
         models.JSONField: StrictObject,
     }
+
+    def get_validators(self) -> list[Any]:
+        """None that look for a conflict first: the unique indexes find it."""
+        return []
+
+
+# The values of these are shown as they are stored.
+PLAIN = (StrictInteger, StrictBoolean, StrictObject, serializers.CharField, serializers.ChoiceField)
+
+
+@cache
+def ways_to_show(kind: type[StrictSerializer]) -> list[tuple[str, str, Callable[[Any], Any] | None]]:
+    """For each field that is shown: its name, the attribute it shows, and how; None for the value as it is."""
+    return [
+        (name, str(field.source), None if isinstance(field, PLAIN) else field.to_representation)
+        for name, field in kind().fields.items()
+        if not field.write_only
+    ]

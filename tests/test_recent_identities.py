@@ -1,0 +1,85 @@
+"""The owner of a token is looked up once in some seconds, and never past what must hold at once."""
+
+import time
+
+import pytest
+
+from accounts.authentication import RECENT_SECONDS, RecentIdentities, identify, recent_identities
+from accounts.identity import Identity
+from accounts.issuers import LEEWAY_SECONDS, InvalidToken
+from accounts.models import User
+from tests.caller import Caller
+from tests.conftest import registered
+from tests.provider import Provider
+
+
+def is_known(caller: Caller) -> bool:
+    return caller.get("/user/self").status_code == 200
+
+
+def test_an_identity_is_kept_for_seconds(reader: Caller) -> None:
+    assert reader.token
+    assert identify(reader.token) is identify(reader.token)
+    assert RECENT_SECONDS <= 5
+
+
+def test_a_change_of_a_user_in_this_process_holds_at_once(reader: Caller) -> None:
+    assert is_known(reader)
+    user = User.objects.get(pk=reader.id)
+    user.is_active = False
+    user.save()
+    assert not is_known(reader)
+    user.is_active = True
+    user.save()
+    assert is_known(reader)
+    user.delete()
+    assert not is_known(reader)
+
+
+def test_a_user_that_another_process_changes_is_known_as_changed_once_the_seconds_are_over(
+    reader: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr("accounts.authentication.RECENT_SECONDS", 0.2)
+    assert is_known(reader)
+    User.objects.filter(pk=reader.id).update(is_active=False)
+    while time.time() < now + 0.5:
+        time.sleep(0.05)
+    assert not is_known(reader)
+
+
+def test_whoever_registers_is_known_at_once(newcomer: Caller) -> None:
+    assert not is_known(newcomer)
+    assert newcomer.post("/user").status_code == 201
+    assert is_known(newcomer)
+
+
+def test_what_a_token_carries_is_its_own(provider: Provider) -> None:
+    first = registered(provider, "ada", "users", "one")
+    second = Caller(provider.token("ada", "users", "two"), first.user)
+    entitlements = [caller.get("/entitlement").json()["items"] for caller in (first, second, first)]
+    assert entitlements == [["one", "users"], ["two", "users"], ["one", "users"]]
+
+
+def test_a_token_that_expires_is_not_kept_beyond_that(provider: Provider) -> None:
+    over = time.time() - LEEWAY_SECONDS
+    kept = RecentIdentities()
+    kept.keep("token", Identity("issuer", "subject"), over - 1)
+    assert kept.get("token") is None
+    kept.keep("token", Identity("issuer", "subject"), over + 1)
+    assert kept.get("token")
+
+
+def test_a_service_token_is_read_at_each_use(reader: Caller) -> None:
+    answer = reader.post("/token", {"name": "pipeline"}).json()
+    assert identify(answer["token"]).through_service_token
+    assert recent_identities.get(answer["token"]) is None
+    assert reader.delete(f"/token/{answer['id']}").status_code == 204
+    with pytest.raises(InvalidToken, match="revoked"):
+        identify(answer["token"])
+
+
+def test_the_account_itself_is_read_anew(reader: Caller) -> None:
+    assert is_known(reader)
+    User.objects.filter(pk=reader.id).update(email="new@example.org")
+    assert reader.get("/user/self").json()["email"] == "new@example.org"

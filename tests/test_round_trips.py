@@ -1,0 +1,51 @@
+"""How often a request asks MongoDB."""
+
+from typing import Any
+
+import pytest
+
+from accounts.authentication import recent_identities
+from drifts.models import Drift
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.conftest import RUN
+from tests.profiler import commands
+
+
+def through_service_token(caller: Caller) -> Caller:
+    token = caller.post("/token", {"name": "pipeline"}).json()["token"]
+    return Caller(token, caller.user)
+
+
+@pytest.mark.parametrize(
+    ("way", "method", "path", "body", "at_most"),
+    [
+        ("provider", "GET", "/experiment/{experiment}", None, 1),
+        ("provider", "GET", "/experiment/{experiment}/drift/{drift}", None, 1),
+        ("provider", "POST", "/experiment/{experiment}/drift", RUN, 3),
+        ("service token", "GET", "/experiment/{experiment}", None, 2),
+        ("service token", "GET", "/experiment/{experiment}/drift/{drift}", None, 2),
+        ("service token", "POST", "/experiment/{experiment}/drift", RUN, 4),
+    ],
+)
+def test_a_request_asks_the_database_as_seldom_as_it_can(
+    editor: Caller, drift: Drift, way: str, method: str, path: str, body: Any, at_most: int
+) -> None:
+    caller = editor if way == "provider" else through_service_token(editor)
+    address = path.format(experiment=drift.experiment_id, drift=drift.id)
+    # The first request notes once a minute that a service token is used, and looks for a provider token's user.
+    assert caller.request(method, address, body).status_code in (200, 201)
+    with commands() as entries:
+        assert caller.request(method, address, body).status_code in (200, 201)
+    assert 1 <= len(entries) <= at_most, [(entry["op"], entry["ns"]) for entry in entries]
+
+
+def test_the_first_request_of_a_providers_token_looks_for_its_user_besides(
+    editor: Caller, experiment: Experiment
+) -> None:
+    address = f"/experiment/{experiment.id}"
+    assert editor.get(address).status_code == 200
+    recent_identities.forget()
+    with commands() as entries:
+        assert editor.get(address).status_code == 200
+    assert len(entries) == 2
