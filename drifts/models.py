@@ -1,6 +1,7 @@
 """Drift runs."""
 
 import uuid
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from django.db import models, transaction
@@ -13,6 +14,7 @@ from audit.models import Action
 from audit.trail import record
 from drifts.verdict import MATCHES, JobStatus, Verdict, verdict_of
 from driftwatch import timestamps
+from driftwatch.identifiers import time_of, uuid7
 from driftwatch.mongodb.documents import aggregate, instance_of, instances_of
 from driftwatch.mongodb.querysets import FilterableQuerySet
 from driftwatch.mongodb.transaction import in_transaction
@@ -62,17 +64,28 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
 
     def create_in(self, experiment: Experiment, **fields: Any) -> "Drift":
         """A new run. Raises `Experiment.DoesNotExist`, and keeps nothing, if the experiment goes meanwhile."""
-        drift = self.create(experiment=experiment, **fields)
+        drift = new_run(experiment, fields)
+        drift.save(force_insert=True)
         if not Experiment.objects.filter(pk=experiment.pk).exists():
             drift.delete()
             raise Experiment.DoesNotExist
         return drift
 
+    def create_all_in(self, experiment: Experiment, runs: Iterable[Mapping[str, Any]]) -> list[uuid.UUID]:
+        """The ids of new runs, in their order: all are stored or none. Raises as `create_in` does."""
+        drifts = [new_run(experiment, fields) for fields in runs]
+        in_transaction(lambda: self.bulk_create(drifts))
+        ids = [drift.pk for drift in drifts]
+        if not Experiment.objects.filter(pk=experiment.pk).exists():
+            self.filter(pk__in=ids).delete()
+            raise Experiment.DoesNotExist
+        return ids
+
 
 class Drift(models.Model):
     """A drift run: one drift-detection job of an experiment."""
 
-    id = models.UUIDField(primary_key=True, db_column="_id", default=uuid.uuid4, editable=False)
+    id = models.UUIDField(primary_key=True, db_column="_id", default=uuid7, editable=False)
     # Every index of the collection begins with the experiment: none of its own is needed.
     experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="drifts", db_index=False)
     job_status = models.CharField(max_length=9, choices=JobStatus)
@@ -141,6 +154,13 @@ class Drift(models.Model):
                 record(Action.DRIFT_DELETED, identity, self, before=before)
 
         in_transaction(delete)
+
+
+def new_run(experiment: Experiment, fields: Mapping[str, Any]) -> Drift:
+    """A run, not stored yet, whose time is that of its id: sorted by either, runs are in the same order."""
+    pk = uuid7()
+    now = time_of(pk)
+    return Drift(id=pk, experiment=experiment, created_at=now, updated_at=now, **fields)
 
 
 @receiver(post_delete, sender=Experiment)

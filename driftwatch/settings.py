@@ -170,8 +170,9 @@ AUDIT_DAYS = env.float("AUDIT_DAYS", 365)
 
 # API
 
-# Bytes of a request body.
+# Bytes of a request body, and of one that holds many objects.
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("MAX_BODY_BYTES", 2_000_000)
+MAX_BULK_BYTES = env.int("MAX_BULK_BYTES", 8_000_000)
 # Seconds that MongoDB may spend on one search.
 SEARCH_TIME_LIMIT = env.float("SEARCH_TIME_LIMIT", 5.0)
 # Requests of one identity, of one address without a token, and logins by address and by account; "" for no limit.

@@ -38,6 +38,8 @@ experiment destroy          private 401 403 403 403 403 403 403 204 204
 experiment destroy          public  401 403 403 403 403 403 403 204 204
 drift      create           private 401 403 403 403 403 403 201 201 201
 drift      create           public  401 403 403 403 403 403 201 201 201
+drift      bulk             private 401 403 403 403 403 403 201 201 201
+drift      bulk             public  401 403 403 403 403 403 201 201 201
 drift      search           private 403 403 403 403 200 200 200 200 200
 drift      search           public  200 200 200 200 200 200 200 200 200
 drift      retrieve         private 403 403 403 403 200 200 200 200 200
@@ -79,6 +81,7 @@ BODIES = {
     "experiment update": {"name": "renamed"},
     "experiment partial_update": {"description": "changed"},
     "drift create": RUN,
+    "drift bulk": [RUN],
     "drift search": {},
     "drift update": RUN,
     "drift partial_update": {"tags": ["changed"]},

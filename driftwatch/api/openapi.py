@@ -52,9 +52,9 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
         }
 
 
-STATUS = {"create": 201, "register": 201, "destroy": 204}
+STATUS = {"create": 201, "bulk": 201, "register": 201, "destroy": 204}
 MEDIA_TYPES = {"export": "application/x-ndjson"}
-WITH_BODY = {"create", "update", "partial_update", "search", "lookup", "preview", "handover", "refresh"}
+WITH_BODY = {"create", "bulk", "update", "partial_update", "search", "lookup", "preview", "handover", "refresh"}
 # What has query parameters of its own, and refuses them when they are not valid.
 WITH_QUERY = {("access", "retrieve")}
 CONFLICTING = {"create", "update", "partial_update", "register", "handover"}
@@ -90,6 +90,7 @@ FILTER = {
     "type": "object",
     "description": f"A MongoDB-style filter: names of fields, and {', '.join(LOGICAL)}. `{{}}` finds all.",
 }
+LINES = {"type": "string", "description": "The objects of the array, one on each line."}
 FILTER_EXAMPLES = {
     "experiment": {"tags": "production", "created_at": {"$gte": "2026-01-01"}},
     "drift": {"verdict": "drift", "parameters.p_value": {"$lt": 0.01}},
@@ -146,6 +147,9 @@ class ResourceSchema(AutoSchema):
     def get_request_serializer(self) -> Any:
         if self.action == "search":
             return {"application/json": FILTER}
+        if self.action == "bulk":
+            array, *others = self.map_parsers()
+            return {array: self.view.get_serializer(many=True)} | dict.fromkeys(others, LINES)
         return self.get_serializer() if self.action in WITH_BODY else None
 
     def _get_request_body(self, direction: str = "request") -> Any:

@@ -20,19 +20,32 @@ class StrictJSONParser(BaseParser):
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        body = stream.read(limit + 1)
-        if len(body) > limit:
-            raise BodyTooLarge(f"The body is larger than {limit:,} bytes. Send less in one request.")
-        try:
-            value = json.loads(body.decode(), parse_constant=refuse_constant, parse_int=bounded_int)
-        except RecursionError:
-            raise ValidationError(f"The body is nested deeper than {MAX_DEPTH} levels.") from None
-        except ValueError as error:
-            raise ParseError(f"The body is not JSON in UTF-8: {error}.") from error
-        for path, problem in problems(value):
-            raise ValidationError({path: [problem]} if path else [problem])
+        value = parsed(read(stream, settings.DATA_UPLOAD_MAX_MEMORY_SIZE))
+        refuse_unstorable(value)
         return value
+
+
+def read(stream: IO[bytes], limit: int) -> bytes:
+    body = stream.read(limit + 1)
+    if len(body) > limit:
+        raise BodyTooLarge(f"The body is larger than {limit:,} bytes. Send less in one request.")
+    return body
+
+
+def parsed(body: bytes, name: str = "The body") -> Any:
+    """The value of a JSON text, which errors call `name`. Whether it can be stored is not looked at yet."""
+    try:
+        return json.loads(body.decode(), parse_constant=refuse_constant, parse_int=bounded_int)
+    except RecursionError:
+        raise ValidationError(f"{name} is nested deeper than {MAX_DEPTH} levels.") from None
+    except ValueError as error:
+        raise ParseError(f"{name} is not JSON in UTF-8: {error}.") from error
+
+
+def refuse_unstorable(value: Any) -> None:
+    """Raise `ValidationError` for the first part of it that cannot be stored and found again."""
+    for path, problem in problems(value):
+        raise ValidationError({path: [problem]} if path else [problem])
 
 
 def refuse_constant(name: str) -> NoReturn:

@@ -58,12 +58,15 @@ class Resource(GenericViewSet[Any]):
 
     @property
     def body(self) -> Any:
-        """The parsed JSON body. A request without one is refused: an empty body is not an empty object."""
+        """The parsed body. A request without one is refused: an empty body is not an empty object."""
         request = self.request
-        if request.content_type.partition(";")[0].strip().lower() != "application/json":
-            raise UnsupportedMediaType(request.content_type, "Send JSON, with Content-Type: application/json.")
+        media_types = [parser.media_type for parser in self.parser_classes]
+        if request.content_type.partition(";")[0].strip().lower() not in media_types:
+            raise UnsupportedMediaType(
+                request.content_type, f"Send JSON, with Content-Type: {' or '.join(media_types)}."
+            )
         if request.stream is None:
-            raise ParseError("The body is empty, or sent in chunks. Send a JSON object, with its Content-Length.")
+            raise ParseError("The body is empty, or sent in chunks. Send JSON, with its Content-Length.")
         return request.data
 
     def save(self, serializer: BaseSerializer[Any], status: int = 200) -> Response:

@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 from accounts.token_views import TokenRefreshView, TokenView
 from accounts.views import EntitlementView, UserView
 from audit.views import AuditExportView, AuditView
+from drifts.bulk import DriftBulkView
 from drifts.views import DriftView, VisibleDriftView
 from driftwatch.api.errors import read_only
 from driftwatch.api.throttling import RateLimits
@@ -25,6 +26,7 @@ urlpatterns = [
     path("experiment/<str:experiment_id>/access/preview", AccessView.as_view({"post": "preview"})),
     path("experiment/<str:experiment_id>/access/handover", AccessView.as_view({"post": "handover"})),
     path("experiment/<str:experiment_id>/drift", DriftView.as_view({"post": "create"})),
+    path("experiment/<str:experiment_id>/drift/bulk", DriftBulkView.as_view({"post": "bulk"})),
     path("experiment/<str:experiment_id>/drift/search", DriftView.as_view({"post": "search"})),
     path("experiment/<str:experiment_id>/drift/<str:drift_id>", DriftView.as_view(ONE)),
     path("drift/search", VisibleDriftView.as_view({"post": "search"})),

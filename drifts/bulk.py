@@ -1,0 +1,39 @@
+"""Many drift runs in one request."""
+
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from drifts.models import Drift
+from drifts.serializers import DriftSerializer
+from driftwatch.api.bulk import JSONArrayParser, JSONLinesParser, NDJSONParser, validated
+from experiments.models import Level
+from experiments.views import ExperimentResource
+
+
+class StoredSerializer(serializers.Serializer[Any]):
+    """What was stored."""
+
+    ids = serializers.ListField(child=serializers.UUIDField(), help_text="The runs' ids, in the order sent.")
+    count = serializers.IntegerField(help_text="How many they are.")
+
+
+class DriftBulkView(ExperimentResource):
+    resource = "drift"
+    required_levels = {"bulk": Level.EDIT}
+    parser_classes = [JSONArrayParser, NDJSONParser, JSONLinesParser]
+    serializer_class = DriftSerializer
+    answers = {"bulk": StoredSerializer}
+
+    def bulk(self, request: Request, experiment_id: str) -> Response:
+        """Report up to 10,000 runs at once. Either all of them are stored or none.
+
+        Send a JSON array, or NDJSON with a run on each line. Of runs that are not valid the errors
+        are listed by position, counted from 0.
+        """
+        experiment = self.get_experiment()
+        runs = validated(self.body, DriftSerializer())
+        ids = Drift.objects.create_all_in(experiment, runs)
+        return Response({"ids": ids, "count": len(ids)}, 201)

@@ -1,0 +1,221 @@
+"""Many runs in one request: all are stored or none, and each is judged as if it came alone."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pytest_django import Settings
+
+from drifts.models import Drift
+from driftwatch.api.bulk import MAX_ITEMS
+from driftwatch.mongodb.base import mongodb
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.conftest import RUN
+from tests.test_bad_input import FREE, WRONG_RUN, refusal
+from tests.test_drifts import WHOLE
+
+RUNS = [RUN, WHOLE, {"job_status": "Running", "model": "forêt", "parameters": {"a": [{"b": None}]}}]
+NDJSON = "application/x-ndjson"
+# What the service adds, and answers as it likes.
+OWN = ("_id", "created_at", "updated_at")
+
+
+@pytest.fixture
+def path(experiment: Experiment) -> str:
+    return f"/experiment/{experiment.id}/drift"
+
+
+def lines(runs: list[Any]) -> str:
+    return "".join(f"{json.dumps(run)}\n" for run in runs)
+
+
+def stored() -> list[dict[str, Any]]:
+    """What is stored of each run but for what the service adds, in the order of the ids."""
+    found = mongodb().database[Drift._meta.db_table].find().sort("_id")
+    return [{name: value for name, value in run.items() if name not in OWN} for run in found]
+
+
+def emptied() -> None:
+    mongodb().database[Drift._meta.db_table].delete_many({})
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        (json.dumps(RUNS), "application/json"),
+        (lines(RUNS), NDJSON),
+        (lines(RUNS).strip(), "application/jsonl"),
+        (lines(RUNS).replace("\n", "\r\n \r\n\n"), f"{NDJSON}; charset=utf-8"),
+    ],
+    ids=["array", "NDJSON", "JSON Lines", "Windows and blank lines"],
+)
+def test_all_are_stored_and_their_ids_answered_in_the_order_sent(
+    editor: Caller, path: str, body: str, media_type: str
+) -> None:
+    response = editor.post(f"{path}/bulk", body, content_type=media_type)
+    assert response.status_code == 201, response.content
+    answer = response.json()
+    assert answer["count"] == len(RUNS)
+    assert answer["ids"] == sorted(answer["ids"])
+    read = [editor.get(f"{path}/{identifier}").json() for identifier in answer["ids"]]
+    assert [{name: run[name] for name in sent} for run, sent in zip(read, RUNS, strict=True)] == RUNS
+    assert {run["experiment_id"] for run in read} == {path.split("/")[2]}
+
+
+def test_they_are_found_newest_first_in_the_order_sent(editor: Caller, path: str) -> None:
+    sent = [RUN | {"model": f"model {number}"} for number in range(100)]
+    editor.post(f"{path}/bulk", sent)
+    found = editor.post(f"{path}/search?page_size=100", {}).json()
+    assert [run["model"] for run in found] == [run["model"] for run in reversed(sent)]
+
+
+@pytest.mark.parametrize("count", [1, MAX_ITEMS])
+def test_a_request_takes_from_one_to_ten_thousand(editor: Caller, path: str, count: int) -> None:
+    ids = editor.post(f"{path}/bulk", [RUN] * count).json()["ids"]
+    assert len(set(ids)) == count == Drift.objects.count()
+
+
+@pytest.mark.parametrize("count", [0, MAX_ITEMS + 1])
+@pytest.mark.parametrize("media_type", ["application/json", NDJSON])
+def test_a_request_with_none_or_more_is_refused(editor: Caller, path: str, count: int, media_type: str) -> None:
+    runs: list[Any] = [{}] * count
+    body = json.dumps(runs) if media_type == "application/json" else lines(runs) or "\n"
+    answer = refusal(422, editor.post(f"{path}/bulk", body, content_type=media_type), media_type)
+    assert f"these are {count:,}" in answer["message"]
+
+
+@pytest.mark.parametrize("media_type", ["application/json", NDJSON])
+def test_one_that_is_not_valid_keeps_all_from_being_stored(editor: Caller, path: str, media_type: str) -> None:
+    runs = [RUN, {"job_status": "Completed", "model": ""}, RUN, RUN | {"parameters": {"n": 2**63}}, 7, None]
+    body = json.dumps(runs) if media_type == "application/json" else lines(runs)
+    answer = refusal(422, editor.post(f"{path}/bulk", body, content_type=media_type), media_type)
+    errors = answer["errors"]["json"]
+    assert answer["message"] == "body: 4 of 6 are not valid, and none was stored."
+    assert errors.keys() == {"non_field_errors", "1", "3", "4", "5"}
+    assert errors["1"] == {"model": ["This field may not be blank."]}
+    assert "64 bits" in errors["3"]["parameters.n"][0]
+    assert "Expected a dictionary" in errors["4"]["non_field_errors"][0]
+    assert stored() == []
+
+
+def test_a_line_that_is_not_json_is_told_by_its_number(editor: Caller, path: str) -> None:
+    body = f'{json.dumps(RUN)}\n\n{{"job_status": "Comp\n{json.dumps(RUN)} {json.dumps(RUN)}\n\xff'.encode("latin-1")
+    body += b"\n" + b"[" * 100_000
+    answer = refusal(422, editor.post(f"{path}/bulk", body, content_type=NDJSON), "NDJSON")
+    sentences = {
+        position: error["non_field_errors"][0]
+        for position, error in answer["errors"]["json"].items()
+        if position != "non_field_errors"
+    }
+    assert sentences.keys() == {"1", "2", "3", "4"}
+    assert sentences["1"].startswith("Line 3 is not JSON in UTF-8: ")
+    assert sentences["2"].startswith("Line 4 is not JSON in UTF-8: Extra data")
+    assert sentences["3"].startswith("Line 5 is not JSON in UTF-8: ")
+    assert sentences["4"] == "Line 6 is nested deeper than 50 levels."
+    assert stored() == []
+
+
+def test_errors_beyond_a_hundred_are_counted(editor: Caller, path: str) -> None:
+    answer = refusal(422, editor.post(f"{path}/bulk", [RUN, *[{}] * 1_200]), "many")
+    assert answer["message"] == "body: 1,200 of 1,201 are not valid, and none was stored. The first 100 are listed."
+    assert answer["errors"]["json"].keys() == {"non_field_errors", *(str(number) for number in range(1, 101))}
+
+
+NOT_ARRAYS = {"an object": '{"job_status": "Running", "model": "m"}', "null": "null", "a text": '"[]"', "a number": "7"}
+
+
+@pytest.mark.parametrize("body", NOT_ARRAYS.values(), ids=NOT_ARRAYS)
+def test_what_is_not_an_array_is_refused_with_the_ways_to_send(editor: Caller, path: str, body: str) -> None:
+    answer = refusal(422, editor.post(f"{path}/bulk", body), body)
+    assert "JSON array" in answer["message"]
+    assert NDJSON in answer["message"]
+
+
+@pytest.mark.parametrize("body", [" ", "[", '[{"model": NaN}]', lines(RUNS), b"[\xff]"])
+def test_an_array_that_is_not_json_is_refused(editor: Caller, path: str, body: str | bytes) -> None:
+    refusal(400, editor.post(f"{path}/bulk", body), str(body))
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/ndjsonp"])
+def test_other_media_types_are_refused_with_those_that_are_taken(editor: Caller, path: str, media_type: str) -> None:
+    answer = refusal(415, editor.post(f"{path}/bulk", lines(RUNS), content_type=media_type), media_type)
+    assert NDJSON in answer["message"]
+    answer = refusal(415, editor.post(path, lines([RUN]), content_type=NDJSON), "a single run as NDJSON")
+    assert NDJSON not in answer["message"].partition("Send")[2]
+
+
+def test_a_body_may_be_larger_than_that_of_a_single_run(editor: Caller, path: str, settings: Settings) -> None:
+    body = json.dumps([RUN])
+    assert editor.post(f"{path}/bulk", body.ljust(8_000_000)).status_code == 201
+    answer = refusal(413, editor.post(f"{path}/bulk", body.ljust(8_000_001)), "too large")
+    assert "8,000,000 bytes" in answer["message"]
+    settings.MAX_BULK_BYTES = len(body) - 1
+    refusal(413, editor.post(f"{path}/bulk", body), "too large")
+
+
+# Each is judged, and stored, as `POST …/drift` does it.
+
+
+def assert_as_alone(editor: Caller, path: str, run: Any) -> None:
+    alone = editor.post(path, json.dumps(run))
+    one_by_one = stored()
+    emptied()
+    together = editor.post(f"{path}/bulk", [run])
+    assert together.status_code == alone.status_code, (run, alone.content, together.content)
+    assert stored() == one_by_one
+    if alone.status_code == 422:
+        assert together.json()["errors"]["json"]["0"] == alone.json()["errors"]["json"]
+    emptied()
+
+
+def wrong_runs() -> Iterator[Any]:
+    for field, values in WRONG_RUN.items():
+        yield from (RUN | {field: value} for value in values)
+        yield {name: value for name, value in RUN.items() if name != field}
+    yield from (RUN | {name: None} for name in WHOLE)
+    yield from (RUN | {"colour": 1}, RUN | {"id": 1, "verdict": 2, "created_at": None}, {}, [], "run")
+
+
+def test_what_one_alone_is_refused_for_many_are_refused_for(editor: Caller, path: str) -> None:
+    for run in wrong_runs():
+        assert_as_alone(editor, path, run)
+
+
+def test_free_json_is_stored_as_from_one_alone(editor: Caller, path: str) -> None:
+    for free in FREE.values():
+        assert_as_alone(editor, path, RUN | {"parameters": free, "tags": ["a", "é"]})
+
+
+TEXTS = st.text(max_size=30) | st.sampled_from(
+    [" ", "\0", "a\n", "\ud800", "Completed", "Running", "m" * 255, "m" * 256]
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=8,
+)
+LIKELY = {
+    "job_status": st.sampled_from(["Completed", "Running", "Failed"]),
+    "model": TEXTS,
+    "drift_detected": st.booleans(),
+    "parameters": st.dictionaries(TEXTS, ANYTHING, max_size=4),
+    "tags": st.lists(TEXTS, max_size=4),
+    "detector": TEXTS | st.none(),
+    "environment": TEXTS | st.none(),
+    "model_version": TEXTS | st.none(),
+}
+FIELDS = {name: likely | ANYTHING for name, likely in LIKELY.items()} | {"verdict": ANYTHING, "colour": ANYTHING}
+ANY_RUN = st.fixed_dictionaries({}, optional=LIKELY) | st.fixed_dictionaries({}, optional=FIELDS)
+
+
+@hypothesis_settings(
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
+)
+@given(run=ANY_RUN)
+def test_whatever_is_sent_fares_as_if_it_came_alone(editor: Caller, path: str, run: Any) -> None:
+    assert_as_alone(editor, path, run)
