@@ -21,6 +21,7 @@ from accounts.token_serializers import (
     ServiceTokenSerializer,
 )
 from accounts.tokens import access_token, refresh_token, refreshed
+from driftwatch.api.conditional import conditional, tagged
 from driftwatch.api.resource import Resource
 
 # What holds a secret is kept by nobody on the way (RFC 6749, section 5.1).
@@ -73,10 +74,12 @@ class TokenView(Resource):
         """All the caller's tokens, the newest first, those that expired or were revoked too."""
         return Response(self.get_serializer(self.get_queryset(), many=True).data)
 
+    @tagged
     def retrieve(self, request: Request, token_id: str) -> Response:
         """Read one of the caller's tokens; its secret is not told again."""
         return Response(self.get_serializer(self.get_token()).data)
 
+    @conditional
     def destroy(self, request: Request, token_id: str) -> Response:
         """Revoke the token, and what was or would be refreshed from it, at once."""
         self.get_queryset().filter(pk=self.get_token().pk).revoke(self.identity)

@@ -12,6 +12,7 @@ from rest_framework.serializers import BaseSerializer
 from accounts.identity import Standing
 from accounts.models import User
 from accounts.serializers import EntitlementsSerializer, FoundUserSerializer, LookupSerializer, UserSerializer
+from driftwatch.api.conditional import conditional, tagged
 from driftwatch.api.resource import Resource
 from driftwatch.api.search import SearchMixin, SearchParameters
 from driftwatch.filters.fields import Field, Identifier, Text, Time
@@ -65,15 +66,19 @@ class UserView(SearchMixin):
         assert self.identity.user is not None
         return User.objects.get(pk=self.identity.user.pk)
 
+    @tagged
     def register(self, request: Request) -> Response:
         """Register the token's owner. No body is needed."""
         user = User.objects.register(self.identity)
         return Response(self.get_serializer(user).data, 201)
 
+    @tagged
     def retrieve_self(self, request: Request) -> Response:
         """The registered user that the token stands for."""
         return Response(self.get_serializer(self.get_user()).data)
 
+    @conditional
+    @tagged
     def update_self(self, request: Request) -> Response:
         """Refresh the registered email from the token. No body is needed."""
         user = self.get_user()

@@ -10,6 +10,7 @@ from accounts.identity import Standing
 from drifts.models import Drift, DriftQuerySet
 from drifts.serializers import DriftSerializer
 from drifts.verdict import MATCHES
+from driftwatch.api.conditional import conditional, tagged
 from driftwatch.api.search import SearchMixin, SearchParameters
 from driftwatch.filters.fields import Computed, Field, Free, Identifier, Text, Texts, Time, Truth
 from experiments.models import Level
@@ -79,24 +80,31 @@ class DriftView(DriftSearchMixin, ExperimentResource):
             raise Http404("The experiment has no drift run with this id.")
         return drift
 
+    @tagged
     def create(self, request: Request, experiment_id: str) -> Response:
         """Report a run. A completed one must say whether it detected drift."""
         experiment = self.get_experiment()
         context = {**self.get_serializer_context(), "experiment": experiment}
         return self.save(DriftSerializer(data=self.body, context=context), 201)
 
+    @tagged
     def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> Response:
         """Read one run."""
         return Response(self.get_serializer(self.get_drift()).data)
 
+    @conditional
+    @tagged
     def update(self, request: Request, experiment_id: str, drift_id: str) -> Response:
         """Replace every writable field: those left out take their defaults."""
         return self.save(self.get_serializer(self.get_drift(), data=self.body))
 
+    @conditional
+    @tagged
     def partial_update(self, request: Request, experiment_id: str, drift_id: str) -> Response:
         """Change the named fields."""
         return self.save(self.get_serializer(self.get_drift(), data=self.body, partial=True))
 
+    @conditional
     def destroy(self, request: Request, experiment_id: str, drift_id: str) -> Response:
         """Delete the run."""
         self.get_drift().delete_by(self.identity)

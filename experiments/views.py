@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from accounts.identity import Standing
+from driftwatch.api.conditional import conditional, tagged
 from driftwatch.api.exceptions import Conflict, InvalidQuery
 from driftwatch.api.resource import Resource
 from driftwatch.api.search import SearchMixin, SearchParameters
@@ -85,22 +86,29 @@ class ExperimentView(SearchMixin, ExperimentResource):
     def filter_fields(self) -> Mapping[str, Field]:
         return {**FIELDS, "permissions": Records("permissions", PERMISSION_FIELDS, guard=granted_to(self.identity))}
 
+    @tagged
     def create(self, request: Request) -> Response:
         """Create an experiment. Its creator is its first manager."""
         return self.save(self.get_serializer(data=self.body), 201)
 
+    @tagged
     def retrieve(self, request: Request, experiment_id: str) -> Response:
         """Read one experiment."""
         return Response(self.get_serializer(self.get_experiment()).data)
 
+    @conditional
+    @tagged
     def update(self, request: Request, experiment_id: str) -> Response:
         """Replace every writable field: those left out take their defaults. The caller stays a manager."""
         return self.save(self.get_serializer(self.get_experiment(), data=self.body))
 
+    @conditional
+    @tagged
     def partial_update(self, request: Request, experiment_id: str) -> Response:
         """Change the named fields. The caller stays a manager."""
         return self.save(self.get_serializer(self.get_experiment(), data=self.body, partial=True))
 
+    @conditional
     def destroy(self, request: Request, experiment_id: str) -> Response:
         """Delete the experiment and all of its drift runs."""
         self.get_experiment().delete_by(self.identity)

@@ -1,11 +1,14 @@
 """The cast, and what they act on."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.sessions.models import Session
+from pymongo import MongoClient
+from pymongo.database import Database
 from pytest_django import DjangoDbBlocker, Settings
 
 from accounts.authentication import recent_identities, trusted_issuers
@@ -16,6 +19,7 @@ from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment, Level, Permission
 from tests.browser import CHROMIUM
 from tests.caller import Caller
+from tests.crowd import Someone, unique
 from tests.live import LiveServer
 from tests.provider import Provider
 
@@ -80,12 +84,31 @@ def provider(provider_server: Provider, settings: Settings) -> Iterator[Provider
 
 
 @pytest.fixture(scope="session")
-def live(testrun_uid: str, worker_id: str) -> Iterator[LiveServer]:
-    """The service behind gunicorn, on a database of its own."""
-    server = LiveServer(MONGODB_NAME=f"live_{testrun_uid[:8]}_{worker_id}", OIDC_USER_ENTITLEMENTS="[]")
+def live(provider_server: Provider, testrun_uid: str, worker_id: str) -> Iterator[LiveServer]:
+    """The service behind gunicorn, on a database of its own, open to everybody whom the provider knows."""
+    server = LiveServer(
+        MONGODB_NAME=f"live_{testrun_uid[:8]}_{worker_id}",
+        OIDC_ISSUERS=json.dumps([{"issuer": provider_server.issuer, "audience": ["driftwatch"]}]),
+        OIDC_USER_ENTITLEMENTS="[]",
+    )
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def someone(live: LiveServer, provider: Provider) -> Someone:
+    """Registered at the service behind gunicorn."""
+    someone = Someone(live.api, provider.token(unique("someone")))
+    assert someone.call("POST", "/user").status_code == 201
+    return someone
+
+
+@pytest.fixture
+def stored(live: LiveServer) -> Iterator[Database[dict[str, Any]]]:
+    """What the service behind gunicorn has stored."""
+    with MongoClient[dict[str, Any]](live.environment["MONGODB_URI"]) as client:
+        yield client[live.environment["MONGODB_NAME"]]
 
 
 def registered(provider: Provider, subject: str, *entitlements: str) -> Caller:

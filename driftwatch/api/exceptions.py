@@ -15,6 +15,12 @@ class Conflict(APIException):
     status_code = HTTPStatus.CONFLICT
 
 
+class PreconditionFailed(APIException):
+    """What the request names by its entity tag is not there any more, or is what it was not to be."""
+
+    status_code = HTTPStatus.PRECONDITION_FAILED
+
+
 class Away(APIException):
     """Something that the service depends on does not answer; trying again in a moment may help."""
 

@@ -59,11 +59,12 @@ WITH_BODY = {"create", "bulk", "update", "partial_update", "search", "lookup", "
 WITH_QUERY = {("access", "retrieve")}
 CONFLICTING = {"create", "update", "partial_update", "register", "handover"}
 REFUSALS = {
-    400: "The body is not JSON.",
+    400: "The body is not JSON, or a header is malformed.",
     401: "No token where one is needed, or a token that is not valid.",
     403: "Not registered, no entitlement, or a level too low.",
     404: "There is no such thing, or no more.",
     409: "It exists already, or was changed meanwhile.",
+    412: "It is not what `If-Match` or `If-None-Match` asks for: it was changed since it was read.",
     413: "The body is too large.",
     415: "The body is sent as something other than JSON.",
     422: "A field, a filter or a query parameter is not valid: see `errors`.",
@@ -85,6 +86,25 @@ PAGINATION = OpenApiParameter(
 )
 RETRY_AFTER = OpenApiParameter(
     "Retry-After", int, OpenApiParameter.HEADER, response=[429, 503], description="Seconds to wait."
+)
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="Go on only if this is its `ETag` (or one of these, or `*` for any), as it was answered: else a 412.",
+)
+IF_NONE_MATCH = OpenApiParameter(
+    "If-None-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="Go on only if none of these (or `*` for any) is its `ETag`: else a 304 to GET, a 412 to the others.",
+)
+ETAG = OpenApiParameter(
+    "ETag",
+    str,
+    OpenApiParameter.HEADER,
+    response=[200, 201, 304],
+    description="What `If-Match` and `If-None-Match` take: it changes whenever the body of the answer does.",
 )
 FILTER = {
     "type": "object",
@@ -114,6 +134,14 @@ class ResourceSchema(AutoSchema):
     def resource(self) -> str:
         return str(self.view.resource)
 
+    def has(self, mark: str) -> bool:
+        """Whether the action carries what a decorator marks it with."""
+        return hasattr(getattr(self.view, self.action), mark)
+
+    @property
+    def heeds_conditions(self) -> bool:
+        return self.has("is_conditional") or (self.has("is_tagged") and self.method == "GET")
+
     def get_operation_id(self) -> str:
         alias = "_alias" if self.path.endswith("/entitlements") else ""
         return f"{self.resource}_{self.action}{alias}"
@@ -134,6 +162,8 @@ class ResourceSchema(AutoSchema):
     def get_override_parameters(self) -> list[Any]:
         path = [
             RETRY_AFTER,
+            *([ETAG] if self.has("is_tagged") else []),
+            *([IF_MATCH, IF_NONE_MATCH] if self.heeds_conditions else []),
             *(
                 OpenApiParameter(name, OpenApiTypes.UUID, OpenApiParameter.PATH, description=description)
                 for name, description in PATH_PARAMETERS.items()
@@ -172,12 +202,16 @@ class ResourceSchema(AutoSchema):
         other = self.view.answers.get(self.action)
         found = None if status == 204 else other() if other else self.get_serializer()
         refusals = {code: OpenApiResponse(ProblemSerializer, description=REFUSALS[code]) for code in self.refusals()}
-        return {(status, MEDIA_TYPES.get(self.action, "application/json")): found} | refusals
+        answers: dict[Any, Any] = {(status, MEDIA_TYPES.get(self.action, "application/json")): found}
+        if self.heeds_conditions and self.method == "GET":
+            answers[304] = OpenApiResponse(description="It is what `If-None-Match` names: it did not change.")
+        return answers | refusals
 
     def refusals(self) -> list[int]:
         """The statuses with which this operation may refuse a request."""
         return [
             *([400, 413, 415, 422] if self.action in WITH_BODY else []),
+            *([400, 412] if self.heeds_conditions else []),
             *([422] if self.view.query_parameters or (self.resource, self.action) in WITH_QUERY else []),
             *(401, 403, 429, 503),
             *([404] if "{" in self.path or self.action == "lookup" else []),

@@ -69,6 +69,13 @@ class Resource(GenericViewSet[Any]):
             raise ParseError("The body is empty, or sent in chunks. Send JSON, with its Content-Length.")
         return request.data
 
+    def rendered(self, response: Response) -> Response:
+        """The response with its body made already, as it will be sent."""
+        response.accepted_renderer = self.request.accepted_renderer
+        response.accepted_media_type = self.request.accepted_media_type
+        response.renderer_context = self.get_renderer_context()  # type: ignore[attr-defined]
+        return response.render()
+
     def save(self, serializer: BaseSerializer[Any], status: int = 200) -> Response:
         """Validate, write, and answer with what was written."""
         serializer.is_valid(raise_exception=True)

@@ -1,0 +1,53 @@
+"""Many requests at once, at the real server."""
+
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import requests
+from requests import Response
+
+Call = Callable[[], Response]
+Headers = dict[str, str]
+
+
+class Someone:
+    """A person with a token and as many connections as it takes."""
+
+    def __init__(self, api: str, token: str) -> None:
+        self.api = api
+        self.authorization = {"Authorization": f"Bearer {token}"}
+
+    def call(self, method: str, path: str, body: Any = None, headers: Headers | None = None) -> Response:
+        headers = self.authorization | (headers or {})
+        return requests.request(method, self.api + path, json=body, headers=headers, timeout=30)
+
+    def calls(self, method: str, path: str, *bodies: Any, headers: Headers | None = None) -> list[Call]:
+        return [lambda body=body: self.call(method, path, body, headers) for body in bodies]  # type: ignore[misc]
+
+    def new_experiment(self) -> str:
+        """Its path."""
+        return f"/experiment/{self.call('POST', '/experiment', {'name': unique('wine')}).json()['id']}"
+
+
+def unique(name: str) -> str:
+    return f"{name} {uuid.uuid4().hex}"
+
+
+def at_once(calls: list[Call]) -> list[Response]:
+    """The answers to all of these calls, none of which waits for another."""
+    together = threading.Barrier(len(calls), timeout=30)
+
+    def go(call: Call) -> Response:
+        together.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(go, calls))
+
+
+def statuses(answers: list[Response]) -> dict[int, int]:
+    return Counter(answer.status_code for answer in answers)
