@@ -27,7 +27,6 @@ URL = env.str("BENCH_URL", "")
 TOKEN = env.str("BENCH_TOKEN", "")
 RESULTS = env.path("BENCH_RESULTS", Path("var/benchmarks"))
 SOAK_STEPS = 10
-SOAK_SECONDS = 1.0
 
 
 def main() -> None:
@@ -96,7 +95,7 @@ def soak(members: Crew, service: OwnService, names: list[str]) -> dict[str, list
     memory: dict[str, list[float]] = {}
     sent, turn = 0, cycle(names)
     while sent < SOAK:
-        sent += members.measure(next(turn), "service", SOAK_SECONDS).calls
+        sent += members.measure(next(turn), "service", SECONDS).calls
         if sent >= SOAK * (len(memory) + 1) / SOAK_STEPS:
             memory[f"after {sent:,} more requests"] = service.memory()
             progress(f"soak: {sent:,} requests, {memory[f'after {sent:,} more requests']} MiB")

@@ -1,0 +1,94 @@
+"""A search answers what plain PyMongo finds by the same filter, in the same order, among what the caller may read."""
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drifts.models import Drift
+from driftwatch.mongodb.base import mongodb
+from driftwatch.mongodb.match import Mql
+from experiments.models import Experiment, Level, Permission
+from tests.caller import Caller
+from tests.filter_pairs import Pair, pairs, random_runs, reproducible
+
+SORTS = ("created_at", "job_status", "model", "drift_detected", "schema_version")
+ORDERS = {"asc": 1, "desc": -1}
+READABLE = {
+    "anonymous": {"open"},
+    "stranger": {"open"},
+    "reader": {"open", "shared"},
+    "admin": {"open", "shared", "closed"},
+}
+
+
+@pytest.fixture
+def experiments(reader: Caller) -> dict[str, uuid.UUID]:
+    lists = {
+        "open": [],
+        "shared": [Permission(entity=reader.id, level=Level.READ)],
+        "closed": [],
+    }
+    return {
+        name: Experiment.objects.create(name=name, public=name == "open", permissions=permissions).pk
+        for name, permissions in lists.items()
+    }
+
+
+@pytest.fixture
+def callers(request: pytest.FixtureRequest) -> dict[str, Caller]:
+    return {name: request.getfixturevalue(name) for name in READABLE}
+
+
+def replace_runs(runs: list[Drift]) -> None:
+    mongodb().database[Drift._meta.db_table].delete_many({})
+    Drift.objects.bulk_create(runs)
+
+
+def plainly_found(plain: Mql, experiments: list[uuid.UUID], sort_by: str, order_by: str) -> list[str]:
+    """The ids, as they are stored."""
+    query = {"$and": [{"experiment_id": {"$in": [experiment.hex for experiment in experiments]}}, plain]}
+    order = [(sort_by, ORDERS[order_by]), ("_id", ORDERS[order_by])]
+    return [
+        document["_id"] for document in mongodb().database[Drift._meta.db_table].find(query, {"_id": 1}).sort(order)
+    ]
+
+
+def assert_found(response: Any, expected: list[str]) -> None:
+    assert response.status_code == 200, response.content
+    assert [uuid.UUID(run["id"]).hex for run in response.json()] == expected
+    assert json.loads(response.headers["X-Pagination"])["total"] == len(expected)
+
+
+@settings(reproducible, max_examples=120)
+@given(
+    pair=pairs(),
+    chance=st.randoms(use_true_random=False),
+    count=st.integers(15, 40),
+    place=st.sampled_from(["everywhere", *sorted(READABLE["admin"])]),
+    sort_by=st.sampled_from(SORTS),
+    order_by=st.sampled_from([*ORDERS]),
+)
+def test_a_search_finds_what_plain_pymongo_finds_among_what_the_caller_may_read(
+    callers: dict[str, Caller],
+    experiments: dict[str, uuid.UUID],
+    pair: Pair,
+    chance: Any,
+    count: int,
+    place: str,
+    sort_by: str,
+    order_by: str,
+) -> None:
+    asked, plain = pair
+    replace_runs(random_runs(chance, count, [*experiments.values()]))
+    path = "/drift/search" if place == "everywhere" else f"/experiment/{experiments[place]}/drift/search"
+    for name, caller in callers.items():
+        response = caller.post(f"{path}?page_size=100&sort_by={sort_by}&order_by={order_by}", asked)
+        wanted = READABLE[name] if place == "everywhere" else {place}
+        if wanted <= READABLE[name]:
+            assert_found(response, plainly_found(plain, [experiments[one] for one in wanted], sort_by, order_by))
+        else:
+            assert response.status_code == 403, response.content
