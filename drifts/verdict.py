@@ -31,3 +31,12 @@ MATCHES: dict[str, Mql] = {
     Verdict.NO_DRIFT.value: {"job_status": JobStatus.COMPLETED.value, "drift_detected": False},
     Verdict.UNKNOWN.value: {"job_status": {"$in": [JobStatus.RUNNING.value, JobStatus.FAILED.value]}},
 }
+
+# And as an aggregation expression: for groups.
+EXPRESSION: Mql = {
+    "$cond": [
+        {"$ne": ["$job_status", JobStatus.COMPLETED.value]},
+        Verdict.UNKNOWN.value,
+        {"$cond": ["$drift_detected", Verdict.DRIFT.value, Verdict.NO_DRIFT.value]},
+    ]
+}

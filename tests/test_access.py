@@ -50,7 +50,10 @@ drift      partial_update   private 401 403 403 403 403 403 200 200 200
 drift      partial_update   public  401 403 403 403 403 403 200 200 200
 drift      destroy          private 401 403 403 403 403 403 204 204 204
 drift      destroy          public  401 403 403 403 403 403 204 204 204
+drift      stats            private 403 403 403 403 200 200 200 200 200
+drift      stats            public  200 200 200 200 200 200 200 200 200
 visible_drift search        private 200 200 200 200 200 200 200 200 200
+visible_drift stats         private 200 200 200 200 200 200 200 200 200
 access     retrieve         private 403 403 403 403 200 200 200 200 200
 access     retrieve         public  200 200 200 200 200 200 200 200 200
 access     preview          private 401 403 403 403 403 403 403 200 200
@@ -85,7 +88,9 @@ BODIES = {
     "drift search": {},
     "drift update": RUN,
     "drift partial_update": {"tags": ["changed"]},
+    "drift stats": {"group_by": "model"},
     "visible_drift search": {},
+    "visible_drift stats": {"group_by": "model"},
     "access preview": {"public": True},
     "access handover": {"entity": "reader@example.org"},
     "audit search": {},

@@ -54,7 +54,10 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 
 STATUS = {"create": 201, "bulk": 201, "register": 201, "destroy": 204}
 MEDIA_TYPES = {"export": "application/x-ndjson"}
-WITH_BODY = {"create", "bulk", "update", "partial_update", "search", "lookup", "preview", "handover", "refresh"}
+WITH_BODY = {
+    *("create", "bulk", "update", "partial_update", "search", "stats"),
+    *("lookup", "preview", "handover", "refresh"),
+}
 # What has query parameters of its own, and refuses them when they are not valid.
 WITH_QUERY = {("access", "retrieve")}
 CONFLICTING = {"create", "update", "partial_update", "register", "handover"}
@@ -118,6 +121,13 @@ FILTER_EXAMPLES = {
     "user": {"email": {"$regex": "@example\\.org$"}},
     "audit": {"actor.email": "ada@example.org", "created_at": {"$gte": "2026-01-01"}},
     "experiment_audit": {"action": "permissions_changed"},
+}
+STATISTICS_EXAMPLE = {
+    "filter": {"created_at": {"$gte": "2026-01-01"}},
+    "group_by": "model",
+    "interval": "week",
+    "time_zone": "Europe/Berlin",
+    "measures": "parameters.p_value",
 }
 
 
@@ -187,12 +197,14 @@ class ResourceSchema(AutoSchema):
         return body and {**body, "required": True}
 
     def _is_list_view(self, serializer: Any = None) -> bool:
-        return self.action in ("search", "list")
+        return self.action in ("search", "list", "stats")
 
     def get_serializer(self) -> Any:
         return self.view.get_serializer()
 
     def get_examples(self) -> list[OpenApiExample]:
+        if self.action == "stats":
+            return [OpenApiExample("By model and week", STATISTICS_EXAMPLE, request_only=True)]
         if self.action != "search":
             return []
         return [OpenApiExample("Filter", FILTER_EXAMPLES[self.resource], request_only=True)]

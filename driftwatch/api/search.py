@@ -24,6 +24,10 @@ from driftwatch.mongodb.base import primary_answers
 from driftwatch.mongodb.querysets import FilterableQuerySet
 
 MAX_PAGE = 10_000_000
+ADVICE = (
+    "name a model, a status or a time range beside what is slow, ask for a smaller page number, "
+    "or anchor a regex with ^"
+)
 
 
 class SearchParameters(serializers.Serializer[dict[str, Any]]):
@@ -108,8 +112,11 @@ class Page:
 
 
 @contextmanager
-def bounded_time() -> Iterator[None]:
-    """Give MongoDB a time limit for what runs inside; refuse a filter that it exceeds or that fails there."""
+def bounded_time(advice: str = ADVICE) -> Iterator[None]:
+    """Give MongoDB a time limit for what runs inside; refuse a filter that it exceeds or that fails there.
+
+    `advice` says how to ask for less.
+    """
     try:
         with pymongo.timeout(settings.SEARCH_TIME_LIMIT):
             yield
@@ -118,8 +125,7 @@ def bounded_time() -> Iterator[None]:
         # The driver's patience may end a moment before the server's; when the server hangs, it is not the filter.
         if isinstance(cause, ExecutionTimeout) or (isinstance(cause, NetworkTimeout) and primary_answers()):
             raise ValidationError(
-                f"The search took longer than {settings.SEARCH_TIME_LIMIT:g} s. Narrow it: name a model, a status "
-                "or a time range beside what is slow, ask for a smaller page number, or anchor a regex with ^."
+                f"The search took longer than {settings.SEARCH_TIME_LIMIT:g} s. Narrow it: {advice}."
             ) from error
         if isinstance(cause, OperationFailure) and not cause.has_error_label("TransientTransactionError"):
             explanation = (cause.details or {}).get("errmsg", "it does not say why")

@@ -43,6 +43,15 @@ class StrictInteger(serializers.IntegerField):
         return data
 
 
+class StrictNumber(serializers.FloatField):
+    default_error_messages = {"invalid": "Must be a number."}
+
+    def to_internal_value(self, data: Any) -> float:
+        if not isinstance(data, int | float) or isinstance(data, bool):
+            self.fail("invalid")
+        return data
+
+
 class StrictObject(serializers.DictField):
     """Any JSON object, kept as it is."""
 

@@ -9,6 +9,7 @@ from accounts.token_views import TokenRefreshView, TokenView
 from accounts.views import EntitlementView, UserView
 from audit.views import AuditExportView, AuditView
 from drifts.bulk import DriftBulkView
+from drifts.statistics_views import DriftStatisticsView, VisibleDriftStatisticsView
 from drifts.views import DriftView, VisibleDriftView
 from driftwatch.api.errors import read_only
 from driftwatch.api.throttling import RateLimits
@@ -28,8 +29,10 @@ urlpatterns = [
     path("experiment/<str:experiment_id>/drift", DriftView.as_view({"post": "create"})),
     path("experiment/<str:experiment_id>/drift/bulk", DriftBulkView.as_view({"post": "bulk"})),
     path("experiment/<str:experiment_id>/drift/search", DriftView.as_view({"post": "search"})),
+    path("experiment/<str:experiment_id>/drift/stats", DriftStatisticsView.as_view({"post": "stats"})),
     path("experiment/<str:experiment_id>/drift/<str:drift_id>", DriftView.as_view(ONE)),
     path("drift/search", VisibleDriftView.as_view({"post": "search"})),
+    path("drift/stats", VisibleDriftStatisticsView.as_view({"post": "stats"})),
     path("experiment/<str:experiment_id>/audit/search", ExperimentAuditView.as_view({"post": "search"})),
     path("audit/search", AuditView.as_view({"post": "search"})),
     path("audit/export", AuditExportView.as_view({"get": "export"})),

@@ -1,0 +1,173 @@
+"""Statistics of drift runs: counts, drift rates and the distribution of numbers, by group and interval."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from drifts import verdict
+from drifts.intervals import Calendar
+from drifts.models import DriftQuerySet
+from drifts.verdict import Verdict
+from driftwatch.mongodb.match import Mql
+
+MAX_GROUPS = 1_000
+MAX_TEXT = 255
+LIST_INDEX = re.compile("0|[1-9][0-9]{0,5}")
+# What runs are grouped by, beside parameters: the expressions of the values.
+GROUPS: dict[str, Any] = {
+    "model": "$model",
+    "job_status": "$job_status",
+    "verdict": verdict.EXPRESSION,
+    "detector": "$detector",
+    "environment": "$environment",
+    "tags": "$tags",
+}
+
+
+class TooManyGroups(Exception):
+    """There are more than `MAX_GROUPS` pairs of an interval and a group."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What to tell of runs.
+
+    `group_by` holds names of `GROUPS` and paths of parameters, `measures` paths of parameters;
+    `percentiles` are numbers from 0 to 100.
+    """
+
+    group_by: tuple[str, ...] = ()
+    calendar: Calendar | None = None
+    measures: tuple[str, ...] = ()
+    percentiles: tuple[float, ...] = ()
+
+    def of(self, runs: DriftQuerySet) -> list[dict[str, Any]]:
+        """The rows: by interval, and within one the largest group first. What no run is in has none.
+
+        Raises `TooManyGroups`.
+        """
+        documents = runs.aggregated(*self._stages())
+        if len(documents) > MAX_GROUPS:
+            raise TooManyGroups
+        rows = [self._row(document) for document in documents]
+        return sorted(rows, key=lambda row: row["start"]) if self.calendar else rows
+
+    def _stages(self) -> list[Mql]:
+        unwound = (
+            [{"$unwind": {"path": "$tags", "preserveNullAndEmptyArrays": True}}] if "tags" in self.group_by else []
+        )
+        numbers = {f"numbers{i}": {"$push": number(path)} for i, path in enumerate(self.measures)}
+        distributions = {name: self._distribution(f"${name}") for name in numbers}
+        return [
+            *unwound,
+            {
+                "$group": {
+                    "_id": {
+                        "interval": self.calendar and self.calendar.key("$created_at"),
+                        "values": [GROUPS.get(name) or scalar(name) for name in self.group_by],
+                    },
+                    "count": {"$sum": 1},
+                    "drift": {"$sum": is_verdict(Verdict.DRIFT)},
+                    "no_drift": {"$sum": is_verdict(Verdict.NO_DRIFT)},
+                    **numbers,
+                }
+            },
+            {"$limit": MAX_GROUPS + 1},
+            *([{"$set": distributions}] if distributions else []),
+            {"$sort": {"count": -1, "_id": 1}},
+        ]
+
+    def _distribution(self, numbers: str) -> Mql:
+        """Of a list of numbers: how many, the mean, the ends, and for each percentile the two it lies between."""
+        last: Mql = {"$subtract": [{"$size": "$$sorted"}, 1]}
+        places: list[Mql] = [{"$divide": [{"$multiply": [last, percentile]}, 100]} for percentile in self.percentiles]
+        return {
+            "$let": {
+                "vars": {"sorted": {"$sortArray": {"input": numbers, "sortBy": 1}}},
+                "in": {
+                    "count": {"$size": "$$sorted"},
+                    "mean": {"$avg": "$$sorted"},
+                    "ends": [{"$first": "$$sorted"}, {"$last": "$$sorted"}],
+                    "neighbours": [
+                        [{"$arrayElemAt": ["$$sorted", {rounded: place}]} for rounded in ("$floor", "$ceil")]
+                        for place in places
+                    ],
+                },
+            }
+        }
+
+    def _row(self, document: Mql) -> dict[str, Any]:
+        drift, no_drift, key = document["drift"], document["no_drift"], document["_id"]
+        known = drift + no_drift
+        return {
+            "start": self.calendar and self.calendar.start(key["interval"]),
+            "group": dict(zip(self.group_by, key["values"], strict=True)),
+            "count": document["count"],
+            "verdicts": {"drift": drift, "no_drift": no_drift, "unknown": document["count"] - known},
+            "drift_rate": drift / known if known else None,
+            "measures": {path: self._measured(document[f"numbers{i}"]) for i, path in enumerate(self.measures)},
+        }
+
+    def _measured(self, distribution: Mql) -> dict[str, Any]:
+        count, mean, (least, greatest) = distribution["count"], distribution["mean"], distribution["ends"]
+        return {
+            "count": count,
+            "min": least,
+            # The sum of numbers close to the largest that there are overflows.
+            "mean": mean if mean is None or math.isfinite(mean) else None,
+            "max": greatest,
+            "percentiles": {
+                f"{percentile:.15g}": percentile_between(below, above, percentile, count) if count else None
+                for percentile, (below, above) in zip(self.percentiles, distribution["neighbours"], strict=True)
+            },
+        }
+
+
+def percentile_between(below: float, above: float, percentile: float, count: int) -> float:
+    """The percentile of `count` numbers, of which it lies between these two neighbours.
+
+    Linear interpolation, the seventh definition of Hyndman & Fan, "Sample Quantiles in Statistical
+    Packages", The American Statistician 50 (1996), which is the default of NumPy and R.
+    """
+    part = (count - 1) * percentile / 100 % 1
+    return below if below == above or part == 0 else below * (1 - part) + above * part
+
+
+def is_verdict(wanted: Verdict) -> Mql:
+    """1 or 0, to be summed."""
+    return {"$cond": [{"$eq": [verdict.EXPRESSION, wanted.value]}, 1, 0]}
+
+
+def number(path: str) -> Mql:
+    """The number that a parameter is, or nothing."""
+    value = parameter(path)
+    return {"$cond": [{"$isNumber": value}, value, "$$REMOVE"]}
+
+
+def scalar(path: str) -> Mql:
+    """The number, boolean or text of bounded length that a parameter is, or null."""
+    value = parameter(path)
+    text = {"$cond": [{"$eq": [{"$type": value}, "string"]}, value, None]}
+    other = {"$cond": [{"$or": [{"$isNumber": value}, {"$eq": [{"$type": value}, "bool"]}]}, value, None]}
+    return {
+        "$cond": [{"$lte": [{"$strLenBytes": {"$ifNull": [text, ""]}}, MAX_TEXT]}, {"$ifNull": [text, other]}, None]
+    }
+
+
+def parameter(path: str) -> Any:
+    """The expression of a parameter. A number in its path is a place in a list or the name of a part, as in filters."""
+    value: Any = "$parameters"
+    for name in path.split(".")[1:]:
+        if isinstance(value, str):
+            value = part(value, name)
+        else:
+            value = {"$let": {"vars": {"value": value}, "in": part("$$value", name)}}
+    return value
+
+
+def part(value: str, name: str) -> Any:
+    named = f"{value}.{name}"
+    if LIST_INDEX.fullmatch(name):
+        return {"$cond": [{"$isArray": [value]}, {"$arrayElemAt": [value, int(name)]}, named]}
+    return named

@@ -1,0 +1,148 @@
+"""What is asked of the statistics of drift runs, and what they answer."""
+
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from drifts.intervals import Calendar, Interval
+from drifts.statistics import GROUPS, Statistics
+from driftwatch.api.serializers import StrictNumber, StrictObject, StrictSerializer, StrictText
+from driftwatch.filters import FilterError
+from driftwatch.filters.language import refuse_bad_path
+from driftwatch.values import MAX_DEPTH
+
+MAX_GROUP_BY = 3
+MAX_MEASURES = 5
+MAX_PERCENTILES = 10
+
+
+class ParameterPath(StrictText):
+    """A path below `parameters.`, as a filter names it."""
+
+    default_error_messages = {
+        "name": "There is no such name. Names: {names}.",
+        "depth": f"No parameter is nested deeper than {MAX_DEPTH} levels.",
+    }
+    others: tuple[str, ...] = ()
+
+    def to_internal_value(self, data: Any) -> str:
+        name = super().to_internal_value(data)
+        if name in self.others:
+            return name
+        if not name.startswith("parameters."):
+            self.fail("name", names=", ".join((*self.others, "a path such as parameters.p_value")))
+        if name.count(".") > MAX_DEPTH:
+            self.fail("depth")
+        try:
+            refuse_bad_path(name, "")
+        except FilterError as error:
+            raise serializers.ValidationError(error.problem) from error
+        return name
+
+
+class GroupName(ParameterPath):
+    others = tuple(GROUPS)
+
+
+class TimeZone(StrictText):
+    """The name of a time zone in the IANA database."""
+
+    default_error_messages = {"unknown": "There is no such time zone. Send a name such as Europe/Berlin or UTC."}
+
+    def to_internal_value(self, data: Any) -> str:
+        name = super().to_internal_value(data)
+        if name not in time_zones():
+            self.fail("unknown")
+        return name
+
+
+@cache
+def time_zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+@extend_schema_field({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+class OneOrMore(serializers.ListField):
+    """A list of names; a single one may stand by itself."""
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        names: list[str] = super().to_internal_value([data] if isinstance(data, str) else data)
+        return list(dict.fromkeys(names))
+
+
+class StatisticsSerializer(StrictSerializer):
+    """Which runs to look at, how to put them together, and what to tell of them."""
+
+    filter = StrictObject(default=dict, help_text="Which runs count: a filter as for a search, `{}` for all.")
+    group_by = OneOrMore(
+        child=GroupName(),
+        max_length=MAX_GROUP_BY,
+        default=list,
+        help_text=f"One, or a list of at most {MAX_GROUP_BY}, of: {', '.join(GROUPS)}, a path below `parameters.`.",
+    )
+    interval = serializers.ChoiceField(
+        Interval.choices, allow_null=True, default=None, help_text="Weeks start on Monday."
+    )
+    time_zone = TimeZone(default="UTC", help_text="Whose clocks intervals follow: a name such as Europe/Berlin.")
+    measures = OneOrMore(
+        child=ParameterPath(),
+        max_length=MAX_MEASURES,
+        default=list,
+        help_text=f"One, or a list of at most {MAX_MEASURES}, paths below `parameters.` that hold numbers.",
+    )
+    percentiles = serializers.ListField(
+        child=StrictNumber(min_value=0, max_value=100),
+        max_length=MAX_PERCENTILES,
+        default=[50, 90, 99],
+        help_text="Which percentiles of the measures to tell.",
+    )
+
+    def statistics(self) -> Statistics:
+        """What the valid request asks for."""
+        asked = self.validated_data
+        interval = asked["interval"]
+        return Statistics(
+            group_by=tuple(asked["group_by"]),
+            calendar=Calendar(Interval(interval), ZoneInfo(asked["time_zone"])) if interval else None,
+            measures=tuple(asked["measures"]),
+            percentiles=tuple(asked["percentiles"]),
+        )
+
+
+class VerdictCountsSerializer(serializers.Serializer[Any]):
+    drift = serializers.IntegerField()
+    no_drift = serializers.IntegerField()
+    unknown = serializers.IntegerField()
+
+
+class DistributionSerializer(serializers.Serializer[Any]):
+    """The numbers at one path; null where there is none."""
+
+    count = serializers.IntegerField(help_text="How many runs have a number there.")
+    min = serializers.FloatField(allow_null=True)
+    mean = serializers.FloatField(allow_null=True)
+    max = serializers.FloatField(allow_null=True)
+    percentiles = serializers.DictField(
+        child=serializers.FloatField(allow_null=True), help_text="By percentile, interpolated linearly."
+    )
+
+
+class StatisticsRowSerializer(serializers.Serializer[Any]):
+    """The runs of one group in one interval."""
+
+    start = serializers.DateTimeField(
+        allow_null=True,
+        help_text="When the interval starts, with the offset of the time zone; null without `interval`.",
+    )
+    group = serializers.DictField(
+        child=serializers.JSONField(allow_null=True), help_text="The value of each name in `group_by`."
+    )
+    count = serializers.IntegerField(help_text="How many runs there are.")
+    verdicts = VerdictCountsSerializer()
+    drift_rate = serializers.FloatField(
+        allow_null=True, help_text="drift / (drift + no_drift); null when no verdict is known."
+    )
+    measures = serializers.DictField(child=DistributionSerializer(), help_text="By the paths in `measures`.")

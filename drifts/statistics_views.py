@@ -1,0 +1,80 @@
+"""`POST …/drift/stats`."""
+
+from typing import ClassVar
+
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.identity import Standing
+from drifts.models import Drift, DriftQuerySet
+from drifts.statistics import MAX_GROUPS, TooManyGroups
+from drifts.statistics_serializers import StatisticsRowSerializer, StatisticsSerializer
+from drifts.views import FIELDS
+from driftwatch import filters
+from driftwatch.api.resource import Resource
+from driftwatch.api.search import bounded_time
+from driftwatch.mongodb.match import Mql
+from experiments.models import Level
+from experiments.views import ExperimentResource
+
+ADVICE = "have the filter name a model, a status or a time range, or ask for fewer measures"
+
+
+class StatisticsMixin(Resource):
+    """Adds the action `stats` to a resource."""
+
+    serializer_class = StatisticsSerializer
+    answers: ClassVar = {"stats": StatisticsRowSerializer}
+
+    def get_queryset(self) -> DriftQuerySet:
+        """The runs that the caller may read."""
+        raise NotImplementedError
+
+    def stats(self, request: Request, **path: str) -> Response:
+        """Count runs, and tell their drift rate and the distribution of their parameters, by group and interval.
+
+        The rows come by interval, and within one the largest group first; an interval or a group
+        that no run is in has none. A run counts in each of its tags. Values of a parameter
+        that are no number, boolean or text of at most 255 bytes count as null; a run
+        without a number at a path in `measures` is left out there.
+        """
+        runs = self.get_queryset()
+        asked = StatisticsSerializer(data=self.body)
+        asked.is_valid(raise_exception=True)
+        matching = runs.matching(condition(asked.validated_data["filter"]))
+        try:
+            with bounded_time(ADVICE):
+                return Response(asked.statistics().of(matching))
+        except TooManyGroups as error:
+            raise ValidationError(
+                f"There are more than {MAX_GROUPS:,} groups. Have the filter name fewer values or a shorter time "
+                "range, group by less, or ask for a longer interval."
+            ) from error
+
+
+def condition(filter_: Mql) -> Mql:
+    try:
+        return filters.translate(filter_, FIELDS)
+    except filters.FilterError as error:
+        raise ValidationError({"filter": {error.path: [error.problem]} if error.path else [error.problem]}) from error
+
+
+class DriftStatisticsView(StatisticsMixin, ExperimentResource):
+    """The statistics of one experiment's runs."""
+
+    resource = "drift"
+    required_levels = {"stats": Level.READ}
+
+    def get_queryset(self) -> DriftQuerySet:
+        return Drift.objects.filter(experiment=self.get_experiment())
+
+
+class VisibleDriftStatisticsView(StatisticsMixin):
+    """The statistics of the runs of all experiments together."""
+
+    resource = "visible_drift"
+    required_levels = {"stats": Standing.ANYONE}
+
+    def get_queryset(self) -> DriftQuerySet:
+        return Drift.objects.visible_to(self.identity)

@@ -1,0 +1,564 @@
+"""`POST …/drift/stats`: counts, drift rates and distributions of what the caller may read, by group and interval."""
+
+import datetime
+import math
+import statistics
+from itertools import product
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pytest_django import Settings
+
+from drifts.intervals import Calendar, Interval
+from drifts.models import Drift
+from drifts.statistics import Statistics
+from drifts.verdict import EXPRESSION, MATCHES, JobStatus, Verdict, verdict_of
+from driftwatch.mongodb.base import mongodb
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.profiler import commands
+
+reproducible = settings(
+    derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+UTC = datetime.UTC
+MINUTE = datetime.timedelta(minutes=1)
+
+
+def add(experiment: Experiment, *several: dict[str, Any], **fields: Any) -> None:
+    """A completed run of the forest for each of `several`, with these fields."""
+    run = {"job_status": "Completed", "model": "forest", **fields}
+    Drift.objects.bulk_create([Drift(experiment=experiment, **{**run, **own}) for own in several])
+
+
+def add_at(experiment: Experiment, *times: str, **fields: Any) -> None:
+    add(experiment, *({"created_at": datetime.datetime.fromisoformat(time)} for time in times), **fields)
+
+
+def add_parameters(experiment: Experiment, *values: Any) -> None:
+    """A run for each value of the parameter `p`."""
+    add(experiment, *({"parameters": {"p": value}} for value in values))
+
+
+@pytest.fixture
+def ask(reader: Caller, experiment: Experiment) -> Any:
+    """The rows that the reader gets of the experiment: `ask(group_by="model")`."""
+
+    def rows(**body: Any) -> list[dict[str, Any]]:
+        response = reader.post(f"/experiment/{experiment.id}/drift/stats", body)
+        assert response.status_code == 200, response.content
+        found: list[dict[str, Any]] = response.json()
+        return found
+
+    return rows
+
+
+@pytest.fixture
+def refused(reader: Caller, experiment: Experiment) -> Any:
+    """The 422 that the reader gets."""
+
+    def body(asked: Any) -> dict[str, Any]:
+        response = reader.post(f"/experiment/{experiment.id}/drift/stats", asked)
+        assert response.status_code == 422, response.content
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    return body
+
+
+def counted(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """The values and the count of each group."""
+    return [(*row["group"].values(), row["count"]) for row in rows]
+
+
+# Counts and rates.
+
+
+def test_without_anything_asked_all_runs_are_one_group(ask: Any, experiment: Experiment) -> None:
+    add(experiment, {"drift_detected": True}, {"drift_detected": False}, {"job_status": "Failed"}, {})
+    assert ask() == [
+        {
+            "start": None,
+            "group": {},
+            "count": 4,
+            "verdicts": {"drift": 1, "no_drift": 2, "unknown": 1},
+            "drift_rate": 1 / 3,
+            "measures": {},
+        }
+    ]
+
+
+def test_where_there_are_no_runs_there_are_no_rows(ask: Any) -> None:
+    assert ask() == ask(group_by="model", interval="day", measures="parameters.p") == []
+
+
+def test_the_drift_rate_is_of_known_verdicts(ask: Any, experiment: Experiment) -> None:
+    add(experiment, *[{"drift_detected": True}] * 3, {"drift_detected": False})
+    add(experiment, *[{"job_status": "Running", "drift_detected": True}] * 5)
+    (row,) = ask()
+    assert (row["drift_rate"], row["verdicts"]["unknown"]) == (0.75, 5)
+
+
+def test_no_rate_is_known_of_runs_that_are_not_completed(ask: Any, experiment: Experiment) -> None:
+    add(experiment, {"job_status": "Failed", "drift_detected": True})
+    assert ask()[0]["drift_rate"] is None
+
+
+@pytest.mark.parametrize(("status", "detected"), list(product(JobStatus.values, (True, False))))
+def test_the_three_forms_of_the_verdict_agree(experiment: Experiment, status: str, detected: bool) -> None:
+    add(experiment, {"job_status": status, "drift_detected": detected})
+    (document,) = Drift.objects.all().aggregated({"$project": {"verdict": EXPRESSION}})
+    verdict = verdict_of(status, detected)
+    assert Verdict(document["verdict"]) is verdict
+    assert [name for name in Verdict if Drift.objects.matching(MATCHES[name])] == [verdict]
+
+
+def test_only_runs_that_the_filter_finds_are_counted(ask: Any, experiment: Experiment) -> None:
+    add(experiment, {}, {"drift_detected": True}, {"model": "tree", "drift_detected": True})
+    assert ask(filter={"model": "forest", "verdict": "drift"})[0]["count"] == 1
+
+
+def test_only_runs_of_the_experiment_are_counted(ask: Any, experiment: Experiment) -> None:
+    add(Experiment.objects.create(name="another", public=True), {})
+    add(experiment, {})
+    assert ask()[0]["count"] == 1
+    assert ask(filter={"experiment_id": str(Experiment.objects.get(name="another").id)}) == []
+
+
+# Groups.
+
+
+def test_the_largest_group_comes_first(ask: Any, experiment: Experiment) -> None:
+    add(experiment, *({"model": name} for name in ("tree", "forest", "forest", "svm", "tree", "tree")))
+    assert counted(ask(group_by="model")) == [("tree", 3), ("forest", 2), ("svm", 1)]
+
+
+def test_groups_of_one_size_come_in_the_order_of_their_names(ask: Any, experiment: Experiment) -> None:
+    add(experiment, *({"model": name} for name in "cab"))
+    assert counted(ask(group_by="model")) == [("a", 1), ("b", 1), ("c", 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "groups"),
+    [
+        ("job_status", ["Running", "Completed", "Completed"], [("Completed", 2), ("Running", 1)]),
+        ("detector", ["KS", None, "KS"], [("KS", 2), (None, 1)]),
+        ("environment", ["staging", "production", "production"], [("production", 2), ("staging", 1)]),
+    ],
+)
+def test_runs_are_grouped_by_a_field(
+    ask: Any, experiment: Experiment, name: str, values: list[Any], groups: list[Any]
+) -> None:
+    add(experiment, *({name: value} for value in values))
+    assert counted(ask(group_by=name)) == groups
+
+
+def test_runs_are_grouped_by_verdict(ask: Any, experiment: Experiment) -> None:
+    add(experiment, *[{"drift_detected": True}] * 2, *[{"job_status": "Running", "drift_detected": True}] * 3, {})
+    assert counted(ask(group_by="verdict")) == [("unknown", 3), ("drift", 2), ("no_drift", 1)]
+
+
+def test_a_run_counts_in_each_of_its_tags_and_without_any_in_null(ask: Any, experiment: Experiment) -> None:
+    add(experiment, {"tags": ["nightly", "eu"]}, {"tags": ["nightly"]}, {"tags": []})
+    assert counted(ask(group_by="tags")) == [("nightly", 2), (None, 1), ("eu", 1)]
+
+
+def test_groups_may_be_of_several_names(ask: Any, experiment: Experiment) -> None:
+    add(experiment, {"tags": ["eu"], "drift_detected": True}, {"tags": ["eu"], "model": "tree"}, {"tags": ["eu"]})
+    rows = ask(group_by=["tags", "model"])
+    assert [row["group"] for row in rows] == [{"tags": "eu", "model": "forest"}, {"tags": "eu", "model": "tree"}]
+    assert [row["drift_rate"] for row in rows] == [0.5, 0]
+
+
+def test_one_name_may_stand_by_itself_or_in_a_list(ask: Any, experiment: Experiment) -> None:
+    add(experiment, {}, {"model": "tree"})
+    assert ask(group_by="model") == ask(group_by=["model"]) == ask(group_by=["model", "model"])
+
+
+def test_a_parameter_groups_by_its_scalars(ask: Any, experiment: Experiment) -> None:
+    add_parameters(experiment, "a", "a", 1, 1.0, True, False, "", 2**53 + 1)
+    groups = {(type(value), value): count for value, count in counted(ask(group_by="parameters.p"))}
+    assert groups.pop((str, "a")) == 2
+    assert groups.pop((int, 1), 0) + groups.pop((float, 1.0), 0) == 2
+    assert groups == {(bool, True): 1, (bool, False): 1, (str, ""): 1, (int, 2**53 + 1): 1}
+
+
+def test_what_is_no_scalar_is_grouped_with_what_is_missing(ask: Any, experiment: Experiment) -> None:
+    add_parameters(experiment, None, {}, {"a": 1}, [], [1], "x" * 256, "x" * 255)
+    add(experiment, {"parameters": {}})
+    assert counted(ask(group_by="parameters.p")) == [(None, 7), ("x" * 255, 1)]
+
+
+def test_a_path_means_what_it_means_in_a_filter(ask: Any, experiment: Experiment) -> None:
+    add(
+        experiment,
+        {"parameters": {"p_values": [0.5, {"a": [7, 8]}], "a": {"b": {"c": "deep"}, "0": "named", "b$": 3}}},
+    )
+    for path, value in {
+        "p_values.0": 0.5,
+        "p_values.1.a.1": 8,
+        "p_values.2": None,
+        "a.b.c": "deep",
+        "a.0": "named",
+        "a.b$": 3,
+        "a.b.c.d": None,
+    }.items():
+        assert counted(ask(group_by=f"parameters.{path}")) == [(value, 1)]
+        assert ask(filter={f"parameters.{path}": value})[0]["count"] == 1
+
+
+# Measures.
+
+
+def test_numbers_are_measured_and_nothing_else(ask: Any, experiment: Experiment) -> None:
+    add_parameters(experiment, 1, 2.5, 4, "5", True, None, [6], {"a": 7})
+    add(experiment, {"parameters": {}})
+    (row,) = ask(measures="parameters.p", percentiles=[0, 25, 50, 100])
+    assert row["count"] == 9
+    assert row["measures"] == {
+        "parameters.p": {
+            "count": 3,
+            "min": 1,
+            "mean": 2.5,
+            "max": 4,
+            "percentiles": {"0": 1, "25": 1.75, "50": 2.5, "100": 4},
+        }
+    }
+
+
+def test_of_no_numbers_nothing_is_known(ask: Any, experiment: Experiment) -> None:
+    add_parameters(experiment, "a")
+    assert ask(measures="parameters.p")[0]["measures"]["parameters.p"] == {
+        "count": 0,
+        "min": None,
+        "mean": None,
+        "max": None,
+        "percentiles": {"50": None, "90": None, "99": None},
+    }
+
+
+def test_each_group_is_measured_by_itself(ask: Any, experiment: Experiment) -> None:
+    add(experiment, *({"model": name, "parameters": {"p": p, "q": -p}} for name, p in (("a", 1), ("a", 3), ("b", 9))))
+    rows = ask(group_by="model", measures=["parameters.p", "parameters.q"], percentiles=[])
+    assert [[row["measures"][f"parameters.{name}"]["mean"] for name in "pq"] for row in rows] == [[2, -2], [9, -9]]
+
+
+def test_percentiles_are_told_by_the_number_that_was_asked_for(ask: Any, experiment: Experiment) -> None:
+    add_parameters(experiment, 1, 2)
+    told = ask(measures="parameters.p", percentiles=[50.0, 99.9, 5])[0]["measures"]["parameters.p"]["percentiles"]
+    assert told == {"50": 1.5, "99.9": pytest.approx(1.999), "5": pytest.approx(1.05)}
+
+
+def test_the_largest_numbers_are_told_as_far_as_they_are_numbers(ask: Any, experiment: Experiment) -> None:
+    add_parameters(experiment, 1.7e308, 1.7e308, -1.7e308, 1.7e308)
+    measured = ask(measures="parameters.p", percentiles=[20, 50])[0]["measures"]["parameters.p"]
+    assert (measured["min"], measured["mean"], measured["max"]) == (-1.7e308, None, 1.7e308)
+    assert measured["percentiles"] == {"20": pytest.approx(0.2 * 1.7e308), "50": 1.7e308}
+
+
+def test_whole_numbers_stay_whole(ask: Any, experiment: Experiment) -> None:
+    largest = 2**63 - 1
+    add_parameters(experiment, largest, largest, -(2**63))
+    measured = ask(measures="parameters.p")[0]["measures"]["parameters.p"]
+    assert (measured["min"], measured["max"], measured["percentiles"]["50"]) == (-(2**63), largest, largest)
+
+
+NUMBERS = st.integers(-(10**9), 10**9) | st.floats(-1e9, 1e9)
+
+
+@settings(reproducible, max_examples=60)
+@given(numbers=st.lists(NUMBERS, min_size=2, max_size=40))
+def test_measures_are_those_of_the_standard_library(experiment: Experiment, numbers: list[float]) -> None:
+    Drift.objects.all().delete()
+    add_parameters(experiment, *numbers)
+    asked = Statistics(measures=("parameters.p",), percentiles=tuple(range(101)))
+    measured = asked.of(Drift.objects.all())[0]["measures"]["parameters.p"]
+    quantiles = [min(numbers), *statistics.quantiles(numbers, n=100, method="inclusive"), max(numbers)]
+    assert (measured["count"], measured["min"], measured["max"]) == (len(numbers), min(numbers), max(numbers))
+    assert math.isclose(measured["mean"], statistics.fmean(numbers), rel_tol=1e-9, abs_tol=1e-6)
+    assert list(measured["percentiles"].values()) == pytest.approx(quantiles, rel=1e-9, abs=1e-6)
+
+
+# Intervals.
+
+
+def starts(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    return [(row["start"], row["count"]) for row in rows]
+
+
+def test_intervals_are_of_utc_where_no_zone_is_named(ask: Any, experiment: Experiment) -> None:
+    add_at(experiment, "2026-01-01T00:00Z", "2025-12-31T23:59:59.999Z", "2026-01-01T23:59:59.999Z", "2026-01-31T12:00Z")
+    assert starts(ask(interval="day")) == [
+        ("2025-12-31T00:00:00Z", 1),
+        ("2026-01-01T00:00:00Z", 2),
+        ("2026-01-31T00:00:00Z", 1),
+    ]
+    assert starts(ask(interval="month")) == [("2025-12-01T00:00:00Z", 1), ("2026-01-01T00:00:00Z", 3)]
+
+
+def test_weeks_start_on_monday(ask: Any, experiment: Experiment) -> None:
+    add_at(experiment, "2026-01-04T23:59Z", "2026-01-05T00:00Z", "2026-01-11T23:59Z", "2026-01-12T00:00Z")
+    assert starts(ask(interval="week")) == [
+        ("2025-12-29T00:00:00Z", 1),
+        ("2026-01-05T00:00:00Z", 2),
+        ("2026-01-12T00:00:00Z", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("zone", "interval", "first", "last", "expected"),
+    [
+        pytest.param(
+            *("Europe/Berlin", "day", "2026-03-28T23:00Z", "2026-03-29T21:00Z"),
+            ["2026-03-29T00:00:00+01:00"],
+            id="a day of 23 hours",
+        ),
+        pytest.param(
+            *("Europe/Berlin", "day", "2026-10-24T22:00Z", "2026-10-25T22:00Z"),
+            ["2026-10-25T00:00:00+02:00"],
+            id="a day of 25 hours",
+        ),
+        pytest.param(
+            *("Europe/Berlin", "hour", "2026-10-25T00:00Z", "2026-10-25T02:00Z"),
+            ["2026-10-25T02:00:00+02:00", "2026-10-25T02:00:00+01:00", "2026-10-25T03:00:00+01:00"],
+            id="an hour that clocks show twice",
+        ),
+        pytest.param(
+            *("Europe/Berlin", "hour", "2026-03-29T00:00Z", "2026-03-29T01:00Z"),
+            ["2026-03-29T01:00:00+01:00", "2026-03-29T03:00:00+02:00"],
+            id="an hour that clocks do not show",
+        ),
+        pytest.param(
+            *("Europe/Berlin", "week", "2026-10-18T22:00Z", "2026-10-25T22:00Z"),
+            ["2026-10-19T00:00:00+02:00"],
+            id="a week in which clocks are changed",
+        ),
+        pytest.param(
+            *("Europe/Berlin", "month", "2026-09-30T22:00Z", "2026-10-31T22:00Z"),
+            ["2026-10-01T00:00:00+02:00"],
+            id="a month in which clocks are changed",
+        ),
+        pytest.param(
+            *("Asia/Kolkata", "hour", "2026-01-01T00:00Z", "2026-01-01T00:30Z"),
+            ["2026-01-01T05:00:00+05:30", "2026-01-01T06:00:00+05:30"],
+            id="an offset of half an hour",
+        ),
+        pytest.param(
+            *("Australia/Lord_Howe", "hour", "2026-04-04T14:59Z", "2026-04-04T15:00Z"),
+            ["2026-04-05T01:00:00+11:00", "2026-04-05T01:30:00+10:30"],
+            id="a change by half an hour",
+        ),
+        pytest.param(
+            *("Africa/Cairo", "day", "2026-04-23T21:59Z", "2026-04-23T22:00Z"),
+            ["2026-04-23T00:00:00+02:00", "2026-04-24T01:00:00+03:00"],
+            id="a day without midnight",
+        ),
+        pytest.param(
+            *("Pacific/Apia", "day", "2011-12-30T09:59Z", "2011-12-30T10:00Z"),
+            ["2011-12-29T00:00:00-10:00", "2011-12-31T00:00:00+14:00"],
+            id="a day that never was",
+        ),
+    ],
+)
+def test_intervals_follow_the_clocks_of_the_zone(
+    ask: Any, experiment: Experiment, zone: str, interval: str, first: str, last: str, expected: list[str]
+) -> None:
+    """A run at every half hour from `first` to `last`, and at the last one."""
+    time, end = (datetime.datetime.fromisoformat(text) for text in (first, last))
+    times = [end]
+    while time < end:
+        times.append(time)
+        time += datetime.timedelta(minutes=30)
+    add(experiment, *({"created_at": time} for time in times))
+    assert [row["start"] for row in ask(interval=interval, time_zone=zone)] == expected
+
+
+def test_within_an_interval_the_largest_group_comes_first(ask: Any, experiment: Experiment) -> None:
+    add_at(experiment, "2026-01-02T12:00Z", "2026-01-02T13:00Z", model="tree")
+    add_at(experiment, "2026-01-01T12:00Z", "2026-01-02T12:00Z", "2026-01-03T12:00Z")
+    rows = ask(interval="day", group_by="model")
+    assert [(row["start"][8:10], row["group"]["model"], row["count"]) for row in rows] == [
+        ("01", "forest", 1),
+        ("02", "tree", 2),
+        ("02", "forest", 1),
+        ("03", "forest", 1),
+    ]
+
+
+ZONES = sorted(available_timezones())
+TIMES = st.datetimes(datetime.datetime(1972, 2, 1), datetime.datetime(2027, 6, 1), timezones=st.just(UTC))
+
+
+def shown(time: datetime.datetime, zone: ZoneInfo) -> datetime.datetime:
+    return time.astimezone(zone).replace(tzinfo=None)
+
+
+def truncated(time: datetime.datetime, interval: Interval) -> datetime.datetime:
+    match interval:
+        case Interval.HOUR:
+            return time.replace(minute=0, second=0, microsecond=0)
+        case Interval.DAY:
+            return datetime.datetime.combine(time, datetime.time())
+        case Interval.WEEK:
+            return datetime.datetime.combine(time - datetime.timedelta(days=time.weekday()), datetime.time())
+        case Interval.MONTH:
+            return datetime.datetime.combine(time.replace(day=1), datetime.time())
+
+
+def start_of(time: datetime.datetime, interval: Interval, zone: ZoneInfo) -> datetime.datetime:
+    """The first minute of the interval, found by looking at the clock of every minute."""
+    begins = truncated(shown(time, zone), interval)
+    if interval is Interval.HOUR:
+        minute, offset = time.replace(second=0, microsecond=0), time.astimezone(zone).utcoffset()
+        while shown(minute - MINUTE, zone) >= begins and (minute - MINUTE).astimezone(zone).utcoffset() == offset:
+            minute -= MINUTE
+        return minute
+    minute = begins.replace(tzinfo=UTC) - datetime.timedelta(hours=27)
+    while shown(minute, zone) < begins:
+        minute += MINUTE
+    return minute
+
+
+@settings(reproducible, max_examples=150)
+@given(zone=st.sampled_from(ZONES).map(ZoneInfo), interval=st.sampled_from(Interval), times=st.lists(TIMES, max_size=5))
+def test_intervals_are_those_that_clocks_show_minute_by_minute(
+    experiment: Experiment, zone: ZoneInfo, interval: Interval, times: list[datetime.datetime]
+) -> None:
+    assert_intervals(experiment, zone, interval, times)
+
+
+def assert_intervals(
+    experiment: Experiment, zone: ZoneInfo, interval: Interval, times: list[datetime.datetime]
+) -> None:
+    Drift.objects.all().delete()
+    add(experiment, *({"created_at": time} for time in times))
+    expected = sorted(start_of(time, interval, zone) for time in times)
+    rows = Statistics(calendar=Calendar(interval, zone)).of(Drift.objects.all())
+    assert [row["start"] for row in rows for _ in range(row["count"])] == expected
+    offsets = [row["start"].astimezone(zone).utcoffset() for row in rows]
+    assert [row["start"].utcoffset() for row in rows] == offsets
+
+
+@settings(reproducible, max_examples=150)
+@given(st.data())
+def test_so_they_are_around_every_change_of_the_clocks(experiment: Experiment, data: st.DataObject) -> None:
+    zone = ZoneInfo(data.draw(st.sampled_from(ZONES)))
+    interval = data.draw(st.sampled_from(Interval))
+    changes = [period.start for period in Calendar(interval, zone).periods if period.start.year > 1972]
+    if changes:
+        change = data.draw(st.sampled_from(changes))
+        minutes = data.draw(st.lists(st.integers(-1_600, 1_600), min_size=1, max_size=8))
+        assert_intervals(experiment, zone, interval, [change + number * MINUTE for number in minutes])
+
+
+# Bounds and refusals.
+
+
+def test_more_groups_than_a_chart_can_show_are_refused(ask: Any, refused: Any, experiment: Experiment) -> None:
+    add(experiment, *({"model": str(number)} for number in range(1_000)))
+    assert len(ask(group_by="model")) == 1_000
+    add(experiment, {"model": "one more"})
+    message = refused({"group_by": "model"})["message"]
+    assert "more than 1,000 groups" in message
+    assert "Have the filter name fewer values" in message
+    assert len(ask(filter={"model": {"$lt": "5"}}, group_by="model")) > 400
+
+
+def test_what_takes_too_long_is_refused_with_advice(refused: Any, experiment: Experiment, settings: Settings) -> None:
+    add(experiment, *[{"parameters": {"note": "a" * 2_000 + "b"}}] * 2_000)
+    settings.SEARCH_TIME_LIMIT = 0.05
+    message = refused({"filter": {"parameters.note": {"$regex": "(a+)+$"}}})["message"]
+    assert "longer than 0.05 s" in message
+    assert "time range" in message
+
+
+def test_the_statistics_are_one_aggregation(ask: Any, experiment: Experiment) -> None:
+    add(experiment, {"parameters": {"p": 1}})
+    with commands() as seen:
+        ask(group_by=["tags", "verdict"], interval="week", time_zone="Europe/Berlin", measures="parameters.p")
+    runs = mongodb().database[Drift._meta.db_table].full_name
+    assert [entry["op"] for entry in seen if entry["ns"] == runs] == ["command"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"filter": []}, "filter"),
+        ({"filter": {"$where": "1"}}, "filter.$where"),
+        ({"filter": {"colour": "red"}}, "filter.colour"),
+        ({"group_by": "colour"}, "group_by.0"),
+        ({"group_by": "parameters"}, "group_by.0"),
+        ({"group_by": "parameters."}, "group_by.0"),
+        ({"group_by": "parameters.$a"}, "group_by.0"),
+        ({"group_by": "parameters.a..b"}, "group_by.0"),
+        ({"group_by": "parameters" + ".0" * 51}, "group_by.0"),
+        ({"group_by": "parameters." + "a" * 300}, "group_by.0"),
+        ({"group_by": ["model", "id"]}, "group_by.1"),
+        ({"group_by": ["model", 1]}, "group_by.1"),
+        ({"group_by": ["model", "verdict", "tags", "detector"]}, "group_by"),
+        ({"group_by": {"model": 1}}, "group_by"),
+        ({"group_by": None}, "group_by"),
+        ({"interval": "minute"}, "interval"),
+        ({"interval": 1}, "interval"),
+        ({"time_zone": "Mars/Olympus"}, "time_zone"),
+        ({"time_zone": "Europe"}, "time_zone"),
+        ({"time_zone": "../../etc/passwd"}, "time_zone"),
+        ({"time_zone": "+01:00"}, "time_zone"),
+        ({"time_zone": None}, "time_zone"),
+        ({"measures": "model"}, "measures.0"),
+        ({"measures": [f"parameters.{name}" for name in "abcdef"]}, "measures"),
+        ({"percentiles": [101]}, "percentiles.0"),
+        ({"percentiles": [50, -1]}, "percentiles.1"),
+        ({"percentiles": ["50"]}, "percentiles.0"),
+        ({"percentiles": [True]}, "percentiles.0"),
+        ({"percentiles": 50}, "percentiles"),
+        ({"percentiles": list(range(11))}, "percentiles"),
+        ({"groupby": "model"}, "groupby"),
+    ],
+    ids=str,
+)
+def test_what_is_not_valid_is_refused_by_name(refused: Any, body: Any, field: str) -> None:
+    assert refused(body)["message"].startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("body", ["[]", '"model"', "null", "1"])
+def test_the_body_is_an_object(refused: Any, body: str) -> None:
+    assert refused(body)
+
+
+def test_the_deepest_path_is_answered(ask: Any, experiment: Experiment) -> None:
+    add(experiment, {})
+    deepest = "parameters" + ".0" * 50
+    assert counted(ask(group_by=deepest, measures=deepest)) == [(None, 1)]
+
+
+# All experiments together.
+
+
+@pytest.mark.parametrize(
+    ("role", "models"),
+    [
+        ("anonymous", {"public"}),
+        ("newcomer", {"public"}),
+        ("outsider", {"public"}),
+        ("stranger", {"public"}),
+        ("reader", {"public", "private"}),
+        ("watcher", {"public", "private"}),
+        ("manager", {"public", "private"}),
+        ("admin", {"public", "private", "nobody's"}),
+    ],
+)
+def test_the_runs_of_all_experiments_that_the_caller_may_read_are_counted_and_no_others(
+    request: pytest.FixtureRequest, experiment: Experiment, role: str, models: set[str]
+) -> None:
+    add(experiment, {"model": "private"})
+    add(Experiment.objects.create(name="public", public=True), {"model": "public"})
+    add(Experiment.objects.create(name="nobody's"), {"model": "nobody's"})
+    caller = request.getfixturevalue(role)
+    conditions: list[dict[str, Any]] = [{}, {"$nor": [{"model": "nothing"}]}, {"experiment_id": {"$nin": []}}]
+    for condition in conditions:
+        rows = caller.post("/drift/stats", {"filter": condition, "group_by": "model"}).json()
+        assert {row["group"]["model"] for row in rows} == models
