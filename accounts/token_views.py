@@ -22,6 +22,7 @@ from accounts.token_serializers import (
 )
 from accounts.tokens import access_token, refresh_token, refreshed
 from driftwatch.api.conditional import conditional, tagged
+from driftwatch.api.idempotency import idempotent
 from driftwatch.api.resource import Resource
 
 # What holds a secret is kept by nobody on the way (RFC 6749, section 5.1).
@@ -53,6 +54,7 @@ class TokenView(Resource):
         except (ServiceToken.DoesNotExist, ValidationError):
             raise Http404("You have no token with this id. GET /api/v1/token lists yours.") from None
 
+    @idempotent
     def create(self, request: Request) -> Response:
         """Make a token for a pipeline. The secrets are in this answer and in none after it.
 

@@ -13,6 +13,7 @@ from accounts.identity import Standing
 from accounts.models import User
 from accounts.serializers import EntitlementsSerializer, FoundUserSerializer, LookupSerializer, UserSerializer
 from driftwatch.api.conditional import conditional, tagged
+from driftwatch.api.idempotency import idempotent
 from driftwatch.api.resource import Resource
 from driftwatch.api.search import SearchMixin, SearchParameters
 from driftwatch.filters.fields import Field, Identifier, Text, Time
@@ -66,6 +67,7 @@ class UserView(SearchMixin):
         assert self.identity.user is not None
         return User.objects.get(pk=self.identity.user.pk)
 
+    @idempotent
     @tagged
     def register(self, request: Request) -> Response:
         """Register the token's owner. No body is needed."""

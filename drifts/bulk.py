@@ -9,6 +9,7 @@ from rest_framework.response import Response
 from drifts.models import Drift
 from drifts.serializers import DriftSerializer
 from driftwatch.api.bulk import JSONArrayParser, JSONLinesParser, NDJSONParser, validated
+from driftwatch.api.idempotency import idempotent
 from experiments.models import Level
 from experiments.views import ExperimentResource
 
@@ -27,6 +28,7 @@ class DriftBulkView(ExperimentResource):
     serializer_class = DriftSerializer
     answers = {"bulk": StoredSerializer}
 
+    @idempotent
     def bulk(self, request: Request, experiment_id: str) -> Response:
         """Report up to 10,000 runs at once. Either all of them are stored or none.
 

@@ -11,6 +11,7 @@ from drifts.models import Drift, DriftQuerySet
 from drifts.serializers import DriftSerializer
 from drifts.verdict import MATCHES
 from driftwatch.api.conditional import conditional, tagged
+from driftwatch.api.idempotency import idempotent
 from driftwatch.api.search import SearchMixin, SearchParameters
 from driftwatch.filters.fields import Computed, Field, Free, Identifier, Text, Texts, Time, Truth
 from experiments.models import Level
@@ -80,6 +81,7 @@ class DriftView(DriftSearchMixin, ExperimentResource):
             raise Http404("The experiment has no drift run with this id.")
         return drift
 
+    @idempotent
     @tagged
     def create(self, request: Request, experiment_id: str) -> Response:
         """Report a run. A completed one must say whether it detected drift."""

@@ -5,6 +5,23 @@ from django.db import models
 from driftwatch.mongodb.indexes import ExpiryIndex
 
 
+class KeptAnswer(models.Model):
+    """The answer to a request with an `Idempotency-Key`. `driftwatch/api/idempotency.py` keeps it and gives it again.
+
+    The id is a digest and the answer is encrypted: neither tells who created what.
+    """
+
+    id = models.CharField(primary_key=True, db_column="_id", max_length=64)
+    sealed = models.BinaryField(default=b"")
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        indexes = (ExpiryIndex(fields=["expires_at"], name="kept_answer_expiry"),)
+
+    def __str__(self) -> str:
+        return self.id
+
+
 class RequestCount(models.Model):
     """The requests of one caller: in the window at hand and in the one before. `driftwatch/limits.py` writes it.
 

@@ -37,8 +37,8 @@ SECRET_KEY = env.str("SECRET_KEY") if PRODUCTION else env.str("SECRET_KEY", "") 
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
-CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match"]
-CORS_EXPOSE_HEADERS = ["X-Pagination", "WWW-Authenticate", "Retry-After", "ETag"]
+CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match", "idempotency-key"]
+CORS_EXPOSE_HEADERS = ["X-Pagination", "WWW-Authenticate", "Retry-After", "ETag", "Idempotent-Replayed"]
 
 # Application
 

@@ -14,6 +14,7 @@ from rest_framework.serializers import BaseSerializer
 from accounts.identity import Standing
 from driftwatch.api.conditional import conditional, tagged
 from driftwatch.api.exceptions import Conflict, InvalidQuery
+from driftwatch.api.idempotency import idempotent
 from driftwatch.api.resource import Resource
 from driftwatch.api.search import SearchMixin, SearchParameters
 from driftwatch.filters.fields import Field, Free, Identifier, Records, Text, Texts, Time, Truth
@@ -58,6 +59,10 @@ class ExperimentResource(Resource):
         """The experiment of the path, once the caller's level on it is found sufficient."""
         return self.permitted(Experiment.objects.by_id(id_in_path(self.kwargs["experiment_id"])))
 
+    def check_access(self) -> None:
+        if "experiment_id" in self.kwargs:
+            self.get_experiment()
+
     def permitted(self, experiment: Experiment | None) -> Experiment:
         """The experiment of the path as it was found, once the caller's level on it is found sufficient."""
         if experiment is None:
@@ -86,6 +91,7 @@ class ExperimentView(SearchMixin, ExperimentResource):
     def filter_fields(self) -> Mapping[str, Field]:
         return {**FIELDS, "permissions": Records("permissions", PERMISSION_FIELDS, guard=granted_to(self.identity))}
 
+    @idempotent
     @tagged
     def create(self, request: Request) -> Response:
         """Create an experiment. Its creator is its first manager."""

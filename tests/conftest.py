@@ -15,6 +15,7 @@ from accounts.authentication import recent_identities, trusted_issuers
 from accounts.models import ServiceToken, User
 from audit.models import Event
 from drifts.models import Drift
+from driftwatch.models import KeptAnswer
 from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment, Level, Permission
 from tests.browser import CHROMIUM
@@ -59,7 +60,7 @@ def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Ite
     recent_identities.forget()
     with django_db_blocker.unblock():
         yield
-        for model in (Drift, Experiment, ServiceToken, User, Event, LogEntry, Session):
+        for model in (Drift, Experiment, ServiceToken, User, Event, LogEntry, Session, KeptAnswer):
             mongodb().database[model._meta.db_table].delete_many({})
 
 

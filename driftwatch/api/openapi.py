@@ -109,6 +109,20 @@ ETAG = OpenApiParameter(
     response=[200, 201, 304],
     description="What `If-Match` and `If-None-Match` take: it changes whenever the body of the answer does.",
 )
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 255},
+    OpenApiParameter.HEADER,
+    description="Any printable ASCII, such as a UUID. For 24 hours the same request with the same key is answered "
+    "as the first one was, and creates nothing more; one with another body is a 422.",
+)
+IDEMPOTENT_REPLAYED = OpenApiParameter(
+    "Idempotent-Replayed",
+    str,
+    OpenApiParameter.HEADER,
+    response=[201],
+    description="`true` where this is the answer of an earlier request with the same `Idempotency-Key`.",
+)
 FILTER = {
     "type": "object",
     "description": f"A MongoDB-style filter: names of fields, and {', '.join(LOGICAL)}. `{{}}` finds all.",
@@ -172,6 +186,7 @@ class ResourceSchema(AutoSchema):
     def get_override_parameters(self) -> list[Any]:
         path = [
             RETRY_AFTER,
+            *([IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED] if self.has("is_idempotent") else []),
             *([ETAG] if self.has("is_tagged") else []),
             *([IF_MATCH, IF_NONE_MATCH] if self.heeds_conditions else []),
             *(
@@ -222,7 +237,7 @@ class ResourceSchema(AutoSchema):
     def refusals(self) -> list[int]:
         """The statuses with which this operation may refuse a request."""
         return [
-            *([400, 413, 415, 422] if self.action in WITH_BODY else []),
+            *([400, 413, 415, 422] if self.action in WITH_BODY or self.has("is_idempotent") else []),
             *([400, 412] if self.heeds_conditions else []),
             *([422] if self.view.query_parameters or (self.resource, self.action) in WITH_QUERY else []),
             *(401, 403, 429, 503),

@@ -69,6 +69,9 @@ class Resource(GenericViewSet[Any]):
             raise ParseError("The body is empty, or sent in chunks. Send JSON, with its Content-Length.")
         return request.data
 
+    def check_access(self) -> None:
+        """Refuse who may not act on what the path names, before an action that does not look at it itself."""
+
     def rendered(self, response: Response) -> Response:
         """The response with its body made already, as it will be sent."""
         response.accepted_renderer = self.request.accepted_renderer

@@ -1,0 +1,381 @@
+"""Safe retries: what is sent again with its `Idempotency-Key` is answered again, and creates nothing more."""
+
+import os
+import re
+import signal
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from django.db.models import Model
+from pymongo import MongoClient
+from pymongo.database import Database
+from pytest_django import Settings
+from requests import Response
+
+from accounts.models import ServiceToken, User
+from audit.models import Event
+from drifts.models import Drift
+from driftwatch import timestamps
+from driftwatch.models import KeptAnswer
+from driftwatch.mongodb.base import mongodb
+from driftwatch.mongodb.embedded import EmbeddedServer
+from experiments.models import Experiment, Level, Permission
+from tests.caller import Caller
+from tests.conftest import RUN
+from tests.crowd import Someone, at_once, statuses, unique
+from tests.live import LiveServer
+from tests.profiler import commands
+from tests.provider import Provider
+
+KEY = {"Idempotency-Key": "7f3d5c1e nightly #42"}
+
+
+@dataclass(frozen=True)
+class Creation:
+    path: str
+    body: Any
+    other_body: Any
+    model: type[Model]
+    creates: int = 1
+
+    def __str__(self) -> str:
+        return self.path
+
+
+EXPERIMENT = Creation("/experiment", {"name": "beer", "tags": ["a"]}, {"name": "cider"}, Experiment)
+RUN_OF_ONE = Creation("/experiment/{experiment}/drift", RUN, {**RUN, "model": "another"}, Drift)
+BULK = Creation("/experiment/{experiment}/drift/bulk", [RUN, RUN], [RUN], Drift, creates=2)
+TOKEN = Creation("/token", {"name": "nightly", "refresh": True}, {"name": "weekly"}, ServiceToken)
+REGISTRATION = Creation("/user", None, {"a": "body"}, User)
+CREATIONS = [EXPERIMENT, RUN_OF_ONE, BULK, TOKEN, REGISTRATION]
+
+
+class Sender:
+    """Sends creations, each as somebody who may."""
+
+    def __init__(self, manager: Caller, newcomer: Caller, experiment: Experiment) -> None:
+        self.manager, self.newcomer, self.experiment = manager, newcomer, experiment
+
+    def send(self, creation: Creation, body: Any, **options: Any) -> Any:
+        caller = self.newcomer if creation is REGISTRATION else self.manager
+        return caller.post(creation.path.format(experiment=self.experiment.id), body, **options)
+
+
+@pytest.fixture
+def sender(manager: Caller, newcomer: Caller, experiment: Experiment) -> Sender:
+    return Sender(manager, newcomer, experiment)
+
+
+each_creation = pytest.mark.parametrize("creation", CREATIONS, ids=str)
+
+
+@each_creation
+def test_a_repeat_gets_the_first_answer_and_creates_nothing(creation: Creation, sender: Sender) -> None:
+    before = creation.model._default_manager.count()
+    first = sender.send(creation, creation.body, headers=KEY)
+    assert (first.status_code, "Idempotent-Replayed" in first.headers) == (201, False)
+    events = Event.objects.count()
+    for _ in range(2):
+        again = sender.send(creation, creation.body, headers=KEY)
+        assert (again.status_code, again.content) == (201, first.content)
+        assert again.headers.items() - first.headers.items() == {("Idempotent-Replayed", "true")}
+        assert first.headers.items() <= again.headers.items()
+    assert creation.model._default_manager.count() == before + creation.creates
+    assert Event.objects.count() == events
+
+
+@each_creation
+def test_another_body_under_the_same_key_is_refused(creation: Creation, sender: Sender) -> None:
+    assert sender.send(creation, creation.body, headers=KEY).status_code == 201
+    count = creation.model._default_manager.count()
+    refused = sender.send(creation, creation.other_body, headers=KEY)
+    assert refused.status_code == 422
+    assert "Idempotency-Key was used for another body" in refused.json()["message"]
+    assert creation.model._default_manager.count() == count
+    assert sender.send(creation, creation.body, headers=KEY).status_code == 201
+
+
+def test_the_same_body_may_be_written_otherwise(sender: Sender) -> None:
+    first = sender.send(EXPERIMENT, '{"name": "beer", "tags": ["a"]}', headers=KEY)
+    again = sender.send(EXPERIMENT, '{"tags":["\\u0061"],\n"name":"beer"}', headers=KEY)
+    assert (again.status_code, again.content) == (201, first.content)
+
+
+def test_the_alias_of_the_newest_version_is_the_same_place(manager: Caller) -> None:
+    first = manager.post("/experiment", {"name": "beer"}, headers=KEY)
+    headers = {**KEY, "Authorization": f"Bearer {manager.token}"}
+    again = manager.client.post(
+        "/api/latest/experiment", {"name": "beer"}, content_type="application/json", headers=headers
+    )
+    assert (again.status_code, again.content) == (201, first.content)
+
+
+def test_other_keys_other_places_and_other_people_are_apart(
+    sender: Sender, editor: Caller, admin: Caller, experiment: Experiment
+) -> None:
+    other = Experiment.objects.create(name="beer", permissions=experiment.permissions)
+    for caller in (sender.manager, editor, admin):
+        for place in (experiment, other):
+            for key in ("a", "b", "B", "a b"):
+                answer = caller.post(f"/experiment/{place.id}/drift", RUN, headers={"Idempotency-Key": key})
+                assert (answer.status_code, "Idempotent-Replayed" in answer.headers) == (201, False)
+    assert Drift.objects.count() == 3 * 2 * 4
+
+
+def test_without_a_key_each_request_creates(sender: Sender) -> None:
+    for _ in range(2):
+        assert sender.send(RUN_OF_ONE, RUN).status_code == 201
+    assert Drift.objects.count() == 2
+    assert not KeptAnswer.objects.exists()
+
+
+def test_a_token_of_another_reach_is_another_caller(manager: Caller, experiment: Experiment) -> None:
+    path = f"/experiment/{experiment.id}/drift"
+    reaches: list[dict[str, Any]] = [{}, {"level": Level.EDIT}, {"experiments": [str(experiment.id)]}]
+    for number, reach in enumerate(reaches):
+        made = (manager.post("/token", {"name": f"{name} {number}", **reach}) for name in ("nightly", "renewed"))
+        first, again = (Caller(each.json()["token"]).post(path, RUN, headers=KEY) for each in made)
+        assert (first.status_code, "Idempotent-Replayed" in first.headers) == (201, False)
+        assert again.content == first.content
+    assert Drift.objects.count() == len(reaches)
+
+
+@pytest.mark.parametrize("creation", [RUN_OF_ONE, BULK], ids=str)
+def test_who_lost_the_right_is_refused_the_answer_too(
+    creation: Creation, sender: Sender, experiment: Experiment, provider: Provider
+) -> None:
+    assert sender.send(creation, creation.body, headers=KEY).status_code == 201
+    experiment.permissions = [Permission(entity=sender.manager.id, level=Level.READ)]
+    experiment.save()
+    assert sender.send(creation, creation.body, headers=KEY).status_code == 403
+    experiment.delete()
+    assert sender.send(creation, creation.body, headers=KEY).status_code == 404
+
+
+@each_creation
+def test_who_is_not_admitted_any_more_is_refused_the_answer_too(
+    creation: Creation, sender: Sender, provider: Provider
+) -> None:
+    assert sender.send(creation, creation.body, headers=KEY).status_code == 201
+    sender.manager.token, sender.newcomer.token = (provider.token(name, "guests") for name in ("manager", "newcomer"))
+    assert sender.send(creation, creation.body, headers=KEY).status_code == 403
+    sender.manager.token = sender.newcomer.token = None
+    assert sender.send(creation, creation.body, headers=KEY).status_code == 401
+
+
+def test_what_was_deleted_meanwhile_is_not_created_again(sender: Sender) -> None:
+    first = sender.send(RUN_OF_ONE, RUN, headers=KEY)
+    Drift.objects.all().delete()
+    assert sender.send(RUN_OF_ONE, RUN, headers=KEY).content == first.content
+    assert not Drift.objects.exists()
+
+
+REFUSED = [
+    (EXPERIMENT, {"name": "wine quality"}, 409),
+    (EXPERIMENT, {"name": ""}, 422),
+    (EXPERIMENT, "{", 400),
+    (RUN_OF_ONE, {"model": "forest"}, 422),
+    (BULK, [RUN, {}], 422),
+    (BULK, "[", 400),
+    (TOKEN, {"name": "nightly", "days": 0}, 422),
+]
+
+
+@pytest.mark.parametrize(("creation", "body", "status"), REFUSED)
+def test_a_refusal_is_not_kept(creation: Creation, body: Any, status: int, sender: Sender) -> None:
+    for _ in range(2):
+        refused = sender.send(creation, body, headers=KEY)
+        assert (refused.status_code, "Idempotent-Replayed" in refused.headers) == (status, False)
+    assert not KeptAnswer.objects.exists()
+    assert sender.send(creation, creation.body, headers=KEY).status_code == 201
+
+
+@each_creation
+@pytest.mark.parametrize("key", ["", "a" * 256, "schlüssel", "a\tb", "\x7f"])
+def test_a_malformed_key_is_refused(key: str, creation: Creation, sender: Sender) -> None:
+    count = creation.model._default_manager.count()
+    refused = sender.send(creation, creation.body, headers={"Idempotency-Key": key})
+    assert refused.status_code == 400
+    assert "1 to 255 printable ASCII characters" in refused.json()["message"]
+    assert creation.model._default_manager.count() == count
+
+
+@pytest.mark.parametrize("key", ["a", "a" * 255, '"8e03978e-40d5-43dd-bc93-6894a57f9324"', "!~ {}"])
+def test_any_printable_key_is_taken(key: str, sender: Sender) -> None:
+    answers = [sender.send(RUN_OF_ONE, RUN, headers={"Idempotency-Key": key}) for _ in range(2)]
+    assert ["Idempotent-Replayed" in answer.headers for answer in answers] == [False, True]
+
+
+def test_a_repeat_of_a_body_that_is_nested_without_end_is_refused(sender: Sender) -> None:
+    assert sender.send(BULK, [RUN], headers=KEY).status_code == 201
+    for depth in range(50, 1_000, 50):
+        deep = "[" * depth + "]" * depth
+        assert sender.send(BULK, deep, headers=KEY).status_code == 422
+
+
+def test_nothing_of_an_answer_can_be_read_in_the_database(sender: Sender) -> None:
+    secret = sender.send(TOKEN, TOKEN.body, headers=KEY).json()["token"]
+    (stored,) = mongodb().database[KeptAnswer._meta.db_table].find({})
+    for telling in (secret, secret.split(".")[2], "nightly", KEY["Idempotency-Key"], "manager"):
+        assert telling not in str(stored)
+    assert re.fullmatch("[0-9a-f]{64}", stored["_id"])
+
+
+def test_with_another_secret_key_nothing_is_found_and_nothing_fails(sender: Sender, settings: Settings) -> None:
+    first = sender.send(RUN_OF_ONE, RUN, headers=KEY)
+    settings.SECRET_KEY = "another " * 10
+    second = sender.send(RUN_OF_ONE, RUN, headers=KEY)
+    assert second.status_code == 201
+    assert second.json()["id"] != first.json()["id"]
+
+
+def test_answers_are_kept_for_a_day_and_mongodb_removes_them(sender: Sender) -> None:
+    start = timestamps.now()
+    sender.send(RUN_OF_ONE, RUN, headers=KEY)
+    kept = KeptAnswer.objects.get()
+    assert start + timedelta(hours=24) <= kept.expires_at <= timestamps.now() + timedelta(hours=24)
+    indexes = mongodb().database[KeptAnswer._meta.db_table].index_information()
+    assert indexes["kept_answer_expiry"]["expireAfterSeconds"] == 0
+    kept.delete()
+    assert "Idempotent-Replayed" not in sender.send(RUN_OF_ONE, RUN, headers=KEY).headers
+
+
+def test_a_request_without_a_key_asks_the_database_no_more_than_before(sender: Sender) -> None:
+    sender.send(RUN_OF_ONE, RUN)
+    with commands() as entries:
+        sender.send(RUN_OF_ONE, RUN)
+    assert KeptAnswer._meta.db_table not in str(entries)
+
+
+# On the real server.
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_of_many_at_once_one_creates_and_all_have_its_answer(
+    round_: int, someone: Someone, stored: Database[dict[str, Any]]
+) -> None:
+    key = {"Idempotency-Key": unique("key")}
+    body = {"name": unique("wine")}
+    answers = at_once(someone.calls("POST", "/experiment", *[body] * 12, headers=key))
+    assert statuses(answers) == {201: 12}
+    assert len({answer.text for answer in answers}) == 1
+    assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == 11
+    path = f"/experiment/{answers[0].json()['id']}"
+    for place, sent, number in ((f"{path}/drift", RUN, 1), (f"{path}/drift/bulk", [RUN] * 20, 21)):
+        answers = at_once(someone.calls("POST", place, *[sent] * 12, headers=key))
+        assert statuses(answers) == {201: 12}
+        assert len({answer.text for answer in answers}) == 1
+        identifier = uuid.UUID(path.rpartition("/")[2]).hex
+        assert stored[Drift._meta.db_table].count_documents({"experiment_id": identifier}) == number
+
+
+def test_of_many_with_different_bodies_one_creates(someone: Someone, stored: Database[dict[str, Any]]) -> None:
+    key = {"Idempotency-Key": unique("key")}
+    path = someone.new_experiment()
+    runs = [{**RUN, "model": f"model {number}"} for number in range(8)]
+    answers = at_once(someone.calls("POST", f"{path}/drift", *runs, headers=key))
+    assert statuses(answers) == {201: 1, 422: 7}
+    identifier = uuid.UUID(path.rpartition("/")[2]).hex
+    assert stored[Drift._meta.db_table].count_documents({"experiment_id": identifier}) == 1
+
+
+def test_one_who_registers_and_makes_a_token_many_times_at_once_does_so_once(
+    live: LiveServer, provider: Provider, stored: Database[dict[str, Any]]
+) -> None:
+    newcomer, key = Someone(live.api, provider.token(unique("newcomer"))), {"Idempotency-Key": "once"}
+    registered = at_once(newcomer.calls("POST", "/user", *[None] * 8, headers=key))
+    assert statuses(registered) == {201: 8}
+    tokens = at_once(newcomer.calls("POST", "/token", *[{"name": "nightly"}] * 8, headers=key))
+    assert statuses(tokens) == {201: 8}
+    assert len({answer.json()["token"] for answer in tokens}) == 1
+    assert (
+        stored[ServiceToken._meta.db_table].count_documents({"user_id": registered[0].json()["id"].replace("-", "")})
+        == 1
+    )
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[LiveServer]:
+    """The service over a MongoDB of its own, which soon ends the transactions of workers that are gone."""
+    database = EmbeddedServer(tmp_path)
+    database.start()
+    with MongoClient[Any](database.uri) as client:
+        client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=2)
+    server = LiveServer(MONGODB_URI=database.uri, MONGODB_NAME="mortal", OIDC_USER_ENTITLEMENTS="[]")
+    server.start()
+    yield server
+    server.stop()
+    database.stop()
+
+
+def test_what_is_sent_until_it_is_answered_is_created_once_though_workers_are_killed(mortal: LiveServer) -> None:
+    someone = Someone(mortal.api, mortal.manage("token", "keeper@example.org"))
+    path = f"{someone.new_experiment()}/drift"
+    over = threading.Event()
+
+    def insist(number: int) -> Response:
+        """A pipeline that reports one run, and sends it until it has an answer."""
+        headers = {"Idempotency-Key": f"run {number}"}
+        while True:
+            try:
+                answer = someone.call("POST", path, {**RUN, "model": f"model {number}"}, headers)
+            except requests.ConnectionError:
+                continue
+            if answer.status_code != 503:
+                return answer
+
+    def kill_workers() -> int:
+        """One after another, each while it works; gunicorn starts the next."""
+        killed = 0
+        while not over.wait(0.15):
+            workers = re.findall(r"Booting worker with pid: (\d+)", mortal.log.read_text())
+            for worker in workers[-1:]:
+                os.kill(int(worker), signal.SIGKILL)
+                killed += 1
+        return killed
+
+    with ThreadPoolExecutor(9) as pool:
+        killing = pool.submit(kill_workers)
+        try:
+            answers = list(pool.map(insist, range(120)))
+        finally:
+            over.set()
+    assert killing.result() > 3
+    assert {answer.status_code for answer in answers} == {201}
+    with MongoClient[Any](mortal.environment["MONGODB_URI"]) as client:
+        stored = {run["_id"]: run["model"] for run in client["mortal"][Drift._meta.db_table].find({})}
+    assert stored == {uuid.UUID(answer.json()["id"]).hex: answer.json()["model"] for answer in answers}
+
+
+def test_the_document_tells_of_the_key(live: LiveServer) -> None:
+    paths = requests.get(f"{live.api}/openapi.json", timeout=10).json()["paths"]
+    taking = {
+        (path, method)
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if any(each["name"] == "Idempotency-Key" for each in operation.get("parameters", ()))
+    }
+    assert taking == {
+        (f"/api/v1{creation.path}".replace("{experiment}", "{experiment_id}"), "post") for creation in CREATIONS
+    }
+    for path, method in taking:
+        answers = paths[path][method]["responses"]
+        assert {"400", "422"} <= answers.keys()
+        assert "Idempotent-Replayed" in answers["201"]["headers"]
+
+
+def test_a_browser_may_send_a_key_and_see_that_an_answer_is_a_repeat(manager: Caller, settings: Settings) -> None:
+    settings.CORS_ALLOWED_ORIGINS = ["https://board.example.org"]
+    asked = {"Origin": "https://board.example.org", "Access-Control-Request-Method": "POST"}
+    allowed = manager.request("OPTIONS", "/experiment", headers=asked).headers
+    assert "idempotency-key" in allowed["Access-Control-Allow-Headers"].split(", ")
+    exposed = manager.post("/experiment", {"name": "beer"}, headers=asked | KEY).headers
+    assert "Idempotent-Replayed" in exposed["Access-Control-Expose-Headers"].split(", ")
