@@ -11,6 +11,7 @@ from django_mongodb_backend.models import EmbeddedModel
 
 from audit.source import Way
 from driftwatch import timestamps
+from driftwatch.identifiers import uuid7
 from driftwatch.mongodb.indexes import EmbeddedIndex, ExpiryIndex
 from driftwatch.mongodb.querysets import FilterableQuerySet
 
@@ -111,7 +112,7 @@ class Event(models.Model):
     Events are added, and MongoDB removes them when they expire; nothing else touches them.
     """
 
-    id = models.UUIDField(primary_key=True, db_column="_id", default=uuid.uuid4, editable=False)
+    id = models.UUIDField(primary_key=True, db_column="_id", default=uuid7, editable=False)
     created_at = models.DateTimeField(default=timestamps.now, editable=False)
     expires_at = models.DateTimeField(default=expiry, editable=False)
     action = models.CharField(max_length=30, choices=Action)

@@ -2,10 +2,11 @@
 
 import uuid
 from collections.abc import Iterable, Mapping
+from functools import cache
+from itertools import islice
 from typing import Any, Self
 
 from django.db import models, transaction
-from django.db.models.signals import post_delete
 from django.dispatch import receiver
 from django_mongodb_backend.fields import ArrayField
 
@@ -15,12 +16,21 @@ from audit.trail import record
 from drifts.verdict import MATCHES, JobStatus, Verdict, verdict_of
 from driftwatch import timestamps
 from driftwatch.identifiers import time_of, uuid7
-from driftwatch.mongodb.documents import aggregate, instance_of, instances_of
+from driftwatch.mongodb.documents import (
+    Document,
+    aggregate,
+    collection_of,
+    insert_many,
+    insert_one,
+    instance_of,
+    instances_of,
+)
 from driftwatch.mongodb.querysets import FilterableQuerySet
 from driftwatch.mongodb.transaction import in_transaction
-from experiments.models import Experiment
+from experiments.models import Experiment, deleting
 
 SCHEMA_VERSION = "1.0.0"
+DELETED_AT_ONCE = 2_000
 # What the audit trail tells of a run that was deleted.
 RECORDED = (
     "job_status",
@@ -64,22 +74,35 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
 
     def create_in(self, experiment: Experiment, **fields: Any) -> "Drift":
         """A new run. Raises `Experiment.DoesNotExist`, and keeps nothing, if the experiment goes meanwhile."""
-        drift = new_run(experiment, fields)
-        drift.save(force_insert=True)
-        if not Experiment.objects.filter(pk=experiment.pk).exists():
-            drift.delete()
-            raise Experiment.DoesNotExist
-        return drift
+        document = document_of(experiment, fields)
+        self._store(experiment, [document])
+        return instance_of(Drift, document)
 
     def create_all_in(self, experiment: Experiment, runs: Iterable[Mapping[str, Any]]) -> list[uuid.UUID]:
         """The ids of new runs, in their order: all are stored or none. Raises as `create_in` does."""
-        drifts = [new_run(experiment, fields) for fields in runs]
-        in_transaction(lambda: self.bulk_create(drifts))
-        ids = [drift.pk for drift in drifts]
-        if not Experiment.objects.filter(pk=experiment.pk).exists():
-            self.filter(pk__in=ids).delete()
+        documents = [document_of(experiment, fields) for fields in runs]
+        self._store(experiment, documents)
+        return [uuid.UUID(document["_id"]) for document in documents]
+
+    def _store(self, experiment: Experiment, documents: list[Document]) -> None:
+        """Store new runs of an experiment, and keep them if it still takes any once they are committed.
+
+        `Experiment.delete_by` says why this leaves no run behind, and loses none.
+        """
+
+        def look_again() -> None:
+            if not experiment.takes_runs():
+                ids = [document["_id"] for document in documents]
+                self.matching({"_id": {"$in": ids}}).delete()
+                raise Experiment.DoesNotExist
+
+        if experiment.deletion_began:
             raise Experiment.DoesNotExist
-        return ids
+        if len(documents) == 1:
+            insert_one(Drift, documents[0])
+        else:
+            in_transaction(lambda: insert_many(Drift, documents))
+        transaction.on_commit(look_again)
 
 
 class Drift(models.Model):
@@ -156,19 +179,26 @@ class Drift(models.Model):
         in_transaction(delete)
 
 
-def new_run(experiment: Experiment, fields: Mapping[str, Any]) -> Drift:
-    """A run, not stored yet, whose time is that of its id: sorted by either, runs are in the same order."""
-    pk = uuid7()
-    now = time_of(pk)
-    return Drift(id=pk, experiment=experiment, created_at=now, updated_at=now, **fields)
+@cache
+def defaults() -> Document:
+    return {str(field.column): field.get_default() for field in Drift._meta.concrete_fields}
 
 
-@receiver(post_delete, sender=Experiment)
-def delete_late_runs(instance: Experiment, **kwargs: Any) -> None:
-    """Delete what was posted while the experiment was being deleted, once that is committed.
+def document_of(experiment: Experiment, fields: Mapping[str, Any]) -> Document:
+    """What `save` would store for a new run of these fields, which are validated.
 
-    A transaction sees the runs of its start. Together with the second look of `create_in` no
-    run outlives its experiment, whichever of the two comes first.
+    The time of the run is that of its id: sorted by either, runs are in the same order.
     """
-    experiment_id = instance.pk
-    transaction.on_commit(lambda: Drift.objects.filter(experiment_id=experiment_id).delete())
+    pk = uuid7()
+    now = time_of(pk).replace(tzinfo=None)
+    own = {"_id": pk.hex, "experiment_id": experiment.pk.hex, "created_at": now, "updated_at": now}
+    return {**defaults(), **own, **fields}
+
+
+@receiver(deleting, sender=Experiment)
+def delete_most_runs(experiment: Experiment, **kwargs: Any) -> None:
+    """Delete the runs of an experiment in batches, each of which is over soon."""
+    runs, of_experiment = collection_of(Drift), {"experiment_id": experiment.pk.hex}
+    found = (run["_id"] for run in runs.find(of_experiment, {"_id": 1}, batch_size=DELETED_AT_ONCE))
+    while ids := list(islice(found, DELETED_AT_ONCE)):
+        runs.delete_many({"_id": {"$in": ids}})

@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.utils import flatten_fieldsets
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 
 from accounts.sessions import identity_of_session
 from driftwatch.deeds import announce
@@ -20,6 +20,8 @@ class AnnouncingAdmin(admin.ModelAdmin):
 
         def save_and_announce() -> None:
             stored = self.model._default_manager.filter(pk=obj.pk).first() if change else None
+            if change and stored is None:
+                raise Http404("It was deleted meanwhile.")
             before = self.values_of(request, stored) if stored else {}
             save(request, obj, form, change)
             action = "admin_changed" if change else "admin_added"
@@ -31,8 +33,7 @@ class AnnouncingAdmin(admin.ModelAdmin):
         delete = super().delete_model
 
         def announce_and_delete() -> None:
-            before = {**self.values_of(request, obj), **self.lost_with(obj)}
-            announce("admin_deleted", identity_of_session(request), obj, before=before)
+            announce("admin_deleted", identity_of_session(request), obj, before=self.values_of(request, obj))
             delete(request, obj)
 
         in_transaction(announce_and_delete)
@@ -41,10 +42,6 @@ class AnnouncingAdmin(admin.ModelAdmin):
         """Each by itself, so that each is announced."""
         for obj in queryset.iterator():
             self.delete_model(request, obj)
-
-    def lost_with(self, obj: Any) -> dict[str, Any]:
-        """What goes along when the object is deleted."""
-        return {}
 
     def values_of(self, request: HttpRequest, obj: Model) -> dict[str, Any]:
         """The values of what can be edited here."""

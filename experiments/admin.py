@@ -5,6 +5,8 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from accounts.sessions import identity_of_session
+from audit.models import Action
 from driftwatch import timestamps
 from driftwatch.announcing import AnnouncingAdmin
 from experiments.models import Experiment
@@ -29,14 +31,14 @@ class ExperimentAdmin(AnnouncingAdmin):
         experiment.updated_at = timestamps.now()
         super().save_model(request, experiment, form, change)
 
-    def lost_with(self, experiment: Experiment) -> dict[str, Any]:
-        return {"drift_runs": experiment.drifts.count()}
+    def delete_model(self, request: HttpRequest, experiment: Experiment) -> None:
+        experiment.delete_by(identity_of_session(request), Action.ADMIN_DELETED)
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
         """Count what goes along instead of listing it: an experiment may have a million runs."""
         experiments = list(objs)
-        runs = sum(experiment.drifts.count() for experiment in experiments)
+        runs = sum(experiment.count_runs() for experiment in experiments)
         names = [f"Experiment: {experiment}" for experiment in experiments]
         return names, {"experiments": len(experiments), "drift runs": runs}, set(), []

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
+from django.dispatch import Signal
 from django_mongodb_backend.fields import ArrayField, EmbeddedModelArrayField
 from django_mongodb_backend.models import EmbeddedModel
 
@@ -15,10 +16,16 @@ from accounts.models import User
 from audit.models import Action
 from audit.trail import record
 from driftwatch import timestamps
+from driftwatch.mongodb.base import mongodb
+from driftwatch.mongodb.documents import collection_of, find_one
 from driftwatch.mongodb.indexes import EmbeddedIndex
 from driftwatch.mongodb.match import Match, Mql
 from driftwatch.mongodb.querysets import FilterableQuerySet
 from driftwatch.mongodb.transaction import in_transaction
+
+# Sent with an `experiment` whose deletion began, outside of any transaction: receivers delete what belongs to it and
+# may be too much for one.
+deleting = Signal()
 
 
 class NoManager(Exception):
@@ -51,8 +58,13 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         granted = granted_to(identity)
         return self.filter(Match({"$or": [public, granted]})) if granted else self.all()
 
+    def begin_deletion(self) -> int:
+        """Have them take no more runs; return for how many of them that is new."""
+        return self.filter(deletion_began=None).update(deletion_began=timestamps.now())
+
     def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete them and their drift runs, in one transaction."""
+        """Delete them and their drift runs, in one transaction. `Experiment.delete_by` is for those with many."""
+        self.begin_deletion()
         return in_transaction(super().delete)
 
     def create_by(self, identity: Identity, **fields: Any) -> "Experiment":
@@ -79,6 +91,7 @@ class Experiment(models.Model):
     config = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timestamps.now, editable=False)
     updated_at = models.DateTimeField(default=timestamps.now, editable=False)
+    deletion_began = models.DateTimeField(null=True, editable=False, help_text="Since then it takes no more runs.")
 
     objects = ExperimentQuerySet.as_manager()
 
@@ -110,6 +123,13 @@ class Experiment(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def save(self, *args: Any, **options: Any) -> None:
+        """Write it, but for `deletion_began`: what was read before a deletion began does not undo it."""
+        if not self._state.adding:
+            names = [field.name for field in self._meta.concrete_fields if not field.primary_key]
+            options.setdefault("update_fields", [name for name in names if name != "deletion_began"])
+        super().save(*args, **options)
+
     def level_of(self, identity: Identity) -> Level | None:
         """The identity's level on this experiment: the access rule, for one."""
         return self.level_granted_to(identity) or (Level.READ if self.public else None)
@@ -130,7 +150,7 @@ class Experiment(models.Model):
     def update_by(self, identity: Identity, **changes: Any) -> None:
         """Write the named fields and no others, leaving the caller a manager.
 
-        Raises `IntegrityError` when the name is taken, `DoesNotExist` when the experiment is gone,
+        Raises `IntegrityError` when the name is taken, `DoesNotExist` when the experiment is gone or going,
         `NoManager` when the permissions name no manager and the caller is not to become one.
         """
         if "permissions" in changes:
@@ -139,6 +159,8 @@ class Experiment(models.Model):
 
         def update() -> None:
             self.refresh_from_db()
+            if self.deletion_began:
+                raise self.DoesNotExist
             before = self.recorded_values()
             type(self).objects.filter(pk=self.pk).update(**changes)
             self.refresh_from_db()
@@ -146,16 +168,41 @@ class Experiment(models.Model):
 
         in_transaction(update)
 
-    def delete_by(self, identity: Identity) -> None:
-        """Delete it and its drift runs, in one transaction. One that is gone already is no error."""
+    def delete_by(self, identity: Identity, action: Action = Action.EXPERIMENT_DELETED) -> None:
+        """Delete it with its drift runs, for the audit trail to tell. One that is gone already is no error.
 
-        def delete() -> None:
-            before = {**self.recorded_values(), "drift_runs": self.drifts.count()}
-            if type(self).objects.filter(pk=self.pk).exists():
-                record(Action.EXPERIMENT_DELETED, identity, self, before=before)
-                self.delete()
+        It may have more runs than fit one transaction. First it is marked, and the deletion recorded; once
+        that is committed its runs are deleted, batch by batch; then what is left of them, with it. If that
+        is broken off, the experiment can still be read, but not changed, and goes when it is deleted again.
 
-        in_transaction(delete)
+        No run outlives it, and none that was acknowledged is lost otherwise: whoever adds runs looks at the
+        experiment again (`takes_runs`) once they are committed. If there is no mark yet, they were
+        committed before it, and the deletion, which goes on after it, finds them. Else they are
+        taken back, and whoever sent them is told.
+        """
+        before = {**self.recorded_values(), "drift_runs": self.count_runs()}
+
+        def begin() -> None:
+            if type(self).objects.filter(pk=self.pk).begin_deletion():
+                record(action, identity, self, before=before)
+
+        in_transaction(begin)
+        transaction.on_commit(self._finish_deletion)
+
+    def _finish_deletion(self) -> None:
+        deleting.send(type(self), experiment=self)
+        self.delete()
+
+    def count_runs(self) -> int:
+        """How many runs it has, by an index alone."""
+        return collection_of(self.drifts.model).count_documents(
+            {"experiment_id": self.pk.hex}, session=mongodb().session
+        )
+
+    def takes_runs(self) -> bool:
+        """Whether it is there now, and nobody began to delete it."""
+        found = find_one(type(self), {"_id": self.pk.hex}, projection=["deletion_began"])
+        return found is not None and found.get("deletion_began") is None
 
     def recorded_values(self) -> dict[str, Any]:
         """What the audit trail tells of it, by field."""
@@ -185,7 +232,7 @@ class Experiment(models.Model):
 
         def hand_over() -> None:
             before = self.recorded_values()
-            unchanged = type(self).objects.filter(Match({"permissions": as_read}), pk=self.pk)
+            unchanged = type(self).objects.filter(Match({"permissions": as_read}), pk=self.pk, deletion_began=None)
             written = unchanged.update(permissions=entries, updated_at=timestamps.now())
             self.refresh_from_db()
             if not written:
@@ -201,7 +248,7 @@ class Experiment(models.Model):
             raise ValidationError({"permissions": str(NoManager())})
 
     def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
-        """Delete it and its drift runs, in one transaction."""
+        """Delete it and its drift runs, in one transaction. `delete_by` is for those with many."""
         return type(self).objects.filter(pk=self.pk).delete()
 
 

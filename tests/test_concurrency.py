@@ -79,16 +79,19 @@ def test_changes_of_different_fields_are_all_kept(
         assert all(kept[name] == value for change in wanted for name, value in change.items()), kept
 
 
+@pytest.mark.parametrize(("address", "body"), [("drift", RUN), ("drift/bulk", [RUN] * 20)], ids=["one", "many"])
 @pytest.mark.parametrize("round_", ROUNDS)
-def test_no_run_outlives_its_experiment(round_: int, someone: Someone, stored: Database[dict[str, Any]]) -> None:
+def test_no_run_outlives_its_experiment(
+    round_: int, address: str, body: Any, someone: Someone, stored: Database[dict[str, Any]]
+) -> None:
     path = someone.new_experiment()
     first_posts = threading.Barrier(7, timeout=30)
 
     def post_until_it_is_gone() -> list[Response]:
-        answers = [someone.call("POST", f"{path}/drift", RUN)]
+        answers = [someone.call("POST", f"{path}/{address}", body)]
         first_posts.wait()
         while answers[-1].status_code == 201 and len(answers) < 100:
-            answers.append(someone.call("POST", f"{path}/drift", RUN))
+            answers.append(someone.call("POST", f"{path}/{address}", body))
         return answers
 
     with ThreadPoolExecutor(6) as pool:

@@ -6,6 +6,7 @@ import pytest
 
 from drifts.models import SCHEMA_VERSION, Drift
 from drifts.verdict import MATCHES, JobStatus, Verdict
+from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import RUN
@@ -31,6 +32,19 @@ def test_a_new_run_is_answered_as_it_is_read_later(editor: Caller, experiment: E
     assert created["schema_version"] == SCHEMA_VERSION
     assert created["verdict"] == "drift"
     assert created == editor.get(f"/experiment/{experiment.id}/drift/{created['id']}").json()
+
+
+@pytest.mark.parametrize("fields", [WHOLE, RUN, RUN | {"parameters": {"$ref": "a", "$id": 1}}])
+def test_a_new_run_is_stored_as_any_model_is_saved(experiment: Experiment, fields: dict[str, Any]) -> None:
+    created = Drift.objects.create_in(experiment, **fields)
+    runs = mongodb().database[Drift._meta.db_table]
+    stored = runs.find_one_and_delete({})
+    times = {"created_at": created.created_at, "updated_at": created.updated_at}
+    Drift.objects.create(id=created.pk, experiment=experiment, **times, **fields)
+    saved = runs.find_one({})
+    assert stored is not None
+    assert saved is not None
+    assert list(stored.items()) == list(saved.items())
 
 
 def test_what_is_left_out_takes_its_default(editor: Caller, experiment: Experiment) -> None:

@@ -9,12 +9,12 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, IntegrityError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
-from pymongo.errors import ConnectionFailure, ExecutionTimeout, PyMongoError, WriteConcernError
+from pymongo.errors import ConnectionFailure, DocumentTooLarge, ExecutionTimeout, PyMongoError, WriteConcernError
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from driftwatch.api.exceptions import RETRY_SECONDS, Away, Conflict, InvalidQuery
+from driftwatch.api.exceptions import RETRY_SECONDS, Away, BodyTooLarge, Conflict, InvalidQuery
 
 
 def problem(code: int, message: str, errors: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -31,8 +31,10 @@ def answer(exc: Exception, context: dict[str, Any]) -> Response | None:
         exc = Away()
     elif isinstance(exc, IntegrityError):
         exc = Conflict(context["view"].conflict)
+    elif isinstance(exc, DocumentTooLarge):
+        exc = BodyTooLarge("What would be stored is larger than the 16 MB that MongoDB stores in one piece. Send less.")
     elif isinstance(exc, ObjectDoesNotExist):
-        exc = NotFound("It does not exist any more.")
+        exc = NotFound("It does not exist any more, or is being deleted.")
     response = exception_handler(exc, context)
     if response is not None:
         response.data = problem(response.status_code, response.data["detail"])

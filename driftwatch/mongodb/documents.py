@@ -44,9 +44,20 @@ def aggregate(model: type[Model], pipeline: list[Mql], **options: Any) -> list[D
 
 
 @with_django_errors
-def find_one(model: type[Model], match: Mql) -> Document | None:
+def find_one(model: type[Model], match: Mql, **options: Any) -> Document | None:
     """One stored document that matches, or None."""
-    return collection_of(model).find_one(match, session=mongodb().session)
+    return collection_of(model).find_one(match, session=mongodb().session, **options)
+
+
+@with_django_errors
+def insert_one(model: type[Model], document: Document) -> None:
+    collection_of(model).insert_one(document, session=mongodb().session)
+
+
+@with_django_errors
+def insert_many(model: type[Model], documents: list[Document]) -> None:
+    """Call it in a transaction: outside of one, those before the one that fails are kept."""
+    collection_of(model).insert_many(documents, session=mongodb().session)
 
 
 def instances_of(model: type[M], documents: Iterable[Document]) -> Iterator[M]:
