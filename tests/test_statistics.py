@@ -10,12 +10,16 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymongo.errors import OperationFailure
 from pytest_django import Settings
+from rest_framework.exceptions import ValidationError
 
 from drifts.intervals import Calendar, Interval
 from drifts.models import Drift
 from drifts.statistics import Statistics
+from drifts.statistics_views import ADVICE
 from drifts.verdict import EXPRESSION, MATCHES, JobStatus, Verdict, verdict_of
+from driftwatch.api.search import bounded_time
 from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment
 from tests.caller import Caller
@@ -473,6 +477,13 @@ def test_what_takes_too_long_is_refused_with_advice(refused: Any, experiment: Ex
     message = refused({"filter": {"parameters.note": {"$regex": "(a+)+$"}}})["message"]
     assert "longer than 0.05 s" in message
     assert "time range" in message
+
+
+@pytest.mark.parametrize("code", [146, 10334])
+def test_what_takes_too_much_memory_is_refused_with_advice(code: int) -> None:
+    """Raised as MongoDB does for ten million numbers in a group, which no test can wait for."""
+    with pytest.raises(ValidationError, match="ask for fewer measures"), bounded_time(ADVICE):
+        raise OperationFailure("$push used too much memory and cannot spill to disk.", code)
 
 
 def test_the_statistics_are_one_aggregation(ask: Any, experiment: Experiment) -> None:

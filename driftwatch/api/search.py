@@ -24,6 +24,8 @@ from driftwatch.mongodb.base import primary_answers
 from driftwatch.mongodb.querysets import FilterableQuerySet
 
 MAX_PAGE = 10_000_000
+# MongoDB's codes for more than a stage may hold, and for a document larger than it stores or spills.
+TOO_MUCH_MEMORY = (146, 10334)
 ADVICE = (
     "name a model, a status or a time range beside what is slow, ask for a smaller page number, "
     "or anchor a regex with ^"
@@ -126,6 +128,10 @@ def bounded_time(advice: str = ADVICE) -> Iterator[None]:
         if isinstance(cause, ExecutionTimeout) or (isinstance(cause, NetworkTimeout) and primary_answers()):
             raise ValidationError(
                 f"The search took longer than {settings.SEARCH_TIME_LIMIT:g} s. Narrow it: {advice}."
+            ) from error
+        if isinstance(cause, OperationFailure) and cause.code in TOO_MUCH_MEMORY:
+            raise ValidationError(
+                f"The search takes more memory than MongoDB gives it. Narrow it: {advice}."
             ) from error
         if isinstance(cause, OperationFailure) and not cause.has_error_label("TransientTransactionError"):
             explanation = (cause.details or {}).get("errmsg", "it does not say why")
