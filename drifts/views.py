@@ -70,7 +70,7 @@ class DriftView(DriftSearchMixin, ExperimentResource):
     }
 
     def get_queryset(self) -> DriftQuerySet:
-        return Drift.objects.filter(experiment=self.get_experiment())
+        return Drift.objects.matching({"experiment_id": self.get_experiment().pk.hex})
 
     def get_drift(self) -> Drift:
         """The run of the path, once the caller's level on its experiment is found sufficient."""

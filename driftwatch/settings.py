@@ -38,7 +38,7 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[] if PRODUCTION else ["localh
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
 CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match", "idempotency-key"]
-CORS_EXPOSE_HEADERS = ["X-Pagination", "WWW-Authenticate", "Retry-After", "ETag", "Idempotent-Replayed"]
+CORS_EXPOSE_HEADERS = ["X-Pagination", "Link", "WWW-Authenticate", "Retry-After", "ETag", "Idempotent-Replayed"]
 
 # Application
 

@@ -19,7 +19,7 @@ from driftwatch import timestamps
 from driftwatch.mongodb.base import mongodb
 from driftwatch.mongodb.documents import collection_of, find_one
 from driftwatch.mongodb.indexes import EmbeddedIndex
-from driftwatch.mongodb.match import Match, Mql
+from driftwatch.mongodb.match import Match, MatchAny, Mql
 from driftwatch.mongodb.querysets import FilterableQuerySet
 from driftwatch.mongodb.transaction import in_transaction
 
@@ -56,7 +56,7 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         if not identity.entities:
             return self.filter(Match(public))
         granted = granted_to(identity)
-        return self.filter(Match({"$or": [public, granted]})) if granted else self.all()
+        return self.filter(MatchAny([public, granted])) if granted else self.all()
 
     def begin_deletion(self) -> int:
         """Have them take no more runs; return for how many of them that is new."""
@@ -112,11 +112,6 @@ class Experiment(models.Model):
                 fields=["permissions", "-name", "-created_at", "-id"],
                 parts={"permissions": "entity"},
                 name="experiment_entity_name",
-            ),
-            EmbeddedIndex(
-                fields=["permissions", "-public", "-created_at", "-id"],
-                parts={"permissions": "entity"},
-                name="experiment_entity_public",
             ),
         )
 

@@ -15,6 +15,7 @@ from accounts.authentication import recent_identities, trusted_issuers
 from accounts.models import ServiceToken, User
 from audit.models import Event
 from drifts.models import Drift
+from driftwatch.api.totals import forget_totals
 from driftwatch.models import KeptAnswer
 from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment, Level, Permission
@@ -58,6 +59,7 @@ def migrated_database(django_db_blocker: DjangoDbBlocker, testrun_uid: str, work
 def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """A real MongoDB, empty at the start of each test."""
     recent_identities.forget()
+    forget_totals()
     with django_db_blocker.unblock():
         yield
         for model in (Drift, Experiment, ServiceToken, User, Event, LogEntry, Session, KeptAnswer):

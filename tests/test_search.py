@@ -3,7 +3,7 @@
 import datetime
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -34,8 +34,8 @@ def found(response: Any) -> list[dict[str, Any]]:
     return items
 
 
-def pagination(response: Any) -> dict[str, int]:
-    header: dict[str, int] = json.loads(response.headers["X-Pagination"])
+def pagination(response: Any) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads(response.headers["X-Pagination"])
     return header
 
 
@@ -104,8 +104,10 @@ def test_a_page_says_where_it_stands(
     add_runs(experiment, total)
     response = reader.post(drift_search(experiment, query), {})
     assert len(found(response)) == items
-    ends = {"first_page": 1, "last_page": max(header["total_pages"], 1)}
-    assert pagination(response) == {**ends, **header}
+    ends = {"first_page": 1, "last_page": max(header["total_pages"], 1), "total_is_exact": True}
+    told = pagination(response)
+    assert ("next_cursor" in told) == ("next_page" in told)
+    assert told == {**ends, **header, **({"next_cursor": told["next_cursor"]} if "next_cursor" in told else {})}
 
 
 def test_the_pages_are_those_of_what_the_filter_matches(reader: Caller, experiment: Experiment) -> None:
@@ -185,25 +187,31 @@ def paths(experiment: Experiment) -> dict[str, str]:
     return {"experiment": "/experiment/search", "drift": drift_search(experiment), "user": "/user/search"}
 
 
-def walk(caller: Caller, path: str, query: str) -> Iterator[str]:
-    """The ids of all pages, one after the other."""
-    page: int | None = 1
-    while page:
-        response = caller.post(f"{path}?page={page}&page_size=5&{query}", {})
+def walk(caller: Caller, path: str, query: str, by: str = "page") -> Iterator[str]:
+    """The ids of all pages, one after the other, by their numbers or by cursors."""
+    place: str | None = ""
+    while place is not None:
+        response = caller.post(f"{path}?page_size=5&{query}{place}", {})
         yield from (item["id"] for item in found(response))
-        page = pagination(response).get("next_page")
+        following = pagination(response).get(f"next_{by}")
+        place = following and f"&{by}={following}"
 
 
+@pytest.mark.parametrize("by", ["page", "cursor"])
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize(
     ("resource", "field"), [(resource, field) for resource, (_, fields) in SORTED.items() for field in fields]
 )
-def test_a_walk_meets_every_record_once_in_order_with_ties_broken_by_id(
-    admin: Caller, paths: dict[str, str], resource: str, field: str, order: str
+def test_a_walk_meets_every_record_once_in_order_with_ties_broken_by_time_and_id(
+    admin: Caller, paths: dict[str, str], resource: str, field: str, order: str, by: str
 ) -> None:
-    records = SORTED[resource][0]._default_manager.all()
-    in_order = sorted(records, key=lambda record: (getattr(record, field), record.pk.hex), reverse=order == "desc")
-    walked = list(walk(admin, paths[resource], f"sort_by={field}&order_by={order}"))
+    records: Iterable[Any] = SORTED[resource][0]._default_manager.all()
+    in_order = sorted(
+        records,
+        key=lambda record: (getattr(record, field), record.created_at, record.pk.hex),
+        reverse=order == "desc",
+    )
+    walked = list(walk(admin, paths[resource], f"sort_by={field}&order_by={order}", by))
     assert walked == [str(record.pk) for record in in_order]
 
 

@@ -51,7 +51,7 @@ def replace_runs(runs: list[Drift]) -> None:
 def plainly_found(plain: Mql, experiments: list[uuid.UUID], sort_by: str, order_by: str) -> list[str]:
     """The ids, as they are stored."""
     query = {"$and": [{"experiment_id": {"$in": [experiment.hex for experiment in experiments]}}, plain]}
-    order = [(sort_by, ORDERS[order_by]), ("_id", ORDERS[order_by])]
+    order = dict.fromkeys((sort_by, "created_at", "_id"), ORDERS[order_by])
     return [
         document["_id"] for document in mongodb().database[Drift._meta.db_table].find(query, {"_id": 1}).sort(order)
     ]

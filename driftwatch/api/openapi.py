@@ -84,8 +84,17 @@ PAGINATION = OpenApiParameter(
     str,
     OpenApiParameter.HEADER,
     response=[200],
-    description="JSON: `total`, `total_pages`, `first_page`, `last_page`, `page`, and where they exist "
-    "`previous_page` and `next_page`.",
+    description="JSON: `total`, `total_is_exact`, `total_pages`, `first_page`, `last_page`, `page`, and where "
+    "they exist `previous_page`, `next_page` and `next_cursor`. A total that is not exact is a lower bound. A page "
+    "that a cursor led to has no number.",
+)
+LINK = OpenApiParameter(
+    "Link",
+    str,
+    OpenApiParameter.HEADER,
+    response=[200],
+    description="RFC 8288: the addresses of the `first`, `next`, `prev` and `last` page, as far as they are known. "
+    "Send them the same filter.",
 )
 RETRY_AFTER = OpenApiParameter(
     "Retry-After", int, OpenApiParameter.HEADER, response=[429, 503], description="Seconds to wait."
@@ -196,7 +205,7 @@ class ResourceSchema(AutoSchema):
             ),
         ]
         if self.action == "search":
-            return [*path, self.view.search_parameters, PAGINATION]
+            return [*path, self.view.search_parameters, PAGINATION, LINK]
         return [*path, self.view.query_parameters] if self.view.query_parameters else path
 
     def get_request_serializer(self) -> Any:

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, ClassVar
 
 import pymongo
 from django.conf import settings
 from django.db import DatabaseError
-from django.db.models import QuerySet
 from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure, PyMongoError
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
@@ -18,12 +18,17 @@ from rest_framework.response import Response
 from driftwatch import filters
 from driftwatch.api.errors import database_cause
 from driftwatch.api.exceptions import InvalidQuery
+from driftwatch.api.pages import FOREIGN, Search, digest
 from driftwatch.api.resource import Resource
 from driftwatch.filters.fields import Field
 from driftwatch.mongodb.base import primary_answers
+from driftwatch.mongodb.documents import instances_of
+from driftwatch.mongodb.order import Order
 from driftwatch.mongodb.querysets import FilterableQuerySet
 
 MAX_PAGE = 10_000_000
+# The longest holds the 255 characters of a name, of 4 bytes each.
+MAX_CURSOR = 2_000
 # MongoDB's codes for more than a stage may hold, and for a document larger than it stores or spills.
 TOO_MUCH_MEMORY = (146, 10334)
 ADVICE = (
@@ -36,13 +41,33 @@ class SearchParameters(serializers.Serializer[dict[str, Any]]):
     """The query parameters of a search; a view adds what it sorts by."""
 
     page = serializers.IntegerField(min_value=1, max_value=MAX_PAGE, default=1, help_text="Counted from 1.")
+    cursor = serializers.RegexField(
+        r"^[A-Za-z0-9_:-]+$",
+        default=None,
+        max_length=MAX_CURSOR,
+        error_messages={"invalid": FOREIGN},
+        help_text="`next_cursor` of a page: this is the one after it, however deep. In place of `page`.",
+    )
     page_size = serializers.IntegerField(min_value=1, max_value=100, default=10)
-    order_by = serializers.ChoiceField(["asc", "desc"], default="desc", help_text="Ties are broken by id.")
+    order_by = serializers.ChoiceField(
+        ["asc", "desc"], default="desc", help_text="Ties are broken by time, then by id, in the same direction."
+    )
 
     @classmethod
     def sortable_by(cls, names: tuple[str, ...]) -> type["SearchParameters"]:
         sort_by = serializers.ChoiceField(names, default="created_at")
         return type(cls.__name__, (cls,), {"sort_by": sort_by})
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if "page" in data and "cursor" in data:
+            raise serializers.ValidationError({"cursor": ["Send either a cursor or the number of a page."]})
+        return super().to_internal_value(data)
+
+
+@cache
+def only(kind: type[SearchParameters]) -> SearchParameters:
+    """The one instance of its kind. It keeps nothing of what it validates, and takes a millisecond to make."""
+    return kind()
 
 
 class SearchMixin(Resource):
@@ -67,50 +92,29 @@ class SearchMixin(Resource):
         RFC 3339 strings with times as times. MongoDB gives it a few seconds.
         """
         queryset = self.get_queryset()
-        parameters = self.search_parameters(data=request.query_params)
-        if not parameters.is_valid():
-            raise InvalidQuery(parameters.errors)
+        parameters = self.parameters()
+        size, cursor = parameters["page_size"], parameters["cursor"]
+        same = {name: parameters[name] for name in ("page_size", "sort_by", "order_by")}
+        order = Order.by(same["sort_by"], is_descending=same["order_by"] == "desc")
         matching = queryset.matching(self.condition())
+        search = Search(matching, order, digest([self.resource, path, self.body, order.sort]))
         with bounded_time():
-            page = Page(matching, **parameters.validated_data)
-            found = self.get_serializer(page.items, many=True).data
-        return Response(found, headers={"X-Pagination": json.dumps(page.pagination)})
+            page = search.page(parameters["page"], size) if cursor is None else search.page_after(cursor, size)
+        found = self.get_serializer(list(instances_of(queryset.model, page.documents)), many=True).data
+        links = page.links(request.build_absolute_uri(request.path), same)
+        return Response(found, headers={"X-Pagination": json.dumps(page.pagination), "Link": links})
+
+    def parameters(self) -> dict[str, Any]:
+        try:
+            return only(self.search_parameters).run_validation(self.request.query_params)
+        except ValidationError as error:
+            raise InvalidQuery(error.detail) from error
 
     def condition(self) -> dict[str, Any]:
         try:
             return filters.translate(self.body, self.filter_fields())
         except filters.FilterError as error:
             raise ValidationError({error.path: [error.problem]} if error.path else [error.problem]) from error
-
-
-class Page:
-    """One page of a sorted queryset. Ties are broken by id, so that pages neither repeat nor skip."""
-
-    def __init__(self, queryset: QuerySet[Any], page: int, page_size: int, sort_by: str, order_by: str) -> None:
-        start = (page - 1) * page_size
-        sign = "-" if order_by == "desc" else ""
-        ordered = queryset.order_by(f"{sign}{sort_by}", f"{sign}pk")
-        self.items = list(ordered[start : start + page_size])
-        self.page = page
-        self.total = queryset.order_by().count()
-        self.total_pages = -(-self.total // page_size)
-
-    @property
-    def pagination(self) -> dict[str, int]:
-        """The content of the X-Pagination header."""
-        last = max(self.total_pages, 1)
-        neighbours = {
-            "previous_page": min(self.page - 1, last) or None,
-            "next_page": self.page + 1 if self.page < last else None,
-        }
-        return {
-            "total": self.total,
-            "total_pages": self.total_pages,
-            "first_page": 1,
-            "last_page": last,
-            "page": self.page,
-            **{name: number for name, number in neighbours.items() if number},
-        }
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A MongoDB match document as a condition of a queryset."""
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from django.db.models import Lookup, Value
@@ -27,3 +28,14 @@ class Match(Lookup):
         if as_expr:
             raise NotImplementedError("A match document is a condition, it has no value.")
         return self.rhs
+
+
+class MatchAny(Match):
+    """Matches what one of several documents matches.
+
+    Unlike a `Match` of their `$or` it says that each has an index of its own, in every order
+    that is asked for: they are then read side by side, and merged as they come.
+    """
+
+    def __init__(self, alternatives: Sequence[Mql]) -> None:
+        super().__init__({"$or": list(alternatives)})

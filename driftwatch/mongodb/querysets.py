@@ -1,12 +1,14 @@
 """What every queryset of the service can do."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Any, Self, TypeVar
 
 from django.db.models import Model, QuerySet
 
-from driftwatch.mongodb.documents import aggregate, find_one, instance_of
-from driftwatch.mongodb.match import Match, Mql
+from driftwatch.mongodb.documents import Document, aggregate, find_one, instance_of
+from driftwatch.mongodb.match import Match, MatchAny, Mql
+from driftwatch.mongodb.order import Order
 
 M_co = TypeVar("M_co", bound=Model, covariant=True)
 
@@ -21,8 +23,52 @@ class FilterableQuerySet(QuerySet[M_co]):
         """The documents that a match document matches, such as a translated filter."""
         return self.filter(Match(document)) if document else self.all()
 
-    def aggregated(self, *stages: Mql) -> list[dict[str, Any]]:
+    def match_document(self, *more: Mql) -> Mql:
+        """What the queryset filters by, and more conditions, as one match document.
+
+        MongoDB merges sorted reads of several indexes for an `$or` at the root alone: the
+        conditions are repeated in each of the alternatives of a `MatchAny`.
+        """
+        compiler = self.query.get_compiler(self.db)
+        conditions = list(more)
+        alternatives: list[Mql] = [{}]
+        children: list[Any] = self.query.where.children
+        for child in children:
+            if isinstance(child, MatchAny):
+                alternatives = [both(one, other) for one in alternatives for other in child.rhs["$or"]]
+            else:
+                conditions.append(child.as_mql(compiler, compiler.connection))
+        matches = [both(alternative, *conditions) for alternative in alternatives]
+        return matches[0] if len(matches) == 1 else {"$or": matches}
+
+    def aggregated(self, *stages: Mql) -> list[Document]:
         """What aggregation stages make of the documents."""
-        compiler: Any = self.order_by().query.get_compiler(self.db)
-        compiler.pre_sql_setup()
-        return aggregate(self.model, [*compiler.build_query().get_pipeline(), *stages])
+        return aggregate(self.model, [{"$match": self.match_document()}, *stages])
+
+    def sorted_slice(
+        self, order: Order, limit: int, *, start: int = 0, after: Sequence[Any] | None = None
+    ) -> list[Document]:
+        """At most `limit` stored documents in this order, from the `start`th on, or after a position.
+
+        What comes after a position is read by one range of an index after the other, whatever is
+        before it. One query for them all is planned worse: MongoDB 6 then reads all that
+        matches, and sorts that.
+        """
+        end: list[Mql] = [{"$sort": order.sort}, {"$limit": limit}]
+        if after is None:
+            end[1:1] = [{"$skip": start}] if start else []
+            return self.aggregated(*end)
+        first, *others = ([{"$match": self.match_document(each)}, *end] for each in order.after(after))
+        unions = [{"$unionWith": {"coll": self.model._meta.db_table, "pipeline": other}} for other in others]
+        return aggregate(self.model, [*first, *unions, *(end if unions else [])])
+
+    def count_up_to(self, limit: int) -> int:
+        """How many there are, or `limit` if there are more."""
+        counted = self.aggregated({"$limit": limit}, {"$count": "number"})
+        return counted[0]["number"] if counted else 0
+
+
+def both(*conditions: Mql) -> Mql:
+    """The conjunction of several match documents."""
+    parts = [condition for condition in conditions if condition]
+    return {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}

@@ -31,8 +31,4 @@ class Migration(migrations.Migration):
             model_name='experiment',
             index=driftwatch.mongodb.indexes.EmbeddedIndex(fields=['permissions', '-name', '-created_at', '-id'], name='experiment_entity_name', parts={'permissions': 'entity'}),
         ),
-        migrations.AddIndex(
-            model_name='experiment',
-            index=driftwatch.mongodb.indexes.EmbeddedIndex(fields=['permissions', '-public', '-created_at', '-id'], name='experiment_entity_public', parts={'permissions': 'entity'}),
-        ),
     ]
