@@ -30,21 +30,27 @@ class Source:
 
 
 COMMAND_LINE = Source()
-source: ContextVar[Source] = ContextVar("source", default=COMMAND_LINE)
+request_at_hand: ContextVar[HttpRequest | None] = ContextVar("request_at_hand", default=None)
+
+
+def source() -> Source:
+    """Where the deed at hand comes from."""
+    request = request_at_hand.get()
+    return source_of(request) if request else COMMAND_LINE
 
 
 class SourceMiddleware:
-    """Remembers, while a request is answered, where it comes from."""
+    """Remembers the request while it is answered: few are for a deed, and only then it matters where it comes from."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        token = source.set(source_of(request))
+        token = request_at_hand.set(request)
         try:
             return self.get_response(request)
         finally:
-            source.reset(token)
+            request_at_hand.reset(token)
 
 
 def source_of(request: HttpRequest) -> Source:

@@ -37,7 +37,7 @@ def record(
     same = {name for name in was.keys() & became.keys() if was[name] == became[name]}
     if same and same == was.keys() | became.keys():
         return
-    here = source.get()
+    here = source()
     Event.objects.create(
         action=Action(action),
         actor=actor_for(identity, here.way),

@@ -1,10 +1,8 @@
 """The audit trail of the API."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from django.http import StreamingHttpResponse
-from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
@@ -56,21 +54,10 @@ class AuditView(EventSearch):
         return Event.objects.all()
 
 
-class JSONOnly(BaseContentNegotiation):
-    """Answers whatever is accepted: what is exported has a type that no renderer here knows of."""
-
-    def select_parser(self, request: Request, parsers: Any) -> Any:
-        return parsers[0]
-
-    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
-        return renderers[0], renderers[0].media_type
-
-
 class AuditExportView(Resource):
     resource = "audit"
     required_levels = {"export": Standing.ADMIN}
     serializer_class = EventSerializer
-    content_negotiation_class = JSONOnly
     query_parameters = ExportParameters
 
     def export(self, request: Request) -> StreamingHttpResponse:

@@ -62,7 +62,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "csp.middleware.CSPMiddleware",
+    "driftwatch.content_security.ContentSecurityPolicy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -189,6 +189,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["experiments.permissions.AccessRule"],
     "DEFAULT_PARSER_CLASSES": ["driftwatch.api.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "driftwatch.api.renderers.OneRenderer",
     "DEFAULT_SCHEMA_CLASS": "driftwatch.api.openapi.ResourceSchema",
     "DEFAULT_METADATA_CLASS": None,
     "EXCEPTION_HANDLER": "driftwatch.api.errors.answer",

@@ -2,7 +2,10 @@
 
 from typing import Any, ClassVar
 
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from rest_framework.exceptions import AuthenticationFailed, ParseError, UnsupportedMediaType
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -10,6 +13,8 @@ from rest_framework.viewsets import GenericViewSet
 
 from accounts.identity import Identity, identity_of
 from driftwatch.api.throttling import RateLimits
+
+json_of = JSONRenderer().render
 
 
 class Resource(GenericViewSet[Any]):
@@ -72,12 +77,21 @@ class Resource(GenericViewSet[Any]):
     def check_access(self) -> None:
         """Refuse who may not act on what the path names, before an action that does not look at it itself."""
 
-    def rendered(self, response: Response) -> Response:
+    def rendered(self, response: HttpResponseBase) -> HttpResponseBase:
         """The response with its body made already, as it will be sent."""
-        response.accepted_renderer = self.request.accepted_renderer
-        response.accepted_media_type = self.request.accepted_media_type
-        response.renderer_context = self.get_renderer_context()  # type: ignore[attr-defined]
-        return response.render()
+        if not isinstance(response, Response):
+            return response
+        written = HttpResponse(status=response.status_code, headers=response.headers)
+        if response.data is None:
+            del written["Content-Type"]
+        else:
+            written.content = json_of(response.data)
+            written["Content-Type"] = JSONRenderer.media_type
+        return written
+
+    def finalize_response(self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any) -> Any:
+        """JSON, all that the API speaks, is written here: a template's response finds the renderer anew each time."""
+        return super().finalize_response(request, self.rendered(response), *args, **kwargs)  # type: ignore[arg-type]
 
     def save(self, serializer: BaseSerializer[Any], status: int = 200) -> Response:
         """Validate, write, and answer with what was written."""
