@@ -68,6 +68,20 @@ def find_ten_experiments(database: Documents, subject: Subject, chance: Random) 
     return lambda: ten(database["experiments_experiment"], visible)
 
 
+def count_by_model_and_week(database: Documents, subject: Subject, chance: Random) -> Call:
+    week = {"$dateTrunc": {"date": "$created_at", "unit": "week", "startOfWeek": "monday"}}
+    is_known = {"$eq": ["$job_status", "Completed"]}
+    found = {"$cond": [{"$and": [is_known, "$drift_detected"]}, 1, 0]}
+    known = {"$cond": [is_known, 1, 0]}
+    counts = {"count": {"$sum": 1}, "drift": {"$sum": found}, "known": {"$sum": known}}
+    pipeline = [
+        {"$match": within(subject)},
+        {"$group": {"_id": {"week": week, "model": "$model"}, **counts}},
+        {"$sort": {"_id.week": 1, "count": -1}},
+    ]
+    return lambda: list(drift_runs(database).aggregate(pipeline))
+
+
 def ten(collection: Collection[dict[str, Any]], document: dict[str, Any], skip: int = 0) -> None:
     found = len(list(collection.find(document).sort(NEWEST_FIRST).skip(skip).limit(PAGE)))
     if found != PAGE:

@@ -28,7 +28,7 @@ class Operation:
     """The rate, by that of the floor."""
     status: int = 200
     items: int | None = None
-    """The length of the list that is answered."""
+    """The length of the list that is answered, or of the ids in it."""
     counts: int = 1
     """Runs that one call stores."""
 
@@ -49,8 +49,9 @@ class Operation:
     def check(self, answer: Answer) -> None:
         """Raise `Void` for any answer but the one that is due."""
         content = answer.checked(self.status).json()
-        if self.items is not None and len(content) != self.items:
-            raise Void(f"{len(content)} items came where {self.items} were due: {answer.body[:500]!r}")
+        items = content if isinstance(content, list) else content.get("ids", ())
+        if self.items is not None and len(items) != self.items:
+            raise Void(f"{len(items)} items came where {self.items} were due: {answer.body[:500]!r}")
 
 
 def one_run(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
@@ -102,6 +103,11 @@ def search_experiments(connection: Connection, subject: Subject, chance: Random)
     return repeat(connection.message("POST", "/experiment/search", b"{}"))
 
 
+def statistics(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
+    body = as_json({"group_by": "model", "interval": "week"})
+    return repeat(connection.message("POST", f"{subject.path}/stats", body))
+
+
 def as_json(body: Any) -> bytes:
     return json.dumps(body).encode()
 
@@ -118,6 +124,7 @@ OPERATIONS = {
     "deep page by number": Operation(search_at_page, floor.find_ten_far_down, to_reach=0.5, items=PAGE),
     "deep page by cursor": Operation(search_at_cursor, twin="first page", to_reach=0.9, items=PAGE),
     "experiment search": Operation(search_experiments, floor.find_ten_experiments, to_reach=0.18, items=PAGE),
+    "statistics": Operation(statistics, floor.count_by_model_and_week),
     "new run": Operation(new_run, floor.insert_one, to_reach=0.35, status=201),
-    "bulk ingest": Operation(new_runs, floor.insert_many, to_reach=0.40, status=201, counts=BULK),
+    "bulk ingest": Operation(new_runs, floor.insert_many, to_reach=0.40, status=201, items=BULK, counts=BULK),
 }
