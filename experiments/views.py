@@ -60,8 +60,8 @@ class ExperimentResource(Resource):
         return self.permitted(Experiment.objects.by_id(id_in_path(self.kwargs["experiment_id"])))
 
     def check_access(self) -> None:
-        if "experiment_id" in self.kwargs:
-            self.get_experiment()
+        if "experiment_id" in self.kwargs and self.get_experiment().deletion_began:
+            raise Experiment.DoesNotExist
 
     def permitted(self, experiment: Experiment | None) -> Experiment:
         """The experiment of the path as it was found, once the caller's level on it is found sufficient."""

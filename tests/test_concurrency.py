@@ -87,15 +87,19 @@ def test_no_run_outlives_its_experiment(
     path = someone.new_experiment()
     first_posts = threading.Barrier(7, timeout=30)
 
-    def post_until_it_is_gone() -> list[Response]:
-        answers = [someone.call("POST", f"{path}/{address}", body)]
+    def post(with_key: bool) -> Response:
+        headers = {"Idempotency-Key": unique("key")} if with_key else None
+        return someone.call("POST", f"{path}/{address}", body, headers)
+
+    def post_until_it_is_gone(with_key: bool) -> list[Response]:
+        answers = [post(with_key)]
         first_posts.wait()
         while answers[-1].status_code == 201 and len(answers) < 100:
-            answers.append(someone.call("POST", f"{path}/{address}", body))
+            answers.append(post(with_key))
         return answers
 
     with ThreadPoolExecutor(6) as pool:
-        posts = [pool.submit(post_until_it_is_gone) for _ in range(6)]
+        posts = [pool.submit(post_until_it_is_gone, number % 2 == 0) for number in range(6)]
         first_posts.wait()
         deleted = someone.call("DELETE", path)
     answers = list(itertools.chain(*(post.result() for post in posts)))

@@ -73,6 +73,7 @@ def test_what_is_known_already_is_not_sent_again(resource: str, place: Callable[
             assert {name: again.headers[name] for name in ("ETag", "Cache-Control", "Vary")} == {
                 name: first.headers[name] for name in ("ETag", "Cache-Control", "Vary")
             }
+            assert again.headers["Content-Length"] == str(len(first.content))
     other = manager.get(path, headers={"If-None-Match": STALE})
     assert (other.status_code, other.content, other.headers["ETag"]) == (200, first.content, tag)
 

@@ -149,13 +149,17 @@ def test_a_token_of_another_reach_is_another_caller(manager: Caller, experiment:
 
 
 @pytest.mark.parametrize("creation", [RUN_OF_ONE, BULK], ids=str)
-def test_who_lost_the_right_is_refused_the_answer_too(
+def test_who_could_not_create_any_more_is_refused_the_answer_too(
     creation: Creation, sender: Sender, experiment: Experiment, provider: Provider
 ) -> None:
     assert sender.send(creation, creation.body, headers=KEY).status_code == 201
     experiment.permissions = [Permission(entity=sender.manager.id, level=Level.READ)]
     experiment.save()
     assert sender.send(creation, creation.body, headers=KEY).status_code == 403
+    Experiment.objects.update(permissions=[Permission(entity=sender.manager.id, level=Level.EDIT)])
+    assert sender.send(creation, creation.body, headers=KEY).status_code == 201
+    Experiment.objects.all().begin_deletion()
+    assert sender.send(creation, creation.body, headers=KEY).status_code == 404
     experiment.delete()
     assert sender.send(creation, creation.body, headers=KEY).status_code == 404
 

@@ -35,7 +35,8 @@ def tagged(action: Action) -> Action:
         tag = f'"{hashlib.blake2b(response.content, digest_size=16).hexdigest()}"'
         headers = {"ETag": tag, **CACHING}
         if request.method in ("GET", "HEAD") and not holds(request, tag):
-            return HttpResponseNotModified(headers=headers)
+            # The length that a 200 would have (section 8.6): without it, a middleware would say 0.
+            return HttpResponseNotModified(headers={**headers, "Content-Length": str(len(response.content))})
         for name, value in headers.items():
             response[name] = value
         return response
