@@ -1,5 +1,6 @@
 """Experiments, and the access rule."""
 
+import time
 import uuid
 from collections.abc import Iterable
 from typing import Any, Self
@@ -28,6 +29,10 @@ from driftwatch.mongodb.transaction import in_transaction
 deleting = Signal()
 
 
+# Seconds for which whoever read an experiment may add runs to it without looking again; see `Experiment.delete_by`.
+LEASE = 0.25
+
+
 class NoManager(Exception):
     """The permission list would have no manager; the message says so and is safe to show."""
 
@@ -50,6 +55,13 @@ class Permission(EmbeddedModel):
 
 
 class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
+    def by_id(self, pk: uuid.UUID) -> "Experiment | None":
+        asked_for_at = time.monotonic()
+        experiment = super().by_id(pk)
+        if experiment:
+            experiment.asked_for_at = asked_for_at
+        return experiment
+
     def visible_to(self, identity: Identity) -> Self:
         """The experiments that the identity may read: the access rule, for sets."""
         public = {"public": True}
@@ -115,6 +127,9 @@ class Experiment(models.Model):
             ),
         )
 
+    # When it was asked for with `by_id`, on this process's monotonic clock.
+    asked_for_at = float("-inf")
+
     def __str__(self) -> str:
         return self.name
 
@@ -173,7 +188,9 @@ class Experiment(models.Model):
         No run outlives it, and none that was acknowledged is lost otherwise: whoever adds runs looks at the
         experiment again (`takes_runs`) once they are committed. If there is no mark yet, they were
         committed before it, and the deletion, which goes on after it, finds them. Else they are
-        taken back, and whoever sent them is told.
+        taken back, and whoever sent them is told. Whoever is done within `LEASE` seconds of reading it need
+        not look again: the deletion waits as long before it looks for runs the last time. Only lengths of
+        time are compared, so no clocks have to agree.
         """
         before = {**self.recorded_values(), "drift_runs": self.count_runs()}
 
@@ -185,7 +202,9 @@ class Experiment(models.Model):
         transaction.on_commit(self._finish_deletion)
 
     def _finish_deletion(self) -> None:
+        began = time.monotonic()
         deleting.send(type(self), experiment=self)
+        time.sleep(max(0.0, began + LEASE - time.monotonic()))
         self.delete()
 
     def count_runs(self) -> int:
@@ -195,7 +214,9 @@ class Experiment(models.Model):
         )
 
     def takes_runs(self) -> bool:
-        """Whether it is there now, and nobody began to delete it."""
+        """Whether it is there now, or was a moment ago, and nobody began to delete it."""
+        if time.monotonic() < self.asked_for_at + LEASE:
+            return True
         found = find_one(type(self), {"_id": self.pk.hex}, projection=["deletion_began"])
         return found is not None and found.get("deletion_began") is None
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pymongo.errors import AutoReconnect
 
+from accounts.identity import Identity
 from audit.models import Event
 from drifts import models
 from drifts.models import Drift
@@ -133,6 +134,25 @@ def test_what_is_added_after_a_deletion_ended_is_taken_back(stale: Experiment, a
     Experiment.objects.all().delete()
     with pytest.raises(Experiment.DoesNotExist):
         add(stale)
+    assert not Drift.objects.exists()
+
+
+@pytest.mark.parametrize("add", WAYS)
+def test_what_is_added_within_the_lease_is_found_by_the_deletion(
+    experiment: Experiment, add: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.models.LEASE", 1.0)
+    leased = Experiment.objects.by_id(experiment.pk)
+    assert leased
+    with ThreadPoolExecutor(1) as elsewhere:
+        deletion = elsewhere.submit(experiment.delete_by, Identity())
+        while not Experiment.objects.exclude(deletion_began=None).exists():
+            assert not deletion.done()
+        with commands() as entries:
+            add(leased)
+        assert not deletion.done()
+        deletion.result()
+    assert not any(entry["op"] == "query" for entry in entries), "nobody looked again"
     assert not Drift.objects.exists()
 
 
