@@ -51,8 +51,8 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
         visible = Experiment.objects.visible_to(identity)
         if not visible.query.has_filters():
             return self.all()
-        experiments = visible.order_by().values_list("pk", flat=True)
-        return self.matching({"experiment_id": {"$in": [experiment.hex for experiment in experiments]}})
+        experiments = visible.aggregated({"$project": {"_id": 1}})
+        return self.matching({"experiment_id": {"$in": [experiment["_id"] for experiment in experiments]}})
 
     def with_verdict(self, verdict: Verdict) -> "DriftQuerySet":
         return self.matching(MATCHES[verdict])
