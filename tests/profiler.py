@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+
+from django.db.models import Model
 
 from driftwatch.mongodb.base import mongodb
 
@@ -19,3 +22,36 @@ def commands() -> Iterator[list[dict[str, Any]]]:
         database.command("profile", 0)
         entries += database["system.profile"].find({"ns": {"$not": {"$regex": "system.profile$"}}})
         database["system.profile"].drop()
+
+
+@dataclass
+class Read:
+    """A query. `stages` are those of an aggregation."""
+
+    stages: list[str]
+    plan: str
+    keys: int
+    documents: int
+    returned: int
+    sorts_in_memory: bool
+
+
+@contextmanager
+def reads_of(model: type[Model]) -> Iterator[list[Read]]:
+    """The queries on the model's collection while the block runs, in a list that is filled when it ends."""
+    reads: list[Read] = []
+    with commands() as entries:
+        yield reads
+    table = model._meta.db_table
+    reads += [
+        Read(
+            stages=[name for stage in entry["command"].get("pipeline", ()) for name in stage],
+            plan=entry["planSummary"],
+            keys=entry["keysExamined"],
+            documents=entry["docsExamined"],
+            returned=entry["nreturned"],
+            sorts_in_memory=entry.get("hasSortStage", False),
+        )
+        for entry in entries
+        if table in (entry["command"].get("aggregate"), entry["command"].get("find"))
+    ]

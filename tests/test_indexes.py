@@ -3,9 +3,6 @@
 import datetime
 import json
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import pytest
@@ -17,52 +14,15 @@ from django.utils import timezone
 from accounts.models import User
 from audit.models import Action, Actor, Event, Target
 from drifts.models import Drift
-from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment, Level, Permission
 from tests.caller import Caller
 from tests.conftest import GROUP, registered
+from tests.profiler import Read, reads_of
 from tests.provider import Provider
 
 MANY = 1_200
 PAGE_SIZE = 10
 OTHER_GROUP = "urn:example:group:auditors"
-
-
-@dataclass
-class Read:
-    """A query, as MongoDB's profiler tells of it. `stages` are those of an aggregation."""
-
-    stages: list[str]
-    plan: str
-    examined: int
-    returned: int
-    sorts_in_memory: bool
-
-
-@contextmanager
-def reads_of(model: type[Model]) -> Iterator[list[Read]]:
-    """The queries on the model's collection, in a list that is filled when the block ends."""
-    database = mongodb().database
-    profile = database["system.profile"]
-    reads: list[Read] = []
-    database.command("profile", 2)
-    try:
-        yield reads
-    finally:
-        database.command("profile", 0)
-        table = model._meta.db_table
-        entries = list(profile.find({"$or": [{"command.aggregate": table}, {"command.find": table}]}))
-        profile.drop()
-    reads += [
-        Read(
-            stages=[name for stage in entry["command"].get("pipeline", ()) for name in stage],
-            plan=entry["planSummary"],
-            examined=entry["docsExamined"],
-            returned=entry["nreturned"],
-            sorts_in_memory=entry.get("hasSortStage", False),
-        )
-        for entry in entries
-    ]
 
 
 def minute(number: int) -> datetime.datetime:
@@ -178,7 +138,7 @@ def search(
 def assert_read_in_order(page: Read, number: int) -> None:
     """That an index led to the page's documents and one more; at most those before them are read as well."""
     assert page.returned == PAGE_SIZE + 1
-    assert page.examined <= number * PAGE_SIZE + 1
+    assert page.documents <= number * PAGE_SIZE + 1
     assert not page.sorts_in_memory
     assert page.plan.startswith("IXSCAN")
 
@@ -246,7 +206,7 @@ def test_an_export_is_not_sorted_in_memory(admin: Caller, query: str) -> None:
 def test_a_total_is_counted_in_an_index_alone(request: pytest.FixtureRequest, caller: str, collection: str) -> None:
     _, counts = search(request, caller, collection, "", {})
     assert counts
-    assert {count.examined for count in counts} == {0}
+    assert {count.documents for count in counts} == {0}
 
 
 @pytest.mark.parametrize("sort_by", ["created_at", "model", "schema_version"])
@@ -263,7 +223,7 @@ def test_nothing_comes_between_the_match_and_the_sort_that_would_keep_the_sort_f
 def assert_looked_up(reads: list[Read]) -> None:
     assert reads
     for read in reads:
-        assert (read.examined, read.returned) == (1, 1), read
+        assert (read.documents, read.returned) == (1, 1), read
         assert read.plan != "COLLSCAN"
 
 
@@ -288,7 +248,7 @@ def test_a_run_is_looked_up_by_its_id(reader: Caller, drift: Drift) -> None:
         response = reader.get(f"/experiment/{drift.experiment_id}/drift/{drift.id}")
     assert response.status_code == 200, response.content
     (read,) = reads
-    assert (read.stages, read.examined, read.returned) == (["$match", "$lookup"], 2, 1)
+    assert (read.stages, read.documents, read.returned) == (["$match", "$lookup"], 2, 1)
     assert read.plan == "IDHACK"
 
 

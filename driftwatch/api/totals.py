@@ -1,8 +1,8 @@
 """How many a search finds, at a cost that has a bound.
 
-A total of up to 1,000 is counted at each request. A greater one is kept for half a minute by this
-process, and is counted up to 100,000 and for a quarter of a second at most: what is beyond is a
-lower bound. Measurements are in docs/search.md.
+A total of up to 1,000 is counted at each request that needs it. A greater one is kept for half a
+minute by this process, and is counted up to 100,000 and for a quarter of a second at most: what is
+beyond is a lower bound. A search never fails by its total. Measurements are in docs/search.md.
 """
 
 import hashlib
@@ -14,7 +14,6 @@ import bson
 import pymongo
 from cachetools import TTLCache
 from django.db import DatabaseError
-from pymongo.errors import ExecutionTimeout, NetworkTimeout
 
 from driftwatch.api.errors import database_cause
 from driftwatch.mongodb.querysets import FilterableQuerySet
@@ -81,7 +80,8 @@ def count(queryset: FilterableQuerySet[Any], limit: int, seconds: float) -> int 
         with pymongo.timeout(seconds):
             return queryset.count_up_to(limit)
     except DatabaseError as error:
-        if isinstance(database_cause(error), ExecutionTimeout | NetworkTimeout):
+        cause = database_cause(error)
+        if cause and cause.timeout:
             return None
         raise
 

@@ -1,0 +1,138 @@
+"""Totals: exact while that is cheap, else a lower bound that says so."""
+
+import json
+from typing import Any
+
+import pytest
+
+from drifts.models import Drift
+from driftwatch.api import totals
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.profiler import commands
+
+
+@pytest.fixture(autouse=True)
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said of 1,000 and 100,000, tested with 10 and 30."""
+    monkeypatch.setattr(totals, "COUNTED_ALWAYS", 10)
+    monkeypatch.setattr(totals, "COUNTED_AT_MOST", 30)
+
+
+def add_runs(experiment: Experiment, number: int, **fields: Any) -> None:
+    run = {"job_status": "Completed", "model": "forest", **fields}
+    Drift.objects.bulk_create(Drift(experiment=experiment, **run) for _ in range(number))
+
+
+def told(caller: Caller, experiment: Experiment, query: str = "page_size=5", document: Any = None) -> dict[str, Any]:
+    response = caller.post(f"/experiment/{experiment.id}/drift/search?{query}", document or {})
+    assert response.status_code == 200, response.content
+    header: dict[str, Any] = json.loads(response.headers["X-Pagination"])
+    return header
+
+
+def total_told(*asked: Any, **how: Any) -> tuple[int, bool]:
+    header = told(*asked, **how)
+    return header["total"], header["total_is_exact"]
+
+
+def test_a_small_total_is_exact_at_every_moment(reader: Caller, experiment: Experiment) -> None:
+    for number in range(1, 11):
+        add_runs(experiment, 1)
+        assert total_told(reader, experiment, "page_size=1") == (number, True)
+
+
+@pytest.mark.parametrize(("runs", "total"), [(11, (11, True)), (30, (30, True)), (31, (30, False)), (47, (30, False))])
+def test_a_total_is_exact_up_to_a_bound_and_a_lower_bound_beyond_it(
+    reader: Caller, experiment: Experiment, runs: int, total: tuple[int, bool]
+) -> None:
+    add_runs(experiment, runs)
+    assert total_told(reader, experiment) == total
+
+
+def test_the_pages_beyond_a_lower_bound_are_there(reader: Caller, experiment: Experiment) -> None:
+    add_runs(experiment, 47)
+    first = told(reader, experiment)
+    assert (first["total"], first["total_pages"], first["last_page"]) == (30, 6, 6)
+    beyond = told(reader, experiment, "page_size=5&page=8")
+    assert (beyond["total"], beyond["total_is_exact"], beyond["last_page"], beyond["next_page"]) == (41, False, 9, 9)
+    last = told(reader, experiment, "page_size=5&page=10")
+    assert (last["total"], last["total_is_exact"], last["last_page"]) == (47, True, 10)
+    assert "next_page" not in last
+
+
+def test_a_lower_bound_links_to_no_last_page(reader: Caller, experiment: Experiment) -> None:
+    add_runs(experiment, 47)
+    links = reader.post(f"/experiment/{experiment.id}/drift/search", {}).headers["Link"]
+    assert 'rel="next"' in links
+    assert 'rel="last"' not in links
+
+
+def test_a_great_total_is_kept_for_a_while(reader: Caller, experiment: Experiment) -> None:
+    add_runs(experiment, 20)
+    assert total_told(reader, experiment) == (20, True)
+    add_runs(experiment, 5)
+    assert total_told(reader, experiment) == (20, True)
+    totals.forget_totals()
+    assert total_told(reader, experiment) == (25, True)
+
+
+def test_a_kept_total_is_not_less_than_what_a_page_shows(reader: Caller, experiment: Experiment) -> None:
+    add_runs(experiment, 20)
+    told(reader, experiment)
+    add_runs(experiment, 6)
+    assert total_told(reader, experiment, "page_size=5&page=4") == (21, False)
+    assert total_told(reader, experiment, "page_size=5&page=6") == (26, True)
+
+
+def test_a_total_is_kept_for_its_filter_alone(reader: Caller, experiment: Experiment) -> None:
+    add_runs(experiment, 20)
+    add_runs(experiment, 12, model="tree")
+    assert total_told(reader, experiment) == (30, False)
+    assert total_told(reader, experiment, document={"model": "tree"}) == (12, True)
+
+
+def test_a_total_is_kept_for_those_who_see_the_same(admin: Caller, stranger: Caller) -> None:
+    Experiment.objects.bulk_create(Experiment(name=str(number), public=number % 2 == 0) for number in range(24))
+    for caller, total in ((admin, 24), (stranger, 12), (admin, 24)):
+        response = caller.post("/experiment/search?page_size=5", {})
+        assert json.loads(response.headers["X-Pagination"])["total"] == total
+
+
+@pytest.mark.parametrize("query", ["page_size=100", "page_size=10&page=3"])
+def test_nothing_is_counted_where_the_page_itself_tells_the_total(
+    reader: Caller, experiment: Experiment, query: str
+) -> None:
+    add_runs(experiment, 25)
+    with commands() as entries:
+        assert total_told(reader, experiment, query) == (25, True)
+    assert entries
+    assert "$count" not in json.dumps([entry["command"] for entry in entries], default=str)
+
+
+@pytest.mark.parametrize(
+    ("patience", "least"),
+    [
+        pytest.param("PATIENCE", 6, id="of what the page shows"),
+        pytest.param("PATIENCE_BEYOND", 11, id="of what was counted before"),
+    ],
+)
+def test_a_count_that_takes_too_long_leaves_a_lower_bound(
+    reader: Caller, experiment: Experiment, monkeypatch: pytest.MonkeyPatch, patience: str, least: int
+) -> None:
+    add_runs(experiment, 20)
+    monkeypatch.setattr(totals, patience, 1e-9)
+    assert total_told(reader, experiment) == (least, False)
+    monkeypatch.undo()
+    assert total_told(reader, experiment) == (least, False)
+
+
+def test_a_filter_that_is_slow_to_count_still_finds_its_page(
+    reader: Caller, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_runs(experiment, 3_000, parameters={"note": "a" * 2_000 + "b"})
+    add_runs(experiment, 11, parameters={"note": "a"})
+    monkeypatch.setattr(totals, "COUNTED_ALWAYS", 1_000)
+    monkeypatch.setattr(totals, "PATIENCE", 0.05)
+    slow = {"parameters.note": {"$regex": "(a+)+$"}}
+    assert total_told(reader, experiment, "page_size=10", slow) == (11, False)
