@@ -1,44 +1,61 @@
 """Which JSON values can be stored and found again."""
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable
 from typing import Any
 
 MAX_DEPTH = 50  # MongoDB stores 100 levels, of which a document and an update take some.
 INT64 = range(-(2**63), 2**63)
+CONTAINERS = (dict, list)
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def problems(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
-    """What keeps a parsed JSON value from being stored: pairs of the path and a sentence."""
-    if depth > MAX_DEPTH:
-        yield path.split(".", 1)[0], f"Nested deeper than {MAX_DEPTH} levels."
-    elif isinstance(value, dict):
-        if {"$ref", "$id", "$db"} <= value.keys() and value["$db"] is None:
-            yield path, "An object with $ref and $id is a reference to MongoDB: leave out a $db that is null."
-        for key, item in value.items():
-            if problem := text_problem(key):
-                yield path, f"In a key: {problem}"
-            yield from problems(item, f"{path}.{key}" if path else key, depth + 1)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from problems(item, f"{path}.{index}" if path else str(index), depth + 1)
-    elif problem := scalar_problem(value):
-        yield path, problem
+def problem_in(value: Any, path: str = "", depth: int = 0) -> tuple[str, str] | None:
+    """The first thing that keeps a parsed JSON value from being stored: its path and a sentence. None if all can be."""
+    if isinstance(value, dict):
+        return problem_of_object(value, path) or problem_of_items(value.items(), path, depth)
+    if isinstance(value, list):
+        return problem_of_items(enumerate(value), path, depth)
+    sentence = scalar_problem(value)
+    return (path, sentence) if sentence else None
+
+
+def problem_of_object(value: dict[str, Any], path: str) -> tuple[str, str] | None:
+    if value.get("$db", ...) is None and "$ref" in value and "$id" in value:
+        return path, "An object with $ref and $id is a reference to MongoDB: leave out a $db that is null."
+    sentence = next(filter(None, map(text_problem, value)), None)
+    return (path, f"In a key: {sentence}") if sentence else None
+
+
+def problem_of_items(items: Iterable[tuple[str | int, Any]], path: str, depth: int) -> tuple[str, str] | None:
+    """Paths are made for what is nested, and for what is refused: most values are neither."""
+    for key, item in items:
+        if depth == MAX_DEPTH:
+            return path.split(".", 1)[0], f"Nested deeper than {MAX_DEPTH} levels."
+        if isinstance(item, CONTAINERS):
+            found = problem_in(item, f"{path}.{key}" if path else str(key), depth + 1)
+        else:
+            sentence = scalar_problem(item)
+            found = (f"{path}.{key}" if path else str(key), sentence) if sentence else None
+        if found:
+            return found
+    return None
 
 
 def scalar_problem(value: str | float | None) -> str | None:
     if isinstance(value, str):
         return text_problem(value)
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "A number must be finite."
     if isinstance(value, int) and value not in INT64:
         return "An integer must fit 64 bits. Send it as a string or a float."
-    if isinstance(value, float) and not math.isfinite(value):
-        return "A number must be finite."
     return None
 
 
 def text_problem(text: str) -> str | None:
     if "\0" in text:
         return "A string must not hold the character NUL (U+0000)."
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and SURROGATE.search(text):
         return "A string must not hold a lone surrogate (U+D800 to U+DFFF)."
     return None

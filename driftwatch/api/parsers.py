@@ -9,7 +9,7 @@ from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import BaseParser
 
 from driftwatch.api.exceptions import BodyTooLarge
-from driftwatch.values import MAX_DEPTH, problems
+from driftwatch.values import MAX_DEPTH, problem_in
 
 
 class StrictJSONParser(BaseParser):
@@ -44,8 +44,9 @@ def parsed(body: bytes, name: str = "The body") -> Any:
 
 def refuse_unstorable(value: Any) -> None:
     """Raise `ValidationError` for the first part of it that cannot be stored and found again."""
-    for path, problem in problems(value):
-        raise ValidationError({path: [problem]} if path else [problem])
+    if found := problem_in(value):
+        path, sentence = found
+        raise ValidationError({path: [sentence]} if path else [sentence])
 
 
 def refuse_constant(name: str) -> NoReturn:
