@@ -14,8 +14,10 @@ from tests.profiler import commands
 
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is said of 1,000 and 100,000, tested with 10 and 30."""
-    monkeypatch.setattr(totals, "COUNTED_ALWAYS", 10)
+    """What is said of 200, 1,000 and 100,000, tested with 10, 10 and 30, kept for a second each."""
+    monkeypatch.setattr(totals, "COUNTED_ANEW", 10)
+    monkeypatch.setattr(totals, "COUNTED_FIRST", 10)
+    monkeypatch.setattr(totals, "KEPT_FOR_EACH", 1.0)
     monkeypatch.setattr(totals, "COUNTED_AT_MOST", 30)
 
 
@@ -77,6 +79,13 @@ def test_a_great_total_is_kept_for_a_while(reader: Caller, experiment: Experimen
     assert total_told(reader, experiment) == (25, True)
 
 
+def test_a_total_is_kept_the_longer_the_greater_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    exact = {number: totals.end_of(b"", totals.Total(number, is_exact=True), 0) for number in (201, 1_000, 90_000)}
+    assert exact == {201: 0.201, 1_000: 1, 90_000: 30}
+    assert totals.end_of(b"", totals.Total(201, is_exact=False), 0) == 30
+
+
 def test_a_kept_total_is_not_less_than_what_a_page_shows(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, 20)
     told(reader, experiment)
@@ -132,7 +141,7 @@ def test_a_filter_that_is_slow_to_count_still_finds_its_page(
 ) -> None:
     add_runs(experiment, 3_000, parameters={"note": "a" * 2_000 + "b"})
     add_runs(experiment, 11, parameters={"note": "a"})
-    monkeypatch.setattr(totals, "COUNTED_ALWAYS", 1_000)
+    monkeypatch.setattr(totals, "COUNTED_FIRST", 1_000)
     monkeypatch.setattr(totals, "PATIENCE", 0.05)
     slow = {"parameters.note": {"$regex": "(a+)+$"}}
     assert total_told(reader, experiment, "page_size=10", slow) == (11, False)
