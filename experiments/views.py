@@ -17,7 +17,7 @@ from driftwatch.api.exceptions import Conflict, InvalidQuery
 from driftwatch.api.idempotency import idempotent
 from driftwatch.api.resource import Resource
 from driftwatch.api.search import SearchMixin, SearchParameters
-from driftwatch.filters.fields import Field, Free, Identifier, Records, Text, Texts, Time, Truth
+from driftwatch.filters.fields import Field, Free, Identifier, LongText, Records, Text, Texts, Time, Truth
 from driftwatch.values import text_problem
 from experiments.models import Experiment, ExperimentQuerySet, Level, PermissionsChanged, completed, granted_to
 from experiments.serializers import (
@@ -42,7 +42,7 @@ FIELDS: Mapping[str, Field] = {
     "id": Identifier("_id"),
     "_id": Identifier("_id"),
     "name": Text("name"),
-    "description": Text("description"),
+    "description": LongText("description"),
     "public": Truth("public"),
     "tags": Texts("tags"),
     "config": Free("config"),

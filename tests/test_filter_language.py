@@ -15,7 +15,7 @@ from drifts.models import Drift
 from drifts.verdict import MATCHES
 from drifts.views import FIELDS as DRIFT_FIELDS
 from driftwatch.filters import FilterError, translate
-from driftwatch.filters.fields import Records
+from driftwatch.filters.fields import MAX_MATCHED, Records
 from driftwatch.mongodb.base import mongodb
 from driftwatch.mongodb.match import Mql
 from experiments.views import PERMISSION_FIELDS
@@ -128,7 +128,13 @@ BOUNDS = {
     ),
     "clauses": (models(100), "$or.99.model", TOO_MANY),
     "operators": ({"$or": [{"parameters.a": {"$gt": 1}}] * 50}, "$or.49.parameters.a.$gt", TOO_MANY),
+    "values of $all": ({"tags": {"$all": ["a"] * 99}}, "tags.$all", TOO_MANY),
     "values in a list": ({"model": {"$in": ["a"] * 1001}}, "model.$in", "at most 1000"),
+    "regular expressions": (
+        {"$or": [{"model": {"$regex": "a"}}] * 11},
+        "$or.10.model.$regex",
+        "at most 10 regular expressions",
+    ),
     "length of a pattern": ({"model": {"$regex": "a" * 201}}, "model.$regex", "at most 200 characters"),
     "length of a path": ({"parameters." + "a" * 240: 1}, "parameters." + "a" * 240, "at most 250 characters"),
 }
@@ -138,7 +144,9 @@ WITHIN_BOUNDS = {
     "depth of $elemMatch": {"parameters.a": {"$elemMatch": nested_element(9)}},
     "clauses": models(99),
     "operators": {"$or": [{"parameters.a": {"$gt": 1}}] * 49},
+    "values of $all": {"tags": {"$all": ["a"] * 98}},
     "values in a list": {"model": {"$in": ["a"] * 1000}},
+    "regular expressions": {"$or": [{"parameters.a": {"$regex": "a"}}] * 10},
     "length of a pattern": {"model": {"$regex": "a" * 200}},
     "length of a path": {"parameters." + "a" * 239: 1},
     "names in a path": {"parameters" + ".a" * 120: 1},
@@ -363,6 +371,18 @@ def test_a_date_string_is_compared_as_a_time(text: str | None, time: datetime.da
     assert translate(asked, FIELDS) == {
         "$and": [{"created_at": {"$gte": time}}, {"updated_at": {"$not": {"$in": [time]}}}]
     }
+
+
+@pytest.mark.parametrize(
+    ("pattern", "options"), [("a", ""), ("x|B$", "i"), ("^a|^z", "m"), ("(?i)A", ""), ("a.*$", "s")]
+)
+def test_a_regex_is_tried_on_strings_of_bounded_length_only(pattern: str, options: str) -> None:
+    longest = "a" * (MAX_MATCHED - 1) + "b"
+    for text in (longest, longest + "b", ["z" * 2 * MAX_MATCHED, "ab"], "c"):
+        Drift.objects.create(experiment_id=ID, job_status="Running", model="forest", parameters={"text": text})
+    condition = {"$regex": pattern, "$options": options}
+    found = Drift.objects.matching(translate({"parameters.text": condition}, FIELDS))
+    assert sorted(len(run.parameters["text"]) for run in found) == [2, MAX_MATCHED]
 
 
 def test_a_date_string_stays_a_string_in_the_parameters() -> None:

@@ -89,7 +89,8 @@ class SearchMixin(Resource):
         The filter takes MongoDB's operators `$eq $ne $gt $gte $lt $lte $in $nin $and $or $nor $not
         $exists $type $all $elemMatch $size $mod $regex $options`, names the resource's own fields
         (`_id` is `id`) and paths below the free ones (`parameters.`, `config.`), and compares
-        RFC 3339 strings with times as times. MongoDB gives it a few seconds.
+        RFC 3339 strings with times as times. A regular expression finds nothing in a string of more
+        than 1,000 characters. MongoDB gives it a few seconds.
         """
         queryset = self.get_queryset()
         parameters = self.parameters()

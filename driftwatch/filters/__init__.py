@@ -12,6 +12,9 @@
               | "$not" : { operator : operand, … }
               | "$elemMatch" : { operator : operand, … } or filter
 
+A filter has at most 100 clauses: each path, operator and value of `$all` is one. Ten of them at most are
+regular expressions, which find nothing in a string of more than 1,000 characters.
+
 `fields.py` says what a field is called in the database and what its values look like;
 `language.py` walks a filter, refuses what is not in the grammar, and returns the match document.
 """

@@ -16,6 +16,11 @@ ORDER = frozenset({"$gt", "$gte", "$lt", "$lte"})
 PATTERN = frozenset({"$regex", "$options"})
 ARRAY = frozenset({"$all", "$elemMatch", "$size"})
 ARITHMETIC = frozenset({"$mod"})
+# Characters of the longest string that a regular expression is tried on, where strings may be of any length. MongoDB
+# looks at the clock between documents only: one match in a long string goes on for minutes after the time limit.
+MAX_MATCHED = 1_000
+# Matches nothing in a longer one, and tries nothing else there (pcrepattern(3), "Backtracking control").
+UNLESS_TOO_LONG = rf"\A[\s\S]{{{MAX_MATCHED + 1}}}(*COMMIT)(*FAIL)|"
 ALL_OPERATORS = EQUALITY | ORDER | PATTERN | ARRAY | ARITHMETIC
 
 
@@ -39,6 +44,10 @@ class Field:
         """The stored form of a value to compare with. Raises `ValueError` with a sentence."""
         raise NotImplementedError
 
+    def pattern(self, pattern: str) -> str:
+        """The regular expression that MongoDB is to match for this one."""
+        return pattern
+
 
 class Text(Field):
     operators = EQUALITY | ORDER | PATTERN
@@ -47,6 +56,13 @@ class Text(Field):
         if value is None or isinstance(value, str):
             return value
         raise ValueError("Compare it with a string.")
+
+
+class LongText(Text):
+    """A text of any length."""
+
+    def pattern(self, pattern: str) -> str:
+        return UNLESS_TOO_LONG + pattern
 
 
 class Truth(Field):
@@ -97,6 +113,9 @@ class Free(Field):
     def value(self, value: Any) -> Any:
         refuse_dollar_keys(value)
         return value
+
+    def pattern(self, pattern: str) -> str:
+        return UNLESS_TOO_LONG + pattern
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ MAX_DEPTH = 10
 MAX_CLAUSES = 100
 MAX_LIST = 1_000
 MAX_PATTERN = 200
+MAX_PATTERNS = 10
 MAX_PATH = 250
 LOGICAL = ("$and", "$or", "$nor")
 BSON_TYPES = frozenset(
@@ -28,10 +29,11 @@ def translate(document: Any, fields: Mapping[str, Field]) -> Mql:
 
 
 class Translation:
-    """One walk over one filter; counts its clauses."""
+    """One walk over one filter; counts its clauses and its regular expressions."""
 
     def __init__(self) -> None:
         self.clauses = 0
+        self.patterns = 0
 
     def filter(self, document: Any, fields: Mapping[str, Field] | None, path: str, depth: int) -> Mql:
         """`fields` is None inside a free value, where every name is a path of its own."""
@@ -71,8 +73,13 @@ class Translation:
             names = ", ".join(sorted(field.operators))
             raise FilterError(path, f"{operator} is not allowed here. Allowed on this field: {names}.")
         match operator:
-            case "$in" | "$nin" | "$all":
+            case "$in" | "$nin":
                 return self.values(operand, field, path)
+            case "$all":
+                # Each value is a search of its own through the array, where those of $in are looked up.
+                values = self.values(operand, field, path)
+                self.count(path, len(values))
+                return values
             case "$not":
                 if not is_operators(operand):
                     raise FilterError(path, "$not takes operators, such as {'$gt': 1}.")
@@ -82,8 +89,14 @@ class Translation:
             case "$exists" | "$size" | "$type" | "$mod" | "$regex" | "$options":
                 if not OPERANDS[operator][0](operand):
                     raise FilterError(path, f"{operator} takes {OPERANDS[operator][1]}.")
-                return operand
+                return self.pattern(operand, field, path) if operator == "$regex" else operand
         return self.value(operand, field, path)
+
+    def pattern(self, pattern: str, field: Field, path: str) -> str:
+        self.patterns += 1
+        if self.patterns > MAX_PATTERNS:
+            raise FilterError(path, f"A filter has at most {MAX_PATTERNS} regular expressions. Join them with |.")
+        return field.pattern(pattern)
 
     def element(self, operand: Any, field: Field, path: str, depth: int) -> Mql:
         """What one element of an array is to satisfy: operators for a plain one, a filter for an object."""
@@ -109,8 +122,8 @@ class Translation:
         except ValueError as error:
             raise FilterError(path, str(error)) from error
 
-    def count(self, path: str) -> None:
-        self.clauses += 1
+    def count(self, path: str, clauses: int = 1) -> None:
+        self.clauses += clauses
         if self.clauses > MAX_CLAUSES:
             raise FilterError(path, f"A filter has at most {MAX_CLAUSES} clauses.")
 
