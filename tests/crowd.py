@@ -1,6 +1,7 @@
 """Many requests at once, at the real server."""
 
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from requests import Response
 
 Call = Callable[[], Response]
 Headers = dict[str, str]
+PATIENCE = 120
 
 
 class Someone:
@@ -27,6 +29,21 @@ class Someone:
 
     def calls(self, method: str, path: str, *bodies: Any, headers: Headers | None = None) -> list[Call]:
         return [lambda body=body: self.call(method, path, body, headers) for body in bodies]  # type: ignore[misc]
+
+    def insist(self, path: str, body: Any, key: str) -> Response:
+        """The answer to a POST that is sent with its `Idempotency-Key` until there is one."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                answer = self.call("POST", path, body, {"Idempotency-Key": key})
+            except requests.RequestException:
+                continue
+            if answer.status_code != 503:
+                return answer
+        raise TimeoutError(f"no answer within {PATIENCE} s")
+
+    def insistences(self, path: str, key: str, *bodies: Any) -> list[Call]:
+        return [lambda body=body: self.insist(path, body, key) for body in bodies]  # type: ignore[misc]
 
     def new_experiment(self) -> str:
         """Its path."""
