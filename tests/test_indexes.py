@@ -165,6 +165,41 @@ def test_a_listing_is_read_in_the_order_of_an_index(
 
 
 @pytest.mark.parametrize("order", ["desc", "asc"])
+@pytest.mark.parametrize(
+    ("caller", "collection", "sort_by"),
+    [
+        ("anonymous", "many_experiments", "created_at"),
+        ("anonymous", "many_experiments", "name"),
+        ("member", "many_experiments", "created_at"),
+        ("member", "many_experiments", "name"),
+        ("admin", "many_experiments", "name"),
+        ("admin", "many_experiments", "public"),
+        ("admin", "many_users", "created_at"),
+        ("admin", "many_users", "email"),
+        ("admin", "many_users", "subject"),
+        ("admin", "many_users", "issuer"),
+        ("admin", "many_events", "created_at"),
+        ("admin", "many_events", "action"),
+        ("manager", "many_events_of_experiment", "created_at"),
+        ("manager", "many_events_of_experiment", "action"),
+    ],
+)
+def test_a_page_reads_about_what_it_shows_by_every_sort_also_after_a_cursor(
+    request: pytest.FixtureRequest, caller: str, collection: str, sort_by: str, order: str
+) -> None:
+    query = f"?sort_by={sort_by}&order_by={order}"
+    first, _ = search(request, caller, collection, query, {})
+    assert_read_in_order(first, 1)
+    asking: Caller = request.getfixturevalue(caller)
+    _, path = request.getfixturevalue(collection)
+    before = asking.post(f"{path}{query}&page=31", {})
+    cursor = json.loads(before.headers["X-Pagination"])["next_cursor"]
+    after, _ = search(request, caller, collection, f"{query}&cursor={cursor}", {})
+    assert after.returned == PAGE_SIZE + 1
+    assert after.documents <= 3 * PAGE_SIZE
+
+
+@pytest.mark.parametrize("order", ["desc", "asc"])
 @pytest.mark.parametrize("number", [1, 5])
 @pytest.mark.parametrize("document", [{"model": "model 1"}, {"job_status": "Completed"}], ids=json.dumps)
 def test_the_runs_of_a_model_or_status_are_read_in_the_order_of_an_index(

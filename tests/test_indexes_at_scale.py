@@ -1,0 +1,179 @@
+"""Which index serves which search of runs: at 100,000 of them, on any page, MongoDB reads about what it answers."""
+
+import json
+import random
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from pymongo import WriteConcern
+from pytest_django import DjangoDbBlocker
+
+from drifts.models import Drift
+from driftwatch.identifiers import time_of
+from driftwatch.mongodb.base import mongodb
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.profiler import Read, reads_of
+
+RUNS = 100_000
+OTHER_RUNS = 5_000
+CHUNK = 5_000
+PAGE = 10
+EXPERIMENT, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
+START = 1_767_225_600_000  # 2026-01-01, in milliseconds since 1970
+MINUTE = 60_000
+
+
+def identifier(milliseconds: int, number: int) -> uuid.UUID:
+    return uuid.UUID(int=milliseconds << 80 | number)
+
+
+def document(number: int, experiment: uuid.UUID, chance: random.Random) -> dict[str, Any]:
+    """A stored run. Three share each moment, one in four names a detector, one in five an environment."""
+    pk = identifier(START + number // 3 * MINUTE, number)
+    status = chance.choices(["Completed", "Running", "Failed"], [8, 1, 1])[0]
+    return {
+        "_id": pk.hex,
+        "experiment_id": experiment.hex,
+        "job_status": status,
+        "model": f"model {chance.randrange(20)}",
+        "drift_detected": chance.random() < (0.2 if status == "Completed" else 0.8),
+        "parameters": {"p_value": chance.random()},
+        "tags": chance.sample(["nightly", "canary", "manual", "eu", "us"], 2),
+        "detector": chance.choice(["KS", "PSI", "MMD"]) if number % 4 == 0 else None,
+        "environment": chance.choice(["staging", "production"]) if number % 5 == 0 else None,
+        "model_version": None,
+        "schema_version": chance.choices(["0.9.0", "1.0.0"], [1, 9])[0],
+        "created_at": time_of(pk),
+        "updated_at": time_of(pk),
+    }
+
+
+@contextmanager
+def inside(name: str) -> Iterator[None]:
+    """Have this process use another database while the block runs."""
+    connection = mongodb()
+    usual = connection.database
+    connection.database = connection.connection[name]
+    try:
+        yield
+    finally:
+        connection.database = usual
+
+
+@pytest.fixture(scope="module")
+def filled(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """The name of a database beside the one that is emptied after each test, with many runs of a public experiment."""
+    name = f"{mongodb().settings_dict['NAME']}_filled"
+    chance = random.Random(1)  # noqa: S311 - nothing here is a secret
+    with django_db_blocker.unblock(), inside(name):
+        call_command("migrate", verbosity=0)
+        Experiment.objects.bulk_create(Experiment(id=pk, name=str(pk), public=True) for pk in (EXPERIMENT, OTHER))
+        runs = mongodb().database[Drift._meta.db_table].with_options(write_concern=WriteConcern(w=1))
+        for start in range(0, RUNS + OTHER_RUNS, CHUNK):
+            owner = EXPERIMENT if start < RUNS else OTHER
+            runs.insert_many([document(number, owner, chance) for number in range(start, start + CHUNK)])
+    yield name
+    with django_db_blocker.unblock():
+        mongodb().connection.drop_database(name)
+
+
+@pytest.fixture(autouse=True)
+def at_scale(database: None, filled: str) -> Iterator[None]:
+    with inside(filled):
+        yield
+
+
+def index_of(read: Read) -> str:
+    """The name of the index that a plan reads."""
+    patterns = {
+        f"IXSCAN {{ {', '.join(f'{key}: {direction}' for key, direction in index['key'])} }}": name
+        for name, index in mongodb().database[Drift._meta.db_table].index_information().items()
+    }
+    (name,) = {patterns[plan] for plan in read.plan.replace("}, IXSCAN", "}|IXSCAN").split("|")}
+    return name
+
+
+def search(query: str, filter_: Any) -> tuple[Any, list[Read]]:
+    with reads_of(Drift) as reads:
+        response = Caller().post(f"/experiment/{EXPERIMENT}/drift/search?{query}", filter_)
+    assert response.status_code == 200, response.content
+    assert len(response.json()) == PAGE
+    return response, reads
+
+
+def page_of(reads: list[Read]) -> Read:
+    (page,) = (read for read in reads if "$sort" in read.stages)
+    return page
+
+
+TIMES = {"created_at": {"$gte": "2026-01-05", "$lt": "2026-01-20"}}
+FILTERS = [
+    ({}, "drift_newest"),
+    (TIMES, "drift_newest"),
+    ({"model": "model 7"}, "drift_model"),
+    ({"model": "model 7", **TIMES}, "drift_model"),
+    ({"job_status": "Failed"}, "drift_status"),
+    ({"job_status": "Running", **TIMES}, "drift_status"),
+    ({"verdict": "drift"}, "drift_verdict"),
+    ({"verdict": "no_drift"}, "drift_verdict"),
+    ({"verdict": "unknown"}, "drift_status"),
+    ({"drift_detected": True}, "drift_detected"),
+    ({"tags": "canary"}, "drift_tags"),
+    ({"tags": "canary", **TIMES}, "drift_tags"),
+    ({"detector": "PSI"}, "drift_detector"),
+    ({"environment": "production"}, "drift_environment"),
+    ({"schema_version": "0.9.0"}, "drift_schema"),
+]
+SORTS = {
+    "model": "drift_model",
+    "job_status": "drift_status",
+    "drift_detected": "drift_detected",
+    "schema_version": "drift_schema",
+}
+SEARCHES = [
+    *((filter_, "created_at", index) for filter_, index in FILTERS),
+    *(({}, sort_by, index) for sort_by, index in SORTS.items()),
+]
+
+
+@pytest.mark.parametrize(
+    ("filter_", "sort_by", "index"), SEARCHES, ids=[f"{json.dumps(row[0])} by {row[1]}" for row in SEARCHES]
+)
+def test_a_search_reads_an_index_and_no_documents_but_those_of_its_page(filter_: Any, sort_by: str, index: str) -> None:
+    for order in ("asc", "desc"):
+        _, reads = search(f"sort_by={sort_by}&order_by={order}", filter_)
+        page = page_of(reads)
+        assert index_of(page) == index
+        assert page.documents <= 2 * PAGE
+        assert page.keys <= 2 * PAGE
+        assert not page.sorts_in_memory
+
+
+@pytest.mark.parametrize(
+    ("filter_", "sort_by"), [row[:2] for row in SEARCHES], ids=[f"{json.dumps(row[0])} by {row[1]}" for row in SEARCHES]
+)
+def test_a_page_after_a_cursor_reads_no_more_however_deep(filter_: Any, sort_by: str) -> None:
+    # By another field than time, what has the next value of it is read besides what has the same one.
+    pages = 2 if sort_by == "created_at" else 3
+    for order in ("asc", "desc"):
+        query = f"sort_by={sort_by}&order_by={order}"
+        before, _ = search(f"{query}&page={100 if filter_ else 5_000}", filter_)
+        cursor = json.loads(before.headers["X-Pagination"])["next_cursor"]
+        _, reads = search(f"{query}&cursor={cursor}", filter_)
+        page = page_of(reads)
+        assert page.documents <= pages * PAGE
+        assert page.keys <= pages * PAGE
+
+
+@pytest.mark.parametrize("document", [{}, {"model": "model 7"}, {"verdict": "drift"}], ids=json.dumps)
+def test_a_total_is_counted_in_an_index_alone(document: Any) -> None:
+    response, reads = search("", document)
+    counts = [read for read in reads if "$count" in read.stages]
+    assert counts
+    assert {read.documents for read in counts} == {0}
+    assert json.loads(response.headers["X-Pagination"])["total_is_exact"]
