@@ -58,7 +58,8 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
     def by_id(self, pk: uuid.UUID) -> "Experiment | None":
         asked_for_at = time.monotonic()
         experiment = super().by_id(pk)
-        if experiment:
+        # A transaction shows it as it was when that began, which may be longer ago.
+        if experiment and not mongodb().in_atomic_block_mongo:
             experiment.asked_for_at = asked_for_at
         return experiment
 
@@ -76,7 +77,8 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
 
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete them and their drift runs, in one transaction. `Experiment.delete_by` is for those with many."""
-        self.begin_deletion()
+        if self.begin_deletion():
+            outwait_leases(time.monotonic())
         return in_transaction(super().delete)
 
     def create_by(self, identity: Identity, **fields: Any) -> "Experiment":
@@ -204,7 +206,7 @@ class Experiment(models.Model):
     def _finish_deletion(self) -> None:
         began = time.monotonic()
         deleting.send(type(self), experiment=self)
-        time.sleep(max(0.0, began + LEASE - time.monotonic()))
+        outwait_leases(began)
         self.delete()
 
     def count_runs(self) -> int:
@@ -274,6 +276,11 @@ CHANGES = {
     Action.EXPERIMENT_UPDATED: ("name", "description", "tags", "config"),
 }
 RECORDED = [name for names in CHANGES.values() for name in names]
+
+
+def outwait_leases(since: float) -> None:
+    """Return once nobody adds runs without looking again who read their experiment before, on the monotonic clock."""
+    time.sleep(max(0.0, since + LEASE - time.monotonic()))
 
 
 def granted_to(identity: Identity) -> Mql:

@@ -1,5 +1,6 @@
 """Deleting experiments that have more runs than fit one transaction, and what is added to them meanwhile."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -138,22 +139,45 @@ def test_what_is_added_after_a_deletion_ended_is_taken_back(stale: Experiment, a
 
 
 @pytest.mark.parametrize("add", WAYS)
+@pytest.mark.parametrize("way", ["by somebody", "by the model"])
 def test_what_is_added_within_the_lease_is_found_by_the_deletion(
-    experiment: Experiment, add: Any, monkeypatch: pytest.MonkeyPatch
+    experiment: Experiment, add: Any, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.models.LEASE", 1.0)
+    """A lease that lasts until the test has added, however slow the machine."""
+    began, added = threading.Event(), threading.Event()
+
+    def outwait_leases(since: float) -> None:
+        began.set()
+        assert added.wait(30)
+
+    monkeypatch.setattr("experiments.models.LEASE", 60.0)
+    monkeypatch.setattr("experiments.models.outwait_leases", outwait_leases)
     leased = Experiment.objects.by_id(experiment.pk)
     assert leased
     with ThreadPoolExecutor(1) as elsewhere:
-        deletion = elsewhere.submit(experiment.delete_by, Identity())
-        while not Experiment.objects.exclude(deletion_began=None).exists():
-            assert not deletion.done()
-        with commands() as entries:
-            add(leased)
-        assert not deletion.done()
+        delete = (lambda: experiment.delete_by(Identity())) if way == "by somebody" else experiment.delete
+        deletion = elsewhere.submit(delete)
+        assert began.wait(30)
+        add(leased)
+        assert Drift.objects.exists()
+        added.set()
         deletion.result()
-    assert not any(entry["op"] == "query" for entry in entries), "nobody looked again"
+    assert not Experiment.objects.exists()
     assert not Drift.objects.exists()
+
+
+def test_who_reads_it_in_a_transaction_looks_again(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There it may be shown as it was long before."""
+    monkeypatch.setattr("experiments.models.LEASE", 60.0)
+    leased = Experiment.objects.by_id(experiment.pk)
+    read_in_transaction = in_transaction(lambda: Experiment.objects.by_id(experiment.pk))
+    assert leased
+    assert read_in_transaction
+    Experiment.objects.all().begin_deletion()
+    add_one(leased)
+    with pytest.raises(Experiment.DoesNotExist):
+        add_one(read_in_transaction)
+    assert Drift.objects.count() == 1
 
 
 def test_whoever_changes_it_as_it_was_before_does_not_undo_that_its_deletion_began(stale: Experiment) -> None:
