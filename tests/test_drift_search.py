@@ -8,6 +8,7 @@ import pytest
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller
+from tests.profiler import commands
 from tests.provider import Provider
 
 SEARCH = "/drift/search"
@@ -99,3 +100,16 @@ def test_entitlements_count_as_long_as_the_token_that_carries_them(
 ) -> None:
     assert found(watcher.post(SEARCH, {})) == {"public", "private"}
     assert found(Caller(provider.token("watcher", "users")).post(SEARCH, {})) == {"public"}
+
+
+@pytest.mark.parametrize("number", [20, 250])
+def test_a_page_of_many_experiments_is_read_from_an_index(anonymous: Caller, number: int) -> None:
+    """Up to 200 experiments MongoDB merges the newest of each; of more it reads the newest of all until ten fit."""
+    experiments = Experiment.objects.bulk_create([Experiment(name=str(n), public=True) for n in range(number)])
+    run = {"job_status": "Completed", "model": "forest"}
+    Drift.objects.bulk_create([Drift(experiment=experiments[n % number], **run) for n in range(3_000)])
+    with commands() as seen:
+        assert len(anonymous.post(SEARCH, {}).json()) == 10
+    examined = [entry["docsExamined"] for entry in seen if entry["ns"].endswith(Drift._meta.db_table)]
+    assert examined
+    assert sum(examined) <= 100
