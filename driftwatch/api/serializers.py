@@ -219,7 +219,14 @@ def way_to_take(serializer: StrictSerializer, field: Any) -> Callable[[Any], boo
     is_more_to_it = hasattr(serializer, f"validate_{field.field_name}") or field.source != field.field_name
     if takes is None or is_more_to_it or not all(isinstance(each, LOOKED_FOR) for each in field.validators):
         return lambda data: False
+    # A subclass that refuses more, and does not say so in a `takes` of its own, has each value looked at.
+    if not issubclass(definer(field, "takes"), definer(field, "to_internal_value")):
+        return lambda data: False
     return (lambda data: data is None or takes(data)) if field.allow_null else takes
+
+
+def definer(field: Any, method: str) -> type:
+    return next(kind for kind in type(field).__mro__ if method in vars(kind))
 
 
 def default_of(field: Any) -> Callable[[], Any] | None:
