@@ -48,7 +48,7 @@ def filled(url: str, token: str, service: OwnService | None = None) -> Subject:
     filling.add_runs(RUNS)
     if service:
         progress("Spreading the runs over a year.")
-        service.spread_over_a_year(filling.experiment)
+        service.spread_over_a_year()
     progress("Walking to a deep page.")
     mongodb = service.mongodb if service else None
     return explored(Subject(url, token, filling.user, filling.experiment, mongodb), RUNS)
