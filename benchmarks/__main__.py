@@ -40,6 +40,8 @@ def main() -> None:
     file.write_text(json.dumps(outcome, indent=2))
     sys.stdout.write(f"{report.text(outcome)}\n")
     progress(f"The same is in {file}.")
+    if void := [row["operation"] for row in outcome["operations"] if row["void"]]:
+        sys.exit(f"Void, for wrong answers: {', '.join(void)}.")
 
 
 def filled(url: str, token: str, service: OwnService | None = None) -> Subject:
@@ -57,7 +59,7 @@ def filled(url: str, token: str, service: OwnService | None = None) -> Subject:
 def measured(subject: Subject, service: OwnService | None) -> dict[str, Any]:
     memory = {"before": service.memory()} if service else {}
     with crew(subject) as members:
-        rows = [report.row(name, *rounds(members, subject, name)) for name in OPERATIONS]
+        rows = [row(members, subject, name) for name in OPERATIONS]
         if service:
             memory["after"] = service.memory()
             offered = [row["operation"] for row in rows if row["per_second"]]
@@ -71,22 +73,27 @@ def measured(subject: Subject, service: OwnService | None) -> dict[str, Any]:
     }
 
 
+def row(members: Crew, subject: Subject, name: str) -> dict[str, Any]:
+    try:
+        service, floor = rounds(members, subject, name) if OPERATIONS[name].is_offered(subject) else ([], [])
+    except Void as void:
+        progress(f"{name}: void. {void}")
+        return report.row(name, [], [], str(void))
+    rates = (", ".join(f"{sample.rate:.0f}" for sample in side) for side in (service, floor))
+    progress(f"{name}: {' a second; the floor: '.join(rates)}" if service else f"{name}: not offered")
+    return report.row(name, service, floor)
+
+
 def rounds(members: Crew, subject: Subject, name: str) -> tuple[list[Sample], list[Sample]]:
     """The service and its floor in turn, so that what else the machine does meets both."""
-    operation = OPERATIONS[name]
-    service: list[Sample] = []
-    floor: list[Sample] = []
-    if not operation.is_offered(subject):
-        progress(f"{name}: not offered")
-        return service, floor
+    twin = OPERATIONS[name].twin
+    service, floor = [], []
     for _ in range(ROUNDS):
         service.append(members.measure(name, "service", SECONDS))
-        if operation.twin:
-            floor.append(members.measure(operation.twin, "service", SECONDS))
+        if twin:
+            floor.append(members.measure(twin, "service", SECONDS))
         elif subject.mongodb:
             floor.append(members.measure(name, "floor", SECONDS))
-    of_floor = f", the floor {', '.join(f'{sample.rate:.0f}' for sample in floor)}" if floor else ""
-    progress(f"{name}: {', '.join(f'{sample.rate:.0f}' for sample in service)} a second{of_floor}")
     return service, floor
 
 

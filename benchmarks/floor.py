@@ -68,18 +68,22 @@ def find_ten_experiments(database: Documents, subject: Subject, chance: Random) 
     return lambda: ten(database["experiments_experiment"], visible)
 
 
-def count_by_model_and_week(database: Documents, subject: Subject, chance: Random) -> Call:
-    week = {"$dateTrunc": {"date": "$created_at", "unit": "week", "startOfWeek": "monday"}}
+def count_by_model_and_day(database: Documents, subject: Subject, chance: Random) -> Call:
+    day = {"$dateTrunc": {"date": "$created_at", "unit": "day"}}
     is_known = {"$eq": ["$job_status", "Completed"]}
     found = {"$cond": [{"$and": [is_known, "$drift_detected"]}, 1, 0]}
     known = {"$cond": [is_known, 1, 0]}
     counts = {"count": {"$sum": 1}, "drift": {"$sum": found}, "known": {"$sum": known}}
     pipeline = [
-        {"$match": within(subject)},
-        {"$group": {"_id": {"week": week, "model": "$model"}, **counts}},
-        {"$sort": {"_id.week": 1, "count": -1}},
+        {"$match": {**within(subject), "created_at": {"$gte": a_month_ago()}}},
+        {"$group": {"_id": {"day": day, "model": "$model"}, **counts}},
+        {"$sort": {"_id.day": 1, "count": -1}},
     ]
     return lambda: list(drift_runs(database).aggregate(pipeline))
+
+
+def a_month_ago() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=30)
 
 
 def ten(collection: Collection[dict[str, Any]], document: dict[str, Any], skip: int = 0) -> None:

@@ -99,9 +99,12 @@ def plainly(name: str, seconds: float, chance: Random) -> Series:
 
 
 def repeated(call: Call, seconds: float) -> Series:
-    call()  # Opens the connection.
     latencies = []
-    member["start"].wait(START_SECONDS)
+    try:
+        call()  # Opens the connection.
+    finally:
+        # Whoever fails lets the others start, who wait for all.
+        member["start"].wait(START_SECONDS)
     start = now = time.perf_counter()
     while now < start + seconds:
         call()

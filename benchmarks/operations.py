@@ -104,7 +104,8 @@ def search_experiments(connection: Connection, subject: Subject, chance: Random)
 
 
 def statistics(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
-    body = as_json({"group_by": "model", "interval": "week"})
+    recent = {"created_at": {"$gte": floor.a_month_ago().isoformat()}}
+    body = as_json({"filter": recent, "group_by": "model", "interval": "day"})
     return repeat(connection.message("POST", f"{subject.path}/stats", body))
 
 
@@ -124,7 +125,7 @@ OPERATIONS = {
     "deep page by number": Operation(search_at_page, floor.find_ten_far_down, to_reach=0.5, items=PAGE),
     "deep page by cursor": Operation(search_at_cursor, twin="first page", to_reach=0.9, items=PAGE),
     "experiment search": Operation(search_experiments, floor.find_ten_experiments, to_reach=0.18, items=PAGE),
-    "statistics": Operation(statistics, floor.count_by_model_and_week),
+    "statistics": Operation(statistics, floor.count_by_model_and_day),
     "new run": Operation(new_run, floor.insert_one, to_reach=0.35, status=201),
     "bulk ingest": Operation(new_runs, floor.insert_many, to_reach=0.40, status=201, items=BULK, counts=BULK),
 }

@@ -12,8 +12,11 @@ from benchmarks.load import Sample
 from benchmarks.operations import OPERATIONS
 
 
-def row(name: str, service: list[Sample], floor: list[Sample]) -> dict[str, Any]:
-    """Medians over the rounds; rates are of runs where a call stores several. None is for what was not measured."""
+def row(name: str, service: list[Sample], floor: list[Sample], void: str | None = None) -> dict[str, Any]:
+    """Medians over the rounds; rates are of runs where a call stores several. None is for what was not measured.
+
+    `void` is the wrong answer that came instead.
+    """
     operation = OPERATIONS[name]
     rate = middle([sample.rate * operation.counts for sample in service])
     floor_rate = middle([sample.rate * operation.counts for sample in floor])
@@ -25,6 +28,7 @@ def row(name: str, service: list[Sample], floor: list[Sample]) -> dict[str, Any]
         "floor_per_second": floor_rate,
         "ratio": rate and floor_rate and rate / floor_rate,
         "to_reach": operation.to_reach,
+        "void": void,
     }
 
 
@@ -47,15 +51,25 @@ def text(outcome: dict[str, Any]) -> str:
     )
 
 
+COLUMNS = {
+    "per_second": "a second",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+    "floor_per_second": "floor, a second",
+    "ratio": "ratio",
+    "to_reach": "to reach",
+}
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        "| operation | a second | p50 ms | p99 ms | floor, a second | ratio | to reach |",
-        "| --- | --: | --: | --: | --: | --: | --: |",
-    ]
-    for row in rows:
-        cells = [row["operation"], *(shown(value) for name, value in row.items() if name != "operation")]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    lines = [[row["operation"], *("void" if row["void"] else shown(row[name]) for name in COLUMNS)] for row in rows]
+    return markdown(["operation", *COLUMNS.values()], lines)
+
+
+def markdown(heading: list[str], lines: list[list[str]]) -> str:
+    """A table whose columns, but for the first, hold numbers."""
+    rule = ["---", *["--:"] * (len(heading) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *lines))
 
 
 def shown(value: float | None) -> str:
