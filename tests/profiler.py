@@ -38,7 +38,7 @@ class Read:
 
 @contextmanager
 def reads_of(model: type[Model]) -> Iterator[list[Read]]:
-    """The queries on the model's collection while the block runs, in a list that is filled when it ends."""
+    """The queries on a model's collection that succeed while the block runs, in a list filled when it ends."""
     reads: list[Read] = []
     with commands() as entries:
         yield reads
@@ -53,5 +53,5 @@ def reads_of(model: type[Model]) -> Iterator[list[Read]]:
             sorts_in_memory=entry.get("hasSortStage", False),
         )
         for entry in entries
-        if table in (entry["command"].get("aggregate"), entry["command"].get("find"))
+        if table in (entry["command"].get("aggregate"), entry["command"].get("find")) and "errCode" not in entry
     ]

@@ -13,14 +13,14 @@ from pymongo import WriteConcern
 from pytest_django import DjangoDbBlocker
 
 from drifts.models import Drift
+from driftwatch.api import totals
 from driftwatch.identifiers import time_of
 from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.profiler import Read, reads_of
 
-RUNS = 100_000
-OTHER_RUNS = 5_000
+RUNS = 110_000  # ten in eleven of them in the experiment that is searched
 CHUNK = 5_000
 PAGE = 10
 EXPERIMENT, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -32,20 +32,20 @@ def identifier(milliseconds: int, number: int) -> uuid.UUID:
     return uuid.UUID(int=milliseconds << 80 | number)
 
 
-def document(number: int, experiment: uuid.UUID, chance: random.Random) -> dict[str, Any]:
-    """A stored run. Three share each moment, one in four names a detector, one in five an environment."""
-    pk = identifier(START + number // 3 * MINUTE, number)
+def document(number: int, chance: random.Random) -> dict[str, Any]:
+    """A stored run. Eleven share three minutes, of which one is another experiment's."""
+    pk = identifier(START + number * 3 // 11 * MINUTE, number)
     status = chance.choices(["Completed", "Running", "Failed"], [8, 1, 1])[0]
     return {
         "_id": pk.hex,
-        "experiment_id": experiment.hex,
+        "experiment_id": (EXPERIMENT if number % 11 else OTHER).hex,
         "job_status": status,
         "model": f"model {chance.randrange(20)}",
-        "drift_detected": chance.random() < (0.2 if status == "Completed" else 0.8),
+        "drift_detected": chance.random() < 0.5,
         "parameters": {"p_value": chance.random()},
         "tags": chance.sample(["nightly", "canary", "manual", "eu", "us"], 2),
-        "detector": chance.choice(["KS", "PSI", "MMD"]) if number % 4 == 0 else None,
-        "environment": chance.choice(["staging", "production"]) if number % 5 == 0 else None,
+        "detector": chance.choice(["KS", "PSI", "MMD"]) if number % 4 == 1 else None,
+        "environment": chance.choice(["staging", "production"]) if number % 5 == 1 else None,
         "model_version": None,
         "schema_version": chance.choices(["0.9.0", "1.0.0"], [1, 9])[0],
         "created_at": time_of(pk),
@@ -74,16 +74,17 @@ def filled(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Itera
         call_command("migrate", verbosity=0)
         Experiment.objects.bulk_create(Experiment(id=pk, name=str(pk), public=True) for pk in (EXPERIMENT, OTHER))
         runs = mongodb().database[Drift._meta.db_table].with_options(write_concern=WriteConcern(w=1))
-        for start in range(0, RUNS + OTHER_RUNS, CHUNK):
-            owner = EXPERIMENT if start < RUNS else OTHER
-            runs.insert_many([document(number, owner, chance) for number in range(start, start + CHUNK)])
+        for start in range(0, RUNS, CHUNK):
+            runs.insert_many([document(number, chance) for number in range(start, start + CHUNK)])
     yield name
     with django_db_blocker.unblock():
         mongodb().connection.drop_database(name)
 
 
 @pytest.fixture(autouse=True)
-def at_scale(database: None, filled: str) -> Iterator[None]:
+def at_scale(database: None, filled: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # A machine that is busy testing counts more slowly.
+    monkeypatch.setattr(totals, "PATIENCE_BEYOND", 60)
     with inside(filled):
         yield
 
@@ -176,4 +177,6 @@ def test_a_total_is_counted_in_an_index_alone(document: Any) -> None:
     counts = [read for read in reads if "$count" in read.stages]
     assert counts
     assert {read.documents for read in counts} == {0}
-    assert json.loads(response.headers["X-Pagination"])["total_is_exact"]
+    header = json.loads(response.headers["X-Pagination"])
+    assert header["total_is_exact"]
+    assert document or header["total"] == 100_000
