@@ -33,15 +33,20 @@ class BSON:
         return bson.decode(data)
 
 
+def signer() -> Signer:
+    """Its separator, like all else in a cursor, stands for itself in an address."""
+    return Signer(salt=SALT, sep=".")
+
+
 def sealed(position: list[Any], search: bytes) -> str:
     """A cursor: the position of a page's last document, and a digest of the search that it belongs to."""
-    return Signer(salt=SALT).sign_object({"at": position, "of": search}, serializer=BSON)
+    return signer().sign_object({"at": position, "of": search}, serializer=BSON)
 
 
 def opened(cursor: str, search: bytes) -> list[Any]:
     """The position of a cursor of this search. Raises `InvalidQuery`."""
     try:
-        content = Signer(salt=SALT).unsign_object(cursor, serializer=BSON)
+        content = signer().unsign_object(cursor, serializer=BSON)
     except BadSignature:
         raise InvalidQuery({"cursor": [FOREIGN]}) from None
     if content["of"] != search:

@@ -42,7 +42,7 @@ class SearchParameters(serializers.Serializer[dict[str, Any]]):
 
     page = serializers.IntegerField(min_value=1, max_value=MAX_PAGE, default=1, help_text="Counted from 1.")
     cursor = serializers.RegexField(
-        r"^[A-Za-z0-9_:-]+$",
+        r"^[A-Za-z0-9_.-]+$",
         default=None,
         max_length=MAX_CURSOR,
         error_messages={"invalid": FOREIGN},
