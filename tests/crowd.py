@@ -51,7 +51,7 @@ class Someone:
 
 
 def unique(name: str) -> str:
-    return f"{name} {uuid.uuid4().hex}"
+    return f"{name}-{uuid.uuid4().hex}"
 
 
 def at_once(calls: list[Call]) -> list[Response]:
