@@ -115,17 +115,11 @@ class Experiment(models.Model):
         indexes = (
             models.Index(fields=["-created_at", "-id"], name="experiment_newest"),
             models.Index(fields=["-name", "-created_at", "-id"], name="experiment_by_name"),
-            # Each sort among the public ones…
+            # Those that a member sees are merged from these two, and only by time: of several indexes for one of the
+            # two conditions MongoDB takes any, whatever the sort.
             models.Index(fields=["-public", "-created_at", "-id"], name="experiment_public"),
-            models.Index(fields=["-public", "-name", "-created_at", "-id"], name="experiment_public_name"),
-            # … and among those that a permission shows.
             EmbeddedIndex(
                 fields=["permissions", "-created_at", "-id"], parts={"permissions": "entity"}, name="experiment_entity"
-            ),
-            EmbeddedIndex(
-                fields=["permissions", "-name", "-created_at", "-id"],
-                parts={"permissions": "entity"},
-                name="experiment_entity_name",
             ),
         )
 
