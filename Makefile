@@ -34,7 +34,7 @@ migrations: .venv/dev
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
 bandit: .venv/dev
-	$(BIN)/bandit -q -r accounts audit experiments drifts driftwatch -c pyproject.toml
+	$(BIN)/bandit -q -r accounts audit experiments drifts pages driftwatch -c pyproject.toml
 
 advisories: .venv/dev
 	$(BIN)/python .ci/advisories.py $(BIN)/pip-audit -r requirements.txt --no-deps --disable-pip

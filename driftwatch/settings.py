@@ -59,6 +59,7 @@ INSTALLED_APPS = [
     "audit",
     "experiments",
     "drifts",
+    "pages",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

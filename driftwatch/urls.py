@@ -13,6 +13,7 @@ urlpatterns = [
     path("livez", health.livez),
     path("readyz", health.readyz),
     path("", include("accounts.urls")),
+    path("", include("pages.urls")),
     path("admin/", admin.site.urls),
     path("api/latest/", include("driftwatch.api.urls")),
     # The last one is what addresses are made of.

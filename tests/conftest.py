@@ -28,16 +28,18 @@ from tests.provider import Provider
 GROUP = "urn:example:group:watchers"
 
 
-BROWSER_TESTS = "test_browser.py"
+BROWSER_TESTS = "browser"
 
 
 def pytest_report_header() -> list[str]:
-    return [] if CHROMIUM else [f"{BROWSER_TESTS} is LEFT OUT: there is no chromium here (apt-get install chromium)"]
+    return (
+        [] if CHROMIUM else [f"tests/{BROWSER_TESTS} is LEFT OUT: there is no chromium here (apt-get install chromium)"]
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the browser tests where there is no browser: `make test` installs none."""
-    left_out = [] if CHROMIUM else [item for item in items if item.path.name == BROWSER_TESTS]
+    left_out = [] if CHROMIUM else [item for item in items if item.path.parent.name == BROWSER_TESTS]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]

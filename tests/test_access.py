@@ -4,16 +4,14 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-import jwt
 import pytest
 from django.contrib.admin import site as admin_site
 from django.urls import URLPattern, reverse
 from pytest_django import Settings
 
-from accounts.identity import Identity, Standing
+from accounts.identity import Standing
 from accounts.models import ServiceToken
 from accounts.service_tokens import delegable
-from accounts.sessions import PROVIDER_BACKEND, remember
 from accounts.tokens import access_token
 from drifts.models import Drift
 from driftwatch.api.resource import Resource
@@ -22,6 +20,7 @@ from experiments.models import Experiment, Level
 from tests.caller import Caller
 from tests.conftest import RUN
 from tests.provider import Provider
+from tests.session import through_session
 
 # The status that each role gets. `public` differs from `private` where a public experiment may be read by anyone.
 ROLES = "         anonymous newcomer outsider stranger reader watcher editor manager admin".split()
@@ -182,20 +181,6 @@ def test_each_role_is_answered_the_same_through_a_service_token(
     Experiment.objects.update(public=visibility == "public")
     caller = through_service_token(request.getfixturevalue(role))
     assert_answered(caller, drift, nightly, resource, action, status)
-
-
-def through_session(caller: Caller, settings: Settings) -> Caller:
-    """The same registered user, by the session of a browser that logged in at the provider."""
-    assert caller.user
-    settings.OIDC_RP_ISSUER = caller.user.issuer
-    claims = jwt.decode(str(caller.token), options={"verify_signature": False})
-    browser = Caller(user=caller.user)
-    browser.client.force_login(caller.user, PROVIDER_BACKEND)
-    session = browser.client.session
-    entitlements = frozenset(claims["realm_access"]["roles"])
-    remember(session, Identity(claims["iss"], claims["sub"], claims["email"], entitlements))
-    session.save()
-    return browser
 
 
 @pytest.mark.parametrize(

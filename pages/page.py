@@ -1,0 +1,70 @@
+"""What all pages share: they pass the door of the API, and a refusal is a page too."""
+
+from typing import Any
+
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.utils.cache import patch_cache_control
+from rest_framework.exceptions import NotAuthenticated, PermissionDenied
+from rest_framework.parsers import FormParser
+from rest_framework.request import Request
+
+from accounts.sessions import SessionAuthentication
+from driftwatch.api.errors import answer
+from driftwatch.api.resource import Resource
+from experiments.models import Experiment, Level
+from experiments.views import ExperimentResource
+
+
+class Page(Resource):
+    """A page, or several of one kind. As for any resource, `required_levels` says what each asks for.
+
+    Who is not logged in and may not see it is sent to the login; anybody else reads why.
+    """
+
+    authentication_classes = [SessionAuthentication]
+    parser_classes = [FormParser]
+    http_method_names = ["get", "head", "post"]
+    # It is not a part of the API's document.
+    schema = None
+
+    def show(self, template: str, status: int = 200, **context: Any) -> HttpResponse:
+        """A template below `templates/pages`, with the caller's `identity`."""
+        context = {"identity": self.identity, **context}
+        return render(self.request._request, f"pages/{template}", context, status=status)
+
+    def handle_exception(self, exc: Exception) -> HttpResponseBase:  # type: ignore[override]
+        request = self.request
+        if isinstance(exc, NotAuthenticated | PermissionDenied) and self.is_nobody:
+            return redirect_to_login(request.get_full_path() if request.method in ("GET", "HEAD") else "/")
+        refusal = answer(exc, {"view": self})
+        if refusal is None:
+            raise exc
+        page = render(request._request, "refusal.html", refusal.data, status=refusal.status_code)
+        if "Retry-After" in refusal:
+            page["Retry-After"] = refusal["Retry-After"]
+        return page
+
+    @property
+    def is_nobody(self) -> bool:
+        return self.request.auth is None or self.identity.is_anonymous
+
+    def finalize_response(self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any) -> Any:
+        """A page is for the one whom it was made for, and is asked for again when somebody comes back to it."""
+        patch_cache_control(response, private=True, no_cache=True)
+        return super().finalize_response(request, response, *args, **kwargs)
+
+
+class ExperimentPage(Page, ExperimentResource):
+    """A page of one experiment, at or below `experiments/{experiment_id}`."""
+
+    def show_of(self, experiment: Experiment, template: str, status: int = 200, **context: Any) -> HttpResponse:
+        """A template that knows the `experiment`; `may_edit` and `may_manage` say which controls are the caller's."""
+        level = experiment.level_of(self.identity)
+        allowed = {
+            "may_edit": level is not None and level.includes(Level.EDIT),
+            "may_manage": level is not None and level.includes(Level.MANAGE),
+        }
+        return self.show(template, status, experiment=experiment, **allowed, **context)

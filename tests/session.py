@@ -1,0 +1,22 @@
+"""The browser session of one of the cast."""
+
+import jwt
+from pytest_django import Settings
+
+from accounts.identity import Identity
+from accounts.sessions import PROVIDER_BACKEND, remember
+from tests.caller import Caller
+
+
+def through_session(caller: Caller, settings: Settings) -> Caller:
+    """The same registered user, by the session of a browser that logged in at the provider."""
+    assert caller.user
+    settings.OIDC_RP_ISSUER = caller.user.issuer
+    claims = jwt.decode(str(caller.token), options={"verify_signature": False})
+    browser = Caller(user=caller.user)
+    browser.client.force_login(caller.user, PROVIDER_BACKEND)
+    session = browser.client.session
+    entitlements = frozenset(claims["realm_access"]["roles"])
+    remember(session, Identity(claims["iss"], claims["sub"], claims["email"], entitlements))
+    session.save()
+    return browser

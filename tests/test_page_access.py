@@ -1,0 +1,70 @@
+"""Who sees which page, and who changes something by one: what each page declares holds for every role."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.urls import URLPattern
+from pytest_django import Settings
+
+from accounts.identity import Standing
+from drifts.models import Drift
+from experiments.models import Experiment, Level
+from pages.page import Page
+from pages.urls import urlpatterns
+from tests.caller import Caller
+from tests.session import through_session
+
+# The newcomer has no session: the first login registers.
+ROLES = "anonymous outsider stranger reader watcher editor manager admin".split()
+# What a page asks for: whom it lets in, of a private experiment and of a public one.
+ADMITTED: dict[Standing | Level, tuple[str, str]] = {
+    Standing.ANYONE: (" ".join(ROLES), " ".join(ROLES)),
+    Standing.REGISTERED: ("stranger reader watcher editor manager admin",) * 2,
+    Standing.IN_PERSON: ("stranger reader watcher editor manager admin",) * 2,
+    Standing.CREATOR: ("stranger reader watcher editor manager admin",) * 2,
+    Standing.ADMIN: ("admin",) * 2,
+    Level.READ: ("reader watcher editor manager admin", " ".join(ROLES)),
+    Level.EDIT: ("editor manager admin",) * 2,
+    Level.MANAGE: ("manager admin",) * 2,
+}
+
+
+def pages() -> Iterator[Any]:
+    for pattern in urlpatterns:
+        assert isinstance(pattern, URLPattern)
+        view = vars(pattern.callback)["cls"]
+        assert issubclass(view, Page)
+        for method, action in vars(pattern.callback)["actions"].items():
+            yield pytest.param(method, str(pattern.pattern), action, view, id=f"{method}-{pattern.name}")
+
+
+@pytest.mark.parametrize(("method", "path", "action", "view"), list(pages()))
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("visibility", ["private", "public"])
+def test_a_page_lets_in_those_who_have_what_it_declares(
+    request: pytest.FixtureRequest,
+    settings: Settings,
+    drift: Drift,
+    visibility: str,
+    role: str,
+    method: str,
+    path: str,
+    action: str,
+    view: type[Page],
+) -> None:
+    Experiment.objects.update(public=visibility == "public")
+    caller: Caller = request.getfixturevalue(role)
+    browser = caller.client if role == "anonymous" else through_session(caller, settings).client
+    for name, pk in {"experiment_id": drift.experiment_id, "drift_id": drift.pk}.items():
+        path = path.replace(f"<str:{name}>", str(pk))
+    response = browser.generic(method.upper(), f"/{path}", content_type="application/x-www-form-urlencoded")
+    if role in ADMITTED[view.required_levels[action]][visibility == "public"].split():
+        assert response.status_code not in (403, 404, 405, 500)
+        assert "/login" not in response.headers.get("Location", "")
+    elif role == "anonymous":
+        assert response.status_code == 302
+        assert response.headers["Location"].startswith("/login?next=")
+    else:
+        assert response.status_code == 403
+        assert 'role="alert"' in response.content.decode()
