@@ -30,6 +30,8 @@ class Action(models.TextChoices):
     EXPERIMENT_UPDATED = "experiment_updated"
     PERMISSIONS_CHANGED = "permissions_changed"
     VISIBILITY_CHANGED = "visibility_changed"
+    EXPERIMENT_ARCHIVED = "experiment_archived"
+    EXPERIMENT_RESTORED = "experiment_restored"
     EXPERIMENT_DELETED = "experiment_deleted"
     DRIFT_DELETED = "drift_deleted"
     ADMIN_ADDED = "admin_added"

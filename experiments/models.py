@@ -1,5 +1,6 @@
 """Experiments, and the access rule."""
 
+import datetime
 import time
 import uuid
 from collections.abc import Iterable
@@ -71,6 +72,10 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         granted = granted_to(identity)
         return self.filter(MatchAny([public, granted])) if granted else self.all()
 
+    def archived(self, is_archived: bool = True) -> Self:
+        """Those that are put away, or those that are not: lists for people leave them out unless asked for them."""
+        return self.matching({"archived_at": {"$ne": None} if is_archived else None})
+
     def begin_deletion(self) -> int:
         """Have them take no more runs; return for how many of them that is new."""
         return self.filter(deletion_began=None).update(deletion_began=timestamps.now())
@@ -105,6 +110,7 @@ class Experiment(models.Model):
     config = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timestamps.now, editable=False)
     updated_at = models.DateTimeField(default=timestamps.now, editable=False)
+    archived_at = models.DateTimeField(null=True, editable=False, help_text="Since then lists leave it out.")
     deletion_began = models.DateTimeField(null=True, editable=False, help_text="Since then it takes no more runs.")
 
     objects = ExperimentQuerySet.as_manager()
@@ -130,10 +136,10 @@ class Experiment(models.Model):
         return self.name
 
     def save(self, *args: Any, **options: Any) -> None:
-        """Write it, but for `deletion_began`: what was read before a deletion began does not undo it."""
+        """Write it, but for what methods of their own write: who read it before does not undo that."""
         if not self._state.adding:
             names = [field.name for field in self._meta.concrete_fields if not field.primary_key]
-            options.setdefault("update_fields", [name for name in names if name != "deletion_began"])
+            options.setdefault("update_fields", [name for name in names if name not in WRITTEN_BY_METHODS])
         super().save(*args, **options)
 
     def level_of(self, identity: Identity) -> Level | None:
@@ -173,6 +179,32 @@ class Experiment(models.Model):
             self._record_changes(identity, before, self.recorded_values())
 
         in_transaction(update)
+
+    def archive_by(self, identity: Identity) -> None:
+        """Put it away: lists for people leave it out, and whatever works with it goes on working.
+
+        It says what it said, so it keeps its `updated_at`. Of one that is put away already nothing
+        changes. Raises `DoesNotExist` when the experiment is gone or going.
+        """
+        self._put_away(identity, Action.EXPERIMENT_ARCHIVED, timestamps.now())
+
+    def restore_by(self, identity: Identity) -> None:
+        """Undo `archive_by`. Raises as that does."""
+        self._put_away(identity, Action.EXPERIMENT_RESTORED, None)
+
+    def _put_away(self, identity: Identity, action: Action, at: datetime.datetime | None) -> None:
+        def write() -> None:
+            self.refresh_from_db()
+            if self.deletion_began:
+                raise self.DoesNotExist
+            was = self.archived_at
+            if bool(was) == bool(at):
+                return
+            type(self).objects.filter(pk=self.pk).update(archived_at=at)
+            self.archived_at = at
+            record(action, identity, self, before={"archived_at": was}, after={"archived_at": at})
+
+        in_transaction(write)
 
     def delete_by(self, identity: Identity, action: Action = Action.EXPERIMENT_DELETED) -> None:
         """Delete it with its drift runs, for the audit trail to tell. One that is gone already is no error.
@@ -264,6 +296,7 @@ class Experiment(models.Model):
         return type(self).objects.filter(pk=self.pk).delete()
 
 
+WRITTEN_BY_METHODS = ("archived_at", "deletion_began")
 CHANGES = {
     Action.PERMISSIONS_CHANGED: ("permissions",),
     Action.VISIBILITY_CHANGED: ("public",),

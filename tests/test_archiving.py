@@ -1,0 +1,117 @@
+"""Putting an experiment away, and taking it out again."""
+
+from datetime import timedelta
+
+import pytest
+
+from accounts.identity import Identity, identity_of_user
+from accounts.models import User
+from audit.models import Event
+from driftwatch import timestamps
+from driftwatch.mongodb.base import mongodb
+from driftwatch.mongodb.order import Order
+from experiments.models import Experiment, Level, Permission
+from tests.caller import Caller
+from tests.conftest import RUN
+from tests.profiler import reads_of
+
+
+@pytest.fixture
+def identity(manager: Caller) -> Identity:
+    assert manager.user
+    return identity_of_user(manager.user)
+
+
+@pytest.fixture
+def archived(experiment: Experiment, identity: Identity) -> Experiment:
+    experiment.archive_by(identity)
+    return experiment
+
+
+def test_an_archived_experiment_is_told_apart_and_restored(archived: Experiment, identity: Identity) -> None:
+    other = Experiment.objects.create(name="barley")
+    assert archived.archived_at
+    assert list(Experiment.objects.archived()) == [archived]
+    assert list(Experiment.objects.archived(False)) == [other]
+    archived.restore_by(identity)
+    assert archived.archived_at is None
+    assert not Experiment.objects.archived().exists()
+
+
+def test_one_that_was_stored_before_there_was_an_archive_is_not_archived(experiment: Experiment) -> None:
+    mongodb().database[Experiment._meta.db_table].update_one({}, {"$unset": {"archived_at": ""}})
+    assert list(Experiment.objects.archived(False)) == [experiment]
+
+
+def test_both_are_recorded_and_doing_it_again_changes_nothing(archived: Experiment, identity: Identity) -> None:
+    since = archived.archived_at
+    archived.archive_by(identity)
+    assert archived.archived_at == since
+    archived.restore_by(identity)
+    archived.restore_by(identity)
+    events = list(Event.objects.order_by("id"))
+    assert [event.action for event in events] == ["experiment_archived", "experiment_restored"]
+    assert events[0].before == {"archived_at": None} == events[1].after
+    assert events[0].after == events[1].before
+    assert {event.actor.email for event in events} == {"manager@example.org"}
+
+
+def test_the_api_does_not_tell_it_apart(experiment: Experiment, identity: Identity, reader: Caller) -> None:
+    path = f"/experiment/{experiment.id}"
+    before = reader.get(path)
+    experiment.archive_by(identity)
+    after = reader.get(path)
+    assert (after.content, after.headers["ETag"]) == (before.content, before.headers["ETag"])
+    assert [found["id"] for found in reader.post("/experiment/search", {}).json()] == [str(experiment.id)]
+
+
+def test_who_works_with_it_goes_on_working(archived: Experiment, manager: Caller, editor: Caller) -> None:
+    path = f"/experiment/{archived.id}"
+    assert editor.post(f"{path}/drift", RUN).status_code == 201
+    assert manager.patch(path, {"description": "still in use"}).status_code == 200
+    archived.refresh_from_db()
+    assert archived.archived_at
+
+
+def test_whoever_saves_it_as_it_was_before_does_not_take_it_out(experiment: Experiment, identity: Identity) -> None:
+    stale = Experiment.objects.get(pk=experiment.pk)
+    experiment.archive_by(identity)
+    stale.description = "renewed"
+    stale.save()
+    assert Experiment.objects.archived().get().description == "renewed"
+
+
+@pytest.mark.parametrize("way", ["archive_by", "restore_by"])
+def test_one_that_is_going_is_left_alone(experiment: Experiment, identity: Identity, way: str) -> None:
+    Experiment.objects.all().begin_deletion()
+    with pytest.raises(Experiment.DoesNotExist):
+        getattr(experiment, way)(identity)
+    assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("role", ["anonymous", "member", "admin"])
+def test_the_newest_that_are_not_archived_are_read_in_the_order_of_an_index(role: str) -> None:
+    now = timestamps.now()
+    Experiment.objects.bulk_create(
+        Experiment(
+            name=f"experiment {number}",
+            public=number % 3 == 0,
+            permissions=[Permission(entity="users", level=Level.READ)] if number % 2 else [],
+            archived_at=now if number % 20 == 0 else None,
+            created_at=now - timedelta(minutes=number),
+        )
+        for number in range(600)
+    )
+    user = User(issuer="https://example.org", subject=role)
+    identities = {
+        "anonymous": Identity(),
+        "member": Identity(user.issuer, user.subject, entitlements=frozenset({"users"}), user=user),
+        "admin": Identity(user.issuer, user.subject, entitlements=frozenset({"admins"}), user=user),
+    }
+    visible = Experiment.objects.visible_to(identities[role]).archived(False)
+    with reads_of(Experiment) as reads:
+        assert len(visible.sorted_slice(Order.by("created_at", is_descending=True), 20)) == 20
+    (read,) = reads
+    assert not read.sorts_in_memory
+    assert read.plan.startswith("IXSCAN")
+    assert read.documents <= 30
