@@ -1,0 +1,163 @@
+"""The filter of runs in an address: what each part of it means, and what is said about the rest."""
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.http import QueryDict
+from django.template.loader import render_to_string
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drifts.models import Drift
+from drifts.views import FIELDS
+from driftwatch.filters import translate
+from experiments.models import Experiment
+from pages.run_filter import MAX_CONDITIONS, OPERATORS, RunFilter
+from tests.filter_pairs import reproducible
+
+EXPRESSIONS = [
+    ("parameters.p lt 0.05", {"parameters.p": {"$lt": 0.05}}),
+    ("parameters.p lte -1e-3", {"parameters.p": {"$lte": -0.001}}),
+    ("parameters.p gt .5", {"parameters.p": {"$gt": 0.5}}),
+    ("parameters.n eq 5", {"parameters.n": {"$eq": 5}}),
+    ("parameters.ok eq true", {"parameters.ok": {"$eq": True}}),
+    ("parameters.ok ne false", {"parameters.ok": {"$ne": False}}),
+    ("parameters.unit eq seconds per run", {"parameters.unit": {"$eq": "seconds per run"}}),
+    ('parameters.unit eq "5"', {"parameters.unit": {"$eq": "5"}}),
+    ('parameters.unit eq ""', {"parameters.unit": {"$eq": ""}}),
+    ('parameters.unit eq "', {"parameters.unit": {"$eq": '"'}}),
+    ("  parameters.my key   gte   3  ", {"parameters.my key": {"$gte": 3}}),
+    ("parameters.p exists", {"parameters.p": {"$exists": True}}),
+    ("parameters.p exists false", {"parameters.p": {"$exists": False}}),
+    ("detector exists", {"detector": {"$ne": None}}),
+    ("detector exists false", {"detector": {"$eq": None}}),
+    ("parameters.unit contains a.b", {"parameters.unit": {"$regex": r"a\.b", "$options": "i"}}),
+    ("model contains For", {"model": {"$regex": "For", "$options": "i"}}),
+    ("model_version eq 2", {"model_version": {"$eq": "2"}}),
+    ("drift_detected eq true", {"drift_detected": {"$eq": True}}),
+    ("updated_at gt 2026-01-31", {"updated_at": {"$gt": "2026-01-31"}}),
+    ("verdict ne drift", {"verdict": {"$ne": "drift"}}),
+]
+WRONG = [
+    ("where=p_value", "where", "Write a field or a path"),
+    ("where=parameters.p lt", "where", "Write a value to compare with"),
+    ("where=parameters.p is 3", "where", "one of eq, ne, lt"),
+    ("where=p lt 3", "where", "There is no such field. Fields: id,"),
+    ("where=parameters..p lt 3", "where", "A path is names with dots"),
+    ("where=parameters.p exists maybe", "where", "exists takes true, false or nothing."),
+    ("where=parameters.p eq 1e999", "where", "A number must be finite."),
+    ("where=parameters.p eq 99999999999999999999", "where", "An integer must fit 64 bits."),
+    ("where=parameters.p eq a%00b", "where", "NUL"),
+    ("where=parameters.p contains " + "x" * 201, "where", "at most 200 characters"),
+    ("where=parameters.p eq " + "x" * 1000, "where", "at most 1,000 characters"),
+    ("where=verdict lt drift", "where", "$lt is not allowed here."),
+    ("where=verdict eq perhaps", "where", "Compare it with one of: drift, no_drift, unknown."),
+    ("value=3", "where", "Write a field or a path"),
+    ("path=parameters.p&op=drop&value=3", "where", "Write a field or a path"),
+    ("status=Paused", "status", "Choose one of: Running, Completed, Failed."),
+    ("verdict=perhaps", "verdict", "Choose one of: drift, no_drift, unknown."),
+    ("since=yesterday", "since", "Compare it with a time such as"),
+    ("until=2026-02-30", "until", "Compare it with a time such as"),
+    ("model=a%00b", "model", "NUL"),
+    ("filter={", "filter", "The filter is not JSON in UTF-8"),
+    ("filter=[]", "filter", "A filter is a JSON object."),
+    ("filter=" + "[" * 4000, "filter", "nested deeper than 50 levels"),
+    ('filter={"a":"' + "x" * 4000 + '"}', "filter", "at most 4,000 characters"),
+    ('filter={"parameters.p":{"$gt":1e999}}', "filter", "A number must be finite."),
+    ('filter={"parameters.p":"\\u0000"}', "filter", "NUL"),
+    ('filter={"$where":"1"}', "filter", "$where is not allowed"),
+    ('filter={"parameters.p":{"$where":"1"}}', "filter", "parameters.p.$where: $where is not allowed here."),
+]
+
+
+def of(query: str) -> RunFilter:
+    return RunFilter.of(QueryDict(query.replace("+", "%2B")))
+
+
+@pytest.mark.parametrize(("condition", "meaning"), EXPRESSIONS, ids=[text for text, _ in EXPRESSIONS])
+def test_a_condition_means_what_a_person_means(condition: str, meaning: Any) -> None:
+    found = RunFilter.of(QueryDict(urlencode({"where": condition})))
+    assert not found.errors
+    assert found.match == translate({"$and": [meaning]}, FIELDS)
+
+
+@pytest.mark.parametrize(("query", "control", "sentence"), WRONG, ids=[row[0][:60] for row in WRONG])
+def test_what_is_wrong_is_said_beside_its_control_and_finds_nothing(
+    drift: Drift, query: str, control: str, sentence: str
+) -> None:
+    found = of(query)
+    refused = found.conditions[0] if control == "where" else found.controls[control]
+    assert sentence in refused.error
+    assert found.errors == [refused.error]
+    assert not Drift.objects.matching(found.match).exists()
+    shown = render_to_string("pages/run_filter.html", {"filter": found})
+    assert shown.count('class="error"') == 1
+
+
+def test_every_control_narrows(experiment: Experiment) -> None:
+    named = {"model": "forest", "model_version": "2", "detector": "ks", "environment": "lab"}
+    other = dict.fromkeys(named, "other")
+    wanted = Drift.objects.create_in(experiment, job_status="Failed", tags=["a"], parameters={"p": 1}, **named)
+    Drift.objects.create_in(experiment, job_status="Completed", tags=["b"], parameters={"p": 2}, **other)
+    since = wanted.created_at.replace(microsecond=0).isoformat().replace("+", "%2B")
+    for query in [
+        *(f"{name}={value}" for name, value in named.items()),
+        *("status=Failed", "verdict=unknown", "tag=a", "where=parameters.p lt 2", "path=parameters.p&op=eq&value=1"),
+        'filter={"parameters":{"p":1}}',
+        f"since={since}&until=2100-01-01&tag=a",
+    ]:
+        found = RunFilter.of(QueryDict(query))
+        assert not found.errors
+        assert list(Drift.objects.matching(found.match)) == [wanted], query
+    assert not Drift.objects.matching(of("until=2020-01-01").match).exists()
+
+
+def test_an_empty_form_finds_everything(drift: Drift) -> None:
+    found = of("status=&verdict=&model=&tag=&since=&until=&where=&where= &path=&op=eq&value=&filter=")
+    assert (found.match, found.pairs, found.errors) == ({}, [], [])
+
+
+def test_a_condition_that_is_added_joins_those_that_are_there() -> None:
+    found = of("where=parameters.a eq 1&path=parameters.b&op=contains&value=x y&model=forest")
+    assert found.pairs == [
+        ("model", "forest"),
+        ("where", "parameters.a eq 1"),
+        ("where", "parameters.b contains x y"),
+    ]
+    assert RunFilter.of(QueryDict(found.query)) == found
+
+
+def test_conditions_have_a_bound() -> None:
+    found = of("&".join(["where=parameters.a eq 1"] * (MAX_CONDITIONS + 1)))
+    assert found.errors == ["At most 20 conditions can be given. Write the others as a JSON filter."]
+    many = json.dumps({"$or": [{"model": str(number)} for number in range(60)]})
+    assert of(f"filter={many}").errors == []
+    assert "at most 100 clauses" in of(f"filter={many}&" + "&".join(["where=parameters.a eq 1"] * 20)).errors[0]
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            **{name: st.text() for name in [*of("").controls, "path", "value"]},
+            "op": st.sampled_from(list(OPERATORS)) | st.text(),
+            "where": st.text()
+            | st.builds(
+                "{} {} {}".format,
+                st.sampled_from([*FIELDS, "parameters.a", "parameters.a.0"]),
+                st.sampled_from(list(OPERATORS)),
+                st.text() | st.floats().map(str) | st.integers().map(str) | st.booleans().map(json.dumps),
+            ),
+        },
+    )
+)
+@reproducible
+def test_anything_in_an_address_is_a_filter_that_mongodb_takes_or_a_sentence(typed: dict[str, str]) -> None:
+    query = QueryDict(mutable=True)
+    query.update(typed)
+    found = RunFilter.of(query)
+    assert RunFilter.of(QueryDict(found.query)).errors == found.errors
+    list(Drift.objects.matching(found.match)[:1])
+    render_to_string("pages/run_filter.html", {"filter": found})
