@@ -1,5 +1,6 @@
 """Service tokens on the wire."""
 
+import datetime
 import uuid
 from typing import Any
 
@@ -100,6 +101,14 @@ class NewTokenSerializer(StrictModelSerializer):
     def validate(self, fields: dict[str, Any]) -> dict[str, Any]:
         own = identity_of(self.context["request"]).entitlements
         return {"entitlements": sorted(delegable(own)), **fields}
+
+    def create(self, fields: dict[str, Any]) -> ServiceToken:
+        """Raises `IntegrityError` when the maker has a token of this name."""
+        maker = identity_of(self.context["request"])
+        assert maker.user is not None
+        lifetime = datetime.timedelta(days=fields.pop("days"))
+        refreshable = fields.pop("refresh")
+        return ServiceToken.objects.issue(maker.user, lifetime=lifetime, by=maker, refreshable=refreshable, **fields)
 
 
 class RefreshSerializer(serializers.Serializer[dict[str, str]]):

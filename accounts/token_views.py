@@ -1,6 +1,5 @@
 """The service tokens of the API."""
 
-import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -65,11 +64,7 @@ class TokenView(Resource):
         """
         serializer = self.get_serializer(data=self.body)
         serializer.is_valid(raise_exception=True)
-        fields = serializer.validated_data
-        user, lifetime = self.identity.user, datetime.timedelta(days=fields.pop("days"))
-        assert user is not None
-        refreshable = fields.pop("refresh")
-        token = ServiceToken.objects.issue(user, lifetime=lifetime, by=self.identity, refreshable=refreshable, **fields)
+        token = serializer.save()
         return Response(IssuedTokenSerializer(token).data, 201, headers=SECRET)
 
     def list(self, request: Request) -> Response:

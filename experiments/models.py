@@ -265,13 +265,7 @@ class Experiment(models.Model):
         gets no entry. Raises `PermissionsChanged`, and changes nothing, when somebody else wrote
         the list since this experiment was read.
         """
-        assert identity.user is not None
-        own, new = str(identity.user.id), str(manager.id)
-        entries = [entry for entry in self.permissions if entry.entity not in (own, new)]
-        is_named = any(entry.entity in identity.entities for entry in self.permissions)
-        if keep and is_named:
-            entries.append(Permission(entity=own, level=keep))
-        entries.append(Permission(entity=new, level=Level.MANAGE))
+        entries = handed_over(self.permissions, identity, manager, keep)
         as_read = [{"entity": entry.entity, "level": entry.level} for entry in self.permissions]
 
         def hand_over() -> None:
@@ -337,6 +331,20 @@ def completed(permissions: Iterable[Permission], identity: Identity) -> list[Per
     if not has_manager(entries):
         raise NoManager
     return entries
+
+
+def handed_over(
+    permissions: Iterable[Permission], identity: Identity, manager: User, keep: Level | None
+) -> list[Permission]:
+    """The list as `Experiment.hand_over` writes it."""
+    assert identity.user is not None
+    own, new = str(identity.user.id), str(manager.id)
+    before = list(permissions)
+    entries = [entry for entry in before if entry.entity not in (own, new)]
+    is_named = any(entry.entity in identity.entities for entry in before)
+    if keep and is_named:
+        entries.append(Permission(entity=own, level=keep))
+    return [*entries, Permission(entity=new, level=Level.MANAGE)]
 
 
 def has_manager(permissions: Iterable[Permission]) -> bool:

@@ -7,9 +7,10 @@ from typing import Any
 from rest_framework import serializers
 
 from accounts.identity import identity_of
+from accounts.models import User
 from driftwatch.api.serializers import StrictModelSerializer, StrictObject, StrictSerializer, StrictText, Tags
-from experiments.models import Experiment, Level, NoManager, Permission, canonical_entity
-from experiments.sharing import UnknownUser, ids_of_emails, is_email
+from experiments.models import Experiment, Level, NoManager, Permission, canonical_entity, completed
+from experiments.sharing import Preview, UnknownUser, ids_of_emails, is_email, named_user, preview_of
 
 
 class PermissionSerializer(StrictModelSerializer):
@@ -76,6 +77,21 @@ class SharingSerializer(StrictModelSerializer):
             raise serializers.ValidationError(problems)
         return [str(name) for name in named]
 
+    def preview(self) -> Preview:
+        """What saving would change. It is refused as that would be, and completed as that would be."""
+        experiment, changes = self.instance, self.validated_data
+        assert isinstance(experiment, Experiment)
+        after = experiment.permissions
+        if "permissions" in changes:
+            with managed():
+                after = completed(changes["permissions"], identity_of(self.context["request"]))
+        return preview_of(experiment, after, changes.get("public", experiment.public))
+
+    def update(self, experiment: Experiment, changes: dict[str, Any]) -> Experiment:
+        with managed():
+            experiment.update_by(identity_of(self.context["request"]), **changes)
+        return experiment
+
 
 def entities_of(experiment: Experiment | None) -> frozenset[str]:
     return frozenset(entry.entity for entry in experiment.permissions) if experiment else frozenset()
@@ -106,11 +122,6 @@ class ExperimentSerializer(SharingSerializer):
     def create(self, fields: dict[str, Any]) -> Experiment:
         return Experiment.objects.create_by(identity_of(self.context["request"]), **fields)
 
-    def update(self, experiment: Experiment, changes: dict[str, Any]) -> Experiment:
-        with managed():
-            experiment.update_by(identity_of(self.context["request"]), **changes)
-        return experiment
-
     def to_representation(self, experiment: Experiment) -> dict[str, Any]:
         shown = super().to_representation(experiment)
         if not experiment.shows_permissions_to(identity_of(self.context["request"])):
@@ -132,6 +143,18 @@ class HandoverSerializer(StrictSerializer):
     keep = serializers.ChoiceField(
         Level.choices, allow_null=True, default=Level.READ.value, help_text="The level that you keep; null for none."
     )
+
+    def validate_entity(self, entity: str) -> User:
+        try:
+            manager = named_user(entity)
+        except UnknownUser as error:
+            raise serializers.ValidationError(str(error)) from error
+        if manager == identity_of(self.context["request"]).user:
+            raise serializers.ValidationError("This is you. Name the user who is to manage the experiment.")
+        return manager
+
+    def validate_keep(self, level: str | None) -> Level | None:
+        return Level(level) if level else None
 
 
 LEVEL_OR_NONE: Any = {"choices": Level.choices, "allow_null": True}

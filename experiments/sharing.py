@@ -1,7 +1,7 @@
 """How people share experiments: whom an entity names, who has access and why, and what a change would do."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from django.core.exceptions import ValidationError
@@ -53,6 +53,15 @@ class Change:
     after: Level | None
 
 
+@dataclass(frozen=True)
+class Preview:
+    """Who would gain and who would lose, and whether anyone may read, `before` and `after`."""
+
+    gains: list[Change]
+    losses: list[Change]
+    public: Mapping[str, bool]
+
+
 def access_of(experiment: Experiment, identity: Identity) -> Access:
     """The caller's own access, as far as their token reaches: everything about it is known."""
     reasons = [Reason("admin", None, Level.MANAGE)] if identity.is_admin else []
@@ -97,6 +106,12 @@ def changes_between(before: Iterable[Permission], after: Iterable[Permission]) -
     gains = [change for change in changes if rank(change.after) > rank(change.before)]
     losses = [change for change in changes if rank(change.after) < rank(change.before)]
     return gains, losses
+
+
+def preview_of(experiment: Experiment, permissions: Iterable[Permission], public: bool) -> Preview:
+    """What would change if the experiment had this list and were public or not."""
+    gains, losses = changes_between(experiment.permissions, permissions)
+    return Preview(gains, losses, {"before": experiment.public, "after": public})
 
 
 def levels(permissions: Iterable[Permission]) -> dict[str, Level]:

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -19,7 +18,7 @@ from driftwatch.api.resource import Resource
 from driftwatch.api.search import SearchMixin, SearchParameters
 from driftwatch.filters.fields import Field, Free, Identifier, LongText, Records, Text, Texts, Time, Truth
 from driftwatch.values import text_problem
-from experiments.models import Experiment, ExperimentQuerySet, Level, PermissionsChanged, completed, granted_to
+from experiments.models import Experiment, ExperimentQuerySet, Level, PermissionsChanged, granted_to
 from experiments.serializers import (
     AccessSerializer,
     ExperimentSerializer,
@@ -27,15 +26,12 @@ from experiments.serializers import (
     PreviewSerializer,
     SharingSerializer,
     entities_of,
-    managed,
 )
 from experiments.sharing import (
     UnknownUser,
     access_of,
     access_of_entity,
-    changes_between,
     named_entity,
-    named_user,
 )
 
 FIELDS: Mapping[str, Field] = {
@@ -177,13 +173,7 @@ class AccessView(ExperimentResource):
         context = self.get_serializer_context()
         wanted = SharingSerializer(experiment, data=self.body, partial=True, context=context)
         wanted.is_valid(raise_exception=True)
-        after = wanted.validated_data.get("permissions", experiment.permissions)
-        if "permissions" in wanted.validated_data:
-            with managed():
-                after = completed(after, self.identity)
-        gains, losses = changes_between(experiment.permissions, after)
-        public = {"before": experiment.public, "after": wanted.validated_data.get("public", experiment.public)}
-        return Response(self.get_serializer({"gains": gains, "losses": losses, "public": public}).data)
+        return Response(self.get_serializer(wanted.preview()).data)
 
     @extend_schema(request=HandoverSerializer)
     def handover(self, request: Request, experiment_id: str) -> Response:
@@ -193,17 +183,10 @@ class AccessView(ExperimentResource):
         somebody changed the permissions meanwhile.
         """
         experiment = self.get_experiment()
-        wanted = HandoverSerializer(data=self.body)
+        wanted = HandoverSerializer(data=self.body, context=self.get_serializer_context())
         wanted.is_valid(raise_exception=True)
-        entity, keep = wanted.validated_data["entity"], wanted.validated_data["keep"]
         try:
-            manager = named_user(entity)
-        except UnknownUser as error:
-            raise ValidationError({"entity": [str(error)]}) from error
-        if manager == self.identity.user:
-            raise ValidationError({"entity": ["This is you. Name the user who is to manage the experiment."]})
-        try:
-            experiment.hand_over(self.identity, manager, keep and Level(keep))
+            experiment.hand_over(self.identity, wanted.validated_data["entity"], wanted.validated_data["keep"])
         except PermissionsChanged as error:
             raise Conflict(self.conflict) from error
         return Response(self.get_serializer(experiment).data)

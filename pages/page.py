@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.cache import patch_cache_control
@@ -29,6 +29,12 @@ class Page(Resource):
     http_method_names = ["get", "head", "post"]
     # It is not a part of the API's document.
     schema = None
+
+    @property
+    def form(self) -> QueryDict:
+        """What a form sent; empty for a request without a body."""
+        data = self.request.data
+        return data if isinstance(data, QueryDict) else QueryDict()
 
     def show(self, template: str, status: int = 200, **context: Any) -> HttpResponse:
         """A template below `templates/pages`, with the caller's `identity`."""

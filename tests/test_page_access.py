@@ -1,5 +1,7 @@
 """Who sees which page, and who changes something by one: what each page declares holds for every role."""
 
+import datetime
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +10,7 @@ from django.urls import URLPattern
 from pytest_django import Settings
 
 from accounts.identity import Standing
+from accounts.models import ServiceToken, User
 from drifts.models import Drift
 from experiments.models import Experiment, Level
 from pages.page import Page
@@ -56,7 +59,8 @@ def test_a_page_lets_in_those_who_have_what_it_declares(
     Experiment.objects.update(public=visibility == "public")
     caller: Caller = request.getfixturevalue(role)
     browser = caller.client if role == "anonymous" else through_session(caller, settings).client
-    for name, pk in {"experiment_id": drift.experiment_id, "drift_id": drift.pk}.items():
+    ids = {"experiment_id": drift.experiment_id, "drift_id": drift.pk, "token_id": token_of(caller)}
+    for name, pk in ids.items():
         path = path.replace(f"<str:{name}>", str(pk))
     response = browser.generic(method.upper(), f"/{path}", content_type="application/x-www-form-urlencoded")
     if role in ADMITTED[view.required_levels[action]][visibility == "public"].split():
@@ -68,3 +72,9 @@ def test_a_page_lets_in_those_who_have_what_it_declares(
     else:
         assert response.status_code == 403
         assert 'role="alert"' in response.content.decode()
+
+
+def token_of(caller: Caller) -> uuid.UUID:
+    """A service token that the caller made."""
+    user = caller.user or User.objects.create(subject="somebody else")
+    return ServiceToken.objects.issue(user, "nightly", datetime.timedelta(days=1)).pk

@@ -1,0 +1,114 @@
+"""Somebody's own account, and the service tokens that they made."""
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from django.contrib import messages
+from django.db import IntegrityError
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import redirect
+from rest_framework.request import Request
+
+from accounts.identity import Standing
+from accounts.service_tokens import delegable
+from accounts.token_serializers import IssuedTokenSerializer, NewTokenSerializer
+from accounts.token_views import SECRET, TokenView
+from driftwatch.api.errors import sentences
+from experiments.models import Experiment, Level, granted_to
+from pages.page import Page
+
+MAX_SHOWN = 100
+
+
+class AccountPage(Page):
+    """Who the service takes the caller for."""
+
+    resource = "account-page"
+    required_levels = {"retrieve": Standing.REGISTERED}
+
+    def retrieve(self, request: Request) -> HttpResponse:
+        return self.show("account.html", entitlements=sorted(self.identity.entitlements))
+
+
+class TokensPage(Page, TokenView):
+    """The caller's service tokens: the API's endpoints for a person, with the same demands."""
+
+    resource = "tokens-page"
+
+    def list(self, request: Request) -> HttpResponse:  # type: ignore[override]
+        return self.show_tokens(new_form(self.identity.entitlements))
+
+    def create(self, request: Request) -> HttpResponse:
+        """The one answer that shows the secret: it is not stored for a page after this one."""
+        form = self.form
+        wanted = NewTokenSerializer(data=token_in(form), context=self.get_serializer_context())
+        if not wanted.is_valid():
+            problems = [f"{field}: {sentence}" for field, sentence in sentences(wanted.errors)]
+            return self.show_tokens(form, problems, 422)
+        try:
+            token = wanted.save()
+        except IntegrityError:
+            return self.show_tokens(form, [self.conflict], 409)
+        page = self.show(
+            "token.html",
+            201,
+            issued=IssuedTokenSerializer(token).data,
+            token=token,
+            address=request.build_absolute_uri("/api/v1/user/self"),
+            refresh_address=request.build_absolute_uri("/api/v1/token/refresh"),
+        )
+        for name, value in SECRET.items():
+            page[name] = value
+        return page
+
+    def destroy(self, request: Request, token_id: str) -> HttpResponse:
+        token = self.get_token()
+        self.get_queryset().filter(pk=token.pk).revoke(self.identity)
+        messages.success(request._request, f"The token {token} is revoked: it is refused from now on.")
+        return redirect("tokens")
+
+    def show_tokens(self, form: QueryDict, problems: Collection[str] = (), status: int = 200) -> HttpResponse:
+        reached = Experiment.objects.matching(granted_to(self.identity)).order_by("-created_at", "-id")[:MAX_SHOWN]
+        shown = [str(experiment.pk) for experiment in reached]
+        chosen = experiments_in(form)
+        return self.show(
+            "tokens.html",
+            status,
+            tokens=self.get_queryset()[:MAX_SHOWN],
+            experiments=reached,
+            others=" ".join(each for each in chosen if each not in shown),
+            chosen=chosen,
+            entitlements=sorted(delegable(self.identity.entitlements)),
+            carried=form.getlist("entitlements"),
+            levels=Level.values,
+            form=form,
+            problems=problems,
+            most=MAX_SHOWN,
+        )
+
+
+def new_form(entitlements: Iterable[str]) -> QueryDict:
+    """The form of a new token before anybody filled it in: it carries what it can, and edits."""
+    form = QueryDict("days=30", mutable=True)
+    form["level"] = Level.EDIT
+    form.setlist("entitlements", sorted(delegable(entitlements)))
+    return form
+
+
+def experiments_in(form: QueryDict) -> list[str]:
+    """The ids of the boxes that are ticked, and those that are typed."""
+    return " ".join(form.getlist("experiments")).split()
+
+
+def token_in(form: QueryDict) -> dict[str, Any]:
+    """What the form says, as the API takes it."""
+    days = form.get("days", "")
+    return {
+        "name": form.get("name", ""),
+        "days": int(days) if re.fullmatch(r"[0-9]{1,9}", days) else days,
+        "level": form.get("level", ""),
+        "experiments": experiments_in(form),
+        "entitlements": form.getlist("entitlements"),
+        "refresh": "refresh" in form,
+    }

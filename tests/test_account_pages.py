@@ -1,0 +1,141 @@
+"""My account and my tokens: what somebody is taken for, and tokens that are shown once."""
+
+import datetime
+import html
+import re
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from accounts.models import ServiceToken
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.conftest import GROUP
+from tests.session import through_session
+
+TOKENS = "/account/tokens"
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.fixture
+def browser(watcher: Caller, settings: Settings) -> Client:
+    """The watcher's, whose login told of their entitlements."""
+    assert watcher.user
+    watcher.user.note_entitlements({"users", GROUP}, issued_at=1)
+    return through_session(watcher, settings).client
+
+
+def make(client: Client, **fields: Any) -> Any:
+    form = {"name": "nightly", "days": "30", "level": "Read", **fields}
+    return client.post(TOKENS, urlencode(form, doseq=True), content_type=FORM)
+
+
+def secret_in(page: Any) -> str:
+    found = re.search(r'<pre class="secret" id="token"[^>]*>([^<]+)</pre>', page.content.decode())
+    assert found
+    return found[1]
+
+
+def test_somebody_sees_who_they_are_taken_for(browser: Client, watcher: Caller) -> None:
+    page = browser.get("/account").content.decode()
+    assert watcher.user
+    for told in ("watcher@example.org", watcher.id, watcher.user.issuer, "watcher", GROUP, "users"):
+        assert told in page
+    assert "manage every experiment" not in page
+    assert 'href="/account"' in browser.get("/experiments").content.decode()
+
+
+def test_an_administrator_reads_that_they_are_one(admin: Caller, settings: Settings) -> None:
+    assert "manage every experiment" in through_session(admin, settings).client.get("/account").content.decode()
+
+
+def test_a_token_is_shown_once_and_works(browser: Client, experiment: Experiment, watcher: Caller) -> None:
+    made = make(browser, experiments=[str(experiment.pk), ""], entitlements=[GROUP])
+    assert made.status_code == 201
+    assert "no-store" in made.headers["Cache-Control"]
+    secret = secret_in(made)
+    command = html.unescape(made.content.decode())
+    assert f'curl -s http://testserver/api/v1/user/self \\\n  -H "Authorization: Bearer {secret}"' in command
+    assert Caller(secret).get("/user/self").json()["id"] == watcher.id
+    assert Caller(secret).get(f"/experiment/{experiment.pk}").status_code == 200
+    page = browser.get(TOKENS).content.decode()
+    assert "nightly" in page
+    assert secret not in page
+    token = ServiceToken.objects.get()
+    assert (token.level, token.experiments, token.entitlements) == ("Read", [str(experiment.pk)], [GROUP])
+
+
+def test_a_short_lived_token_comes_with_its_refresh_token(browser: Client) -> None:
+    page = make(browser, refresh="on").content.decode()
+    assert 'id="refresh"' in page
+    assert "/api/v1/token/refresh" in page
+
+
+def test_the_form_offers_what_the_maker_has_and_may_pass_on(
+    admin: Caller, experiment: Experiment, browser: Client, settings: Settings
+) -> None:
+    page = browser.get(TOKENS).content.decode()
+    assert str(experiment.pk) in page
+    assert f'value="{GROUP}" checked' in page
+    assert 'value="admins"' not in through_session(admin, settings).client.get(TOKENS).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"name": ""}, "name: This field may not be blank."),
+        ({"days": "0"}, "days: Ensure this value is greater than or equal to 1."),
+        ({"days": "9" * 5000}, "days: Must be an integer."),
+        ({"days": "soon"}, "days: Must be an integer."),
+        ({"level": "Own"}, "is not a valid choice."),
+        ({"experiments": "wine"}, "Must be a valid UUID."),
+        ({"entitlements": "admins"}, "You do not have admins"),
+    ],
+)
+def test_a_token_that_cannot_be_is_refused_with_what_was_filled_in(
+    browser: Client, fields: dict[str, str], problem: str
+) -> None:
+    answer = make(browser, **fields)
+    assert answer.status_code == 422
+    page = html.unescape(answer.content.decode())
+    assert problem in page
+    assert f'value="{fields.get("name", "nightly")}"' in page
+    assert not ServiceToken.objects.exists()
+
+
+def test_a_name_is_given_once(browser: Client) -> None:
+    make(browser)
+    answer = make(browser)
+    assert answer.status_code == 409
+    assert "You have a token of this name already." in answer.content.decode()
+
+
+def test_a_token_is_revoked_by_its_maker_and_nobody_else(browser: Client, editor: Caller, settings: Settings) -> None:
+    secret = secret_in(make(browser))
+    token = ServiceToken.objects.get()
+    other = through_session(editor, settings).client
+    assert "nightly" not in other.get(TOKENS).content.decode()
+    assert other.post(f"{TOKENS}/{token.pk}/revoke").status_code == 404
+    assert Caller(secret).get("/user/self").status_code == 200
+    done = browser.post(f"{TOKENS}/{token.pk}/revoke", follow=True)
+    assert "The token nightly is revoked" in done.content.decode()
+    assert Caller(secret).get("/user/self").status_code == 401
+
+
+def test_a_token_without_an_id_is_not_found(browser: Client) -> None:
+    assert browser.post(f"{TOKENS}/nightly/revoke").status_code == 404
+
+
+def test_the_newest_tokens_are_listed_with_their_states(browser: Client, watcher: Caller) -> None:
+    assert watcher.user
+    ServiceToken.objects.issue(watcher.user, "over", datetime.timedelta(seconds=-1))
+    ServiceToken.objects.issue(watcher.user, "in use", datetime.timedelta(days=1))
+    ServiceToken.objects.issue(watcher.user, "taken back", datetime.timedelta(days=1))
+    ServiceToken.objects.filter(name="taken back").revoke()
+    page = browser.get(TOKENS).content.decode()
+    assert page.index("taken back") < page.index("in use") < page.index("over")
+    for state in ("Active", "Expired", "Revoked"):
+        assert f"<td>{state}</td>" in page

@@ -1,0 +1,250 @@
+"""The permissions page: who has access and why, and what would change before it is saved."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from accounts.models import User
+from audit.models import Action, Event
+from experiments.models import Experiment, Level, Permission
+from tests.caller import Caller
+from tests.conftest import GROUP
+from tests.session import through_session
+
+Rows = list[tuple[str, str]]
+Send = Callable[..., Any]
+
+
+@pytest.fixture
+def browser(manager: Caller, settings: Settings) -> Client:
+    """The manager's."""
+    return through_session(manager, settings).client
+
+
+def address(experiment: Experiment) -> str:
+    return f"/experiments/{experiment.pk}/permissions"
+
+
+def version_in(page: Any) -> str:
+    found = re.search(r'name="version" value="(\w+)"', page.content.decode())
+    assert found
+    return found[1]
+
+
+def stored(experiment: Experiment) -> dict[str, str]:
+    experiment.refresh_from_db()
+    return {entry.entity: entry.level for entry in experiment.permissions}
+
+
+@pytest.fixture
+def send(browser: Client, experiment: Experiment) -> Send:
+    """Sends the manager's form with these rows, made from the list as it is unless a version is given."""
+
+    def sent(rows: Rows, step: str = "", *, client: Client = browser, **fields: str) -> Any:
+        fields = {"version": version_in(browser.get(address(experiment)))} | fields
+        form = {"entity": [entity for entity, _ in rows], "level": [level for _, level in rows], "step": step, **fields}
+        return client.post(address(experiment), form_encoded(form), content_type=FORM)
+
+    return sent
+
+
+FORM = "application/x-www-form-urlencoded"
+
+
+def form_encoded(fields: dict[str, Any]) -> str:
+    return urlencode(fields, doseq=True)
+
+
+@pytest.fixture
+def rows(manager: Caller, editor: Caller, reader: Caller) -> Callable[..., Rows]:
+    """The rows of the list as it is, with other levels for some."""
+    ids = {"manager": manager.id, "editor": editor.id, "reader": reader.id, "group": GROUP}
+    levels = {"manager": "Manage", "editor": "Edit", "reader": "Read", "group": "Read"}
+    return lambda **changed: [(ids[name], level) for name, level in (levels | changed).items()]
+
+
+def test_a_manager_sees_who_has_access_by_email_and_why(browser: Client, experiment: Experiment) -> None:
+    User.objects.filter(email="reader@example.org").update(is_active=False)
+    page = browser.get(address(experiment)).content.decode()
+    for told in ("manager@example.org", "(you)", "editor@example.org", GROUP, "nobody who is registered and active"):
+        assert told in page
+    assert "You have the level Manage" in page
+    assert "reader@example.org" not in page
+
+
+@pytest.mark.parametrize("role", ["reader", "watcher", "editor", "stranger"])
+def test_who_does_not_manage_changes_nothing_by_asking_for_it(
+    request: pytest.FixtureRequest, settings: Settings, experiment: Experiment, send: Send, browser: Client, role: str
+) -> None:
+    before = stored(experiment)
+    caller: Caller = request.getfixturevalue(role)
+    client = through_session(caller, settings).client
+    own = [(caller.id, "Manage")]
+    assert client.get(address(experiment)).status_code == 403
+    assert send(own, "save", client=client).status_code == 403
+    version = version_in(browser.get(address(experiment)))
+    assert hand_over(client, experiment, manager=caller.id, step="save", version=version).status_code == 403
+    assert stored(experiment) == before
+
+
+def test_a_change_is_shown_before_it_is_saved(
+    send: Send, rows: Callable[..., Rows], experiment: Experiment, stranger: Caller, reader: Caller
+) -> None:
+    before = stored(experiment)
+    wanted = [*rows(editor="Read", reader=""), ("stranger@example.org", "Read")]
+    preview = send(wanted, public="on")
+    page = preview.content.decode()
+    assert preview.status_code == 200
+    gains, losses = page.split("<h2>Losses</h2>")
+    assert "stranger@example.org" in gains
+    assert "reader@example.org" in losses
+    assert "editor@example.org" in losses
+    assert "Anyone would be able to read" in page
+    assert stored(experiment) == before
+    saved = send(wanted, "save", public="on")
+    assert saved.status_code == 302
+    assert saved.headers["Location"] == address(experiment)
+    after = stored(experiment)
+    assert reader.id not in after
+    assert after[stranger.id] == "Read"
+    assert experiment.public
+    recorded = Event.objects.exclude(action=Action.LOGIN).values_list("action", flat=True)
+    assert set(recorded) == {Action.PERMISSIONS_CHANGED, Action.VISIBILITY_CHANGED}
+
+
+def test_what_would_change_nothing_says_so_and_offers_no_confirmation(send: Send, rows: Callable[..., Rows]) -> None:
+    page = send(rows()).content.decode()
+    assert "this is who has access already" in page
+    assert "Confirm" not in page
+
+
+def test_one_goes_on_with_what_one_has_filled_in(
+    send: Send, rows: Callable[..., Rows], experiment: Experiment, stranger: Caller
+) -> None:
+    page = send([*rows(reader=""), (stranger.id, "Edit")], "edit", public="on").content.decode()
+    assert stranger.id in page
+    assert page.count('<option value="" selected>') == 1
+    assert 'name="public" checked' in page
+    assert stranger.id not in stored(experiment)
+
+
+@pytest.mark.parametrize(
+    ("entity", "level", "problem"),
+    [
+        ("nobody@example.org", "Read", "No registered user has this email"),
+        ("editor@example.org", "Read", "Name each entity once."),
+        (GROUP + "s", "Own", "is not a valid choice"),
+        ("a\0b", "Read", "Null characters are not allowed"),
+        ("x" * 256, "Read", "no more than 255 characters"),
+    ],
+)
+def test_a_list_that_is_not_valid_comes_back_with_the_reason(
+    send: Send, rows: Callable[..., Rows], experiment: Experiment, entity: str, level: str, problem: str
+) -> None:
+    before = stored(experiment)
+    for step in ("", "save"):
+        answer = send([*rows(), (entity, level)], step)
+        assert answer.status_code == 422
+        assert problem in answer.content.decode()
+    assert stored(experiment) == before
+
+
+def test_the_last_manager_cannot_go(
+    send: Send, rows: Callable[..., Rows], experiment: Experiment, admin: Caller, settings: Settings
+) -> None:
+    client = through_session(admin, settings).client
+    for step in ("", "save"):
+        answer = send(rows(manager="Read"), step, client=client)
+        assert answer.status_code == 422
+        assert "Nobody would manage the experiment any more." in answer.content.decode()
+    # Whoever is no administrator stays.
+    assert "this is who has access already" in send(rows(manager="")).content.decode()
+
+
+def test_a_form_that_was_made_from_another_list_is_refused_with_the_newer_one(
+    send: Send, rows: Callable[..., Rows], experiment: Experiment, browser: Client, stranger: Caller, manager: Caller
+) -> None:
+    version = version_in(browser.get(address(experiment)))
+    Experiment.objects.update(permissions=[Permission(entity=manager.id, level=Level.MANAGE)])
+    for step in ("", "save"):
+        answer = send([*rows(), (stranger.id, "Read")], step, version=version)
+        assert answer.status_code == 409
+        assert "Somebody changed the permissions meanwhile." in answer.content.decode()
+        assert "reader@example.org" not in answer.content.decode()
+    assert stored(experiment) == {manager.id: "Manage"}
+
+
+@pytest.mark.parametrize(
+    ("entity", "told"),
+    [
+        ("reader@example.org", "the level Read"),
+        (GROUP, "the level Read"),
+        ("stranger@example.org", "No registered user has this email"),
+        ("urn:other", "no access"),
+        ("a\0b", "NUL"),
+    ],
+)
+def test_a_manager_asks_which_level_somebody_has(
+    browser: Client, experiment: Experiment, entity: str, told: str
+) -> None:
+    assert told in browser.get(address(experiment), {"entity": entity}).content.decode()
+
+
+# Handing over.
+
+
+def hand_over(client: Client, experiment: Experiment, **fields: str) -> Any:
+    if "version" not in fields:
+        fields["version"] = version_in(client.get(address(experiment)))
+    return client.post(f"{address(experiment)}/handover", form_encoded(fields), content_type=FORM)
+
+
+@pytest.mark.parametrize(("keep", "goes_to"), [("Manage", "/permissions"), ("Read", ""), ("", None)])
+def test_a_manager_hands_over_after_seeing_what_that_does(
+    browser: Client, experiment: Experiment, manager: Caller, stranger: Caller, keep: str, goes_to: str | None
+) -> None:
+    wanted = {"manager": "stranger@example.org", "keep": keep}
+    before = stored(experiment)
+    preview = hand_over(browser, experiment, **wanted).content.decode()
+    assert "stranger@example.org" in preview
+    assert ("<h2>Losses</h2>" in preview) == (keep != "Manage")
+    assert stored(experiment) == before
+    done = hand_over(browser, experiment, **wanted, step="save")
+    after = stored(experiment)
+    assert (after[stranger.id], after.get(manager.id, "")) == ("Manage", keep)
+    assert done.headers["Location"] == ("/experiments" if goes_to is None else f"/experiments/{experiment.pk}{goes_to}")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "problem"),
+    [
+        ({"manager": "nobody@example.org"}, "No registered user has this"),
+        ({"manager": "manager@example.org"}, "This is you"),
+        ({"manager": GROUP}, "No registered user has this"),
+        ({"manager": ""}, "may not be blank"),
+        ({"manager": "editor@example.org", "keep": "Own"}, "is not a valid choice"),
+    ],
+)
+def test_a_handover_that_cannot_be_is_refused_with_the_reason(
+    browser: Client, experiment: Experiment, wanted: dict[str, str], problem: str
+) -> None:
+    before = stored(experiment)
+    answer = hand_over(browser, experiment, **wanted, step="save")
+    assert answer.status_code == 422
+    assert problem in answer.content.decode()
+    assert stored(experiment) == before
+
+
+def test_a_handover_of_another_list_than_was_shown_is_refused(
+    browser: Client, experiment: Experiment, stranger: Caller, manager: Caller
+) -> None:
+    version = version_in(browser.get(address(experiment)))
+    Experiment.objects.update(permissions=[Permission(entity=manager.id, level=Level.MANAGE)])
+    wanted = {"manager": stranger.id, "keep": "", "step": "save"}
+    assert hand_over(browser, experiment, **wanted, version=version).status_code == 409
+    assert stored(experiment) == {manager.id: "Manage"}
