@@ -7,10 +7,13 @@ from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from accounts.identity import Standing
 from accounts.models import ServiceToken, User
 from accounts.service_tokens import ServiceTokenQuerySet, TokenState
 from accounts.sessions import identity_of_session
 from driftwatch.announcing import AnnouncingAdmin
+from driftwatch.guarding import GuardedAdmin
+from driftwatch.portal_filters import PeriodFilter
 
 # Access is given by experiments' permissions and by entitlements: Django's groups mean nothing here.
 admin.site.unregister(Group)
@@ -18,20 +21,25 @@ admin.site.unregister(Group)
 
 @admin.register(User)
 class UserAdmin(AnnouncingAdmin):
-    """Identities come from their issuers; what is changed here is whether they may use the service."""
+    """Identities come from their issuers; what is changed here is whether they may use the service.
 
-    list_display = ("email", "subject", "issuer", "is_active", "is_superuser", "created_at")
-    list_filter = ("is_active", "is_superuser", "created_at")
+    Users register themselves; local accounts are made with `manage.py createsuperuser`.
+    """
+
+    required_levels = {"view": Standing.ADMIN, "add": None, "change": Standing.ADMIN, "delete": Standing.ADMIN}
+    list_display = ("email", "subject", "issuer", "is_active", "is_staff", "is_superuser", "last_login", "created_at")
+    list_filter = ("is_active", "is_staff", "is_superuser", PeriodFilter)
     search_fields = ("email", "subject", "issuer")
-    date_hierarchy = "created_at"
+    search_help_text = "Email, subject or issuer"
     ordering = ("-created_at", "-pk")
-    show_full_result_count = False
+    sortable_by = ("email", "subject", "issuer", "created_at")
     fields = (
         "id",
         "issuer",
         "subject",
         "email",
         "is_active",
+        "is_staff",
         "is_superuser",
         "entitlements",
         "last_login",
@@ -43,10 +51,6 @@ class UserAdmin(AnnouncingAdmin):
         """For users of an issuer their entitlements alone say whether they administrate."""
         fields = tuple(super().get_readonly_fields(request, obj))
         return fields if obj is None or obj.is_local else (*fields, "is_superuser")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Users register themselves; local accounts are made with `manage.py createsuperuser`."""
-        return False
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -63,16 +67,17 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(ServiceToken)
-class ServiceTokenAdmin(admin.ModelAdmin):
-    """What the tokens may and whether they are used. Nobody makes or changes one here; staff revoke them."""
+class ServiceTokenAdmin(GuardedAdmin):
+    """What the tokens may and whether they are used. Nobody makes or changes one here; administrators revoke them."""
 
-    list_display = ("name", "user", "level", "last_used_at", "expires_at", "state", "issued_by_operator")
-    list_filter = (StateFilter, "issued_by_operator", "level", "created_at")
+    required_levels = {"view": Standing.ADMIN, "add": None, "change": None, "delete": Standing.ADMIN}
+    list_display = ("name", "user", "level", "last_used_at", "expires_at", "created_at", "state", "issued_by_operator")
+    list_filter = (StateFilter, "issued_by_operator", "level", PeriodFilter)
     list_select_related = ("user",)
     search_fields = ("name", "user__email", "user__subject")
-    date_hierarchy = "created_at"
+    search_help_text = "The token's name, or its maker's email or subject"
     ordering = ("-created_at", "-pk")
-    show_full_result_count = False
+    sortable_by = ("created_at",)
     actions = ("revoke",)
     fields = (
         "id",
@@ -99,9 +104,3 @@ class ServiceTokenAdmin(admin.ModelAdmin):
         # By id: a search may have joined the makers, and an update cannot span collections.
         chosen = ServiceToken.objects.filter(pk__in=[token.pk for token in queryset])
         self.message_user(request, f"Revoked: {chosen.revoke(identity_of_session(request))}.")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False

@@ -21,6 +21,7 @@ class Standing(Enum):
     REGISTERED = "a registered user"
     IN_PERSON = "a registered user in person, with a token of their provider: a service token will not do"
     CREATOR = "a registered user; a service token will do that is narrowed to no level and to no experiments"
+    STAFF = "a member of staff"
     ADMIN = "an administrator"
 
 
@@ -65,6 +66,11 @@ class Identity:
         return self.is_registered and (is_entitled or self.is_local_administrator)
 
     @property
+    def is_staff(self) -> bool:
+        """Whether the admin portal is open to them: what they see and change there, the access rule says."""
+        return self.is_admin or (self.is_registered and self.user is not None and self.user.is_staff)
+
+    @property
     def entities(self) -> frozenset[str]:
         """What a permission can name this identity by: the user's id and the entitlements."""
         if not self.is_registered or self.user is None:
@@ -74,17 +80,20 @@ class Identity:
     def has(self, standing: Standing) -> bool:
         match standing:
             case Standing.ANYONE:
-                return True
+                holds = True
             case Standing.ADMITTED:
-                return self.is_admitted
+                holds = self.is_admitted
             case Standing.REGISTERED:
-                return self.is_registered
+                holds = self.is_registered
             case Standing.IN_PERSON:
-                return self.is_registered and not self.through_service_token
+                holds = self.is_registered and not self.through_service_token
             case Standing.CREATOR:
-                return self.is_registered and not self.scope.is_narrow
+                holds = self.is_registered and not self.scope.is_narrow
+            case Standing.STAFF:
+                holds = self.is_staff and not self.through_service_token
             case Standing.ADMIN:
-                return self.is_admin and not self.scope.is_narrow
+                holds = self.is_admin and not self.scope.is_narrow
+        return holds
 
 
 def is_entitlement(entity: str) -> bool:

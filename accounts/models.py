@@ -69,6 +69,11 @@ class User(AbstractBaseUser):
     is_superuser = models.BooleanField(
         "local administrator", default=False, help_text="May use the whole admin portal with a local password."
     )
+    is_staff = models.BooleanField(
+        "staff",
+        default=False,
+        help_text="May use the admin portal for what the permissions of experiments allow; administrators may anyway.",
+    )
     # What the provider said of this user in the newest of its tokens seen here, and when that was issued (in
     # seconds since 1970). Rights follow from the token at hand; these bound what a service token carries.
     entitlements = ArrayField(models.CharField(max_length=255), default=list, blank=True, editable=False)
@@ -134,14 +139,9 @@ class User(AbstractBaseUser):
     def is_local(self) -> bool:
         return self.issuer == settings.LOCAL_ISSUER
 
-    @property
-    def is_staff(self) -> bool:
-        """Whether this session may enter the admin portal: nothing that is stored of an issuer's user says so."""
-        return self.identity is not None and self.identity.is_admin
-
     def has_perm(self, permission: str, obj: Any = None) -> bool:
-        """For Django's admin: an administrator may do everything there, others nothing."""
-        return self.is_staff
+        """For Django's admin, where a model says nothing else: an administrator may do everything, others nothing."""
+        return self.identity is not None and self.identity.is_admin
 
     def has_module_perms(self, app_label: str) -> bool:
         return self.has_perm(app_label)

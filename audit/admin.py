@@ -4,24 +4,26 @@ import json
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from accounts.identity import Standing
 from audit.models import Event
+from driftwatch.guarding import GuardedAdmin
+from driftwatch.portal_filters import PeriodFilter
 
 
 @admin.register(Event)
-class EventAdmin(admin.ModelAdmin):
+class EventAdmin(GuardedAdmin):
     """Nobody adds, changes or deletes an event by hand, administrators included."""
 
+    required_levels = {"view": Standing.ADMIN, "add": None, "change": None, "delete": None}
     list_display = ("created_at", "action", "actor", "target", "changed_fields", "address", "way")
-    list_filter = ("action", "way", "created_at")
+    list_filter = ("action", "way", PeriodFilter)
     search_fields = ("actor__email", "actor__subject", "target__name", "target__object_id", "address")
     search_help_text = "Actor's email or name, target's name or id, address"
-    date_hierarchy = "created_at"
     ordering = ("-created_at", "-pk")
-    show_full_result_count = False
+    sortable_by = ("created_at", "action")
     fields = (
         "id",
         "created_at",
@@ -37,15 +39,6 @@ class EventAdmin(admin.ModelAdmin):
         "way",
         "expires_at",
     )
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     @admin.display(description="changed")
     def changed_fields(self, event: Event) -> str:

@@ -1,15 +1,70 @@
 """Drift runs in the admin portal."""
 
+import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
+from accounts.identity import Identity
+from accounts.levels import Level
+from accounts.sessions import identity_of_session
 from drifts.models import Drift, DriftQuerySet
+from drifts.serializers import DriftSerializer
+from drifts.tree import tree
 from drifts.verdict import Verdict
 from driftwatch import timestamps
 from driftwatch.announcing import AnnouncingAdmin
+from driftwatch.mongodb.match import Mql
+from driftwatch.mongodb.order import Order
+from driftwatch.portal_filters import FormFilter, PeriodFilter, TextFilter
+from driftwatch.portal_forms import ApiForm
+from experiments.models import Experiment
+
+# Of so many runs every one may be looked at in a third of a second.
+LOOKED_AT = 100_000
+NEWEST = Order.by("created_at", is_descending=True)
+
+
+class ExperimentFilter(TextFilter):
+    title = "experiment's id"
+    parameters = ("experiment",)
+
+    def condition(self, text: str) -> Mql:
+        try:
+            return {"experiment_id": uuid.UUID(text).hex}
+        except ValueError:
+            self.problem = f"{text} is not an id: it stands on the page of the experiment."
+            return {}
+
+
+class NewestFilter(FormFilter):
+    """Has what is asked for beside an experiment and a time looked for among the newest runs of those."""
+
+    title = "what is looked at"
+    template = "admin/drifts/newest_filter.html"
+    parameters = ()
+    asked_for = frozenset({"verdict", "job_status__exact", "model", "tag", "q"})
+
+    def has_output(self) -> bool:
+        return not self.asked_for.isdisjoint(self.request.GET)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Drift]) -> QuerySet[Drift]:
+        assert isinstance(queryset, DriftQuerySet)
+        first_left_out = queryset.sorted_slice(NEWEST, 1, start=LOOKED_AT)
+        if not first_left_out:
+            return queryset
+        return queryset.matching({"created_at": {"$gt": first_left_out[0]["created_at"]}})
+
+    def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
+        yield {"number": f"{LOOKED_AT:,}"}
 
 
 class VerdictFilter(admin.SimpleListFilter):
@@ -25,24 +80,52 @@ class VerdictFilter(admin.SimpleListFilter):
         return queryset.with_verdict(Verdict(verdict)) if verdict in set(Verdict) else queryset
 
 
+class ModelFilter(TextFilter):
+    title = "model"
+    parameters = ("model",)
+
+
+class TagFilter(TextFilter):
+    title = "tag"
+    parameters = ("tag",)
+
+    def condition(self, text: str) -> Mql:
+        return {"tags": text}
+
+
+class DriftForm(ApiForm):
+    serializer = DriftSerializer
+
+    def clean_experiment(self) -> Experiment:
+        experiment: Experiment = self.cleaned_data["experiment"]
+        level = experiment.level_of(identity_of_session(self.request))
+        if level is None or not level.includes(Level.EDIT):
+            raise ValidationError("You may not add runs to this experiment: ask one of its managers for Edit.")
+        return experiment
+
+
 @admin.register(Drift)
 class DriftAdmin(AnnouncingAdmin):
-    list_display = ("model", "experiment", "job_status", "verdict", "detector", "tag_list", "created_at")
-    list_filter = (VerdictFilter, "job_status", "created_at")
+    """A run is changed by those who may edit its experiment, which it never leaves."""
+
+    required_levels = {"view": Level.READ, "add": Level.EDIT, "change": Level.EDIT, "delete": Level.EDIT}
+    form = DriftForm
+    list_display = ("model", "experiment_link", "job_status", "verdict", "detector", "tag_list", "created_at")
+    list_filter = (ExperimentFilter, PeriodFilter, NewestFilter, VerdictFilter, "job_status", ModelFilter, TagFilter)
     list_select_related = ("experiment",)
     search_fields = ("model", "detector", "environment")
-    date_hierarchy = "created_at"
+    search_help_text = f"Model, detector or environment, among the newest {LOOKED_AT:,} runs"
     ordering = ("-created_at", "-pk")
-    show_full_result_count = False
+    sortable_by = ("created_at",)
     raw_id_fields = ("experiment",)
     fields = (
         "id",
-        "experiment",
+        "experiment_link",
         "job_status",
         "model",
         "drift_detected",
         "verdict",
-        "parameters",
+        "parameter_tree",
         "tags",
         "detector",
         "environment",
@@ -51,15 +134,52 @@ class DriftAdmin(AnnouncingAdmin):
         "created_at",
         "updated_at",
     )
-    readonly_fields = ("id", "verdict", "schema_version", "created_at", "updated_at")
+    readonly_fields = (
+        "id",
+        "experiment_link",
+        "verdict",
+        "parameter_tree",
+        "schema_version",
+        "created_at",
+        "updated_at",
+    )
+    fields_of_new = (
+        "experiment",
+        "job_status",
+        "model",
+        "drift_detected",
+        "parameters",
+        "tags",
+        "detector",
+        "environment",
+        "model_version",
+    )
+
+    def get_fields(self, request: HttpRequest, obj: Drift | None = None) -> tuple[str, ...]:
+        return self.fields if obj else self.fields_of_new
+
+    def get_queryset(self, request: HttpRequest) -> DriftQuerySet:
+        return Drift.objects.visible_to(identity_of_session(request)).order_by(*self.ordering)
+
+    def level_on(self, drift: Drift, identity: Identity) -> Level | None:
+        return drift.experiment.level_of(identity)
 
     @admin.display(description="tags")
     def tag_list(self, drift: Drift) -> str:
         return ", ".join(drift.tags)
 
     @admin.display
-    def verdict(self, drift: Drift) -> str:
-        return drift.verdict.label
+    def verdict(self, drift: Drift) -> SafeString:
+        return format_html('<span class="verdict {}">{}</span>', drift.verdict.value, drift.verdict.label)
+
+    @admin.display(description="experiment")
+    def experiment_link(self, drift: Drift) -> SafeString:
+        address = reverse("admin:experiments_experiment_change", args=[drift.experiment_id])
+        return format_html('<a href="{}">{}</a>', address, drift.experiment.name)
+
+    @admin.display(description="parameters")
+    def parameter_tree(self, drift: Drift) -> SafeString:
+        return tree(drift.parameters)
 
     def save_model(self, request: HttpRequest, drift: Drift, form: Any, change: bool) -> None:
         drift.updated_at = timestamps.now()

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from django.contrib import admin
 from django.contrib.admin.utils import flatten_fieldsets
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest
 
 from accounts.sessions import identity_of_session
 from driftwatch.deeds import announce
+from driftwatch.guarding import GuardedAdmin
 from driftwatch.mongodb.transaction import in_transaction
 
 
-class AnnouncingAdmin(admin.ModelAdmin):
+class AnnouncingAdmin(GuardedAdmin):
     """Announces what is added, changed and deleted, in the transaction that does it."""
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:

@@ -15,10 +15,10 @@ from accounts.sessions import identity_of_session
 
 
 class Portal(AdminSite):
-    """Lets administrators in, sends nobody to the login page, and tells anybody else why not."""
+    """Lets staff in, sends nobody to the login page, and tells anybody else why not."""
 
     def has_permission(self, request: HttpRequest) -> bool:
-        return identity_of_session(request).has(Standing.ADMIN)
+        return identity_of_session(request).has(Standing.STAFF)
 
     def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
         guarded = super().admin_view(view, cacheable)
@@ -39,8 +39,8 @@ class Portal(AdminSite):
 
 def refuse_plain_users(request: HttpRequest) -> None:
     identity = identity_of_session(request)
-    if not identity.is_anonymous and not identity.has(Standing.ADMIN):
+    if not identity.is_anonymous and not identity.has(Standing.STAFF):
         raise PermissionDenied(
-            f"The admin portal is for administrators, and {identity.email} is not one. "
+            f"The admin portal is for staff, and {identity.email} is not one of them. "
             "Ask the administrators of this service, or log out and log in as somebody else."
         )

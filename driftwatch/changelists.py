@@ -1,0 +1,42 @@
+"""Changelists of the admin portal whose cost has a bound, however much is stored."""
+
+from typing import Any
+
+from django.contrib.admin.views.main import ORDER_VAR, ChangeList
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.db.models.expressions import Combinable
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+
+# More are not counted, and nobody turns so many pages.
+COUNTED_AT_MOST = 10_000
+
+
+class BoundedPaginator(Paginator):
+    """Counts up to `COUNTED_AT_MOST`; those are the pages that there are."""
+
+    @cached_property
+    def count(self) -> int:
+        return min(self._counted, COUNTED_AT_MOST)
+
+    @property
+    def has_more(self) -> bool:
+        return self._counted > COUNTED_AT_MOST
+
+    @cached_property
+    def _counted(self) -> int:
+        assert isinstance(self.object_list, QuerySet)
+        return self.object_list.order_by()[: COUNTED_AT_MOST + 1].count()
+
+
+class BoundedChangeList(ChangeList):
+    """Sorts by one column, with ties as the indexes have them."""
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str | Combinable]:
+        ordering = super().get_ordering(request, queryset)
+        if not self.params.get(ORDER_VAR):
+            return ordering
+        first, ties = str(ordering[0]), [str(name).lstrip("-") for name in self.model_admin.get_ordering(request)]
+        sign = "-" if first.startswith("-") else ""
+        return [f"{sign}{name}" for name in dict.fromkeys([first.lstrip("-"), *ties])]

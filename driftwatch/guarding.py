@@ -1,0 +1,79 @@
+"""The access rule at the door of every model of the admin portal."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+
+from accounts.identity import Identity, Standing
+from accounts.levels import Level
+from accounts.sessions import identity_of_session
+from driftwatch.changelists import BoundedChangeList, BoundedPaginator
+from driftwatch.portal_filters import parameters_of
+
+
+class GuardedAdmin(admin.ModelAdmin):
+    """Shows and changes what the identity of the session may see and change, on pages that take a bounded time.
+
+    `required_levels` says for each deed ("view", "add", "change", "delete") what it asks: a
+    `Standing`, or a `Level` on the experiment of the object, which is for staff; None stands for what
+    nobody does here. Where it is a level, `level_on` and `get_queryset` know whose it is.
+    """
+
+    required_levels: ClassVar[Mapping[str, Standing | Level | None]]
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+    list_max_show_all = 200
+
+    def level_on(self, obj: Any, identity: Identity) -> Level | None:
+        """The identity's level on the experiment of an object."""
+        raise NotImplementedError
+
+    def may(self, deed: str, request: HttpRequest, obj: Any = None) -> bool:
+        """Whether the session may do this to the object; without one, whether there may be one to do it to."""
+        identity, required = identity_of_session(request), self.required_levels[deed]
+        if not isinstance(required, Level):
+            return required is not None and identity.has(required)
+        if obj is None or not identity.has(Standing.STAFF):
+            return identity.has(Standing.STAFF)
+        level = self.level_on(obj, identity)
+        return level is not None and level.includes(required)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.may("view", request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may("view", request, obj)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self.may("add", request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may("change", request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.may("delete", request, obj)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        # The class was made for this one page.
+        form.request = request
+        return form
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
+        return BoundedChangeList
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """None, which is told on the page, also for an id that no object can have."""
+        try:
+            return super().get_object(request, object_id, from_field)
+        except (ValueError, ValidationError):
+            return None
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """What a filter here offers. Any other would be a query of the client's own making."""
+        return any(lookup in parameters_of(each) for each in self.get_list_filter(request))

@@ -1,0 +1,129 @@
+"""The admin portal shows and changes what the access rule gives: to administrators all, to other staff their own."""
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib import admin as portal
+from django.contrib.admin.models import LogEntry
+from django.db.models import Model
+from django.test import Client
+from django.urls import reverse
+from pytest_django import Settings
+
+from accounts.identity import Standing
+from accounts.models import ServiceToken, User
+from audit.models import Event
+from drifts.models import Drift
+from driftwatch.guarding import GuardedAdmin
+from experiments.models import Experiment, Level
+from tests.caller import Caller
+from tests.conftest import GROUP
+from tests.session import through_session
+
+STAFF = "stranger reader watcher editor manager admin".split()
+Enter = Callable[[str], Client]
+NO_FORM = {"permissions-TOTAL_FORMS": "0", "permissions-INITIAL_FORMS": "0"}
+
+
+def address(model: type[Model], name: str, *args: object) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{name}", args=args)
+
+
+@pytest.fixture
+def enter(request: pytest.FixtureRequest, settings: Settings) -> Enter:
+    """The session of one of the cast, whom an administrator made staff."""
+
+    def enter(role: str) -> Client:
+        caller: Caller = request.getfixturevalue(role)
+        User.objects.filter(pk=caller.id).update(is_staff=True)
+        return through_session(caller, settings).client
+
+    return enter
+
+
+def test_every_model_declares_what_each_deed_asks_for() -> None:
+    for model_admin in portal.site._registry.values():
+        assert isinstance(model_admin, GuardedAdmin)
+        assert set(model_admin.required_levels) == {"view", "add", "change", "delete"}
+        assert all(isinstance(asked, Standing | Level | None) for asked in model_admin.required_levels.values())
+
+
+@pytest.mark.parametrize("role", STAFF)
+def test_staff_see_the_experiments_and_runs_that_they_may_read(enter: Enter, drift: Drift, role: str) -> None:
+    browser = enter(role)
+    for model in (Experiment, Drift):
+        found = browser.get(address(model, "changelist")).context["cl"].result_count
+        assert found == (0 if role == "stranger" else 1)
+
+
+@pytest.mark.parametrize("model", [User, ServiceToken, Event, LogEntry])
+@pytest.mark.parametrize("role", STAFF)
+def test_people_tokens_and_records_are_for_administrators(enter: Enter, model: type[Model], role: str) -> None:
+    assert enter(role).get(address(model, "changelist")).status_code == (200 if role == "admin" else 403)
+
+
+@pytest.mark.parametrize("role", STAFF)
+def test_an_experiment_is_changed_and_deleted_by_those_who_manage_it(
+    enter: Enter, experiment: Experiment, role: str
+) -> None:
+    browser, may_manage = enter(role), role in ("manager", "admin")
+    path = address(Experiment, "change", experiment.pk)
+    page = browser.get(path)
+    assert page.status_code == (302 if role == "stranger" else 200)
+    assert ('name="_save"' in page.content.decode()) == may_manage
+    form = {"name": "renamed", "config": "{}", "permissions-0-entity": GROUP, "permissions-0-level": "Manage"}
+    sent = browser.post(path, form | {"permissions-TOTAL_FORMS": "1", "permissions-INITIAL_FORMS": "0"})
+    browser.post(address(Experiment, "delete", experiment.pk), {"post": "yes"})
+    chosen = {"_selected_action": [str(experiment.pk)], "post": "yes"}
+    browser.post(address(Experiment, "changelist"), chosen | {"action": "publish"})
+    browser.post(address(Experiment, "changelist"), chosen | {"action": "delete_selected"})
+    if may_manage:
+        assert sent.status_code in (200, 302)
+        assert not Experiment.objects.exists()
+    else:
+        experiment.refresh_from_db()
+        assert (experiment.name, experiment.public) == ("wine quality", False)
+
+
+@pytest.mark.parametrize("role", STAFF)
+def test_a_run_is_added_changed_and_deleted_by_those_who_may_edit_its_experiment(
+    enter: Enter, drift: Drift, role: str
+) -> None:
+    browser, may_edit = enter(role), role in ("editor", "manager", "admin")
+    form = {"job_status": "Failed", "model": "other", "tags": "", "parameters": "{}"}
+    browser.post(address(Drift, "add"), {**form, "experiment": str(drift.experiment_id)})
+    assert Drift.objects.count() == (2 if may_edit else 1)
+    browser.post(address(Drift, "change", drift.pk), form)
+    drift.refresh_from_db()
+    assert drift.model == ("other" if may_edit else "forest")
+    assert drift.parameters["p_value"] == 0.003
+    browser.post(address(Drift, "delete", drift.pk), {"post": "yes"})
+    assert Drift.objects.filter(pk=drift.pk).exists() == (not may_edit)
+
+
+def test_what_a_public_experiment_permits_is_hidden_from_those_whom_it_does_not_name(
+    enter: Enter, experiment: Experiment
+) -> None:
+    Experiment.objects.update(public=True)
+    path = address(Experiment, "change", experiment.pk)
+    assert GROUP not in enter("stranger").get(path).content.decode()
+    assert GROUP in enter("reader").get(path).content.decode()
+
+
+def test_staff_who_add_an_experiment_manage_it(enter: Enter, reader: Caller) -> None:
+    enter("reader").post(address(Experiment, "add"), {"name": "barley", "config": "{}", **NO_FORM})
+    assert [(entry.entity, entry.level) for entry in Experiment.objects.get().permissions] == [(reader.id, "Manage")]
+
+
+def test_the_portal_is_closed_to_staff_who_are_not_staff_any_more(enter: Enter, reader: Caller) -> None:
+    browser = enter("reader")
+    assert browser.get("/admin/").status_code == 200
+    User.objects.update(is_staff=False)
+    assert browser.get("/admin/").status_code == 403
+    User.objects.update(is_staff=True, is_active=False)
+    assert browser.get("/admin/").status_code == 302
+
+
+@pytest.mark.parametrize("query", ["parameters__p_value=1", "experiment__name__startswith=w", "model__regex=(a%2B)%2B"])
+def test_a_query_that_no_filter_offers_is_refused(enter: Enter, drift: Drift, query: str) -> None:
+    assert enter("reader").get(f"{address(Drift, 'changelist')}?{query}").status_code == 400
