@@ -72,6 +72,10 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         granted = granted_to(identity)
         return self.filter(MatchAny([public, granted])) if granted else self.all()
 
+    def naming(self, identity: Identity) -> Self:
+        """Those whose permissions name the identity or one of its groups."""
+        return self.matching({"permissions.entity": {"$in": sorted(identity.entities)}})
+
     def archived(self, is_archived: bool = True) -> Self:
         """Those that are put away, or those that are not: lists for people leave them out unless asked for them."""
         return self.matching({"archived_at": {"$ne": None} if is_archived else None})
@@ -121,6 +125,7 @@ class Experiment(models.Model):
         indexes = (
             models.Index(fields=["-created_at", "-id"], name="experiment_newest"),
             models.Index(fields=["-name", "-created_at", "-id"], name="experiment_by_name"),
+            models.Index(fields=["-updated_at", "-created_at", "-id"], name="experiment_changed"),
             # Those that a member sees are merged from these two, and only by time: of several indexes for one of the
             # two conditions MongoDB takes any, whatever the sort.
             models.Index(fields=["-public", "-created_at", "-id"], name="experiment_public"),

@@ -1,11 +1,59 @@
 """The experiments that somebody may read, and one of them."""
 
+import re
+from dataclasses import dataclass
+from typing import Any
+
 from django.http import HttpResponse
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from accounts.identity import Standing
-from experiments.models import Experiment, Level
+from accounts.identity import Identity, Standing
+from drifts.recent import COUNTED, Recent, recent_of
+from driftwatch.api.exceptions import InvalidQuery
+from driftwatch.api.search import MAX_PAGE, bounded_time
+from driftwatch.api.totals import total_of
+from driftwatch.mongodb.documents import instances_of
+from driftwatch.mongodb.order import Order
+from experiments.models import Experiment, ExperimentQuerySet, Level
 from pages.page import ExperimentPage, Page
+from pages.sparklines import Sparkline, sparkline_of
+
+PAGE_SIZE = 20
+SHOWN = {"": "all that are in use", "mine": "mine and my groups'", "public": "public ones", "archived": "archived ones"}
+SORTS = {
+    "newest": ("newest first", Order.by("created_at", is_descending=True)),
+    "name": ("by name", Order.by("name", is_descending=False)),
+    "changed": ("last changed first", Order.by("updated_at", is_descending=True)),
+}
+ADVICE = "search for something else, or choose a tag"
+
+
+class ListParameters(serializers.Serializer[dict[str, Any]]):
+    """What the address of the list says."""
+
+    q = serializers.CharField(max_length=100, allow_blank=True, default="")
+    tag = serializers.CharField(max_length=20, allow_blank=True, default="")
+    show = serializers.ChoiceField(list(SHOWN), default="", allow_blank=True)
+    sort = serializers.ChoiceField([(name, label) for name, (label, _) in SORTS.items()], default="newest")
+    page = serializers.IntegerField(min_value=1, max_value=MAX_PAGE, default=1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """An experiment in the list."""
+
+    experiment: Experiment
+    recent: Recent
+
+    @property
+    def runs(self) -> str:
+        return f"{COUNTED:,}+" if self.recent.runs > COUNTED else f"{self.recent.runs:,}"
+
+    @property
+    def sparkline(self) -> Sparkline:
+        return sparkline_of(self.recent.verdicts)
 
 
 class ExperimentsPage(Page):
@@ -15,8 +63,60 @@ class ExperimentsPage(Page):
     required_levels = {"list": Standing.ANYONE}
 
     def list(self, request: Request) -> HttpResponse:
-        experiments = Experiment.objects.visible_to(self.identity).order_by("-created_at")[:20]
-        return self.show("experiments.html", experiments=experiments)
+        asked = self.asked()
+        experiments, (_, order), start = chosen(self.identity, asked), SORTS[asked["sort"]], asked["page"] - 1
+        with bounded_time(ADVICE):
+            found = experiments.sorted_slice(order, PAGE_SIZE + 1, start=start * PAGE_SIZE)
+            total = total_of(experiments)
+            shown = list(instances_of(Experiment, found[:PAGE_SIZE]))
+            recent = recent_of([experiment.pk for experiment in shown])
+        return self.show(
+            "experiments.html",
+            rows=[Row(experiment, recent[experiment.pk]) for experiment in shown],
+            asked=asked,
+            choices=SHOWN,
+            sorts=[(name, label) for name, (label, _) in SORTS.items()],
+            total=f"{total.number:,}" if total.is_exact else f"at least {total.number:,}",
+            is_one=total.number == 1,
+            is_narrowed=bool(asked["q"] or asked["tag"] or asked["show"]),
+            previous_page=asked["page"] - 1,
+            next_page=asked["page"] + 1 if len(found) > PAGE_SIZE else None,
+            may_create=self.identity.has(Standing.CREATOR),
+            api=request.build_absolute_uri("/api/v1"),
+        )
+
+    def asked(self) -> dict[str, Any]:
+        """The address, with defaults for what it does not say. Raises `InvalidQuery`."""
+        parameters = ListParameters(data=self.request.query_params)
+        try:
+            parameters.is_valid(raise_exception=True)
+        except ValidationError as error:
+            raise InvalidQuery(error.detail) from error
+        return dict(parameters.validated_data)
+
+
+def chosen(identity: Identity, asked: dict[str, Any]) -> ExperimentQuerySet:
+    """The experiments that the identity may read and asked for."""
+    experiments = Experiment.objects.visible_to(identity).archived(asked["show"] == "archived")
+    if asked["show"] == "public":
+        experiments = experiments.matching({"public": True})
+    if asked["show"] == "mine":
+        experiments = experiments.naming(identity)
+    if asked["tag"]:
+        experiments = experiments.matching({"tags": asked["tag"]})
+    if asked["q"]:
+        experiments = experiments.matching(containing(asked["q"]))
+    return experiments
+
+
+def containing(text: str) -> dict[str, Any]:
+    """The experiments that say this text, in upper or lower case, in their name, description or a tag.
+
+    The text is escaped: it has no meaning as a pattern, and is looked for in time that grows with the
+    length of what it is looked for in, so that descriptions of any length are looked through.
+    """
+    pattern = {"$regex": re.escape(text), "$options": "i"}
+    return {"$or": [{name: pattern} for name in ("name", "description", "tags")]}
 
 
 class ExperimentOverviewPage(ExperimentPage):

@@ -1,14 +1,30 @@
 """Where the pages are."""
 
+from typing import Any
+
 from django.urls import path
 
 from pages.account import AccountPage, TokensPage
 from pages.experiments import ExperimentOverviewPage, ExperimentsPage
+from pages.managing import ArchivePage, DeleteExperimentPage, EditExperimentPage, NewExperimentPage
 from pages.sharing import PermissionsPage
+
+NEW: Any = {"get": "new", "post": "create"}
+EDIT: Any = {"get": "edit", "post": "update"}
+DELETE: Any = {"get": "confirm", "post": "destroy"}
 
 urlpatterns = [
     path("experiments", ExperimentsPage.as_view({"get": "list"}), name="experiments"),
+    path("experiments/new", NewExperimentPage.as_view(NEW), name="experiment-new"),
     path("experiments/<str:experiment_id>", ExperimentOverviewPage.as_view({"get": "retrieve"}), name="experiment"),
+    path("experiments/<str:experiment_id>/edit", EditExperimentPage.as_view(EDIT), name="experiment-edit"),
+    path(
+        "experiments/<str:experiment_id>/archive", ArchivePage.as_view({"post": "archive"}), name="experiment-archive"
+    ),
+    path(
+        "experiments/<str:experiment_id>/restore", ArchivePage.as_view({"post": "restore"}), name="experiment-restore"
+    ),
+    path("experiments/<str:experiment_id>/delete", DeleteExperimentPage.as_view(DELETE), name="experiment-delete"),
     path(
         "experiments/<str:experiment_id>/permissions",
         PermissionsPage.as_view({"get": "retrieve", "post": "change"}),

@@ -1,0 +1,67 @@
+"""What the runs of several experiments say at a glance, in one query, whatever their number."""
+
+import datetime
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from drifts import verdict
+from drifts.models import Drift
+from drifts.verdict import Verdict
+from driftwatch.mongodb.documents import aggregate
+from driftwatch.mongodb.match import Mql
+from driftwatch.mongodb.order import Order
+
+NEWEST = 200
+# Counting reads an entry of an index for each run: beyond this it would show.
+COUNTED = 10_000
+
+
+@dataclass
+class Recent:
+    """The runs of one experiment: how many, at most one more than `COUNTED`, and of the newest the last first."""
+
+    runs: int = 0
+    last_run: datetime.datetime | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
+
+
+def recent_of(experiments: Sequence[uuid.UUID]) -> dict[uuid.UUID, Recent]:
+    """By experiment, the number of its runs and the verdicts of the `NEWEST` of them."""
+    found = {experiment: Recent() for experiment in experiments}
+    if not found:
+        return found
+    first, *others = [pipeline for experiment in experiments for pipeline in (counted(experiment), newest(experiment))]
+    unions = [{"$unionWith": {"coll": Drift._meta.db_table, "pipeline": other}} for other in others]
+    for document in aggregate(Drift, [*first, *unions]):
+        recent = found[uuid.UUID(document["_id"])]
+        if "runs" in document:
+            recent.runs = document["runs"]
+        else:
+            recent.last_run = document["last_run"].replace(tzinfo=datetime.UTC)
+            recent.verdicts = [Verdict(name) for name in document["verdicts"]]
+    return found
+
+
+def counted(experiment: uuid.UUID) -> list[Mql]:
+    return [
+        {"$match": {"experiment_id": experiment.hex}},
+        {"$limit": COUNTED + 1},
+        {"$count": "runs"},
+        {"$set": {"_id": experiment.hex}},
+    ]
+
+
+def newest(experiment: uuid.UUID) -> list[Mql]:
+    return [
+        {"$match": {"experiment_id": experiment.hex}},
+        {"$sort": Order.by("created_at", is_descending=True).sort},
+        {"$limit": NEWEST},
+        {
+            "$group": {
+                "_id": "$experiment_id",
+                "last_run": {"$first": "$created_at"},
+                "verdicts": {"$push": verdict.EXPRESSION},
+            }
+        },
+    ]

@@ -1,0 +1,88 @@
+"""The form of an experiment: what a person types, and what of it the API would be sent."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from rest_framework.exceptions import APIException, ValidationError
+
+from driftwatch.api.errors import sentences
+from driftwatch.api.pages import digest
+from driftwatch.api.parsers import parsed, refuse_unstorable
+from experiments.models import Experiment
+
+TEXTS = ("name", "description", "tags", "config")
+
+
+@dataclass
+class ExperimentForm:
+    """What its controls hold, by their names. `public` is true or false, the others are texts.
+
+    `made_from` tells which state of the experiment the form was filled with. `errors` holds the
+    sentences for each control, and under `non_field` those for none; `newer` what the experiment says by now,
+    where that is something else.
+    """
+
+    values: dict[str, Any]
+    made_from: str = ""
+    errors: dict[str, list[str]] = field(default_factory=dict)
+    newer: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Self:
+        values = {
+            "name": experiment.name,
+            "description": experiment.description,
+            "tags": written_tags(experiment.tags),
+            "config": json.dumps(experiment.config, indent=2, ensure_ascii=False),
+            "public": experiment.public,
+        }
+        return cls(values, made_from=digest(values).hex())
+
+    @classmethod
+    def sent(cls, data: Mapping[str, Any]) -> Self:
+        """What a browser sends of it: a box that is not ticked is left out, and lines end as in HTTP."""
+        values: dict[str, Any] = {name: data.get(name, "").replace("\r\n", "\n") for name in TEXTS}
+        return cls({**values, "public": "public" in data}, made_from=data.get("made_from", ""))
+
+    def document(self) -> dict[str, Any]:
+        """The body of the API's request. Raises `ValidationError`, by field, for what is no JSON and no tags."""
+        return {**self.values, "tags": tags_of(self.values["tags"]), "config": config_of(self.values["config"])}
+
+    def refuse(self, error: ValidationError) -> None:
+        for path, sentence in sentences(error.detail):
+            name, _, place = path.partition(".")
+            told = f"{tags_of(self.values['tags'])[int(place)]}: {sentence}" if name == "tags" and place else sentence
+            self.errors.setdefault(name or "non_field", []).append(told)
+
+    def compare(self, experiment: Experiment) -> None:
+        """Go on from what the experiment says by now, and tell where that differs from what was typed."""
+        now = ExperimentForm.of(experiment)
+        self.made_from = now.made_from
+        self.newer = {name: value for name, value in now.values.items() if value != self.values[name]}
+
+
+def written_tags(tags: list[str]) -> str:
+    """Tags with commas between, as in a line of CSV: one that has a comma or quotes itself stands in quotes."""
+    return ", ".join('"{}"'.format(tag.replace('"', '""')) if {",", '"'} & set(tag) else tag for tag in tags)
+
+
+def tags_of(text: str) -> list[str]:
+    try:
+        (found,) = csv.reader([text], skipinitialspace=True)
+    except (csv.Error, ValueError):
+        raise ValidationError({"tags": ["Write them in one line, with commas between."]}) from None
+    return [tag.strip() for tag in found if tag.strip()]
+
+
+def config_of(text: str) -> Any:
+    if not text.strip():
+        return {}
+    try:
+        config = parsed(text.encode(errors="replace"), "The configuration")
+        refuse_unstorable({"config": config})
+    except APIException as error:
+        raise ValidationError({"config": [told for _, told in sentences(error.detail)]}) from error
+    return config

@@ -1,0 +1,61 @@
+"""A drift rate over time in the space of a word."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from drifts.verdict import Verdict
+
+WIDTH, HEIGHT = 120, 28
+# The line keeps clear of the edges, where half of it would be cut off.
+MARGIN = 3
+POINTS = 20
+LATELY = 10
+
+
+@dataclass(frozen=True)
+class Sparkline:
+    """What the template draws, and `label` what it says to who does not see it. Without a known verdict, no points."""
+
+    label: str
+    lately: str = ""
+    points: str = ""
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+def sparkline_of(verdicts: Sequence[Verdict]) -> Sparkline:
+    """The drift rate of an experiment's newest runs, which have these verdicts, the last first.
+
+    A rate is the share of drift among the known verdicts; lately is among the last `LATELY` of them.
+    """
+    drifted = [verdict is Verdict.DRIFT for verdict in reversed(verdicts) if verdict is not Verdict.UNKNOWN]
+    if not drifted:
+        return Sparkline("no verdict yet")
+    overall, lately = percent(drifted), percent(drifted[-LATELY:])
+    label = f"drift rate of the newest {len(verdicts)} runs: {overall}, lately {lately}"
+    return Sparkline(label, lately, line_through(rates_over_time(drifted)))
+
+
+def rates_over_time(drifted: Sequence[bool]) -> list[float]:
+    """At most `POINTS` rates, each of as many runs as the others or of one more; the first is of the first runs."""
+    points = min(POINTS, len(drifted))
+    ends = [len(drifted) * point // points for point in range(points + 1)]
+    return [rate(drifted[start:end]) for start, end in pairwise(ends)]
+
+
+def line_through(rates: list[float]) -> str:
+    """The points of an SVG line; a single rate is a level one."""
+    rates = rates * 2 if len(rates) == 1 else rates
+    step, height = (WIDTH - 2 * MARGIN) / (len(rates) - 1), HEIGHT - 2 * MARGIN
+    return " ".join(
+        f"{MARGIN + step * number:.1f},{MARGIN + height * (1 - rate):.1f}" for number, rate in enumerate(rates)
+    )
+
+
+def rate(drifted: Sequence[bool]) -> float:
+    return sum(drifted) / len(drifted)
+
+
+def percent(drifted: Sequence[bool]) -> str:
+    return f"{100 * rate(drifted):.0f} %"

@@ -1,0 +1,420 @@
+"""The list of experiments, and the pages that make, change, put away and delete one."""
+
+import re
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.test import Client
+from django.utils.html import escape
+from pytest_django import Settings
+
+from audit.models import Event
+from drifts.models import Drift
+from drifts.recent import COUNTED, NEWEST, recent_of
+from drifts.verdict import Verdict
+from driftwatch import timestamps
+from experiments.models import Experiment, Level, Permission
+from experiments.views import ExperimentView
+from pages.experiments import PAGE_SIZE
+from pages.sparklines import POINTS, rates_over_time, sparkline_of
+from tests.caller import Caller
+from tests.profiler import reads_of
+from tests.session import through_session
+
+
+@pytest.fixture
+def browser(manager: Caller, settings: Settings) -> Client:
+    """The manager's."""
+    return through_session(manager, settings).client
+
+
+@pytest.fixture
+def path(experiment: Experiment) -> str:
+    return f"/experiments/{experiment.pk}"
+
+
+def read(client: Client, **query: Any) -> str:
+    response = client.get(f"/experiments?{urlencode(query)}")
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def send(client: Client, path: str, form: dict[str, str], **options: Any) -> Any:
+    """A form as a browser sends it."""
+    return client.post(path, urlencode(form), "application/x-www-form-urlencoded", **options)
+
+
+def changes() -> list[Event]:
+    """What the audit trail tells of the experiments."""
+    return list(Event.objects.exclude(action="login"))
+
+
+def names(page: str) -> list[str]:
+    return re.findall(r'<a href="/experiments/[0-9a-f-]{36}">(.*?)</a>', page)
+
+
+def made(*new: str, **fields: Any) -> list[Experiment]:
+    now = timestamps.now()
+    return Experiment.objects.bulk_create(
+        Experiment(name=name, created_at=now - timedelta(minutes=number), **{"public": True, **fields})
+        for number, name in enumerate(new)
+    )
+
+
+# The list.
+
+
+def test_the_list_shows_what_the_visitor_may_read(anonymous: Caller, browser: Client, experiment: Experiment) -> None:
+    made("barley")
+    assert names(read(anonymous.client)) == ["barley"]
+    assert names(read(browser)) == ["barley", "wine quality"]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"q": "WINE"}, ["red wine"]),
+        ({"q": "of grapes"}, ["white"]),
+        ({"q": "prod"}, ["rye"]),
+        ({"q": "."}, ["a.b"]),
+        ({"q": "a(b"}, []),
+        ({"q": "x" * 100}, []),
+        ({"q": "end of a long text"}, ["long"]),
+        ({"tag": "production"}, ["rye"]),
+        ({"tag": "prod"}, []),
+        ({"tag": "$ne"}, []),
+        ({"q": "r", "tag": "production"}, ["rye"]),
+    ],
+)
+def test_the_list_is_searched_by_text_and_by_tag(anonymous: Caller, query: dict[str, str], found: list[str]) -> None:
+    made("red wine", "a.b")
+    made("white", description="Made of grapes")
+    made("rye", tags=["production"])
+    made("long", description="o" * 5_000 + " end of a long text")
+    assert names(read(anonymous.client, **query)) == found
+
+
+@pytest.mark.parametrize(
+    ("role", "show", "found"),
+    [
+        ("reader", "mine", {"wine quality"}),
+        ("watcher", "mine", {"wine quality"}),
+        ("stranger", "mine", set()),
+        ("anonymous", "mine", set()),
+        ("admin", "mine", set()),
+        ("reader", "public", {"barley"}),
+        ("reader", "archived", {"old public", "old private"}),
+        ("anonymous", "archived", {"old public"}),
+        ("admin", "", {"wine quality", "barley"}),
+    ],
+)
+@pytest.mark.usefixtures("experiment")
+def test_the_list_shows_those_that_are_asked_for(
+    request: pytest.FixtureRequest, settings: Settings, reader: Caller, role: str, show: str, found: set[str]
+) -> None:
+    made("barley")
+    made("old public", archived_at=timestamps.now())
+    shared = [Permission(entity=reader.id, level=Level.READ)]
+    made("old private", public=False, permissions=shared, archived_at=timestamps.now())
+    caller: Caller = request.getfixturevalue(role)
+    client = caller.client if role == "anonymous" else through_session(caller, settings).client
+    assert set(names(read(client, show=show))) == found
+
+
+@pytest.mark.parametrize(
+    ("sort", "found"), [("newest", ["c", "a", "b"]), ("name", ["a", "b", "c"]), ("changed", ["b", "c", "a"])]
+)
+def test_the_list_is_sorted(anonymous: Caller, sort: str, found: list[str]) -> None:
+    made("c", "a", "b")
+    Experiment.objects.filter(name="b").update(updated_at=timestamps.now() + timedelta(days=1))
+    Experiment.objects.filter(name="a").update(updated_at=timestamps.now() - timedelta(days=1))
+    assert names(read(anonymous.client, sort=sort)) == found
+
+
+def test_the_pages_of_a_list_keep_what_it_is_narrowed_to(anonymous: Caller) -> None:
+    made(*(f"wine {number:02}" for number in range(PAGE_SIZE + 1)), tags=["eu"])
+    first = read(anonymous.client, q="wine", tag="eu", sort="name")
+    assert names(first) == [f"wine {number:02}" for number in range(PAGE_SIZE)]
+    assert f"{PAGE_SIZE + 1} experiments" in first
+    assert 'rel="prev"' not in first
+    (following,) = re.findall(r'rel="next" href="(.*?)"', first)
+    assert following == escape("?q=wine&tag=eu&sort=name&page=2")
+    second = read(anonymous.client, q="wine", tag="eu", sort="name", page=2)
+    assert names(second) == [f"wine {PAGE_SIZE}"]
+    assert 'rel="next"' not in second
+    assert "There are not so many" in read(anonymous.client, page=9)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("page=0", "page"), ("page=x", "page"), ("page=99999999999999999999", "page"), ("sort=size", "sort"),
+     ("show=all", "show"), ("q=%00", "q"), (f"q={'x' * 101}", "q"), ("tag=" + "x" * 21, "tag")],
+)  # fmt: skip
+def test_an_address_that_means_nothing_is_refused_in_words(anonymous: Caller, query: str, field: str) -> None:
+    response = anonymous.client.get(f"/experiments?{query}")
+    assert response.status_code == 422
+    assert f'role="alert" class="notice">{field}: ' in response.content.decode()
+
+
+def test_what_experiments_say_is_shown_as_text(anonymous: Caller) -> None:
+    made("<b>wine</b>", description="<script>", tags=['"><i>'])
+    page = read(anonymous.client, q="<", tag='"><i>')
+    assert "<b>wine" not in page
+    assert "<script>" not in page
+    assert "<i>" not in page
+
+
+@pytest.mark.parametrize(
+    ("role", "may"), [("anonymous", False), ("outsider", False), ("stranger", True), ("admin", True)]
+)
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_a_new_experiment_is_offered_to_those_who_may_make_one(
+    request: pytest.FixtureRequest, settings: Settings, role: str, may: bool, is_empty: bool
+) -> None:
+    if not is_empty:
+        made("barley")
+    caller: Caller = request.getfixturevalue(role)
+    client = caller.client if role == "anonymous" else through_session(caller, settings).client
+    page = read(client)
+    assert ("/experiments/new" in page) == may
+    assert ("http://testserver/api/v1/experiment" in page) == (may and is_empty)
+
+
+# What the runs of the list say.
+
+
+def run(experiment: Experiment, number: int, **fields: Any) -> Drift:
+    at = timestamps.now() + timedelta(seconds=number)
+    return Drift(experiment=experiment, model="forest", job_status="Completed", created_at=at, **fields)
+
+
+def test_the_newest_runs_and_their_number_are_told_for_each_experiment() -> None:
+    many, few, none = made("many", "few", "none")
+    Drift.objects.bulk_create(run(many, number, drift_detected=number == NEWEST) for number in range(NEWEST + 1))
+    Drift.objects.bulk_create([run(few, 1, drift_detected=True), run(few, 2)])
+    Drift.objects.filter(experiment=few, drift_detected=False).update(job_status="Running")
+    found = recent_of([many.pk, few.pk, none.pk])
+    assert (found[many.pk].runs, found[few.pk].runs, found[none.pk].runs) == (NEWEST + 1, 2, 0)
+    assert found[many.pk].verdicts == [Verdict.DRIFT, *[Verdict.NO_DRIFT] * (NEWEST - 1)]
+    assert found[few.pk].verdicts == [Verdict.UNKNOWN, Verdict.DRIFT]
+    assert found[few.pk].last_run == Drift.objects.filter(experiment=few).latest("created_at").created_at
+    assert (found[none.pk].verdicts, found[none.pk].last_run) == ([], None)
+
+
+def test_runs_are_counted_so_far_and_no_further(anonymous: Caller) -> None:
+    (experiment,) = made("many")
+    Drift.objects.bulk_create(run(experiment, number) for number in range(COUNTED + 5))
+    assert recent_of([experiment.pk])[experiment.pk].runs == COUNTED + 1
+    assert f"{COUNTED:,}+" in read(anonymous.client)
+
+
+def test_one_query_by_an_index_tells_of_the_runs_of_a_whole_page(anonymous: Caller) -> None:
+    experiments = made(*(f"wine {number}" for number in range(PAGE_SIZE)))
+    Drift.objects.bulk_create(run(each, number) for each in experiments for number in range(NEWEST + 50))
+    with reads_of(Drift) as reads:
+        page = read(anonymous.client)
+    assert page.count('class="sparkline"') == PAGE_SIZE
+    # The profiler shows an aggregation once, and each of its unions again.
+    assert sum("$unionWith" in each.stages for each in reads) == 1
+    assert {each.plan.split()[0] for each in reads} == {"IXSCAN"}
+    assert not any(each.sorts_in_memory for each in reads)
+    assert max(each.documents for each in reads) <= NEWEST * PAGE_SIZE
+
+
+def verdicts(*letters: str) -> list[Verdict]:
+    """The last first, as `recent_of` tells them."""
+    meaning = {"d": Verdict.DRIFT, "n": Verdict.NO_DRIFT, "u": Verdict.UNKNOWN}
+    return [meaning[letter] for letter in "".join(letters)]
+
+
+def test_a_sparkline_says_what_it_draws() -> None:
+    line = sparkline_of(verdicts("ddddnnnnnn", "n" * 190))
+    assert line.label == "drift rate of the newest 200 runs: 2 %, lately 40 %"
+    assert len(line.points.split()) == POINTS
+    assert line.points.startswith("3.0,25.0 ")
+    assert sparkline_of(verdicts("dnuu")).label == "drift rate of the newest 4 runs: 50 %, lately 50 %"
+    assert sparkline_of(verdicts("d")).points == "3.0,3.0 117.0,3.0"
+    assert sparkline_of([]) == sparkline_of(verdicts("uu"))
+    assert sparkline_of([]).label == "no verdict yet"
+
+
+@pytest.mark.parametrize("number", [1, 2, 19, 20, 21, 39, 50, 199, 200])
+def test_the_points_of_a_sparkline_stand_for_equally_many_runs_in_the_order_of_time(number: int) -> None:
+    drifted = [place >= number // 2 for place in range(number)]
+    rates = rates_over_time(drifted)
+    assert len(rates) == min(number, POINTS)
+    assert rates == sorted(rates)
+    assert rates_over_time([True] * number) == [1.0] * len(rates)
+
+
+# Making one.
+
+FORM = {"name": "rye", "description": "Two\r\nlines", "tags": 'eu, "a,b",, nightly', "config": '{"window": 7}'}
+
+
+def test_an_experiment_is_made_with_all_that_the_form_says(browser: Client, manager: Caller) -> None:
+    response = send(browser, "/experiments/new", {**FORM, "public": "on"}, follow=True)
+    experiment = Experiment.objects.get(name="rye")
+    assert response.redirect_chain == [(f"/experiments/{experiment.pk}", 302)]
+    assert "rye is there now" in response.content.decode()
+    assert (experiment.description, experiment.public) == ("Two\nlines", True)
+    assert (experiment.tags, experiment.config) == (["eu", "a,b", "nightly"], {"window": 7})
+    assert [(entry.entity, entry.level) for entry in experiment.permissions] == [(manager.id, "Manage")]
+    assert Event.objects.get(action="experiment_created").actor.email == "manager@example.org"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "control", "sentence"),
+    [
+        ({"name": " "}, "name", "This field may not be blank."),
+        ({"name": "x" * 256}, "name", "Ensure this field has no more than 255 characters."),
+        ({"name": "wine quality"}, "name", ExperimentView.conflict),
+        ({"tags": "eu, " + "x" * 21}, "tags", "x" * 21 + ": Ensure this field has no more than 20 characters."),
+        ({"tags": ",".join("t" * 51)}, "tags", "Ensure this field has no more than 50 elements."),
+        ({"tags": "eu\nus"}, "tags", "Write them in one line, with commas between."),
+        ({"config": "{"}, "config", "The configuration is not JSON in UTF-8: "),
+        ({"config": "[1]"}, "config", "Expected a dictionary of items but got type "),
+        ({"config": "NaN"}, "config", "The configuration is not JSON in UTF-8: "),
+        ({"config": '{"a": 9223372036854775808}'}, "config", "An integer must fit 64 bits."),
+        ({"config": '{"a":' * 60 + "1" + "}" * 60}, "config", "Nested deeper than 50 levels."),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("experiment")
+def test_what_is_wrong_with_a_new_one_is_told_beside_its_control(
+    browser: Client, wrong: dict[str, str], control: str, sentence: str
+) -> None:
+    response = send(browser, "/experiments/new", {**FORM, **wrong})
+    page = response.content.decode()
+    assert response.status_code == 422
+    assert f'<span class="error" id="{control}-error">{escape(sentence)}' in page
+    assert escape(wrong[control]) in page
+    assert escape(FORM["tags"] if control != "tags" else FORM["config"]) in page
+    assert not Experiment.objects.filter(name="rye").exists()
+
+
+def test_a_new_one_is_not_for_who_is_not_logged_in(anonymous: Caller) -> None:
+    response = anonymous.client.get("/experiments/new")
+    assert response.status_code == 302
+    assert response.headers["Location"] == "/login?next=/experiments/new"
+
+
+# Changing one.
+
+
+def filled(browser: Client, path: str) -> dict[str, str]:
+    """The form of an experiment, as a browser would send it back."""
+    form = browser.get(f"{path}/edit").context["form"]
+    public = {"public": "on"} if form.values["public"] else {}
+    texts = {name: str(form.values[name]) for name in ("name", "description", "tags", "config")}
+    return {**texts, **public, "made_from": form.made_from}
+
+
+def test_an_experiment_is_changed_as_the_form_says(browser: Client, experiment: Experiment, path: str) -> None:
+    form = {**filled(browser, path), "description": "aged", "tags": "eu", "public": "on"}
+    response = send(browser, f"{path}/edit", form)
+    assert (response.status_code, response.headers["Location"]) == (302, path)
+    experiment.refresh_from_db()
+    assert (experiment.description, experiment.tags, experiment.public) == ("aged", ["eu"], True)
+    assert {event.action for event in changes()} == {"experiment_updated", "visibility_changed"}
+
+
+def test_a_form_that_is_sent_back_as_it_was_changes_nothing(browser: Client, experiment: Experiment, path: str) -> None:
+    tags = ["a,b", 'with "quotes"', "plain"]
+    config = {"ü": [1, 1.5, 1e300, None, {"<": "\u2028"}]}
+    Experiment.objects.update(tags=tags, config=config, description="\n\nTwo\nlines  ")
+    assert send(browser, f"{path}/edit", filled(browser, path)).status_code == 302
+    experiment.refresh_from_db()
+    assert (experiment.tags, experiment.config, experiment.description) == (tags, config, "\n\nTwo\nlines  ")
+    assert not changes()
+
+
+def test_a_change_of_something_that_changed_meanwhile_is_refused_once(
+    browser: Client, manager: Caller, experiment: Experiment, path: str
+) -> None:
+    form = {**filled(browser, path), "description": "mine"}
+    manager.patch(f"/experiment/{experiment.pk}", {"description": "theirs", "tags": ["new"]})
+    response = send(browser, f"{path}/edit", form)
+    page = response.content.decode()
+    assert response.status_code == 409
+    assert "Somebody else changed the experiment meanwhile" in page
+    assert "It says by now: theirs" in page
+    assert "It says by now: new" in page
+    assert ">\nmine</textarea>" in page
+    experiment.refresh_from_db()
+    assert experiment.description == "theirs"
+    again = {**form, "made_from": response.context["form"].made_from}
+    assert send(browser, f"{path}/edit", again).status_code == 302
+    experiment.refresh_from_db()
+    assert (experiment.description, experiment.tags) == ("mine", [])
+
+
+def test_a_change_of_the_permissions_meanwhile_is_in_nobodys_way(
+    browser: Client, manager: Caller, experiment: Experiment, path: str
+) -> None:
+    form = filled(browser, path)
+    manager.patch(f"/experiment/{experiment.pk}", {"permissions": [{"entity": manager.id, "level": "Manage"}]})
+    assert send(browser, f"{path}/edit", {**form, "name": "claret"}).status_code == 302
+
+
+def test_what_is_wrong_with_a_change_is_told_beside_its_control(browser: Client, path: str) -> None:
+    made("barley")
+    response = send(browser, f"{path}/edit", {**filled(browser, path), "name": "barley", "description": "kept"})
+    assert response.status_code == 422
+    page = response.content.decode()
+    assert f'<span class="error" id="name-error">{ExperimentView.conflict}' in page
+    assert "kept</textarea>" in page
+
+
+# Putting one away, and deleting it.
+
+
+def test_an_experiment_is_put_away_and_taken_out_again(browser: Client, experiment: Experiment, path: str) -> None:
+    page = send(browser, f"{path}/archive", {}, follow=True).content.decode()
+    assert "wine quality is archived" in page
+    assert f'action="{path}/restore"' in page
+    assert names(read(browser)) == []
+    assert names(read(browser, show="archived")) == ["wine quality"]
+    page = send(browser, f"{path}/restore", {}, follow=True).content.decode()
+    assert f'action="{path}/archive"' in page
+    assert names(read(browser)) == ["wine quality"]
+
+
+def test_a_deletion_says_how_many_runs_go_and_asks_for_the_name(browser: Client, drift: Drift, path: str) -> None:
+    assert "1 drift run would be deleted" in browser.get(f"{path}/delete").content.decode()
+    for typed in ("", "wine", "WINE QUALITY", "\0"):
+        response = send(browser, f"{path}/delete", {"name": typed})
+        assert response.status_code == 422
+        assert 'id="name-error"' in response.content.decode()
+    assert Drift.objects.exists()
+    response = send(browser, f"{path}/delete", {"name": " wine quality "}, follow=True)
+    assert response.redirect_chain == [("/experiments", 302)]
+    assert "wine quality is deleted" in response.content.decode()
+    assert not Experiment.objects.exists()
+    assert not Drift.objects.exists()
+    assert Event.objects.get(action="experiment_deleted").actor.email == "manager@example.org"
+
+
+@pytest.mark.parametrize("page", ["edit", "archive", "restore", "delete"])
+def test_one_that_is_gone_is_not_found(browser: Client, experiment: Experiment, path: str, page: str) -> None:
+    Experiment.objects.all().delete()
+    response = send(browser, f"{path}/{page}", {"name": "wine quality"})
+    assert response.status_code == 404
+    assert 'role="alert"' in response.content.decode()
+
+
+@pytest.mark.parametrize("page", ["archive", "restore"])
+def test_the_buttons_have_no_page(browser: Client, path: str, page: str) -> None:
+    assert browser.get(f"{path}/{page}").status_code == 405
+
+
+def test_a_form_from_elsewhere_changes_nothing(browser: Client, experiment: Experiment, path: str) -> None:
+    form = filled(browser, path)
+    browser.handler.enforce_csrf_checks = True
+    for page in ("edit", "archive", "delete"):
+        send(browser, f"{path}/{page}", {**form, "name": "wine quality", "description": "forged"})
+    experiment.refresh_from_db()
+    assert experiment.description == ""
+    assert not changes()
