@@ -1,4 +1,4 @@
-"""The experiments that somebody may read, and one of them."""
+"""The experiments that somebody may read."""
 
 import re
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from driftwatch.api.search import MAX_PAGE, bounded_time
 from driftwatch.api.totals import total_of
 from driftwatch.mongodb.documents import instances_of
 from driftwatch.mongodb.order import Order
-from experiments.models import Experiment, ExperimentQuerySet, Level
-from pages.page import ExperimentPage, Page
+from experiments.models import Experiment, ExperimentQuerySet
+from pages.page import Page
 from pages.sparklines import Sparkline, sparkline_of
 
 PAGE_SIZE = 20
@@ -117,13 +117,3 @@ def containing(text: str) -> dict[str, Any]:
     """
     pattern = {"$regex": re.escape(text), "$options": "i"}
     return {"$or": [{name: pattern} for name in ("name", "description", "tags")]}
-
-
-class ExperimentOverviewPage(ExperimentPage):
-    """One experiment."""
-
-    resource = "experiment-page"
-    required_levels = {"retrieve": Level.READ}
-
-    def retrieve(self, request: Request, experiment_id: str) -> HttpResponse:
-        return self.show_of(self.get_experiment(), "experiment.html")

@@ -5,18 +5,27 @@ from typing import Any
 from django.urls import path
 
 from pages.account import AccountPage, TokensPage
-from pages.experiments import ExperimentOverviewPage, ExperimentsPage
+from pages.comparison import ComparisonPage
+from pages.experiments import ExperimentsPage
 from pages.managing import ArchivePage, DeleteExperimentPage, EditExperimentPage, NewExperimentPage
+from pages.run import RunPage
+from pages.runs import RunsPage
 from pages.sharing import PermissionsPage
 
 NEW: Any = {"get": "new", "post": "create"}
 EDIT: Any = {"get": "edit", "post": "update"}
 DELETE: Any = {"get": "confirm", "post": "destroy"}
+RUN = "experiments/<str:experiment_id>/runs/<str:drift_id>"
 
 urlpatterns = [
     path("experiments", ExperimentsPage.as_view({"get": "list"}), name="experiments"),
     path("experiments/new", NewExperimentPage.as_view(NEW), name="experiment-new"),
-    path("experiments/<str:experiment_id>", ExperimentOverviewPage.as_view({"get": "retrieve"}), name="experiment"),
+    path("experiments/<str:experiment_id>", RunsPage.as_view({"get": "retrieve"}), name="experiment"),
+    path("experiments/<str:experiment_id>/running", RunsPage.as_view({"get": "running"}), name="running"),
+    path("experiments/<str:experiment_id>/compare", ComparisonPage.as_view({"get": "retrieve"}), name="compare"),
+    path(RUN, RunPage.as_view({"get": "retrieve"}), name="run"),
+    path(f"{RUN}/state", RunPage.as_view({"get": "state"}), name="run-state"),
+    path(f"{RUN}/delete", RunPage.as_view(DELETE), name="run-delete"),
     path("experiments/<str:experiment_id>/edit", EditExperimentPage.as_view(EDIT), name="experiment-edit"),
     path(
         "experiments/<str:experiment_id>/archive", ArchivePage.as_view({"post": "archive"}), name="experiment-archive"

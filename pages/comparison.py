@@ -1,0 +1,165 @@
+"""Selected runs of an experiment, side by side."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpResponse
+from rest_framework.request import Request
+
+from drifts.models import Drift
+from driftwatch.mongodb.documents import instances_of
+from experiments.models import Level
+from pages.page import ExperimentPage
+from pages.parameters import MISSING, is_number, kind_of, leaves, short_text_of, text_of
+from pages.runs import documents_by_id
+from pages.runs_view import RunsView
+
+FIELDS = {
+    "created_at": "Time (UTC)",
+    "verdict": "Verdict",
+    "job_status": "Status",
+    "model": "Model",
+    "model_version": "Version",
+    "detector": "Detector",
+    "environment": "Environment",
+    "tags": "Tags",
+    "schema_version": "Schema version",
+}
+# What a page shows; a download has all of it.
+MAX_LINES = 500
+# A spreadsheet takes a text that begins with one of these for a formula
+# (https://owasp.org/www-community/attacks/CSV_Injection).
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+@dataclass(frozen=True)
+class Value:
+    """What one run says, beside what the first one says."""
+
+    value: Any
+    first: Any
+
+    @property
+    def is_missing(self) -> bool:
+        return self.value is MISSING
+
+    @property
+    def is_same(self) -> bool:
+        return is_same(self.value, self.first)
+
+    @property
+    def is_number(self) -> bool:
+        return is_number(self.value)
+
+    @property
+    def text(self) -> str:
+        return text_of(self.value)
+
+    @property
+    def short_text(self) -> str:
+        return short_text_of(self.value)
+
+    @property
+    def difference(self) -> str:
+        """By how much a number is more or less than the first one, and by which part of that."""
+        if not is_number(self.value) or not is_number(self.first) or self.is_same:
+            return ""
+        difference = self.value - self.first
+        part = f", {difference / abs(self.first):+.1%}" if self.first else ""
+        return f"{difference:+.4g}{part}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the runs say to one name or path."""
+
+    name: str
+    values: list[Value]
+
+    @property
+    def differs(self) -> bool:
+        return not all(value.is_same for value in self.values)
+
+
+class ComparisonPage(ExperimentPage):
+    """The runs that the address selects, as columns: what differs between them, or all that they say."""
+
+    resource = "comparison-page"
+    required_levels = {"retrieve": Level.READ}
+
+    def retrieve(self, request: Request, experiment_id: str) -> HttpResponse:
+        experiment = self.get_experiment()
+        query = request.query_params
+        view = RunsView.of(request._request.GET)
+        runs = list(instances_of(Drift, documents_by_id(experiment, view.selected)))
+        shows_all = query.get("all") == "1"
+        lines = [line for line in lines_of(runs) if shows_all or line.differs]
+        if query.get("format") == "csv":
+            return as_csv(runs, lines)
+        return self.show_of(
+            experiment,
+            "comparison.html",
+            view=view,
+            kept=view.kept,
+            runs=runs,
+            missing=len(view.selected) - len(runs),
+            lines=lines[:MAX_LINES],
+            more=max(0, len(lines) - MAX_LINES),
+            shows_all=shows_all,
+            without={run.pk: view.without(run.pk).query for run in runs},
+        )
+
+
+def lines_of(runs: list[Drift]) -> list[Line]:
+    """The fields of the runs, and then each path at which one of them has a parameter."""
+    columns = [{name: text_or_json(run, name) for name in FIELDS} for run in runs]
+    parameters = [{".".join(names): value for names, value in leaves(run.parameters)} for run in runs]
+    paths = dict.fromkeys(path for values in parameters for path in values)
+    return [
+        *(line(FIELDS[name], [column[name] for column in columns]) for name in FIELDS),
+        *(line(path, [values.get(path, MISSING) for values in parameters]) for path in paths),
+    ]
+
+
+def text_or_json(run: Drift, name: str) -> Any:
+    value = getattr(run, name)
+    match name:
+        case "created_at":
+            return f"{value:%Y-%m-%d %H:%M:%S}"
+        case "verdict":
+            return value.value.replace("_", " ")
+        case "tags":
+            return ", ".join(value)
+    return MISSING if value is None else value
+
+
+def line(name: str, values: list[Any]) -> Line:
+    return Line(name, [Value(value, values[0]) for value in values])
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values are equal; to Python, true is also 1."""
+    return one is other or (kind_of(one) == kind_of(other) and one == other)
+
+
+def as_csv(runs: list[Drift], lines: Iterable[Line]) -> HttpResponse:
+    """A line for each name or path, a column for each run."""
+    response = HttpResponse(
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="comparison.csv"'},
+    )
+    writer = csv.writer(response)
+    writer.writerow(["name", *(str(run.pk) for run in runs)])
+    for each in lines:
+        writer.writerow([no_formula(each.name), *(written(value.value) for value in each.values)])
+    return response
+
+
+def written(value: Any) -> str:
+    return text_of(value) if is_number(value) else no_formula(text_of(value))
+
+
+def no_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

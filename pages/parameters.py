@@ -1,0 +1,62 @@
+"""The parameters of runs as people look at them: by path, each with its kind and its text."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+ROOT = "parameters"
+MISSING = object()
+
+
+def leaves(value: Any, path: tuple[str, ...] = (ROOT,)) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The names on the way to each value, and the value: all but an object that holds something."""
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from leaves(item, (*path, name))
+    else:
+        yield path, value
+
+
+def value_at(parameters: Any, path: str) -> Any:
+    """The value at a path as filters write it, or `MISSING`; a number in it is a place in a list or a name."""
+    value = parameters
+    for name in path.split(".")[1:]:
+        if isinstance(value, dict) and name in value:
+            value = value[name]
+        elif isinstance(value, list) and name.isascii() and name.isdecimal() and int(name[:9]) < len(value):
+            value = value[int(name[:9])]
+        else:
+            return MISSING
+    return value
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def kind_of(value: Any) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "number"
+        case str():
+            return "text"
+        case list():
+            return "list"
+        case _:
+            return "object"
+
+
+def text_of(value: Any) -> str:
+    """A value in words: a text as it is, nothing for what is missing, and else JSON."""
+    if value is MISSING:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def short_text_of(value: Any) -> str:
+    """A value in a cell of a table: a number to six digits."""
+    return f"{value:.6g}" if isinstance(value, float) else text_of(value)

@@ -1,0 +1,171 @@
+"""The runs of an experiment, in a table."""
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpResponse
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from drifts.models import Drift, DriftQuerySet
+from drifts.verdict import JobStatus
+from driftwatch.api.conditional import tagged
+from driftwatch.api.errors import sentences
+from driftwatch.api.exceptions import InvalidQuery
+from driftwatch.api.pages import Search, digest, sealed
+from driftwatch.api.search import bounded_time
+from driftwatch.api.totals import Total, total_of
+from driftwatch.mongodb.documents import Document, instances_of
+from driftwatch.mongodb.order import Order
+from experiments.models import Experiment, Level
+from pages.page import ExperimentPage
+from pages.parameters import MISSING, is_number, short_text_of, text_of, value_at
+from pages.runs_view import DIRECTIONS, MAX_SELECTED, PAGE_SIZES, SORTS, RunsView, ids_of
+from pages.suggestions import Suggestions
+
+MAX_FOLLOWED = 100
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a run has at the path of a column."""
+
+    value: Any
+
+    @property
+    def is_missing(self) -> bool:
+        return self.value is MISSING
+
+    @property
+    def is_number(self) -> bool:
+        return is_number(self.value)
+
+    @property
+    def text(self) -> str:
+        return text_of(self.value)
+
+    @property
+    def short_text(self) -> str:
+        return short_text_of(self.value)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run in the table."""
+
+    run: Drift
+    cells: list[Cell]
+    is_selected: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """A page of runs. `next` and `previous` are the views of the pages beside it, where there are any."""
+
+    rows: list[Row]
+    total: Total
+    next: RunsView | None = None
+    previous: RunsView | None = None
+
+    @property
+    def running(self) -> int:
+        return sum(row.run.job_status == JobStatus.RUNNING for row in self.rows)
+
+
+class RunsPage(ExperimentPage):
+    """An experiment, and those of its runs that the address asks for."""
+
+    resource = "runs-page"
+    required_levels = {"retrieve": Level.READ, "running": Level.READ}
+
+    def retrieve(self, request: Request, experiment_id: str) -> HttpResponse:
+        experiment = self.get_experiment()
+        view = RunsView.of(request._request.GET)
+        errors = list(view.errors)
+        table = Table([], Total(0, is_exact=True))
+        with bounded_time():
+            runs_of_all = total_of(runs_of(experiment))
+            suggestions = Suggestions.of(experiment)
+        try:
+            if view.is_valid:
+                table = table_of(experiment, view)
+        except ValidationError as error:
+            errors += [sentence for _, sentence in sentences(error.detail)]
+        return self.show_of(
+            experiment,
+            "experiment.html",
+            422 if errors or view.filter.errors else 200,
+            view=view,
+            filter=view.filter,
+            kept=view.kept,
+            errors=errors,
+            table=table,
+            selected_elsewhere=[pk for pk in view.selected if pk not in {row.run.pk for row in table.rows}],
+            runs_of_all=runs_of_all,
+            suggestions=suggestions,
+            sorts=SORTS,
+            directions=DIRECTIONS,
+            page_sizes=PAGE_SIZES,
+            max_selected=MAX_SELECTED,
+        )
+
+    @tagged
+    def running(self, request: Request, experiment_id: str) -> HttpResponse:
+        """Those runs of the experiment that the query names by `id`, as rows of the table: to follow running ones."""
+        experiment = self.get_experiment()
+        ids, unknown = ids_of(request.query_params.getlist("id"))
+        if unknown or len(ids) > MAX_FOLLOWED:
+            raise InvalidQuery({"id": unknown or [f"At most {MAX_FOLLOWED} runs can be followed at once."]})
+        view = RunsView.of(request._request.GET)
+        rows = rows_of(documents_by_id(experiment, ids), view)
+        return self.show_of(experiment, "fragments/run_rows.html", rows=rows)
+
+
+def runs_of(experiment: Experiment) -> DriftQuerySet:
+    return Drift.objects.matching({"experiment_id": experiment.pk.hex})
+
+
+def documents_by_id(experiment: Experiment, ids: tuple[uuid.UUID, ...]) -> list[Document]:
+    """Those runs of the experiment that there are, in the order of their ids."""
+    found = runs_of(experiment).matching({"_id": {"$in": [pk.hex for pk in ids]}}).aggregated()
+    place = {pk.hex: number for number, pk in enumerate(ids)}
+    return sorted(found, key=lambda document: place[document["_id"]])
+
+
+def rows_of(documents: list[Document], view: RunsView) -> list[Row]:
+    return [
+        Row(run, [Cell(value_at(run.parameters, path)) for path in view.columns], run.pk in view.selected)
+        for run in instances_of(Drift, documents)
+    ]
+
+
+def table_of(experiment: Experiment, view: RunsView) -> Table:
+    """The page that a view shows. Raises `ValidationError` for a cursor of another search, and for what takes long.
+
+    The page before one is found as the page after it is, in the opposite order.
+    """
+    order, turned = view.order, Order(view.order.keys, not view.order.is_descending)
+    matching = runs_of(experiment).matching(view.filter.match)
+    name = [str(experiment.pk), view.filter.pairs]
+    forwards, backwards = digest([*name, order.sort]), digest([*name, turned.sort])
+    with bounded_time():
+        if view.before:
+            page = Search(matching, turned, backwards).page_after(view.before, view.size)
+            documents = page.documents[::-1]
+            has_next, has_previous = True, page.next_cursor is not None
+        else:
+            search = Search(matching, order, forwards)
+            page = search.page_after(view.after, view.size) if view.after else search.page(1, view.size)
+            documents = page.documents
+            has_next, has_previous = page.next_cursor is not None, bool(view.after)
+    rows = rows_of(documents, view)
+    if not documents:
+        return Table(rows, page.total)
+    after, before = sealed(order.position(documents[-1]), forwards), sealed(turned.position(documents[0]), backwards)
+    return Table(
+        rows,
+        page.total,
+        next=view.but(after=after) if has_next else None,
+        previous=view.but(before=before) if has_previous else None,
+    )

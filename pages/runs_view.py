@@ -1,0 +1,174 @@
+"""The state of a table of runs, all of which stands in its address."""
+
+import uuid
+from dataclasses import dataclass, replace
+from typing import Any, Self
+from urllib.parse import urlencode
+
+from django.http import QueryDict
+from rest_framework.exceptions import ValidationError
+
+from drifts.views import DriftSearchMixin
+from driftwatch.api.errors import sentences
+from driftwatch.api.search import only
+from driftwatch.mongodb.order import Order
+from driftwatch.values import text_problem
+from pages.parameters import ROOT
+from pages.run_filter import RunFilter
+
+MAX_SELECTED = 20
+MAX_COLUMNS = 10
+MAX_PATH = 250
+PAGE_SIZES = ("25", "50", "100")
+# What the API sorts by, in words.
+SORTS = {
+    "created_at": "Time",
+    "job_status": "Status",
+    "model": "Model",
+    "drift_detected": "Verdict",
+    "schema_version": "Schema version",
+}
+DIRECTIONS = {"desc": "Descending", "asc": "Ascending"}
+DEFAULTS = {"sort_by": "created_at", "order_by": "desc", "page_size": PAGE_SIZES[0]}
+
+
+@dataclass(frozen=True)
+class RunsView:
+    """A filter, a sort, a place between pages, chosen columns and selected runs.
+
+    `after` and `before` are cursors: the page is the one after, or before, where another one ended or began.
+    """
+
+    filter: RunFilter
+    sort_by: str
+    order_by: str
+    page_size: str
+    after: str
+    before: str
+    columns: tuple[str, ...]
+    selected: tuple[uuid.UUID, ...]
+    errors: tuple[str, ...]
+
+    @classmethod
+    def of(cls, query: QueryDict) -> Self:
+        """The view of an address. Nothing in it raises: `errors` says what is wrong with it."""
+        typed = {name: query.get(name) or default for name, default in DEFAULTS.items()}
+        columns = tuple(dict.fromkeys(path.strip() for path in query.getlist("column") if path.strip()))
+        selected, unknown = ids_of(query.getlist("selected"))
+        errors = [
+            *parameter_problems(typed),
+            *column_problems(columns),
+            *(f"selected: {problem}" for problem in unknown),
+        ]
+        if len(selected) > MAX_SELECTED:
+            errors.append(f"At most {MAX_SELECTED} runs can be selected: these are the first of them.")
+        return cls(
+            RunFilter.of(query),
+            **typed,
+            after=query.get("cursor", ""),
+            before=query.get("before", ""),
+            columns=columns[:MAX_COLUMNS],
+            selected=selected[:MAX_SELECTED],
+            errors=tuple(errors),
+        )
+
+    @property
+    def is_valid(self) -> bool:
+        return not self.errors and not self.filter.errors
+
+    @property
+    def order(self) -> Order:
+        return Order.by(self.sort_by, is_descending=self.order_by == "desc")
+
+    @property
+    def size(self) -> int:
+        return int(self.page_size)
+
+    @property
+    def selection(self) -> list[tuple[str, str]]:
+        return [("selected", str(pk)) for pk in self.selected]
+
+    @property
+    def kept(self) -> str:
+        """The query of another page with the same filter and selection."""
+        return urlencode([*self.filter.pairs, *self.selection])
+
+    @property
+    def query(self) -> str:
+        return urlencode(self.pairs)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The query parameters that lead to this view."""
+        own = {name: getattr(self, name) for name in DEFAULTS}
+        return [
+            *self.filter.pairs,
+            *((name, value) for name, value in own.items() if value != DEFAULTS[name]),
+            *(("column", path) for path in self.columns),
+            *((name, value) for name, value in (("cursor", self.after), ("before", self.before)) if value),
+            *self.selection,
+        ]
+
+    def but(self, **changes: Any) -> "RunsView":
+        """The view with other parts; at its first page, unless the change says another one."""
+        return replace(self, **{"after": "", "before": "", **changes})
+
+    @property
+    def unselected(self) -> "RunsView":
+        return replace(self, selected=())
+
+    def without(self, pk: uuid.UUID) -> "RunsView":
+        """The view with that run selected no more."""
+        return replace(self, selected=tuple(other for other in self.selected if other != pk))
+
+    @property
+    def first(self) -> "RunsView":
+        return self.but()
+
+    @property
+    def headings(self) -> dict[str, dict[str, str]]:
+        """For each name that can be sorted by: its `query`, and its `direction` where that is the sort at hand."""
+        return {name: self._heading(name) for name in SORTS}
+
+    def _heading(self, name: str) -> dict[str, str]:
+        if name != self.sort_by:
+            return {"query": self.but(sort_by=name, order_by="desc").query, "direction": ""}
+        turned = self.but(order_by="asc" if self.order_by == "desc" else "desc")
+        return {"query": turned.query, "direction": "descending" if self.order_by == "desc" else "ascending"}
+
+
+def parameter_problems(typed: dict[str, str]) -> list[str]:
+    """What is wrong with a sort or a size, which fall back to what is usual."""
+    problems = []
+    try:
+        only(DriftSearchMixin.search_parameters).run_validation({name: typed[name] for name in ("sort_by", "order_by")})
+    except ValidationError as error:
+        problems = [f"{name}: {sentence}" for name, sentence in sentences(error.detail)]
+    if typed["page_size"] not in PAGE_SIZES:
+        problems.append(f"page_size: Choose one of {', '.join(PAGE_SIZES)}.")
+    if problems:
+        typed.update(DEFAULTS)
+    return problems
+
+
+def column_problems(columns: tuple[str, ...]) -> list[str]:
+    problems = [
+        f"column: {path[:50]!r} is no path of a parameter, such as parameters.p_value."
+        for path in columns
+        if not path.startswith(f"{ROOT}.") or len(path) > MAX_PATH or text_problem(path)
+    ]
+    if len(columns) > MAX_COLUMNS:
+        problems.append(f"column: At most {MAX_COLUMNS} columns can be added.")
+    return problems
+
+
+def ids_of(texts: list[str]) -> tuple[tuple[uuid.UUID, ...], list[str]]:
+    """The ids among what was given, each once, and a sentence about each of the others."""
+    found: dict[uuid.UUID, None] = {}
+    problems = []
+    for text in texts:
+        try:
+            found[uuid.UUID(text)] = None
+        except ValueError:
+            problems.append(f"{text[:50]!r} is no id of a run.")
+    return tuple(found), problems

@@ -1,0 +1,36 @@
+// Keeps the selection of runs in the address, and in every link that leads to the same view, while boxes are ticked.
+
+const bar = document.querySelector("[data-selection]");
+const most = Number(bar.dataset.most);
+const form = document.getElementById("view");
+const boxes = () => document.querySelectorAll('input[type="checkbox"][name="selected"]');
+
+function withSelection(address, selected) {
+  const url = new URL(address, location.href);
+  url.searchParams.delete("selected");
+  for (const id of selected) url.searchParams.append("selected", id);
+  return url.href;
+}
+
+function show(selected) {
+  bar.querySelector("[data-count]").textContent = selected.length;
+  for (const box of boxes()) box.disabled = selected.length >= most && !box.checked;
+}
+
+document.addEventListener("change", ({ target }) => {
+  if (target.name !== "selected") return;
+  const selected = new URL(location.href).searchParams.getAll("selected").filter((id) => id !== target.value);
+  if (target.checked) selected.push(target.value);
+  history.replaceState(null, "", withSelection(location.href, selected));
+  for (const link of document.querySelectorAll("a[data-keeps]")) link.href = withSelection(link.href, selected);
+  show(selected);
+});
+
+// What was left empty need not stand in the address.
+form.addEventListener("formdata", ({ formData }) => {
+  const filled = [...formData].filter(([name, value]) => value !== "" && !(name === "op" && !formData.get("path")));
+  for (const name of new Set(formData.keys())) formData.delete(name);
+  for (const [name, value] of filled) formData.append(name, value);
+});
+
+show(new URL(location.href).searchParams.getAll("selected"));

@@ -1,0 +1,99 @@
+"""What a form offers to filter runs by: what the runs of the experiment are stored with."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, Self
+
+from drifts.models import Drift
+from drifts.views import FIELDS
+from driftwatch import filters
+from driftwatch.mongodb.documents import find_one
+from driftwatch.mongodb.order import Order
+from experiments.models import Experiment
+from pages.parameters import kind_of, leaves
+
+MAX_VALUES = 50
+# The newest runs, of which the parameters are looked at; those of more bytes are left out.
+LOOKED_AT = 200
+MAX_BYTES = 20_000
+MAX_PATHS = 100
+NUMBER = "number"
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """Values by field, in their order; and the kinds of value that the parameters have, by path."""
+
+    models: list[str]
+    detectors: list[str]
+    environments: list[str]
+    tags: list[str]
+    versions: list[str]
+    paths: dict[str, str]
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Self:
+        newest = newest_of(experiment)
+        versions = {version for run in newest if (version := run.get("model_version"))}
+        return cls(
+            models=stored(experiment, "model", "drift_model"),
+            detectors=stored(experiment, "detector", "drift_detector"),
+            environments=stored(experiment, "environment", "drift_environment"),
+            tags=stored(experiment, "tags", "drift_tags"),
+            versions=sorted(versions)[:MAX_VALUES],
+            paths=kinds_by_path(newest),
+        )
+
+    @property
+    def numbers(self) -> list[str]:
+        """The paths at which there is a number."""
+        return [path for path, kinds in self.paths.items() if NUMBER in kinds.split(", ")]
+
+
+def stored(experiment: Experiment, column: str, index: str) -> list[str]:
+    """The different texts of a column, or the last of very many, by leaps through an index.
+
+    From each one found, the index leads to the next: however many runs are between, one key is read. MongoDB does
+    as much by itself for `distinct`, but not where a column is an array, and without a bound.
+    """
+    found: list[str] = []
+    condition = {"$gt": ""}
+    while len(found) < MAX_VALUES:
+        match = {"experiment_id": experiment.pk.hex, column: condition}
+        # Of the key alone, which is in the order of the index: of an array, it is the one element that was found.
+        key = find_one(Drift, match, hint=index, return_key=True)
+        if key is None:
+            break
+        found.append(key[column])
+        condition = {"$gt": "", "$lt": key[column]}
+    return found[::-1]
+
+
+def newest_of(experiment: Experiment) -> list[dict[str, Any]]:
+    return Drift.objects.matching({"experiment_id": experiment.pk.hex}).aggregated(
+        {"$sort": Order.by("created_at", is_descending=True).sort},
+        {"$limit": LOOKED_AT},
+        {"$match": {"$expr": {"$lte": [{"$bsonSize": "$$ROOT"}, MAX_BYTES]}}},
+        {"$project": {"parameters": 1, "model_version": 1}},
+    )
+
+
+def kinds_by_path(runs: list[dict[str, Any]]) -> dict[str, str]:
+    kinds = defaultdict(set)
+    for run in runs:
+        for names, value in leaves(run["parameters"]):
+            kinds[names].add(kind_of(value))
+    paths = {".".join(names): ", ".join(sorted(kinds[names])) for names in sorted(kinds) if is_nameable(names)}
+    return dict(list(paths.items())[:MAX_PATHS])
+
+
+def is_nameable(names: tuple[str, ...]) -> bool:
+    """Whether a filter can name it: a dot in a name would end the name."""
+    path = ".".join(names)
+    if len(names) == 1 or path.count(".") != len(names) - 1:
+        return False
+    try:
+        filters.translate({path: {"$exists": True}}, FIELDS)
+    except filters.FilterError:
+        return False
+    return True

@@ -1,0 +1,241 @@
+"""The table of an experiment's runs: what it shows, and that its address says all of it."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+from django.test import Client
+from django.utils.html import escape
+from pytest_django import Settings
+
+from drifts.models import Drift
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.session import through_session
+
+MODELS = ["forest", "boosting", "svm"]
+
+
+@pytest.fixture
+def client(reader: Caller, settings: Settings) -> Client:
+    """The reader's browser."""
+    return through_session(reader, settings).client
+
+
+@pytest.fixture
+def runs(experiment: Experiment) -> list[Drift]:
+    """60 runs, the oldest first."""
+    return [
+        Drift.objects.create_in(
+            experiment,
+            job_status=["Completed", "Failed", "Running"][number % 3],
+            model=MODELS[number % 3],
+            drift_detected=number % 2 == 0,
+            tags=[f"tag{number % 4}"],
+            detector="ks" if number % 5 else None,
+            parameters={"number": number, "nested": {"p_value": number / 100, "unit": "s"}},
+        )
+        for number in range(60)
+    ]
+
+
+class Shown:
+    """A page as it is read."""
+
+    def __init__(self, response: Any) -> None:
+        self.status = response.status_code
+        self.text = response.content.decode()
+        self.tree = BeautifulSoup(self.text, "html.parser")
+
+    def all(self, selector: str, attribute: str) -> list[str]:
+        """An attribute of all that a CSS selector finds."""
+        return [str(element[attribute]) for element in self.tree.select(selector)]
+
+    def texts(self, selector: str) -> list[str]:
+        return [" ".join(element.get_text().split()) for element in self.tree.select(selector)]
+
+    @property
+    def runs(self) -> list[str]:
+        return [name.removeprefix("run-") for name in self.all("tbody tr", "id")]
+
+    @property
+    def alert(self) -> str:
+        return " ".join(self.texts("[role=alert]"))
+
+    def link(self, text: str) -> str:
+        (address,) = {str(a["href"]) for a in self.tree.select("main a") if a.get_text().strip().startswith(text)}
+        return address
+
+
+def show(client: Client, experiment: Experiment, query: str = "") -> Shown:
+    return Shown(client.get(f"/experiments/{experiment.pk}{query}"))
+
+
+def ids(runs: list[Drift]) -> list[str]:
+    return [str(run.pk) for run in runs]
+
+
+def test_the_newest_runs_come_first_with_what_they_say(
+    client: Client, experiment: Experiment, runs: list[Drift]
+) -> None:
+    shown = show(client, experiment, "?column=parameters.nested.p_value&column=parameters.other")
+    assert shown.status == 200
+    assert shown.runs == ids(runs[:-26:-1])
+    cells = shown.texts("tbody tr:first-child > *")
+    assert cells[2:] == ["? unknown", "Running", "svm", "", "ks", "", "tag3", "0.59", ""]
+    assert "60 runs" in shown.text
+
+
+def test_pages_lead_forwards_and_back_in_every_order(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
+    keys: dict[str, Callable[[Drift], Any]] = {"created_at": lambda run: 0, "model": lambda run: run.model}
+    for sort, key in keys.items():
+        for direction in ("asc", "desc"):
+            expected = sorted(runs, key=lambda run: (key(run), run.created_at, run.pk), reverse=direction == "desc")
+            pages = [show(client, experiment, f"?sort_by={sort}&order_by={direction}")]
+            pages.append(show(client, experiment, pages[0].link("Next page")))
+            pages.append(show(client, experiment, pages[1].link("Next page")))
+            assert [page.runs for page in pages] == [
+                ids(expected[:25]),
+                ids(expected[25:50]),
+                ids(expected[50:]),
+            ]
+            assert "Next page" not in pages[2].text
+            back = show(client, experiment, pages[2].link("Previous page"))
+            assert back.runs == pages[1].runs
+            first = show(client, experiment, back.link("Previous page"))
+            assert first.runs == pages[0].runs
+            assert "Previous page" not in first.text
+            assert show(client, experiment, first.link("Next page")).runs == pages[1].runs
+            assert show(client, experiment, back.link("First page")).runs == pages[0].runs
+
+
+def test_a_filter_and_all_else_is_kept_by_every_link(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
+    chosen = str(runs[3].pk)
+    query = f"?where=parameters.number+lt+50&status=Completed&column=parameters.number&page_size=50&selected={chosen}"
+    shown = show(client, experiment, query)
+    assert shown.runs == [str(run.pk) for run in runs[::-1] if run.parameters["number"] % 3 == 0][3:]
+    assert "17 runs" in shown.text
+    asked = set(parse_qsl(query[1:]))
+    assert set(parse_qsl(urlsplit(shown.link("Model")).query)) == asked | {("sort_by", "model")}
+    assert set(parse_qsl(urlsplit(shown.link("Clear")).query)) == asked - {("selected", chosen)}
+    assert shown.all("form#view input[name=where]", "value") == ["parameters.number lt 50"]
+    assert shown.texts("form#view option[selected]") == ["Completed", "Time", "Descending", "50"]
+    assert shown.all("input[name=selected][checked]", "value") == [chosen]
+
+
+def test_a_run_that_is_selected_on_another_page_stays_selected(
+    client: Client, experiment: Experiment, runs: list[Drift]
+) -> None:
+    first, last = str(runs[0].pk), str(runs[-1].pk)
+    shown = show(client, experiment, f"?selected={first}&selected={last}")
+    assert shown.all("tbody input[name=selected][checked]", "value") == [last]
+    assert shown.all("input[type=hidden][name=selected]", "value") == [first]
+    assert shown.texts("[data-count]") == ["2"]
+
+
+def test_what_is_stored_is_suggested(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
+    shown = show(client, experiment)
+
+    def suggested(name: str) -> list[str]:
+        return shown.all(f"datalist#suggested-{name} option", "value")
+
+    assert suggested("model") == sorted(MODELS)
+    assert suggested("tag") == ["tag0", "tag1", "tag2", "tag3"]
+    assert suggested("detector") == ["ks"]
+    assert suggested("paths") == ["parameters.nested.p_value", "parameters.nested.unit", "parameters.number"]
+    assert shown.texts("datalist#suggested-paths option") == ["number", "text", "number"]
+
+
+def test_a_name_that_no_filter_can_name_is_not_suggested(client: Client, experiment: Experiment) -> None:
+    Drift.objects.create_in(
+        experiment, job_status="Failed", model="m", parameters={"a.b": 1, "$c": 2, "": 3, "d": {"e f": 4}}
+    )
+    shown = show(client, experiment)
+    assert shown.all("datalist#suggested-paths option", "value") == ["parameters.d.e f"]
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("sort_by=parameters", 'sort_by: "parameters" is not a valid choice.'),
+        ("order_by=up", 'order_by: "up" is not a valid choice.'),
+        ("page_size=1000", "page_size: Choose one of 25, 50, 100."),
+        ("page_size=x", "page_size: Choose one of 25, 50, 100."),
+        ("cursor=abc", "It is no cursor of this service."),
+        ("before=%00", "It is no cursor of this service."),
+        ("column=model", "column: 'model' is no path of a parameter"),
+        ("selected=7", "selected: '7' is no id of a run."),
+        ("where=p+lt+3", "each part that is wrong says why"),
+        ("verdict=perhaps", "each part that is wrong says why"),
+    ],
+)
+def test_what_the_address_says_wrongly_is_told_and_the_form_is_intact(
+    client: Client, experiment: Experiment, drift: Drift, query: str, sentence: str
+) -> None:
+    shown = show(client, experiment, f"?model=forest&{query}")
+    assert shown.status == 422
+    assert sentence in shown.alert
+    assert shown.runs == []
+    assert shown.all("input[name=model]", "value") == ["forest"]
+
+
+def test_a_cursor_of_another_filter_is_refused(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
+    following = show(client, experiment).link("Next page")
+    shown = show(client, experiment, f"{following}&status=Failed")
+    assert shown.status == 422
+    assert "It belongs to another search." in shown.alert
+    assert show(client, experiment, f"?{urlsplit(following).query}").status == 200
+
+
+def test_more_than_can_be_selected_is_said(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
+    shown = show(client, experiment, "?" + "&".join(f"selected={run.pk}" for run in runs[:21]))
+    assert "At most 20 runs can be selected" in shown.alert
+    assert shown.texts("[data-count]") == ["20"]
+
+
+def test_nothing_that_is_stored_becomes_markup(client: Client, experiment: Experiment) -> None:
+    bad = "<script>alert(1)</script>"
+    Drift.objects.create_in(
+        experiment, job_status="Failed", model=bad, detector=bad, tags=["<b>"], parameters={bad: bad}
+    )
+    shown = show(client, experiment, f"?column=parameters.{bad}&model={bad}")
+    assert shown.runs
+    assert bad not in shown.text
+    assert escape(bad) in shown.text
+
+
+def test_an_experiment_without_runs_says_so(client: Client, experiment: Experiment) -> None:
+    assert "No run has been reported yet." in show(client, experiment).text
+    assert "No run matches." in show(client, experiment, "?model=x").text
+
+
+def test_running_runs_are_asked_for_again_by_one_conditional_request(
+    client: Client, experiment: Experiment, runs: list[Drift]
+) -> None:
+    shown = show(client, experiment, "?column=parameters.number")
+    running = shown.all("[data-running]", "data-running")
+    assert len(running) == 9
+    (address,) = shown.all("[data-live]", "data-live")
+    address += "".join(f"&id={pk}" for pk in running)
+    fragment = client.get(address)
+    assert Shown(fragment).runs == [pk for pk in shown.runs if pk.replace("-", "") in running]
+    assert Shown(fragment).tree.select("tr") == shown.tree.select("tr[data-running]")
+    conditional: Any = {"HTTP_IF_NONE_MATCH": fragment["ETag"]}
+    assert client.get(address, **conditional).status_code == 304
+    Drift.objects.get(pk=running[0]).update(job_status="Completed", drift_detected=True)
+    again = client.get(address, **conditional)
+    assert again.status_code == 200
+    assert len(Shown(again).tree.select("[data-running]")) == 8
+
+
+def test_only_runs_of_the_experiment_are_followed(client: Client, experiment: Experiment, manager: Caller) -> None:
+    other = Experiment.objects.create(name="secret")
+    secret = Drift.objects.create_in(other, job_status="Running", model="secret")
+    answer = client.get(f"/experiments/{experiment.pk}/running?id={secret.pk}")
+    assert answer.status_code == 200
+    assert "secret" not in answer.content.decode()
+    assert client.get(f"/experiments/{experiment.pk}/running?id=x").status_code == 422
+    many = "&".join(f"id={number:032x}" for number in range(101))
+    assert client.get(f"/experiments/{experiment.pk}/running?{many}").status_code == 422
