@@ -36,6 +36,12 @@ def uuid7() -> uuid.UUID:
     return uuid.UUID(int=(high >> 12) << 80 | (high & 0xFFF) << 64 | low | VERSION_AND_VARIANT)
 
 
+def uuid7_at(time: datetime.datetime) -> uuid.UUID:
+    """A new one for something of another time, to the millisecond; those of one millisecond are in no order."""
+    milliseconds = (time - EPOCH) // datetime.timedelta(milliseconds=1)
+    return uuid.UUID(int=milliseconds << 80 | uuid7().int & (1 << 80) - 1)
+
+
 def time_of(identifier: uuid.UUID) -> datetime.datetime:
     """When an identifier of version 7 was made, in milliseconds."""
     return EPOCH + datetime.timedelta(milliseconds=identifier.int >> 80)

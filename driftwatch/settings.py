@@ -230,6 +230,8 @@ SPECTACULAR_SETTINGS = {
 # Serving
 
 PORT = env.int("PORT", 8000)
+# Whether `manage.py serve` stores something to look at when a development service starts for the first time.
+SAMPLE_DATA = env.bool("SAMPLE_DATA", True)
 
 # Browser safety. https://docs.djangoproject.com/en/5.2/topics/security/
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 from typing import Any
 
 from django.conf import settings
@@ -21,6 +22,7 @@ TICK_SECONDS = 0.5
 
 WELCOME = """
 Drift Watch serves at {url}
+  Experiments                {url}/experiments{samples}
   API and its documentation  {url}/api/v1/docs
   Admin portal               {url}/admin/{administrator}
   A token for the API        {python} manage.py token you@example.org
@@ -36,7 +38,9 @@ class Command(BaseCommand):
             raise CommandError(f"Port {settings.PORT} is in use. Stop what listens there, or set PORT to another.")
         database = None if settings.MONGODB_URI else embedded.server()
         call_command("migrate", interactive=False, verbosity=0)
+        is_new = not (settings.PRODUCTION or User.objects.filter(is_superuser=True).exists())
         administrator = "" if settings.PRODUCTION else first_administrator()
+        samples = sample_data() if is_new and settings.SAMPLE_DATA else ""
         # A session of its own: Ctrl-C comes here alone, so that the database stops after the last request.
         gunicorn = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "driftwatch.wsgi"],
@@ -49,7 +53,7 @@ class Command(BaseCommand):
         on_interruption(signal.default_int_handler)
         try:
             wait_until_ready(gunicorn)
-            self.stdout.write(welcome(administrator))
+            self.stdout.write(welcome(administrator, samples))
             self.stdout.flush()
             watch(gunicorn, database)
         except KeyboardInterrupt:
@@ -65,9 +69,9 @@ def on_interruption(handler: Any) -> None:
         signal.signal(interruption, handler)
 
 
-def welcome(administrator: str) -> str:
+def welcome(administrator: str, samples: str) -> str:
     url = f"http://localhost:{settings.PORT}"
-    return WELCOME.format(url=url, administrator=administrator, python=os.path.relpath(sys.executable))
+    return WELCOME.format(url=url, samples=samples, administrator=administrator, python=os.path.relpath(sys.executable))
 
 
 def wait_until_ready(gunicorn: "subprocess.Popen[bytes]") -> None:
@@ -89,6 +93,13 @@ def watch(gunicorn: "subprocess.Popen[bytes]", database: embedded.EmbeddedServer
             except ImproperlyConfigured as error:
                 sys.stderr.write(f"{error}\n")
     raise CommandError(f"gunicorn ended with status {gunicorn.returncode}; its log above says why.")
+
+
+def sample_data() -> str:
+    """Have something to look at; say what there is."""
+    said = StringIO()
+    call_command("sample_data", stdout=said)
+    return f"  ({said.getvalue().strip()})"
 
 
 def first_administrator() -> str:

@@ -1,0 +1,135 @@
+"""Experiments to look at before there are any: believable, and the same for everybody but for the day."""
+
+import datetime
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+from accounts.identity import identity_of_user
+from accounts.models import User
+from drifts.models import Drift
+from drifts.verdict import JobStatus
+from driftwatch import timestamps
+from driftwatch.identifiers import uuid7_at
+from experiments.models import Experiment
+
+DAYS = 60
+
+
+@dataclass(frozen=True)
+class Series:
+    """A model that a detector looks at every so many hours; from a day on, something has changed."""
+
+    model: str
+    version: str
+    detector: str
+    environment: str
+    every_hours: int
+    feature: str
+    drifts_from: int
+    drifts_until: int = DAYS
+    threshold: float = 0.05
+
+
+SAMPLES: Mapping[str, tuple[str, list[str], list[Series]]] = {
+    "credit scoring": (
+        "Nightly checks of two scoring models. Since the new terms of a partner bank, applicants are younger.",
+        ["tabular", "finance"],
+        [
+            Series("credit-forest", "3.2", "Kolmogorov-Smirnov", "production", 24, "age", 42),
+            Series("credit-forest", "3.2", "Population stability", "production", 24, "income", 46),
+            Series("credit-boost", "1.0", "Kolmogorov-Smirnov", "staging", 24, "age", DAYS),
+        ],
+    ),
+    "delivery times": (
+        "A forecast that is compared with what happened, twice a day. A road was closed for two weeks.",
+        ["time series", "logistics"],
+        [
+            Series("eta-north", "7", "ADWIN", "production", 12, "error_minutes", 25, 39),
+            Series("eta-south", "7", "Page-Hinkley", "production", 24, "error_minutes", DAYS),
+        ],
+    ),
+    "weld inspection": (
+        "Pictures of a camera above the line. Its lens has been getting dirty for some weeks.",
+        ["images", "quality"],
+        [Series("weld-vision", "12.1", "Maximum mean discrepancy", "line 4", 24, "embedding", 30, threshold=0.01)],
+    ),
+}
+
+
+def store_samples(owner: User) -> tuple[int, int]:
+    """Store the samples as public experiments that the owner manages; return how many, and how many runs in all."""
+    now = timestamps.now()
+    owner_of_all, runs = identity_of_user(owner), 0
+    for name, (description, tags, series) in SAMPLES.items():
+        experiment = Experiment.objects.create_by(
+            owner_of_all,
+            name=name,
+            description=description,
+            tags=tags,
+            public=True,
+            config={"sample": True},
+            created_at=now - datetime.timedelta(days=DAYS),
+        )
+        found = sorted(
+            (run for number, each in enumerate(series) for run in runs_of(each, number, now)),
+            key=lambda run: run["created_at"],
+        )
+        runs += len(Drift.objects.create_all_in(experiment, found))
+    return len(SAMPLES), runs
+
+
+def runs_of(series: Series, number: int, now: datetime.datetime) -> Iterator[dict[str, Any]]:
+    """The runs of a series up to now. Of the last, that has just begun, nothing is known yet."""
+    total = DAYS * 24 // series.every_hours
+    noise = NormalDist().samples(total, seed=f"{series.model} {series.detector}")
+    for index in range(total):
+        age = datetime.timedelta(hours=series.every_hours * (total - 1 - index), minutes=3 + 11 * number)
+        started = now - age
+        status = JobStatus.COMPLETED
+        if index == total - 1:
+            status = JobStatus.RUNNING
+        elif index % 29 == 17:
+            status = JobStatus.FAILED
+        yield run_of(series, status, index, noise[index], started)
+
+
+def run_of(series: Series, status: JobStatus, index: int, noise: float, started: datetime.datetime) -> dict[str, Any]:
+    day = index * series.every_hours / 24
+    is_off = series.drifts_from <= day < series.drifts_until
+    # How far the data has moved, in deviations: it goes on from the day when something changed.
+    shift = 0.25 + 0.03 * (day - series.drifts_from) if is_off else 0.0
+    statistic = abs(0.035 + 0.01 * noise + 0.25 * shift)
+    size = 1_000 + round(200 * math.sin(2 * math.pi * day / 7)) + round(40 * noise)
+    # As the Kolmogorov-Smirnov test has it, asymptotically, for two samples of 800.
+    p_value = float(f"{math.exp(-800 * statistic**2):.3g}")
+    parameters: dict[str, Any] = {
+        "feature": series.feature,
+        "threshold": series.threshold,
+        "window": {"size": size, "days": series.every_hours / 24},
+    }
+    match status:
+        case JobStatus.COMPLETED:
+            parameters |= {
+                "p_value": p_value,
+                "statistic": round(statistic, 4),
+                "accuracy": round(0.94 - 0.11 * shift + 0.004 * noise, 4),
+                "seconds": round(4 + size / 400 + abs(noise), 2),
+            }
+        case JobStatus.FAILED:
+            parameters["error"] = "The reference data could not be read: connection timed out."
+    return {
+        "_id": uuid7_at(started).hex,
+        "job_status": status.value,
+        "drift_detected": status is JobStatus.COMPLETED and p_value < series.threshold,
+        "model": series.model,
+        "model_version": series.version,
+        "detector": series.detector,
+        "environment": series.environment,
+        "parameters": parameters,
+        "tags": ["nightly"] if series.every_hours == 24 else ["twice a day"],
+        "created_at": started.replace(tzinfo=None),
+        "updated_at": started.replace(tzinfo=None),
+    }

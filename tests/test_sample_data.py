@@ -1,0 +1,88 @@
+"""What there is to look at from the first minute."""
+
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from accounts.models import User
+from audit.models import Event
+from drifts.models import Drift
+from drifts.serializers import DriftSerializer
+from drifts.verdict import JobStatus, Verdict
+from driftwatch import timestamps
+from driftwatch.identifiers import time_of
+from experiments.models import Experiment
+from tests.caller import Caller
+
+
+def store() -> str:
+    out = StringIO()
+    call_command("sample_data", stdout=out)
+    return out.getvalue()
+
+
+@pytest.fixture
+def first() -> User:
+    """The first administrator."""
+    return User.objects.create_superuser("admin", "admin@localhost")
+
+
+def test_anybody_can_look_at_what_the_first_administrator_manages(first: User, anonymous: Caller) -> None:
+    User.objects.create_superuser("second", "second@localhost")
+    assert store() == "Stored 3 public experiments of admin@localhost, with 420 sample runs.\n"
+    found = anonymous.post("/experiment/search", {}).json()
+    assert {experiment["name"] for experiment in found} == {"credit scoring", "delivery times", "weld inspection"}
+    for experiment in Experiment.objects.all():
+        assert [(entry.entity, entry.level) for entry in experiment.permissions] == [(str(first.id), "Manage")]
+    assert Event.objects.filter(action="experiment_created").count() == 3
+
+
+def test_the_runs_are_such_as_clients_report(first: User) -> None:
+    store()
+    runs = list(Drift.objects.order_by("created_at", "pk"))
+    fields = [name for name, field in DriftSerializer().fields.items() if not field.read_only]
+    for run in runs:
+        reported = DriftSerializer(data={name: getattr(run, name) for name in fields})
+        assert reported.is_valid(), reported.errors
+        assert run.created_at == time_of(run.id)
+    assert {run.job_status for run in runs} == set(JobStatus)
+    assert {run.verdict for run in runs} == set(Verdict)
+    assert timestamps.now() - timedelta(days=60) < runs[0].created_at < runs[-1].created_at < timestamps.now()
+
+
+def test_drift_begins_on_some_day_and_is_rare_before(first: User) -> None:
+    store()
+    verdicts = [run.verdict for run in Drift.objects.filter(model="weld-vision").order_by("created_at")]
+    assert verdicts[:30].count(Verdict.DRIFT) == 0
+    assert verdicts[30:].count(Verdict.DRIFT) > 25
+
+
+def test_it_is_the_same_each_time(first: User) -> None:
+    def stored() -> list[object]:
+        store()
+        runs = Drift.objects.order_by("created_at", "model").values_list("model", "drift_detected", "parameters")
+        found = [str(run) for run in runs]
+        Experiment.objects.all().delete()
+        return [*found]
+
+    assert stored() == stored()
+
+
+def test_nothing_is_stored_where_experiments_exist(first: User, experiment: Experiment) -> None:
+    assert store() == "There are experiments here already: nothing is stored.\n"
+    assert Experiment.objects.get() == experiment
+
+
+def test_a_production_service_has_none(first: User, settings: Settings) -> None:
+    settings.PRODUCTION = True
+    with pytest.raises(CommandError, match="production"):
+        store()
+    assert not Experiment.objects.exists()
+
+
+def test_somebody_must_be_there_to_own_it() -> None:
+    with pytest.raises(CommandError, match="createsuperuser"):
+        store()
