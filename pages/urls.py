@@ -5,6 +5,7 @@ from typing import Any
 from django.urls import path
 
 from pages.account import AccountPage, TokensPage
+from pages.charts import ChartPage
 from pages.comparison import ComparisonPage
 from pages.experiments import ExperimentsPage
 from pages.managing import ArchivePage, DeleteExperimentPage, EditExperimentPage, NewExperimentPage
@@ -47,4 +48,7 @@ urlpatterns = [
     path("account", AccountPage.as_view({"get": "retrieve"}), name="account"),
     path("account/tokens", TokensPage.as_view({"get": "list", "post": "create"}), name="tokens"),
     path("account/tokens/<str:token_id>/revoke", TokensPage.as_view({"post": "destroy"}), name="token-revoke"),
+    path("experiments/<str:experiment_id>/chart", ChartPage.as_view({"get": "retrieve"}), name="chart"),
+    path("experiments/<str:experiment_id>/chart.svg", ChartPage.as_view({"get": "picture"}), name="chart-svg"),
+    path("experiments/<str:experiment_id>/chart.csv", ChartPage.as_view({"get": "table"}), name="chart-csv"),
 ]

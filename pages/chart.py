@@ -1,0 +1,248 @@
+"""A chart of runs: what is asked for, and what is drawn of it."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import models
+from django.utils.safestring import SafeString
+from rest_framework import serializers
+
+from drifts.statistics_serializers import ParameterPath
+from pages.chart_points import COUNT, TIME, Point
+from pages.plot import HEIGHT, LABELS, WIDTH, Axis, Mark, Plot, Segment, legend
+from pages.regression import Fit, NoFit, fit
+from pages.scales import DAY, LinearScale, LogScale, Scale, TimeScale, moment
+from pages.svg import Picture, element
+
+MAX_BINS = 30
+MAX_SELECTED = 200
+ADDRESS = Callable[[UUID], str]
+
+
+class Kind(models.TextChoices):
+    SCATTER = "scatter", "Scatter"
+    LINE = "line", "Line"
+    BAR = "bar", "Bars"
+
+
+class AxisScale(models.TextChoices):
+    LINEAR = "linear", "Linear"
+    LOG = "log", "Logarithmic"
+
+
+class Horizontal(ParameterPath):
+    others = (TIME,)
+
+
+class Vertical(ParameterPath):
+    others = (COUNT, TIME)
+
+
+class ChartSerializer(serializers.Serializer[dict[str, Any]]):
+    """What an address asks to be drawn; without anything, how many runs there were over time."""
+
+    x = Horizontal(default=TIME)
+    y = Vertical(default=COUNT)
+    kind = serializers.ChoiceField(Kind.choices, required=False)
+    x_scale = serializers.ChoiceField(AxisScale.choices, default=AxisScale.LINEAR)
+    y_scale = serializers.ChoiceField(AxisScale.choices, default=AxisScale.LINEAR)
+    fit = serializers.BooleanField(default=False)
+    only_selected = serializers.BooleanField(default=False)
+    selected = serializers.ListField(child=serializers.UUIDField(), max_length=MAX_SELECTED, default=list)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Raises for what cannot be drawn whatever the runs are."""
+        is_count = attrs["y"] == COUNT
+        attrs.setdefault("kind", Kind.BAR if is_count else Kind.SCATTER)
+        if is_count and attrs["kind"] != Kind.BAR:
+            raise serializers.ValidationError({"kind": ["Counts are drawn as bars. Choose bars, or another y."]})
+        if is_count and attrs["y_scale"] == AxisScale.LOG:
+            raise serializers.ValidationError({"y_scale": ["Counts are stacked on a linear axis. Choose linear."]})
+        for axis in ("x", "y"):
+            if attrs[axis] == TIME and attrs[f"{axis}_scale"] == AxisScale.LOG:
+                raise serializers.ValidationError({f"{axis}_scale": ["Time has a linear axis. Choose linear."]})
+        return attrs
+
+
+@dataclass(frozen=True)
+class Line:
+    """The fit of the points as it is told: its formula, what the letters mean, and R²; or why there is none."""
+
+    formula: str = ""
+    meaning: str = ""
+    r_squared: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The points from one x to another."""
+
+    left: float
+    right: float
+    points: Sequence[Point]
+
+
+class Chart:
+    """Points as they are to be drawn; there is at least one."""
+
+    def __init__(self, asked: dict[str, Any], points: Sequence[Point], address_of: ADDRESS) -> None:
+        self.asked, self.points, self.address_of = asked, points, address_of
+        self.kind = Kind(asked["kind"])
+        self.log_x, self.log_y = (asked[f"{axis}_scale"] == AxisScale.LOG for axis in "xy")
+        self.counts = Counter(point.verdict for point in points)
+        x_scale = self._scale("x", [point.x for point in points])
+        self.bins = list(self._bins(x_scale)) if self.kind is Kind.BAR else []
+        self.plot = Plot(Axis(self._title("x"), x_scale), Axis(self._y_title(), self._y_scale()))
+        self.fit: Fit | None = None
+        self.line: Line | None = None
+        if asked["fit"]:
+            self.fit, self.line = self._fitted()
+
+    def _scale(self, axis: str, values: Sequence[float]) -> Scale:
+        if self.asked[axis] == TIME:
+            return TimeScale(values)
+        return (LogScale if self.asked[f"{axis}_scale"] == AxisScale.LOG else LinearScale)(values)
+
+    def _title(self, axis: str) -> str:
+        path = self.asked[axis]
+        name = "created_at (UTC)" if path == TIME else path.removeprefix("parameters.")
+        return f"{name}, logarithmic" if self.asked[f"{axis}_scale"] == AxisScale.LOG else name
+
+    def _y_title(self) -> str:
+        if self.asked["y"] == COUNT:
+            return "number of runs"
+        return f"mean of {self._title('y')}" if self.kind is Kind.BAR else self._title("y")
+
+    def _y_scale(self) -> Scale:
+        if self.asked["y"] == COUNT:
+            # Below that there would be ticks between whole numbers.
+            return LinearScale([0, max(5, *(len(each.points) for each in self.bins))])
+        if self.kind is not Kind.BAR:
+            return self._scale("y", [point.y for point in self.points])
+        means = [mean(each.points) for each in self.bins]
+        return self._scale("y", means if self.log_y or self.asked["y"] == TIME else [0.0, *means])
+
+    def _bins(self, scale: Scale) -> Iterator[Bin]:
+        """Parts of the axis of equal width, as many as the Rice rule gives; those that hold no points are left out."""
+        places = [scale.place(point.x) for point in self.points]
+        first, last = min(places), max(places)
+        number = min(MAX_BINS, math.ceil(2 * len(places) ** (1 / 3))) if first < last else 1
+        first, last = (first, last) if first < last else (first - 0.02, first + 0.02)
+        width = (last - first) / number
+        held: dict[int, list[Point]] = {}
+        for place, point in zip(places, self.points, strict=True):
+            held.setdefault(min(int((place - first) / width), number - 1), []).append(point)
+        for index, points in sorted(held.items()):
+            yield Bin(scale.value(first + index * width), scale.value(first + (index + 1) * width), points)
+
+    @property
+    def picture(self) -> Picture:
+        title = f"{self._y_title()} by {self._title('x')}"
+        told = ", ".join(f"{self.counts[verdict]} {label}" for verdict, label in LABELS.items())
+        runs = "1 run" if len(self.points) == 1 else f"{len(self.points):,} runs"
+        x, y = (f"{axis} from {self._end(axis, min)} to {self._end(axis, max)}" for axis in "xy")
+        ends = x if self.asked["y"] == COUNT else f"{x}; {y}"
+        return Picture(WIDTH, HEIGHT, title, f"{runs}: {told}; {ends}.", element("g", *self._drawn()))
+
+    def _end(self, axis: str, end: Callable[[Sequence[float]], float]) -> str:
+        return told(end([getattr(point, axis) for point in self.points]), self.asked[axis])
+
+    def _drawn(self) -> Iterator[SafeString]:
+        yield self.plot.axes()
+        yield legend(self.counts, self.plot.left)
+        if self.kind is Kind.BAR:
+            yield self.plot.bars(list(self._segments()))
+        else:
+            marks = [self._mark(point) for point in self.points]
+            if self.kind is Kind.LINE:
+                yield self.plot.thread(marks)
+            yield self.plot.marks(marks)
+        if self.fit and (straight := self._straight(self.fit)):
+            yield straight
+
+    def _mark(self, point: Point) -> Mark:
+        x, y = (f"{axis} = {told(getattr(point, axis), self.asked[axis])}" for axis in "xy")
+        explanation = f"{point.model}, {point.created_at:%Y-%m-%d %H:%M} UTC: {LABELS[point.verdict]}\n{x}\n{y}"
+        return Mark(point.x, point.y, point.verdict, explanation, self.address_of(point.id))
+
+    def _segments(self) -> Iterator[Segment]:
+        for each in self.bins:
+            place = f"x from {told(each.left, self.asked['x'])} to {told(each.right, self.asked['x'])}"
+            if self.asked["y"] != COUNT:
+                average = mean(each.points)
+                base = self.plot.y.scale.value(0) if self.log_y or self.asked["y"] == TIME else 0.0
+                explanation = f"{place}\nmean of y = {told(average, self.asked['y'])}, of {len(each.points):,} runs"
+                yield Segment(each.left, each.right, base, average, None, explanation)
+                continue
+            counts, bottom = Counter(point.verdict for point in each.points), 0
+            for verdict, label in LABELS.items():
+                top = bottom + counts[verdict]
+                if counts[verdict]:
+                    explanation = f"{place}\n{label}: {counts[verdict]:,} of {len(each.points):,} runs"
+                    yield Segment(each.left, each.right, bottom, top, verdict, explanation)
+                bottom = top
+
+    def _fitted(self) -> tuple[Fit | None, Line]:
+        if self.kind is Kind.BAR:
+            return None, Line(problem="A line is fitted to points, not to bars. Choose scatter or line.")
+        try:
+            found = fit(*(self._measured(axis) for axis in "xy"), log_x=self.log_x, log_y=self.log_y)
+        except NoFit as problem:
+            return None, Line(problem=str(problem))
+        letters = {axis: "days" if self.asked[axis] == TIME else axis for axis in "xy"}
+        return found, Line(found.formula(letters["x"], letters["y"]), self._meaning(), found.r_squared)
+
+    def _measured(self, axis: str) -> list[float]:
+        """The values as a line is fitted to them: times in days since the first."""
+        values = [getattr(point, axis) for point in self.points]
+        return [(value - min(values)) / DAY for value in values] if self.asked[axis] == TIME else values
+
+    def _meaning(self) -> str:
+        """What the letters of the formula stand for, and of what it is the fit."""
+        first = told(min(point.created_at.timestamp() for point in self.points), TIME)
+        parts = [
+            f"days since {first}" if self.asked[axis] == TIME else f"{axis} is {self.asked[axis]}" for axis in "xy"
+        ]
+        logarithms = {"x": self.log_x, "y": self.log_y}
+        fitted = " and ".join(axis for axis, is_log in logarithms.items() if is_log)
+        return "; ".join([*parts, f"fitted to the logarithms of {fitted}, which R² is of"] if fitted else parts)
+
+    def _straight(self, found: Fit) -> SafeString | None:
+        ends = [self._height(found, place) for place in (0.0, 1.0)]
+        return self.plot.straight(*ends) if all(map(math.isfinite, ends)) else None
+
+    def _height(self, found: Fit, place: float) -> float:
+        """The place on the y axis of the fit at a place of the x axis: between two of them it is straight."""
+        x, y = self.plot.x.scale, self.plot.y.scale
+        u = x.power(place) * math.log(10) if isinstance(x, LogScale) else self._unit(x.value(place), "x")
+        v = found.intercept + found.slope * u
+        if isinstance(y, LogScale):
+            return y.place_of_power(v / math.log(10))
+        return y.place(min(point.y for point in self.points) + v * DAY if self.asked["y"] == TIME else v)
+
+    def _unit(self, value: float, axis: str) -> float:
+        if self.asked[axis] != TIME:
+            return value
+        return (value - min(getattr(point, axis) for point in self.points)) / DAY
+
+
+def mean(points: Sequence[Point]) -> float:
+    """The mean of their y. It is between the least and the greatest, however great they are."""
+    values = [point.y for point in points]
+    try:
+        average = math.fsum(values) / len(values)
+    except OverflowError:
+        average = math.fsum(value / len(values) for value in values)
+    return min(max(average, min(values)), max(values))
+
+
+def told(value: float, path: str) -> str:
+    """A value of an axis, for people."""
+    if path == TIME:
+        return f"{moment(value).replace(microsecond=0, tzinfo=None)} UTC"
+    return f"{value:.6g}"

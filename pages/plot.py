@@ -1,0 +1,171 @@
+"""Plots: marks between two axes, drawn as SVG. They hold links to what they show, and classes for their colours."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from django.utils.safestring import SafeString
+
+from drifts.verdict import Verdict
+from pages.scales import Scale
+from pages.svg import element
+
+WIDTH, HEIGHT = 960, 480
+TOP, RIGHT, BOTTOM = 44, 28, 64
+# Pixels of an average character of the labels.
+CHARACTER = 7.2
+LABELS = {Verdict.DRIFT: "drift", Verdict.NO_DRIFT: "no drift", Verdict.UNKNOWN: "unknown"}
+MAX_TITLE = 90
+
+
+@dataclass(frozen=True)
+class Axis:
+    title: str
+    scale: Scale
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One run at a place of the plot, where it is explained, and the address that it leads to."""
+
+    x: float
+    y: float
+    verdict: Verdict
+    explanation: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a bar, between two values of each axis. One of several verdicts has none of its own."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+    verdict: Verdict | None
+    explanation: str
+
+
+class Plot:
+    """The area between the axes."""
+
+    def __init__(self, x: Axis, y: Axis) -> None:
+        self.x, self.y = x, y
+        self.left = 52 + CHARACTER * max((len(tick.label) for tick in y.scale.ticks), default=0)
+        self.right, self.top, self.bottom = WIDTH - RIGHT, TOP, HEIGHT - BOTTOM
+
+    def across(self, value: float) -> float:
+        """The distance of a value on the x axis from the left, in pixels."""
+        return self.left + self.x.scale.place(value) * (self.right - self.left)
+
+    def down(self, value: float) -> float:
+        """The distance of a value on the y axis from the top, in pixels."""
+        return self.bottom - self.y.scale.place(value) * (self.bottom - self.top)
+
+    def axes(self) -> SafeString:
+        return element("g", *self._x_axis(), *self._y_axis())
+
+    def _x_axis(self) -> Iterable[SafeString]:
+        for tick in self.x.scale.ticks:
+            x = self.left + tick.place * (self.right - self.left)
+            yield element("line", class_="grid", x1=x, x2=x, y1=self.top, y2=self.bottom)
+            yield element("text", tick.label, x=x, y=self.bottom + 22, text_anchor="middle")
+        yield element("line", class_="axis", x1=self.left, x2=self.right, y1=self.bottom, y2=self.bottom)
+        middle = (self.left + self.right) / 2
+        yield element("text", shortened(self.x.title), class_="title", x=middle, y=HEIGHT - 14, text_anchor="middle")
+
+    def _y_axis(self) -> Iterable[SafeString]:
+        for tick in self.y.scale.ticks:
+            y = self.bottom - tick.place * (self.bottom - self.top)
+            yield element("line", class_="grid", x1=self.left, x2=self.right, y1=y, y2=y)
+            yield element("text", tick.label, x=self.left - 10, y=y + 4.5, text_anchor="end")
+        yield element("line", class_="axis", x1=self.left, x2=self.left, y1=self.top, y2=self.bottom)
+        turned = f"rotate(-90 20 {(self.top + self.bottom) / 2})"
+        middle = (self.top + self.bottom) / 2
+        title = shortened(self.y.title, MAX_TITLE // 2)
+        yield element("text", title, class_="title", x=20, y=middle, transform=turned, text_anchor="middle")
+
+    def marks(self, marks: Sequence[Mark]) -> SafeString:
+        """The shapes of runs; the more there are, the smaller."""
+        radius = 5.5 if len(marks) <= 200 else 4.0 if len(marks) <= 1_000 else 3.0
+        return element("g", *(drawn(mark, self.across(mark.x), self.down(mark.y), radius) for mark in marks))
+
+    def thread(self, marks: Sequence[Mark]) -> SafeString:
+        """A line from one run to the next, from left to right."""
+        ordered = sorted(marks, key=lambda mark: mark.x)
+        places = " ".join(f"{self.across(mark.x):.2f},{self.down(mark.y):.2f}" for mark in ordered)
+        return element("polyline", class_="thread", points=places)
+
+    def bars(self, segments: Sequence[Segment]) -> SafeString:
+        return element("g", *map(self._segment, segments))
+
+    def _segment(self, segment: Segment) -> SafeString:
+        left, right = self.across(segment.left), self.across(segment.right)
+        gap = min(1.5, (right - left) / 8)
+        top, bottom = sorted((self.down(segment.bottom), self.down(segment.top)))
+        return element(
+            "rect",
+            element("title", segment.explanation),
+            class_=segment.verdict.value if segment.verdict else "bar",
+            x=left + gap,
+            width=max(right - left - 2 * gap, 0.5),
+            y=top,
+            height=max(bottom - top, 0.5),
+        )
+
+    def straight(self, at_left: float, at_right: float) -> SafeString | None:
+        """As much of a line as is inside; it is given by its places on the y axis at both ends of the x axis."""
+        ends = inside(at_left, at_right)
+        if ends is None:
+            return None
+        (x1, y1), (x2, y2) = (
+            (self.left + part * (self.right - self.left), self.bottom - place * (self.bottom - self.top))
+            for part, place in ((part, at_left * (1 - part) + at_right * part) for part in ends)
+        )
+        return element("line", class_="fit", x1=x1, y1=y1, x2=x2, y2=y2)
+
+
+def inside(at_left: float, at_right: float) -> tuple[float, float] | None:
+    """The parts of the way from left to right between which a line is from 0 to 1; None if it is nowhere."""
+    if at_left == at_right:
+        return (0.0, 1.0) if 0 <= at_left <= 1 else None
+    crossings = sorted((edge - at_left) / (at_right - at_left) for edge in (0, 1))
+    first, last = max(crossings[0], 0.0), min(crossings[1], 1.0)
+    return (first, last) if first < last else None
+
+
+def drawn(mark: Mark, x: float, y: float, radius: float) -> SafeString:
+    """A mark in a link. It is no stop of the keyboard: the table has the same links."""
+    shape = element(
+        "path", element("title", mark.explanation), class_=mark.verdict.value, d=shape_of(mark.verdict, x, y, radius)
+    )
+    return element("a", shape, href=mark.address, tabindex=-1)
+
+
+def shape_of(verdict: Verdict, x: float, y: float, radius: float) -> str:
+    """The path of a diamond for drift, of a circle for no drift, and of a cross for what is not known."""
+    begin = f"M{x:.2f} {y:.2f}"
+    match verdict:
+        case Verdict.DRIFT:
+            wide = radius * 1.25
+            return f"{begin}m0 {-wide:.2f}l{wide:.2f} {wide:.2f}l{-wide:.2f} {wide:.2f}l{-wide:.2f} {-wide:.2f}z"
+        case Verdict.NO_DRIFT:
+            arc = f"a{radius:.2f} {radius:.2f} 0 1 0"
+            return f"{begin}m{-radius:.2f} 0{arc} {2 * radius:.2f} 0{arc} {-2 * radius:.2f} 0z"
+    arm = radius * 0.8
+    return f"{begin}m{-arm:.2f} {-arm:.2f}l{2 * arm:.2f} {2 * arm:.2f}m0 {-2 * arm:.2f}l{-2 * arm:.2f} {2 * arm:.2f}"
+
+
+def legend(counts: Mapping[Verdict, int], left: float) -> SafeString:
+    """What the shapes mean, and how many there are of each, above the plot."""
+    entries = []
+    for verdict, label in LABELS.items():
+        text = f"{label} ({counts.get(verdict, 0):,})"
+        entries.append(element("path", class_=verdict.value, d=shape_of(verdict, left + 7, 20, 6)))
+        entries.append(element("text", text, x=left + 20, y=24.5))
+        left += 48 + CHARACTER * len(text)
+    return element("g", *entries)
+
+
+def shortened(text: str, length: int = MAX_TITLE) -> str:
+    return text if len(text) <= length else f"{text[: length // 2 - 1]}…{text[-length // 2 :]}"

@@ -1,0 +1,33 @@
+// Buttons that download a picture as PNG: the file of its SVG, drawn on a canvas.
+const SHARPNESS = 2;
+
+async function pictureOf(address) {
+  const answer = await fetch(address);
+  if (!answer.ok) throw new Error(`The picture cannot be had: ${answer.status}.`);
+  const image = new Image();
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(await answer.text())}`;
+  await image.decode();
+  return image;
+}
+
+function drawn(image) {
+  const canvas = document.createElement("canvas");
+  canvas.width = image.naturalWidth * SHARPNESS;
+  canvas.height = image.naturalHeight * SHARPNESS;
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+}
+
+async function download(button) {
+  const blob = await drawn(await pictureOf(button.dataset.png));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = button.dataset.name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+for (const button of document.querySelectorAll("button[data-png]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => download(button));
+}

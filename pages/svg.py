@@ -1,0 +1,80 @@
+"""Elements of SVG, as text in which everything from outside is escaped."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+STATIC = Path(__file__).parent / "static" / "pages"
+PAGES_CSS = Path(__file__).parent.parent / "driftwatch" / "static" / "driftwatch" / "pages.css"
+# What no XML document may hold, not even escaped: https://www.w3.org/TR/xml/#charsets
+FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def element(name: str, *children: Any, **attributes: Any) -> SafeString:
+    """An element. `class_` and `stroke_width` are written `class` and `stroke-width`; None leaves one out."""
+    pairs = (
+        (key.rstrip("_").replace("_", "-"), printable(value)) for key, value in attributes.items() if value is not None
+    )
+    inside = format_html_join("", "{}", ((printable(child),) for child in children))
+    return format_html("<{0}{1}>{2}</{0}>", name, format_html_join("", ' {}="{}"', pairs), inside)
+
+
+def printable(value: Any) -> Any:
+    if isinstance(value, SafeString):
+        return value
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else FORBIDDEN.sub("\ufffd", str(value))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What was drawn, in a page and as a file of its own. Sizes are in pixels."""
+
+    width: int
+    height: int
+    title: str
+    description: str
+    drawing: SafeString
+
+    @property
+    def inline(self) -> SafeString:
+        """For a page, in the colours of its style sheet. Readers are told the title and the description."""
+        labels = element("title", self.title, id="plot-title"), element("desc", self.description, id="plot-description")
+        return element(
+            "svg",
+            *labels,
+            element("g", self.drawing, aria_hidden="true"),
+            class_="plot",
+            viewBox=f"0 0 {self.width} {self.height}",
+            role="img",
+            aria_labelledby="plot-title",
+            aria_describedby="plot-description",
+        )
+
+    @property
+    def alone(self) -> SafeString:
+        """A file: it carries its style, and a white ground."""
+        return element(
+            "svg",
+            element("title", self.title),
+            element("desc", self.description),
+            element("style", style_of_pictures()),
+            element("rect", width="100%", height="100%", fill="#fff"),
+            self.drawing,
+            xmlns="http://www.w3.org/2000/svg",
+            class_="plot",
+            width=self.width,
+            height=self.height,
+            viewBox=f"0 0 {self.width} {self.height}",
+        )
+
+
+@cache
+def style_of_pictures() -> str:
+    """The style of plots on the pages, in their light colours: programs that draw SVG know no variables."""
+    light = dict(re.findall(r"--([a-z-]+): light-dark\((#[0-9a-f]+)", PAGES_CSS.read_text()))
+    return re.sub(r"var\(--([a-z-]+)\)", lambda match: light[match[1]], (STATIC / "plot.css").read_text())

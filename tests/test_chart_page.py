@@ -1,0 +1,213 @@
+"""The chart of an experiment: what an address asks for is drawn, or it is said why not."""
+
+import csv
+import io
+from typing import Any
+from urllib.parse import urlencode
+from xml.etree import ElementTree as ET
+
+import pytest
+from pytest_django import Settings
+
+from drifts.models import Drift
+from driftwatch.mongodb.documents import collection_of
+from experiments.models import Experiment
+from pages import chart_points
+from tests.caller import Caller
+from tests.profiler import reads_of
+from tests.session import through_session
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+class Reader:
+    """Somebody who looks at the charts of an experiment."""
+
+    def __init__(self, caller: Caller, settings: Settings, experiment: Experiment) -> None:
+        self.client = through_session(caller, settings).client
+        self.path = f"/experiments/{experiment.pk}"
+
+    def get(self, page: str = "chart", query: str = "", **asked: Any) -> Any:
+        return self.client.get(f"{self.path}/{page}?{query or urlencode(asked, doseq=True)}")
+
+    def page(self, **asked: Any) -> str:
+        response = self.get(**asked)
+        assert response.status_code == 200, response.content.decode()
+        return response.content.decode()
+
+
+@pytest.fixture
+def reading(reader: Caller, settings: Settings, experiment: Experiment) -> Reader:
+    return Reader(reader, settings, experiment)
+
+
+@pytest.fixture
+def runs(experiment: Experiment) -> list[Drift]:
+    """Ten on a power law; then one without the parameter, one with a text, one with a zero, and one that runs."""
+    parameters: list[dict[str, Any]] = [{"a": float(n), "b": {"c": 2.1 * n**0.5}} for n in range(1, 11)]
+    parameters += [{"b": {"c": 1}}, {"a": "high", "b": {"c": 1}}, {"a": 0, "b": {"c": 1}}]
+    return [
+        Drift.objects.create_in(
+            experiment,
+            model="forest",
+            job_status="Completed",
+            drift_detected=n % 2 == 0,
+            parameters=each,
+        )
+        for n, each in enumerate(parameters)
+    ]
+
+
+def test_without_anything_asked_it_shows_how_many_runs_there_were(reading: Reader, runs: list[Drift]) -> None:
+    page = reading.page()
+    assert "number of runs by created_at (UTC)" in page
+    assert "<strong>13</strong> of 13 runs are drawn." in page
+    assert "13 runs: 7 drift, 6 no drift, 0 unknown" in page
+
+
+def test_two_parameters_are_drawn_and_what_is_left_out_is_listed_with_its_reason(
+    reading: Reader, runs: list[Drift]
+) -> None:
+    page = reading.page(x="parameters.a", y="parameters.b.c", x_scale="log", y_scale="log", fit=1)
+    assert "<strong>10</strong> of 13 runs are drawn." in page
+    for reason in ("there is none", "it is a text", "it is not above zero, and the axis is logarithmic"):
+        assert f"1 run: parameters.a: {reason}" in page
+    for run in runs:
+        assert f"/runs/{run.pk}" in page
+    assert "y = 2.1·x^0.5" in page
+    assert "R² = 1.0000" in page
+    assert "fitted to the logarithms of x and y" in page
+    assert "style=" not in page
+
+
+def test_an_element_of_a_list_is_a_number_too(reading: Reader, experiment: Experiment) -> None:
+    Drift.objects.create_in(
+        experiment, model="forest", job_status="Completed", parameters={"a": [{"b": 7.0}, 2], "c": 1}
+    )
+    assert "x = 7\ny = 1" in reading.page(x="parameters.a.0.b", y="parameters.c")
+    assert "parameters.a: it is a list" in reading.page(x="parameters.a", y="parameters.c")
+
+
+def test_numbers_that_the_api_refuses_to_store_are_left_out(reading: Reader, experiment: Experiment) -> None:
+    for value in (float("nan"), float("inf")):
+        run = Drift.objects.create_in(experiment, model="forest", job_status="Completed", parameters={"a": 1})
+        collection_of(Drift).update_one({"_id": run.pk.hex}, {"$set": {"parameters.a": value}})
+    page = reading.page(x="parameters.a", y="created_at")
+    assert "2 runs: parameters.a: it is not a finite number" in page
+    assert "None of the 2 runs can be drawn." in page
+
+
+def test_only_the_runs_that_the_filter_matches_are_drawn(reading: Reader, runs: list[Drift]) -> None:
+    page = reading.page(x="parameters.a", y="parameters.b.c", verdict="drift", where="parameters.a gt 4")
+    assert "<strong>3</strong> of 3 runs are drawn." in page
+
+
+def test_only_the_selected_runs_are_drawn(reading: Reader, runs: list[Drift], manager: Caller) -> None:
+    elsewhere = Drift.objects.create_in(
+        Experiment.objects.create(name="of others"), model="secret", job_status="Completed", parameters={"a": 1}
+    )
+    selected = [runs[0].pk, runs[1].pk, elsewhere.pk]
+    page = reading.page(x="parameters.a", y="parameters.b.c", selected=selected, only_selected=1)
+    assert "<strong>2</strong> of 2 runs are drawn." in page
+    assert "secret" not in page
+    assert "<strong>11</strong> of 13" in reading.page(x="parameters.a", y="parameters.b.c", selected=selected)
+
+
+def test_of_too_many_runs_the_newest_are_drawn_and_it_is_said(
+    reading: Reader, runs: list[Drift], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chart_points, "MAX_POINTS", 5)
+    page = reading.page(x="parameters.b.c", y="created_at")
+    assert "<strong>5</strong> of 5 runs are drawn." in page
+    assert "there are more" in page
+    assert str(runs[-1].pk) in page
+    assert str(runs[0].pk) not in page
+
+
+def test_the_picture_is_a_file_with_links_to_the_runs(reading: Reader, runs: list[Drift]) -> None:
+    response = reading.get("chart.svg", x="parameters.a", y="parameters.b.c", kind="line")
+    assert response.headers["Content-Type"] == "image/svg+xml; charset=utf-8"
+    assert response.headers["Content-Disposition"] == 'inline; filename="wine-quality-chart.svg"'
+    assert response.headers["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'"
+    picture = ET.fromstring(response.content)  # noqa: S314 - it was just made here
+    links = {link.get("href") for link in picture.iter(f"{SVG}a")}
+    assert f"http://testserver{reading.path}/runs/{runs[0].pk}" in links
+
+
+def test_the_table_has_every_run_and_no_formulas(reading: Reader, runs: list[Drift], experiment: Experiment) -> None:
+    Drift.objects.create_in(experiment, model="=cmd()", job_status="Failed", parameters={"a": -3, "b": {"c": 1}})
+    response = reading.get("chart.csv", x="parameters.a", y="parameters.b.c")
+    assert response.headers["Content-Disposition"] == 'attachment; filename="wine-quality-chart.csv"'
+    header, *rows = csv.reader(io.StringIO(response.content.decode()))
+    assert header[3:6] == ["verdict", "x: parameters.a", "y: parameters.b.c"]
+    assert len(rows) == 14
+    assert rows[0][2:6] == ["'=cmd()", "unknown", "-3.0", "1.0"]
+    assert rows[-1][-1] == "parameters.a: there is none"
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("kind=pie&y=parameters.a", "not a valid choice"),
+        ("kind=scatter&y=count", "Counts are drawn as bars."),
+        ("y=count&y_scale=log", "Counts are stacked on a linear axis."),
+        ("x_scale=log", "Time has a linear axis."),
+        ("x=count", "There is no such name."),
+        ("x=p_value", "There is no such name."),
+        ("x=parameters.", "A path is names with dots between"),
+        ("x=parameters..a", "A path is names with dots between"),
+        ("x=parameters.$where", "A path is names with dots between"),
+        ("x=parameters." + "a" * 2_000, "A path is names with dots between"),
+        ("x=parameters." + ".".join("a" * 60), "nested deeper"),
+        ("x=parameters.%00", "Null characters are not allowed"),
+        ("fit=perhaps", "Must be a valid boolean"),
+        ("selected=1", "Select the runs anew"),
+        ("&".join(f"selected={n:032x}" for n in range(500)), "Select the runs anew"),
+        ("where=nonsense", "Write a field or a path"),
+        ("filter={", "what is wrong stands beside the controls"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_beside_its_control(
+    reading: Reader, runs: list[Drift], query: str, sentence: str
+) -> None:
+    response = reading.get(query=query)
+    assert response.status_code == 422
+    assert sentence in response.content.decode()
+    for page in ("chart.svg", "chart.csv"):
+        assert reading.get(page, query=query).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "x=parameters.a&y=parameters.a",
+        "x=created_at&y=created_at&fit=1",
+        "x=parameters.a&y=count",
+        "x=parameters.a&y=created_at&kind=bar&fit=1",
+        "x=parameters.a&x=parameters.b.c&y=parameters.a&x_scale=log&kind=bar&y_scale=log",
+        "x=parameters.b&y=parameters.nothing",
+        "x=parameters.%3Cb%3E%22&y=count",
+        "x=&y=&kind=&x_scale=&fit=&selected=",
+        "page=3&unknown=%FF",
+    ],
+)
+def test_whatever_else_is_asked_for_makes_a_page(reading: Reader, runs: list[Drift], query: str) -> None:
+    assert reading.get(query=query).status_code in (200, 422)
+    assert reading.get("chart.csv", query=query).status_code in (200, 422)
+    assert reading.get("chart.svg", query=query).status_code in (200, 422)
+
+
+def test_an_experiment_without_runs_has_a_page_and_no_picture(reading: Reader) -> None:
+    assert "No runs match." in reading.page()
+    refusal = reading.get("chart.svg")
+    assert refusal.status_code == 422
+    assert "No run can be drawn." in refusal.content.decode()
+
+
+def test_the_runs_are_read_in_the_order_of_an_index_and_no_more_of_them_than_are_looked_at(
+    reading: Reader, runs: list[Drift], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chart_points, "MAX_POINTS", 5)
+    with reads_of(Drift) as reads:
+        reading.page(x="parameters.a", y="parameters.b.c")
+    assert [(read.documents, read.sorts_in_memory) for read in reads] == [(6, False)]
