@@ -16,7 +16,7 @@ def test_somebody_makes_finds_changes_puts_away_and_deletes_an_experiment(people
     page.get_by_label("Description").fill("Drift of the harvest")
     page.get_by_label("Tags").fill("nightly, eu")
     page.get_by_role("button", name="Create").click()
-    expect(page.get_by_role("status")).to_contain_text(f"{name} is there now")
+    expect(page.get_by_text(f"{name} is there now")).to_be_visible()
     expect(page.get_by_role("heading", level=1)).to_have_text(name)
 
     # It is found by a part of its name in any case, and the address says so.
@@ -34,12 +34,12 @@ def test_somebody_makes_finds_changes_puts_away_and_deletes_an_experiment(people
     page.get_by_label("Configuration").fill('{"window": 7}')
     page.get_by_label("Public").check()
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_role("status")).to_contain_text(f"{name} is saved")
+    expect(page.get_by_text(f"{name} is saved")).to_be_visible()
 
     page.get_by_role("link", name="Edit").click()
     expect(page.get_by_label("Public")).to_be_checked()
     page.get_by_role("button", name="Archive").click()
-    expect(page.get_by_role("status")).to_contain_text(f"{name} is archived")
+    expect(page.get_by_text(f"{name} is archived")).to_be_visible()
     edit = page.url
     page.goto("/experiments?show=mine")
     expect(page.get_by_role("link", name=name)).to_have_count(0)
@@ -49,9 +49,9 @@ def test_somebody_makes_finds_changes_puts_away_and_deletes_an_experiment(people
 
     page.goto(edit)
     page.get_by_role("button", name="Restore").click()
-    expect(page.get_by_role("status")).to_contain_text(f"{name} is restored")
+    expect(page.get_by_text(f"{name} is restored")).to_be_visible()
     page.get_by_role("link", name="Delete this experiment").click()
     page.get_by_label("Type the name").fill(name)
     page.get_by_role("button", name="Delete").click()
-    expect(page.get_by_role("status")).to_contain_text(f"{name} is deleted")
+    expect(page.get_by_text(f"{name} is deleted")).to_be_visible()
     expect(page.get_by_role("link", name=name)).to_have_count(0)
