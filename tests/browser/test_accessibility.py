@@ -14,7 +14,7 @@ from tests.crowd import unique
 
 # How each page is looked at. One that has no example fails the test: choose what fills most of the page.
 EXAMPLES = {
-    "experiments": "?search=wine",
+    "experiments": "?q=wine&tag=wine&sort=name",
     "experiment-new": "",
     "experiment": "?verdict=drift&where=parameters.p_value+lt+0.5&column=parameters.p_value&selected={drift_id}",
     "compare": "?selected={drift_id}&selected={other_id}&all=1",
