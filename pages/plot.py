@@ -63,16 +63,7 @@ class Plot:
         return self.bottom - self.y.scale.place(value) * (self.bottom - self.top)
 
     def axes(self) -> SafeString:
-        return element("g", *self._x_axis(), *self._y_axis())
-
-    def _x_axis(self) -> Iterable[SafeString]:
-        for tick in self.x.scale.ticks:
-            x = self.left + tick.place * (self.right - self.left)
-            yield element("line", class_="grid", x1=x, x2=x, y1=self.top, y2=self.bottom)
-            yield element("text", tick.label, x=x, y=self.bottom + 22, text_anchor="middle")
-        yield element("line", class_="axis", x1=self.left, x2=self.right, y1=self.bottom, y2=self.bottom)
-        middle = (self.left + self.right) / 2
-        yield element("text", shortened(self.x.title), class_="title", x=middle, y=HEIGHT - 14, text_anchor="middle")
+        return element("g", x_axis(self.x, self.left, self.bottom), *self._y_axis())
 
     def _y_axis(self) -> Iterable[SafeString]:
         for tick in self.y.scale.ticks:
@@ -88,7 +79,7 @@ class Plot:
     def marks(self, marks: Sequence[Mark]) -> SafeString:
         """The shapes of runs; the more there are, the smaller."""
         radius = 5.5 if len(marks) <= 200 else 4.0 if len(marks) <= 1_000 else 3.0
-        return element("g", *(drawn(mark, self.across(mark.x), self.down(mark.y), radius) for mark in marks))
+        return element("g", *(linked(mark, self.across(mark.x), self.down(mark.y), radius) for mark in marks))
 
     def thread(self, marks: Sequence[Mark]) -> SafeString:
         """A line from one run to the next, from left to right."""
@@ -125,6 +116,19 @@ class Plot:
         return element("line", class_="fit", x1=x1, y1=y1, x2=x2, y2=y2)
 
 
+def x_axis(axis: Axis, left: float, bottom: float) -> SafeString:
+    """The axis below a plot, at a distance from the top, with a line up from each tick."""
+    right, middle = WIDTH - RIGHT, (left + WIDTH - RIGHT) / 2
+    drawn = []
+    for tick in axis.scale.ticks:
+        x = left + tick.place * (right - left)
+        drawn.append(element("line", class_="grid", x1=x, x2=x, y1=TOP, y2=bottom))
+        drawn.append(element("text", tick.label, x=x, y=bottom + 22, text_anchor="middle"))
+    line = element("line", class_="axis", x1=left, x2=right, y1=bottom, y2=bottom)
+    title = element("text", shortened(axis.title), class_="title", x=middle, y=bottom + 50, text_anchor="middle")
+    return element("g", *drawn, line, title)
+
+
 def inside(at_left: float, at_right: float) -> tuple[float, float] | None:
     """The parts of the way from left to right between which a line is from 0 to 1; None if it is nowhere."""
     if at_left == at_right:
@@ -134,7 +138,7 @@ def inside(at_left: float, at_right: float) -> tuple[float, float] | None:
     return (first, last) if first < last else None
 
 
-def drawn(mark: Mark, x: float, y: float, radius: float) -> SafeString:
+def linked(mark: Mark, x: float, y: float, radius: float) -> SafeString:
     """A mark in a link. It is no stop of the keyboard: the table has the same links."""
     shape = element(
         "path", element("title", mark.explanation), class_=mark.verdict.value, d=shape_of(mark.verdict, x, y, radius)

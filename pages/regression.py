@@ -36,7 +36,11 @@ class Fit:
         factor = "e^" + (intercept if self.intercept >= 0 else f"({intercept})")
         if -700 < self.intercept < 700:
             factor = rounded(math.exp(self.intercept))
-        return f"{y} = {factor}·{x}^{slope}" if self.log_x else f"{y} = {factor}·e^({slope}·{x})"
+        return (
+            f"{y} = {factor}·{x}^{slope if self.slope >= 0 else f'({slope})'}"
+            if self.log_x
+            else f"{y} = {factor}·e^({slope}·{x})"
+        )
 
 
 def fit(xs: Sequence[float], ys: Sequence[float], *, log_x: bool = False, log_y: bool = False) -> Fit:

@@ -22,7 +22,7 @@ MINUTE, HOUR, DAY = 60, 3_600, 86_400
 # Steps of time in seconds, up to a fortnight, and in months.
 SECONDS = (1, 2, 5, 10, 15, 30, *(MINUTE * n for n in (1, 2, 5, 10, 15, 30)), *(HOUR * n for n in (1, 2, 3, 6, 12)))
 DAYS = (DAY, 2 * DAY, 7 * DAY, 14 * DAY)
-MONTHS = (1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1_200, 6_000, 12_000)
+MONTHS = (1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1_200, 6_000, 12_000, 24_000)
 MONTH = 30.4369 * DAY
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST = (datetime.datetime(1, 1, 1, tzinfo=UTC) - EPOCH).total_seconds()

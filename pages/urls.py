@@ -5,13 +5,14 @@ from typing import Any
 from django.urls import path
 
 from pages.account import AccountPage, TokensPage
-from pages.charts import ChartPage
+from pages.chart_page import ChartPage
 from pages.comparison import ComparisonPage
 from pages.experiments import ExperimentsPage
 from pages.managing import ArchivePage, DeleteExperimentPage, EditExperimentPage, NewExperimentPage
 from pages.run import RunPage
 from pages.runs import RunsPage
 from pages.sharing import PermissionsPage
+from pages.timeline_page import TimelinePage
 
 NEW: Any = {"get": "new", "post": "create"}
 EDIT: Any = {"get": "edit", "post": "update"}
@@ -51,4 +52,7 @@ urlpatterns = [
     path("experiments/<str:experiment_id>/chart", ChartPage.as_view({"get": "retrieve"}), name="chart"),
     path("experiments/<str:experiment_id>/chart.svg", ChartPage.as_view({"get": "picture"}), name="chart-svg"),
     path("experiments/<str:experiment_id>/chart.csv", ChartPage.as_view({"get": "table"}), name="chart-csv"),
+    path("experiments/<str:experiment_id>/timeline", TimelinePage.as_view({"get": "retrieve"}), name="timeline"),
+    path("experiments/<str:experiment_id>/timeline.svg", TimelinePage.as_view({"get": "picture"}), name="timeline-svg"),
+    path("experiments/<str:experiment_id>/timeline.csv", TimelinePage.as_view({"get": "table"}), name="timeline-csv"),
 ]

@@ -1,6 +1,5 @@
 """The chart of an experiment's runs: as a page, a picture and a table."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,24 +7,20 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.http import HttpResponse
-from django.urls import reverse
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from drifts.models import Drift, DriftQuerySet
 from driftwatch.api.search import bounded_time
 from driftwatch.spreadsheets import csv_file
 from experiments.models import Experiment, Level
 from pages.chart import AxisScale, Chart, ChartSerializer, Kind
-from pages.chart_points import MAX_POINTS, Points, ids_of, points_of
-from pages.page import ExperimentPage
+from pages.chart_points import Points, ids_of, points_of
+from pages.plot_page import PlotPage
 from pages.run_filter import RunFilter
-from pages.svg import Picture
+from pages.suggestions import Suggestions
 
 LISTED = 200
 LINKED = 20
-# A picture is a document of its own when its address is opened: it loads nothing, and runs nothing.
-PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True)
@@ -37,35 +32,6 @@ class LeftOut:
     linked: list[UUID]
 
 
-class PlotPage(ExperimentPage):
-    """A page with a picture of runs, that the address says all about."""
-
-    def get_runs(self, experiment: Experiment, run_filter: RunFilter) -> DriftQuerySet:
-        """Those that the filter of the address matches."""
-        return Drift.objects.matching({"experiment_id": experiment.pk.hex}).matching(run_filter.match)
-
-    def run_address(self, experiment: Experiment, run: UUID) -> str:
-        """Where the page of a run is. There are thousands on a page, too many to reverse each."""
-        return f"{self.base}{reverse('experiment', args=[experiment.pk])}/runs/{run}"
-
-    @property
-    def base(self) -> str:
-        """What goes before addresses: a file says at which service they are."""
-        return "" if self.action == "retrieve" else self.request.build_absolute_uri("/").rstrip("/")
-
-    def picture_of(self, experiment: Experiment, picture: Picture) -> HttpResponse:
-        """The picture as a file, which a browser shows too when its address is opened."""
-        response = HttpResponse(picture.alone, content_type="image/svg+xml; charset=utf-8")
-        response["Content-Disposition"] = f'inline; filename="{file_name(experiment, self.resource)}.svg"'
-        response["Content-Security-Policy"] = PICTURE_POLICY
-        return response
-
-    def refuse(self, run_filter: RunFilter) -> None:
-        """Raises what a file cannot show: a filter without a meaning."""
-        if run_filter.errors:
-            raise ValidationError({"filter": run_filter.errors})
-
-
 class ChartPage(PlotPage):
     """A chart of any two numbers of an experiment's runs, or of how many there are."""
 
@@ -74,7 +40,7 @@ class ChartPage(PlotPage):
 
     def retrieve(self, request: Request, experiment_id: str) -> HttpResponse:
         """The chart, and the form that asks for another."""
-        experiment, run_filter = self.get_experiment(), RunFilter.of(request.query_params)
+        experiment, run_filter = self.get_experiment(), self.asked_filter()
         asked = ChartSerializer(data=request.query_params)
         if not asked.is_valid() or run_filter.errors:
             return self.show_form(experiment, run_filter, asked, 422)
@@ -90,7 +56,6 @@ class ChartPage(PlotPage):
                 LeftOut(reason, len(runs), ids_of(runs[:LINKED])) for reason, runs in sorted(points.left_out.items())
             ],
             listed=points.drawn[:LISTED],
-            most=MAX_POINTS,
         )
 
     def picture(self, request: Request, experiment_id: str) -> HttpResponse:
@@ -103,18 +68,17 @@ class ChartPage(PlotPage):
     def table(self, request: Request, experiment_id: str) -> HttpResponse:
         """What the chart shows, and what it leaves out."""
         experiment, asked, points = self.asked_for()
-        return csv_file(f"{file_name(experiment, self.resource)}.csv", rows(asked, points))
+        return csv_file(f"{self.file_name(experiment)}.csv", rows(asked, points))
 
     def asked_for(self) -> tuple[Experiment, dict[str, Any], Points]:
         """What the address of a file asks for. Raises `ValidationError`."""
-        experiment, run_filter = self.get_experiment(), RunFilter.of(self.request.query_params)
-        self.refuse(run_filter)
+        experiment, run_filter = self.get_experiment(), self.valid_filter()
         asked = ChartSerializer(data=self.request.query_params)
         asked.is_valid(raise_exception=True)
         return experiment, asked.validated_data, self.read(experiment, run_filter, asked.validated_data)
 
     def read(self, experiment: Experiment, run_filter: RunFilter, asked: dict[str, Any]) -> Points:
-        runs = self.get_runs(experiment, run_filter)
+        runs = self.runs_of(experiment, run_filter)
         if asked["only_selected"]:
             runs = runs.matching({"_id": {"$in": [run.hex for run in asked["selected"]]}})
         is_log = {f"log_{axis}": asked[f"{axis}_scale"] == AxisScale.LOG for axis in "xy"}
@@ -143,12 +107,13 @@ class ChartPage(PlotPage):
             asked={"x": "created_at", "y": "count", **getattr(asked, "validated_data", {}), **typed},
             errors=asked.errors,
             filter=run_filter,
+            suggestions=Suggestions.of(experiment),
             kinds=Kind.choices,
             scales=AxisScale.choices,
             selected=selected,
             kept=urlencode([*run_filter.pairs, *selected]),
             query=query.urlencode(),
-            file_name=file_name(experiment, self.resource),
+            file_name=self.file_name(experiment),
             **context,
         )
 
@@ -163,9 +128,3 @@ def rows(asked: dict[str, Any], points: Points) -> Iterator[list[Any]]:
     for reason, documents in points.left_out.items():
         for run in ids_of(documents):
             yield [run, "", "", "", "", "", reason]
-
-
-def file_name(experiment: Experiment, resource: str) -> str:
-    """A name that every file system takes."""
-    name = re.sub(r"[^A-Za-z0-9]+", "-", experiment.name).strip("-").lower()
-    return f"{name[:80] or 'experiment'}-{resource}"

@@ -1,0 +1,55 @@
+"""What the pages with a plot share: which runs they show, and that the plot is a file too."""
+
+import re
+from uuid import UUID
+
+from django.http import HttpResponse
+from django.urls import reverse
+from rest_framework.exceptions import ValidationError
+
+from drifts.models import Drift, DriftQuerySet
+from experiments.models import Experiment
+from pages.page import ExperimentPage
+from pages.run_filter import RunFilter
+from pages.svg import Picture
+
+# A picture is a document of its own when its address is opened: it loads nothing, and runs nothing.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+class PlotPage(ExperimentPage):
+    """A page with a picture of an experiment's runs. Its address says all about it, as do those of its files."""
+
+    def asked_filter(self) -> RunFilter:
+        return RunFilter.of(self.request._request.GET)
+
+    def valid_filter(self) -> RunFilter:
+        """The filter of a file's address. Raises `ValidationError` if it has no meaning."""
+        run_filter = self.asked_filter()
+        if run_filter.errors:
+            raise ValidationError({"filter": run_filter.errors})
+        return run_filter
+
+    def runs_of(self, experiment: Experiment, run_filter: RunFilter) -> DriftQuerySet:
+        return Drift.objects.matching({"experiment_id": experiment.pk.hex}).matching(run_filter.match)
+
+    def runs_address(self, experiment: Experiment) -> str:
+        """Where the runs are. A file names the service, too."""
+        path = reverse("experiment", args=[experiment.pk])
+        return path if self.action == "retrieve" else self.request.build_absolute_uri(path)
+
+    def run_address(self, experiment: Experiment, run: UUID) -> str:
+        # There are thousands on a page: it takes long to reverse each.
+        return f"{self.runs_address(experiment)}/runs/{run}"
+
+    def picture_of(self, experiment: Experiment, picture: Picture) -> HttpResponse:
+        """The picture as a file, which a browser shows when its address is opened."""
+        response = HttpResponse(picture.alone, content_type="image/svg+xml; charset=utf-8")
+        response["Content-Disposition"] = f'inline; filename="{self.file_name(experiment)}.svg"'
+        response["Content-Security-Policy"] = POLICY
+        return response
+
+    def file_name(self, experiment: Experiment) -> str:
+        """One that every file system takes."""
+        name = re.sub(r"[^A-Za-z0-9]+", "-", experiment.name).strip("-").lower()
+        return f"{name[:80] or 'experiment'}-{self.resource}"

@@ -1,0 +1,211 @@
+"""The verdicts of models over time: a row for each model, and on it either its runs or periods of them."""
+
+import datetime
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from uuid import UUID
+
+from django.utils.safestring import SafeString
+
+from drifts.models import DriftQuerySet
+from drifts.verdict import Verdict, verdict_of
+from pages.chart_points import NEWEST_FIRST, in_utc
+from pages.plot import BOTTOM, CHARACTER, LABELS, RIGHT, TOP, WIDTH, Axis, Mark, legend, linked, shortened, x_axis
+from pages.scales import DAY, DAYS, SECONDS, TimeScale, moment
+from pages.svg import Picture, element
+
+MAX_RUNS = 5_000
+MAX_MODELS = 30
+# So many runs of a model have room side by side; where there are more, periods are drawn.
+MAX_MARKS = 75
+MAX_PERIODS = 48
+STEPS = (*SECONDS, *DAYS, *(28 * DAY * 2**n for n in range(12)))
+ROW, CELL = 30, 24
+MAX_NAME = 28
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a time line shows of a run."""
+
+    id: UUID
+    created_at: datetime.datetime
+    model: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """How many runs said what."""
+
+    runs: Sequence[Run]
+
+    @cached_property
+    def counts(self) -> Counter[Verdict]:
+        return Counter(run.verdict for run in self.runs)
+
+    @property
+    def drift(self) -> int:
+        return self.counts[Verdict.DRIFT]
+
+    @property
+    def no_drift(self) -> int:
+        return self.counts[Verdict.NO_DRIFT]
+
+    @property
+    def unknown(self) -> int:
+        return self.counts[Verdict.UNKNOWN]
+
+    @property
+    def drift_rate(self) -> float | None:
+        """The share of drift among the known verdicts."""
+        known = self.drift + self.no_drift
+        return self.drift / known if known else None
+
+    @property
+    def rate_text(self) -> str:
+        return "no verdict" if self.drift_rate is None else f"{self.drift_rate:.0%}"
+
+    @property
+    def first(self) -> datetime.datetime:
+        return min(run.created_at for run in self.runs)
+
+    @property
+    def last(self) -> datetime.datetime:
+        return max(run.created_at for run in self.runs)
+
+
+@dataclass(frozen=True)
+class Period(Verdicts):
+    """The runs of a model between two times; there is at least one."""
+
+    model: str
+    start: datetime.datetime
+    end: datetime.datetime
+
+    @property
+    def explanation(self) -> str:
+        told = ", ".join(f"{self.counts[verdict]:,} {label}" for verdict, label in LABELS.items())
+        period = f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M} UTC"
+        return f"{self.model}, {period}\ndrift rate: {self.rate_text}\n{told}"
+
+
+@dataclass(frozen=True)
+class Row(Verdicts):
+    """The runs of a model, in periods of equal length: the latest first, and none without a run."""
+
+    model: str
+    periods: Sequence[Period]
+
+
+def newest_of(runs: DriftQuerySet) -> tuple[list[Run], bool]:
+    """The newest runs, and whether they are all."""
+    fields = {"created_at": 1, "model": 1, "job_status": 1, "drift_detected": 1}
+    documents = runs.aggregated({"$sort": NEWEST_FIRST}, {"$limit": MAX_RUNS + 1}, {"$project": fields})
+    found = [
+        Run(
+            UUID(document["_id"]),
+            in_utc(document["created_at"]),
+            document["model"],
+            verdict_of(document["job_status"], document["drift_detected"]),
+        )
+        for document in documents[:MAX_RUNS]
+    ]
+    return found, len(documents) <= MAX_RUNS
+
+
+class Timeline:
+    """The time line of some runs, of which there is at least one: the newest first."""
+
+    def __init__(
+        self, runs: Sequence[Run], run_address: Callable[[UUID], str], period_address: Callable[[Period], str]
+    ) -> None:
+        self.run_address, self.period_address = run_address, period_address
+        first, last = runs[-1].created_at.timestamp(), runs[0].created_at.timestamp()
+        self.step = next(step for step in STEPS if (last - first) / step <= MAX_PERIODS - 2)
+        active = Counter(run.model for run in runs).most_common()
+        self.rows = [self._row(model, runs) for model, _ in active[:MAX_MODELS]]
+        self.left_out = active[MAX_MODELS:]
+        self.shown = [run for row in self.rows for run in row.runs]
+        self.has_marks = all(len(row.runs) <= MAX_MARKS for row in self.rows)
+        ends = [first, last] if self.has_marks else [self._start(first), self._start(last) + self.step]
+        self.scale = TimeScale(ends)
+        longest = max(len(shortened(row.model, MAX_NAME)) for row in self.rows)
+        self.left = 24 + CHARACTER * longest
+
+    def _start(self, seconds: float) -> float:
+        return math.floor(seconds / self.step) * self.step
+
+    def _row(self, model: str, runs: Sequence[Run]) -> Row:
+        own = [run for run in runs if run.model == model]
+        periods: dict[float, list[Run]] = {}
+        for run in own:
+            periods.setdefault(self._start(run.created_at.timestamp()), []).append(run)
+        return Row(
+            own,
+            model,
+            [Period(held, model, moment(start), moment(start + self.step)) for start, held in periods.items()],
+        )
+
+    @property
+    def read(self) -> int:
+        return len(self.shown) + self.left_out_runs
+
+    @property
+    def left_out_runs(self) -> int:
+        return sum(number for _, number in self.left_out)
+
+    @property
+    def picture(self) -> Picture:
+        counts = Counter(run.verdict for run in self.shown)
+        told = ", ".join(f"{counts[verdict]:,} {label}" for verdict, label in LABELS.items())
+        title = f"Verdicts of {len(self.rows)} models over time" if len(self.rows) > 1 else "Verdicts over time"
+        first, last = (f"{end(run.created_at for run in self.shown):%Y-%m-%d %H:%M}" for end in (min, max))
+        description = f"{len(self.shown):,} runs from {first} to {last} UTC: {told}."
+        bottom = TOP + ROW * len(self.rows)
+        axes = x_axis(Axis("created_at (UTC)", self.scale), self.left, bottom)
+        rows = (self._drawn(row, TOP + ROW * number) for number, row in enumerate(self.rows))
+        drawing = element("g", axes, legend(counts, self.left), *rows)
+        return Picture(WIDTH, bottom + BOTTOM, title, description, drawing)
+
+    def _drawn(self, row: Row, top: float) -> SafeString:
+        name = shortened(row.model, MAX_NAME)
+        label = element(
+            "text", name, element("title", row.model), x=self.left - 12, y=top + ROW / 2 + 4.5, text_anchor="end"
+        )
+        line = element("line", class_="grid", x1=self.left, x2=WIDTH - RIGHT, y1=top + ROW, y2=top + ROW)
+        return element("g", line, label, *(self._marks(row, top) if self.has_marks else self._cells(row, top)))
+
+    def _across(self, time: datetime.datetime) -> float:
+        return self.left + self.scale.place(time.timestamp()) * (WIDTH - RIGHT - self.left)
+
+    def _marks(self, row: Row, top: float) -> Iterator[SafeString]:
+        for run in row.runs:
+            explanation = f"{run.model}, {run.created_at:%Y-%m-%d %H:%M:%S} UTC: {LABELS[run.verdict]}"
+            mark = Mark(0, 0, run.verdict, explanation, self.run_address(run.id))
+            yield linked(mark, self._across(run.created_at), top + ROW / 2, 5.5)
+
+    def _cells(self, row: Row, top: float) -> Iterator[SafeString]:
+        """Each period of a row, filled from below by as much as there was drift; the more runs, the stronger."""
+        most = max(len(period.runs) for each in self.rows for period in each.periods)
+        for period in row.periods:
+            left, right = self._across(period.start), self._across(period.end)
+            bottom, shares = top + (ROW + CELL) / 2, []
+            for verdict in LABELS:
+                height = CELL * period.counts[verdict] / len(period.runs)
+                bottom -= height
+                if height:
+                    place = {"x": left + 1, "y": bottom, "width": right - left - 2, "height": height}
+                    shares.append(element("rect", class_=verdict.value, **place))
+            strength = 0.45 + 0.55 * math.sqrt(len(period.runs) / most)
+            yield element(
+                "a",
+                element("title", period.explanation),
+                *shares,
+                href=self.period_address(period),
+                tabindex=-1,
+                opacity=strength,
+            )

@@ -1,0 +1,101 @@
+"""The time line of an experiment's verdicts: as a page, a picture and a table."""
+
+import datetime
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpResponse
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from driftwatch.api.search import bounded_time
+from driftwatch.spreadsheets import csv_file
+from experiments.models import Experiment, Level
+from pages.plot_page import PlotPage
+from pages.run_filter import RunFilter
+from pages.suggestions import Suggestions
+from pages.timeline import Period, Timeline, newest_of
+
+MILLISECOND = datetime.timedelta(milliseconds=1)
+
+
+class TimelinePage(PlotPage):
+    """When each model of an experiment drifted."""
+
+    resource = "timeline"
+    required_levels = {"retrieve": Level.READ, "picture": Level.READ, "table": Level.READ}
+
+    def retrieve(self, request: Request, experiment_id: str) -> HttpResponse:
+        experiment, run_filter = self.get_experiment(), self.asked_filter()
+        timeline, is_all = (None, True) if run_filter.errors else self.read(experiment, run_filter)
+        selected = [("selected", run) for run in request.query_params.getlist("selected")]
+        return self.show_of(
+            experiment,
+            "timeline.html",
+            422 if run_filter.errors else 200,
+            filter=run_filter,
+            suggestions=Suggestions.of(experiment),
+            kept=urlencode([*run_filter.pairs, *selected]),
+            selected=selected,
+            timeline=timeline,
+            rows=[
+                (row, [(each, self.period_address(experiment, run_filter, each)) for each in row.periods])
+                for row in timeline.rows
+            ]
+            if timeline
+            else [],
+            is_all=is_all,
+            query=request.query_params.urlencode(),
+            file_name=self.file_name(experiment),
+        )
+
+    def picture(self, request: Request, experiment_id: str) -> HttpResponse:
+        """The time line as a file."""
+        experiment = self.get_experiment()
+        timeline, _ = self.read(experiment, self.valid_filter())
+        if timeline is None:
+            raise ValidationError("No runs match. Choose another filter.")
+        return self.picture_of(experiment, timeline.picture)
+
+    def table(self, request: Request, experiment_id: str) -> HttpResponse:
+        """The verdicts of each model and period."""
+        experiment = self.get_experiment()
+        timeline, _ = self.read(experiment, self.valid_filter())
+        return csv_file(f"{self.file_name(experiment)}.csv", rows_of(timeline))
+
+    def read(self, experiment: Experiment, run_filter: RunFilter) -> tuple[Timeline | None, bool]:
+        """The time line of the newest runs that match, if there are any; and whether no more match."""
+        with bounded_time():
+            runs, is_all = newest_of(self.runs_of(experiment, run_filter))
+        if not runs:
+            return None, True
+        timeline = Timeline(
+            runs,
+            lambda run: self.run_address(experiment, run),
+            lambda period: self.period_address(experiment, run_filter, period),
+        )
+        return timeline, is_all
+
+    def period_address(self, experiment: Experiment, run_filter: RunFilter, period: Period) -> str:
+        """Where the runs of a period are listed."""
+        narrowed = {
+            "model": period.model,
+            "since": iso(period.first),
+            "until": iso(period.last + MILLISECOND),
+        }
+        kept = [(name, value) for name, value in run_filter.pairs if name not in narrowed]
+        return f"{self.runs_address(experiment)}?{urlencode([*kept, *narrowed.items()])}"
+
+
+def rows_of(timeline: Timeline | None) -> Iterator[list[Any]]:
+    yield ["model", "from", "until", "runs", "drift", "no_drift", "unknown", "drift_rate"]
+    for row in timeline.rows if timeline else ():
+        for period in row.periods:
+            ends = [period.start.isoformat(), period.end.isoformat()]
+            counts = [len(period.runs), period.drift, period.no_drift, period.unknown]
+            yield [row.model, *ends, *counts, "" if period.drift_rate is None else period.drift_rate]
+
+
+def iso(time: datetime.datetime) -> str:
+    return f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03}Z"

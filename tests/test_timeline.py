@@ -1,0 +1,165 @@
+"""The time line of verdicts: a row for each model, and the same numbers in tables."""
+
+import csv
+import datetime
+import io
+import re
+from typing import Any
+from urllib.parse import urlencode
+from xml.etree import ElementTree as ET
+
+import pytest
+from pytest_django import Settings
+
+from drifts.models import Drift
+from driftwatch.mongodb.documents import collection_of
+from experiments.models import Experiment
+from pages import timeline
+from pages.scales import UTC
+from tests.caller import Caller
+from tests.profiler import reads_of
+from tests.session import through_session
+
+SVG = "{http://www.w3.org/2000/svg}"
+START = datetime.datetime(2026, 3, 5, 12, tzinfo=UTC)
+
+
+class Reader:
+    """Somebody who looks at the time line of an experiment, whose runs are `reported` at any time."""
+
+    def __init__(self, caller: Caller, settings: Settings, experiment: Experiment) -> None:
+        self.client = through_session(caller, settings).client
+        self.experiment = experiment
+        self.path = f"/experiments/{experiment.pk}"
+
+    def reported(self, model: str, *verdicts: bool | None, step: datetime.timedelta) -> list[Drift]:
+        """One run after the other: True is drift, None is a failed one."""
+        fields = [
+            {"model": model, "job_status": "Failed" if each is None else "Completed", "drift_detected": bool(each)}
+            for each in verdicts
+        ]
+        ids = Drift.objects.create_all_in(self.experiment, fields)
+        for number, pk in enumerate(ids):
+            time = START + number * step
+            collection_of(Drift).update_one({"_id": pk.hex}, {"$set": {"created_at": time}})
+        return [Drift.objects.get(pk=pk) for pk in ids]
+
+    def get(self, page: str = "timeline", **asked: Any) -> Any:
+        return self.client.get(f"{self.path}/{page}?{urlencode(asked, doseq=True)}")
+
+    def page(self, **asked: Any) -> str:
+        response = self.get(**asked)
+        assert response.status_code == 200, response.content.decode()
+        return response.content.decode()
+
+    def picture(self) -> ET.Element:
+        return ET.fromstring(self.get("timeline.svg").content)  # noqa: S314 - it was just made here
+
+
+@pytest.fixture
+def reading(reader: Caller, settings: Settings, experiment: Experiment) -> Reader:
+    return Reader(reader, settings, experiment)
+
+
+HOUR, DAY = datetime.timedelta(hours=1), datetime.timedelta(days=1)
+
+
+def test_few_runs_are_marks_that_lead_to_them(reading: Reader) -> None:
+    forest = reading.reported("forest", True, False, None, step=DAY)
+    reading.reported("boost", False, step=DAY)
+    page = reading.page()
+    assert "<strong>4</strong> runs of 2 models" in page
+    assert "Each mark is a run" in page
+    assert page.index(">forest<") < page.index(">boost<")
+    links = {link.get("href"): link[0] for link in reading.picture().iter(f"{SVG}a")}
+    marks = [links[f"http://testserver{reading.path}/runs/{run.pk}"] for run in forest]
+    assert [mark.get("class") for mark in marks] == ["drift", "no_drift", "unknown"]
+    assert marks[0].findtext(f"{SVG}title") == "forest, 2026-03-05 12:00:00 UTC: drift"
+
+
+def test_many_runs_are_cells_filled_by_as_much_as_there_was_drift(reading: Reader) -> None:
+    reading.reported("forest", *[n % 4 == 0 for n in range(100)], step=HOUR)
+    assert "Each cell is a period of a model" in reading.page()
+    cells = [link for link in reading.picture().iter(f"{SVG}a") if link.findall(f"{SVG}rect")]
+    assert 30 <= len(cells) <= timeline.MAX_PERIODS
+    heights = [float(str(each.get("height"))) for cell in cells for each in cell if each.get("class") == "drift"]
+    assert sum(heights) / len(cells) == pytest.approx(timeline.CELL / 4, rel=0.1)
+    assert "drift rate: " in str(cells[0].findtext(f"{SVG}title"))
+
+
+def test_a_cell_leads_to_its_runs_and_to_no_others(reading: Reader) -> None:
+    reading.reported("forest", *[n % 4 == 0 for n in range(100)], step=HOUR)
+    reading.reported("boost", True, True, step=HOUR)
+    tables = reading.page(verdict="drift").partition("By model and period")[2]
+    links = re.findall(r'href="\?*([^"]+)">(\d+) runs?<', tables)
+    assert sum(int(number) for _, number in links) == 27
+    address, number = links[3]
+    runs = reading.client.get(address.replace("&amp;", "&")).content.decode()
+    assert f"<strong>{number}</strong>" in runs or f"{number} run" in runs
+    assert "model=forest" in address
+    assert "verdict=drift" in address
+
+
+def test_the_tables_tell_the_same_numbers(reading: Reader) -> None:
+    reading.reported("forest", True, False, True, None, step=DAY)
+    page = reading.page()
+    row = re.search(r'<th scope="row">forest</th>(.*?)</tr>', page)
+    assert row
+    assert re.findall(r">([^<>]+)<", row[1]) == ["67%", "2", "1", "1", "2026-03-05 12:00", "2026-03-08 12:00"]
+    response = reading.get("timeline.csv")
+    assert response.headers["Content-Disposition"] == 'attachment; filename="wine-quality-timeline.csv"'
+    header, *rows = csv.reader(io.StringIO(response.content.decode()))
+    assert header == ["model", "from", "until", "runs", "drift", "no_drift", "unknown", "drift_rate"]
+    assert [[int(number) for number in row[3:7]] for row in rows] == [
+        [1, 0, 0, 1],
+        [1, 1, 0, 0],
+        [1, 0, 1, 0],
+        [1, 1, 0, 0],
+    ]
+    assert rows[0][-1] == ""
+
+
+def test_the_least_active_models_and_the_oldest_runs_are_left_out_and_it_is_said(
+    reading: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "MAX_MODELS", 1)
+    monkeypatch.setattr(timeline, "MAX_RUNS", 5)
+    reading.reported("old", True, True, True, step=-HOUR)
+    reading.reported("boost", False, False, step=10 * DAY)
+    reading.reported("forest", *[True] * 4, step=9 * DAY)
+    with reads_of(Drift) as reads:
+        page = reading.page()
+    assert "of the newest 5 that match; there are more" in page
+    assert "Not shown: 1 more model with 1 run." in page
+    assert (6, False) in [(read.documents, read.sorts_in_memory) for read in reads]
+
+
+def test_runs_at_one_moment_are_drawn_too(reading: Reader) -> None:
+    reading.reported("forest", *[True] * 100, step=datetime.timedelta())
+    assert "drift (100)" in reading.page()
+
+
+def test_runs_of_many_years_are_drawn_too(reading: Reader) -> None:
+    reading.reported("forest", *[False] * 100, step=400 * DAY)
+    assert "no drift (100)" in reading.page()
+
+
+def test_a_filter_narrows_it_and_a_wrong_one_is_refused(reading: Reader) -> None:
+    reading.reported("forest", True, False, step=DAY)
+    assert "<strong>1</strong> run of 1 model" in reading.page(verdict="drift")
+    assert "No runs match. Change the filter" in reading.page(model="nobody's")
+    for page in ("timeline", "timeline.svg", "timeline.csv"):
+        assert reading.get(page, verdict="maybe").status_code == 422
+    assert "Choose one of: drift" in reading.get(verdict="maybe").content.decode()
+
+
+def test_an_experiment_without_runs_has_a_page_a_table_and_no_picture(reading: Reader) -> None:
+    assert "Report a run first" in reading.page()
+    assert reading.get("timeline.csv").status_code == 200
+    assert reading.get("timeline.svg").status_code == 422
+
+
+def test_a_model_is_escaped_everywhere(reading: Reader) -> None:
+    reading.reported('<script>alert("1")</script>', True, step=DAY)
+    assert "<script>alert" not in reading.page()
+    assert "<script>alert" not in reading.get("timeline.svg").content.decode()
