@@ -103,12 +103,11 @@ class ComparisonPage(ExperimentPage):
             "comparison.html",
             view=view,
             kept=view.kept,
-            runs=runs,
+            columns=[(run, view.without(run.pk).query) for run in runs],
             missing=len(view.selected) - len(runs),
             lines=lines[:MAX_LINES],
             more=max(0, len(lines) - MAX_LINES),
             shows_all=shows_all,
-            without={run.pk: view.without(run.pk).query for run in runs},
         )
 
 

@@ -60,11 +60,24 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Column:
+    """A path of parameters that the table shows."""
+
+    path: str
+    is_of_numbers: bool
+
+    @property
+    def name(self) -> str:
+        return self.path.partition(".")[2]
+
+
+@dataclass(frozen=True)
 class Table:
     """A page of runs. `next` and `previous` are the views of the pages beside it, where there are any."""
 
     rows: list[Row]
     total: Total
+    columns: list[Column]
     next: RunsView | None = None
     previous: RunsView | None = None
 
@@ -83,7 +96,7 @@ class RunsPage(ExperimentPage):
         experiment = self.get_experiment()
         view = RunsView.of(request._request.GET)
         errors = list(view.errors)
-        table = Table([], Total(0, is_exact=True))
+        table = Table([], Total(0, is_exact=True), [])
         with bounded_time():
             runs_of_all = total_of(runs_of(experiment))
             suggestions = Suggestions.of(experiment)
@@ -140,6 +153,13 @@ def rows_of(documents: list[Document], view: RunsView) -> list[Row]:
     ]
 
 
+def columns_of(rows: list[Row], view: RunsView) -> list[Column]:
+    return [
+        Column(path, is_of_numbers=any(row.cells[place].is_number for row in rows))
+        for place, path in enumerate(view.columns)
+    ]
+
+
 def table_of(experiment: Experiment, view: RunsView) -> Table:
     """The page that a view shows. Raises `ValidationError` for a cursor of another search, and for what takes long.
 
@@ -160,12 +180,14 @@ def table_of(experiment: Experiment, view: RunsView) -> Table:
             documents = page.documents
             has_next, has_previous = page.next_cursor is not None, bool(view.after)
     rows = rows_of(documents, view)
+    columns = columns_of(rows, view)
     if not documents:
-        return Table(rows, page.total)
+        return Table(rows, page.total, columns)
     after, before = sealed(order.position(documents[-1]), forwards), sealed(turned.position(documents[0]), backwards)
     return Table(
         rows,
         page.total,
+        columns,
         next=view.but(after=after) if has_next else None,
         previous=view.but(before=before) if has_previous else None,
     )

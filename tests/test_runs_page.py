@@ -84,7 +84,7 @@ def test_the_newest_runs_come_first_with_what_they_say(
     assert shown.status == 200
     assert shown.runs == ids(runs[:-26:-1])
     cells = shown.texts("tbody tr:first-child > *")
-    assert cells[2:] == ["? unknown", "Running", "svm", "", "ks", "", "tag3", "0.59", ""]
+    assert cells[2:] == ["? unknown", "Running", "svm", "0.59", "", "", "ks", "", "tag3"]
     assert "60 runs" in shown.text
 
 

@@ -1,0 +1,139 @@
+"""Runs side by side: what differs, what is equal, and as a file for a spreadsheet."""
+
+import csv
+import uuid
+from typing import Any
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from drifts.models import Drift
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.session import through_session
+from tests.test_runs_page import Shown
+
+PARAMETERS: list[dict[str, Any]] = [
+    {"p_value": 0.02, "test": {"name": "ks", "size": 100}, "ok": True, "same": [1, {"a": None}], "=note": "=1+1"},
+    {"p_value": 0.05, "test": {"name": "ks", "size": 80}, "ok": 1, "same": [1, {"a": None}], "=note": "-2"},
+    {"p_value": -0.02, "test": {"name": "psi"}, "ok": True, "same": [1, {"a": None}], "=note": "fine"},
+]
+
+
+@pytest.fixture
+def client(reader: Caller, settings: Settings) -> Client:
+    """The reader's browser."""
+    return through_session(reader, settings).client
+
+
+@pytest.fixture
+def runs(experiment: Experiment) -> list[Drift]:
+    return [
+        Drift.objects.create_in(experiment, job_status="Completed", model="forest", parameters=each)
+        for each in PARAMETERS
+    ]
+
+
+def address(experiment: Experiment, runs: list[Drift], more: str = "") -> str:
+    return f"/experiments/{experiment.pk}/compare?" + "&".join(f"selected={run.pk}" for run in runs) + more
+
+
+def table(shown: Shown) -> dict[str, list[str]]:
+    """The cells of each line, by its heading."""
+    rows = [[" ".join(cell.get_text(" ").split()) for cell in row.find_all(["th", "td"])] for row in shown.tree("tr")]
+    return {row[0]: row[1:] for row in rows[1:]}
+
+
+def test_only_what_differs_is_shown_with_the_difference_of_numbers(
+    client: Client, experiment: Experiment, runs: list[Drift]
+) -> None:
+    shown = Shown(client.get(address(experiment, runs)))
+    assert shown.status == 200
+    lines = table(shown)
+    # Runs of one second are reported at the same time, to the eye.
+    lines.pop("Time (UTC)", None)
+    assert lines == {
+        "parameters.p_value": ["0.02", "0.05 +0.03, +150.0%", "-0.02 -0.04, -200.0%"],
+        "parameters.test.name": ["ks", "ks", "psi"],
+        "parameters.test.size": ["100", "80 -20, -20.0%", "none"],
+        "parameters.ok": ["true", "1", "true"],
+        "parameters.=note": ["=1+1", "-2", "fine"],
+    }
+    assert {"ks", "true"} <= set(shown.texts("td.faint"))
+
+
+def test_all_is_shown_on_demand_and_what_is_equal_is_faint(
+    client: Client, experiment: Experiment, runs: list[Drift]
+) -> None:
+    shown = Shown(client.get(address(experiment, runs, "&all=1")))
+    lines = table(shown)
+    assert lines["Model"] == ["forest"] * 3
+    assert lines["parameters.same"] == ['[1, {"a": null}]'] * 3
+    assert "parameters.same" in shown.texts("tr.equal th")
+    assert "parameters.ok" not in shown.texts("tr.equal th")
+    assert shown.link("Show only what differs")
+
+
+def test_runs_stand_in_the_order_in_which_they_were_selected_and_can_be_left_out(
+    client: Client, experiment: Experiment, runs: list[Drift]
+) -> None:
+    turned = runs[::-1]
+    shown = Shown(client.get(address(experiment, turned)))
+    assert table(shown)["parameters.p_value"][0] == "-0.02"
+    first = shown.all("a.aside", "href")[0]
+    left = Shown(client.get(f"/experiments/{experiment.pk}/compare{first}"))
+    assert [cell.split(" ")[0] for cell in table(left)["parameters.p_value"]] == ["0.05", "0.02"]
+
+
+def test_what_cannot_be_compared_is_said(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
+    other = Experiment.objects.create(name="secret")
+    secret = Drift.objects.create_in(other, job_status="Failed", model="secret-model")
+    deleted = Drift(id=uuid.uuid4())
+    shown = Shown(client.get(address(experiment, [runs[0], secret, deleted])))
+    assert shown.status == 200
+    assert "2 of the selected runs are not in this experiment" in shown.alert
+    assert "secret-model" not in shown.text
+    assert "Select at least two runs" in shown.text
+    assert "Select at least two runs" in Shown(client.get(address(experiment, []))).text
+    broken = Shown(client.get(address(experiment, runs, "&selected=7")))
+    assert "'7' is no id of a run." in broken.alert
+    assert "parameters.p_value" in table(broken)
+
+
+def test_runs_that_are_equal_differ_in_nothing(client: Client, experiment: Experiment) -> None:
+    run = Drift.objects.create_in(experiment, job_status="Failed", model="forest", parameters={"a": 1})
+    same = Drift.objects.create_in(experiment, job_status="Failed", model="forest", parameters={"a": 1.0})
+    Drift.objects.filter(pk=same.pk).update(created_at=run.created_at)
+    assert "They differ in nothing." in Shown(client.get(address(experiment, [run, same]))).text
+
+
+def test_a_download_for_a_spreadsheet_holds_no_formula(
+    client: Client, experiment: Experiment, runs: list[Drift]
+) -> None:
+    answer = client.get(address(experiment, runs, "&format=csv&all=1"))
+    assert answer["Content-Type"] == "text/csv; charset=utf-8"
+    assert answer["Content-Disposition"] == 'attachment; filename="comparison.csv"'
+    head, *rows = csv.reader(answer.content.decode().splitlines())
+    assert head == ["name", *(str(run.pk) for run in runs)]
+    lines = {row[0]: row[1:] for row in rows}
+    assert lines["parameters.p_value"] == ["0.02", "0.05", "-0.02"]
+    assert lines["parameters.=note"] == ["'=1+1", "'-2", "fine"]
+    assert lines["parameters.test.size"] == ["100", "80", ""]
+    assert lines["Model"] == ["forest"] * 3
+
+
+def test_many_lines_are_bounded_on_the_page_and_whole_in_the_download(client: Client, experiment: Experiment) -> None:
+    runs = [
+        Drift.objects.create_in(
+            experiment,
+            job_status="Failed",
+            model="m",
+            parameters={f"p{number}": number + more for number in range(600)},
+        )
+        for more in (0, 1)
+    ]
+    shown = Shown(client.get(address(experiment, runs)))
+    assert len(shown.tree.select("tbody tr")) == 500
+    assert "more lines are in the download" in shown.text
+    assert len(client.get(address(experiment, runs, "&format=csv")).content.decode().splitlines()) > 600
