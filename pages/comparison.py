@@ -1,6 +1,5 @@
 """Selected runs of an experiment, side by side."""
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from rest_framework.request import Request
 
 from drifts.models import Drift
 from driftwatch.mongodb.documents import instances_of
+from driftwatch.spreadsheets import csv_file
 from experiments.models import Level
 from pages.page import ExperimentPage
 from pages.parameters import MISSING, is_number, kind_of, leaves, short_text_of, text_of
@@ -29,9 +29,6 @@ FIELDS = {
 }
 # What a page shows; a download has all of it.
 MAX_LINES = 500
-# A spreadsheet takes a text that begins with one of these for a formula
-# (https://owasp.org/www-community/attacks/CSV_Injection).
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass(frozen=True)
@@ -144,21 +141,6 @@ def is_same(one: Any, other: Any) -> bool:
 
 
 def as_csv(runs: list[Drift], lines: Iterable[Line]) -> HttpResponse:
-    """A line for each name or path, a column for each run."""
-    response = HttpResponse(
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": 'attachment; filename="comparison.csv"'},
-    )
-    writer = csv.writer(response)
-    writer.writerow(["name", *(str(run.pk) for run in runs)])
-    for each in lines:
-        writer.writerow([no_formula(each.name), *(written(value.value) for value in each.values)])
-    return response
-
-
-def written(value: Any) -> str:
-    return text_of(value) if is_number(value) else no_formula(text_of(value))
-
-
-def no_formula(text: str) -> str:
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    """A line for each name or path, a column for each run. Numbers are numbers, all else is text."""
+    rows = [[each.name, *(value.value if value.is_number else value.text for value in each.values)] for each in lines]
+    return csv_file("comparison.csv", [["name", *(str(run.pk) for run in runs)], *rows])

@@ -5,6 +5,7 @@
     where=<path> <operator> <value>                                a condition; any number of them
     path op value                                                  one more condition, of the form's controls for it
     filter                                                         a JSON filter of the API, for what is left
+    patient=1                                                      look for as long as a search of the API may
 
 Operators are `eq ne lt lte gt gte exists contains`. What is compared with a parameter is typed as a person means
 it: a number, true or false, or else text; in double quotes it is text in any case. `exists` takes true, false or
@@ -13,6 +14,7 @@ nothing; `contains` looks for a part of a text, in upper and lower case alike.
 
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -25,6 +27,7 @@ from drifts.views import FIELDS
 from driftwatch import filters
 from driftwatch.api.errors import sentences
 from driftwatch.api.parsers import bounded_int, parsed, refuse_unstorable
+from driftwatch.api.search import ADVICE, bounded_time
 from driftwatch.filters.fields import Free, Truth
 from driftwatch.mongodb.match import Mql
 from driftwatch.values import scalar_problem
@@ -58,6 +61,12 @@ TRUTHS = {"true": True, "false": False}
 MAX_CONDITIONS = 20
 MAX_LENGTH = 1_000
 MAX_FILTER = 4_000
+# Seconds: a page is there within one, unless its reader is patient.
+SOON = 0.6
+PATIENCE = "Take longer to look"
+
+
+NOTHING: Mql = {"_id": {"$exists": False}}
 
 
 class Refused(Exception):
@@ -82,6 +91,7 @@ class RunFilter:
     controls: dict[str, Control]
     conditions: list[Control]
     match: Mql = field(default_factory=dict)
+    is_patient: bool = False
 
     @classmethod
     def of(cls, query: QueryDict) -> Self:
@@ -89,16 +99,17 @@ class RunFilter:
         controls = {name: Control(query.get(name, "")) for name in (*COMPARED, "filter")}
         written = [text for text in query.getlist("where") if text.strip()]
         conditions = [Control(text) for text in [*written, *added(query)]]
+        is_patient = query.get("patient") == "1"
         documents = list(documents_of(controls, conditions))
         if any(control.error for control in [*controls.values(), *conditions]):
-            return cls(controls, conditions, {"_id": {"$exists": False}})
+            return cls(controls, conditions, NOTHING, is_patient)
         try:
             match = filters.translate({"$and": documents} if documents else {}, FIELDS)
         except filters.FilterError as error:
             # Each of them is a filter by itself: together they are too many.
             controls["filter"].error = error.problem
-            return cls(controls, conditions, {"_id": {"$exists": False}})
-        return cls(controls, conditions, match)
+            return cls(controls, conditions, NOTHING, is_patient)
+        return cls(controls, conditions, match, is_patient)
 
     @property
     def errors(self) -> list[str]:
@@ -108,11 +119,26 @@ class RunFilter:
     def pairs(self) -> list[tuple[str, str]]:
         """The query parameters that say the same, for links and for hidden controls."""
         named = [(name, control.value) for name, control in self.controls.items() if control.value.strip()]
-        return [*named, *(("where", control.value) for control in self.conditions)]
+        patience = [("patient", "1")] if self.is_patient else []
+        return [*named, *(("where", control.value) for control in self.conditions), *patience]
 
     @property
     def query(self) -> str:
         return urlencode(self.pairs)
+
+    def bounded_time(self) -> AbstractContextManager[None]:
+        """The time limit for what looks for these runs. Inside, `ValidationError` says when it is over.
+
+        Parameters have no index: to find the few runs that have a rare one, MongoDB looks at all runs.
+        """
+        if self.is_patient:
+            return bounded_time()
+        return bounded_time(f"{ADVICE}; or tick “{PATIENCE}” in the filter", SOON)
+
+    @property
+    def patience(self) -> str:
+        """What the control for it says."""
+        return PATIENCE
 
     @property
     def operators(self) -> dict[str, str]:

@@ -169,7 +169,7 @@ def table_of(experiment: Experiment, view: RunsView) -> Table:
     matching = runs_of(experiment).matching(view.filter.match)
     name = [str(experiment.pk), view.filter.pairs]
     forwards, backwards = digest([*name, order.sort]), digest([*name, turned.sort])
-    with bounded_time():
+    with view.filter.bounded_time():
         if view.before:
             page = Search(matching, turned, backwards).page_after(view.before, view.size)
             documents = page.documents[::-1]

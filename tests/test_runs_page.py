@@ -12,6 +12,7 @@ from pytest_django import Settings
 
 from drifts.models import Drift
 from experiments.models import Experiment
+from pages import run_filter
 from tests.caller import Caller
 from tests.session import through_session
 
@@ -204,6 +205,25 @@ def test_nothing_that_is_stored_becomes_markup(client: Client, experiment: Exper
     assert shown.runs
     assert bad not in shown.text
     assert escape(bad) in shown.text
+
+
+def test_what_takes_long_is_told_soon_and_done_for_those_who_are_patient(
+    client: Client, experiment: Experiment, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = [{"job_status": "Failed", "model": "m", "parameters": {"note": "a" * 900 + "b"}}] * 2_000
+    Drift.objects.create_all_in(experiment, notes)
+    slow = '?filter={"parameters.note": {"$regex": "(a%2B)%2B$"}}'
+    monkeypatch.setattr(run_filter, "SOON", 0.05)
+    settings.SEARCH_TIME_LIMIT = 0.1
+    soon = show(client, experiment, slow)
+    assert soon.status == 422
+    assert "longer than 0.05 s" in soon.alert
+    assert "or tick “Take longer to look” in the filter" in soon.alert
+    assert not soon.tree.select("input[name=patient][checked]")
+    patient = show(client, experiment, f"{slow}&patient=1")
+    assert "longer than 0.1 s" in patient.alert
+    assert patient.tree.select("input[name=patient][checked]")
+    assert show(client, experiment, "?where=parameters.note exists&patient=1").status == 200
 
 
 def test_an_experiment_without_runs_says_so(client: Client, experiment: Experiment) -> None:

@@ -119,21 +119,20 @@ class SearchMixin(Resource):
 
 
 @contextmanager
-def bounded_time(advice: str = ADVICE) -> Iterator[None]:
+def bounded_time(advice: str = ADVICE, seconds: float | None = None) -> Iterator[None]:
     """Give MongoDB a time limit for what runs inside; refuse a filter that it exceeds or that fails there.
 
-    `advice` says how to ask for less.
+    `advice` says how to ask for less. The limit is that of searches, or a shorter one in `seconds`.
     """
+    limit = seconds or settings.SEARCH_TIME_LIMIT
     try:
-        with pymongo.timeout(settings.SEARCH_TIME_LIMIT):
+        with pymongo.timeout(limit):
             yield
     except (DatabaseError, PyMongoError) as error:
         cause = database_cause(error)
         # The driver's patience may end a moment before the server's; when the server hangs, it is not the filter.
         if isinstance(cause, ExecutionTimeout) or (isinstance(cause, NetworkTimeout) and primary_answers()):
-            raise ValidationError(
-                f"The search took longer than {settings.SEARCH_TIME_LIMIT:g} s. Narrow it: {advice}."
-            ) from error
+            raise ValidationError(f"The search took longer than {limit:g} s. Narrow it: {advice}.") from error
         if isinstance(cause, OperationFailure) and cause.code in TOO_MUCH_MEMORY:
             raise ValidationError(
                 f"The search takes more memory than MongoDB gives it. Narrow it: {advice}."
