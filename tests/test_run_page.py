@@ -1,0 +1,166 @@
+"""The page of one run: all that it says, the runs beside it, what programs do to read it, and its deletion."""
+
+import json
+import os
+import subprocess
+
+import pytest
+import requests
+from bs4 import BeautifulSoup
+from django.test import Client
+from pytest_django import Settings
+
+from audit.models import Action, Event
+from drifts.models import Drift
+from examples.mytoken import mytoken_server
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.crowd import Someone
+from tests.live import ROOT, LiveServer
+from tests.session import through_session
+from tests.test_runs_page import Shown
+
+
+@pytest.fixture
+def client(reader: Caller, settings: Settings) -> Client:
+    """The reader's browser."""
+    return through_session(reader, settings).client
+
+
+def address(run: Drift) -> str:
+    return f"/experiments/{run.experiment_id}/runs/{run.pk}"
+
+
+def test_everything_about_a_run_is_shown(client: Client, experiment: Experiment) -> None:
+    run = Drift.objects.create_in(
+        experiment,
+        job_status="Completed",
+        model="forest",
+        drift_detected=False,
+        model_version="2.1",
+        detector="ks",
+        environment="lab",
+        tags=["nightly", "eu"],
+        parameters={"p": 0.5, "test": {"names": ["a", "b"], "steps": [{"size": 1}]}, "none": None, "empty": {}},
+    )
+    shown = Shown(client.get(address(run)))
+    assert shown.status == 200
+    facts = dict(zip(shown.texts("dl.facts dt"), shown.texts("dl.facts dd"), strict=True))
+    assert facts.pop("Reported") == facts.pop("Changed") == f"{run.created_at:%Y-%m-%d %H:%M:%S} UTC"
+    assert facts == {
+        "Verdict": "● no drift",
+        "Status": "Completed",
+        "Model": "forest",
+        "Version": "2.1",
+        "Detector": "ks",
+        "Environment": "lab",
+        "Tags": "nightly eu",
+        "Schema version": "1.0.0",
+        "Id": str(run.pk),
+    }
+    assert shown.texts("dl.tree dt") == ["p", "test", "names", "steps", "0", "size", "none", "empty"]
+    leaves = shown.texts("dl.tree dd:not(:has(dl))")
+    assert leaves == ["0.5", '["a", "b"]', "1", "null", "{}"]
+
+
+def test_parameters_without_number_are_left_to_the_api(client: Client, experiment: Experiment) -> None:
+    many = {f"p{number}": number for number in range(2_001)}
+    run = Drift.objects.create_in(experiment, job_status="Failed", model="m", parameters=many)
+    shown = Shown(client.get(address(run)))
+    assert "There are too many of them" in shown.text
+    assert not shown.tree.select("dl.tree")
+
+
+def test_a_run_leads_to_the_runs_before_and_after_it_in_time(client: Client, experiment: Experiment) -> None:
+    other = Experiment.objects.create(name="another", public=True)
+    runs = []
+    for number in range(4):
+        runs.append(Drift.objects.create_in(experiment, job_status="Failed", model=f"m{number}"))
+        Drift.objects.create_in(other, job_status="Failed", model="other")
+    # Of one moment, the ids decide.
+    Drift.objects.filter(pk=runs[2].pk).update(created_at=runs[1].created_at)
+
+    def beside(run: Drift) -> dict[str, str]:
+        links = Shown(client.get(address(run))).tree.select("nav.pager a")
+        return {str(link["rel"][0]): str(link["href"]) for link in links}
+
+    assert beside(runs[0]) == {"next": address(runs[1])}
+    assert beside(runs[1]) == {"prev": address(runs[0]), "next": address(runs[2])}
+    assert beside(runs[2]) == {"prev": address(runs[1]), "next": address(runs[3])}
+    assert beside(runs[3]) == {"prev": address(runs[2])}
+
+
+@pytest.mark.parametrize("wrong", ["other", "unknown", "malformed"])
+def test_what_is_no_run_of_the_experiment_is_not_there(
+    client: Client, experiment: Experiment, drift: Drift, wrong: str
+) -> None:
+    other = Drift.objects.create_in(Experiment.objects.create(name="x"), job_status="Failed", model="secret-model")
+    pk = {"other": str(other.pk), "unknown": "0" * 32, "malformed": "7"}[wrong]
+    for page in ("", "/state"):
+        shown = Shown(client.get(f"/experiments/{experiment.pk}/runs/{pk}{page}"))
+        assert shown.status == 404
+        assert "secret-model" not in shown.text
+
+
+def test_what_a_run_says_by_now_is_asked_for_by_conditional_requests(client: Client, experiment: Experiment) -> None:
+    run = Drift.objects.create_in(experiment, job_status="Running", model="forest")
+    shown = Shown(client.get(address(run)))
+    (state,) = shown.all("[data-live]", "data-live")
+    answer = client.get(state)
+    fragment = BeautifulSoup(answer.content, "html.parser")
+    assert fragment.select("section") == shown.tree.select("section")
+    assert shown.all("section[data-running]", "data-running") == [run.pk.hex]
+    headers = {"If-None-Match": answer["ETag"]}
+    assert client.get(state, headers=headers).status_code == 304
+    run.update(job_status="Completed", drift_detected=True)
+    now = client.get(state, headers=headers)
+    assert now.status_code == 200
+    assert "data-running" not in now.content.decode()
+    assert "Completed" in now.content.decode()
+
+
+def test_the_curl_and_the_python_that_are_shown_read_the_run(live: LiveServer, someone: Someone) -> None:
+    experiment = someone.call("POST", "/experiment", {"name": f"shown {os.getpid()}", "public": True}).json()["id"]
+    body = {"job_status": "Completed", "model": "forest", "drift_detected": True, "parameters": {"p_value": 0.01}}
+    run = someone.call("POST", f"/experiment/{experiment}/drift", body).json()
+    page = requests.get(f"{live.url}/experiments/{experiment}/runs/{run['id']}", timeout=30).text
+    shown = BeautifulSoup(page, "html.parser")
+    curl, python = (shown.select_one(selector) for selector in ("#curl", "#python"))
+    assert curl
+    assert python
+    assert json.loads(output("bash", "-c", curl.get_text())) == run
+    token = someone.authorization["Authorization"].removeprefix("Bearer ")
+    with mytoken_server(lambda _: token) as mytoken_url:
+        client = {"DRIFT_MONITOR_URL": live.url, "DRIFT_MONITOR_MYTOKEN": "any", "MYTOKEN_SERVER": mytoken_url}
+        said = output(str(ROOT / ".venv-client/bin/python"), "-c", python.get_text(), **client)
+    assert said == "forest Completed True {'p_value': 0.01}\n"
+
+
+def output(*command: str, **environment: str) -> str:
+    env = {**os.environ, **environment}
+    return subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
+
+
+def test_reading_a_private_run_takes_a_token(client: Client, drift: Drift) -> None:
+    (curl,) = Shown(client.get(address(drift))).texts("#curl")
+    assert curl == (
+        'curl -H "Authorization: Bearer $TOKEN" '
+        f"http://testserver/api/v1/experiment/{drift.experiment_id}/drift/{drift.pk}"
+    )
+
+
+def test_an_editor_deletes_a_run_once_it_is_confirmed(
+    editor: Caller, reader: Caller, settings: Settings, drift: Drift
+) -> None:
+    browser, other = (through_session(caller, settings).client for caller in (editor, reader))
+    assert "Delete this run" not in Shown(other.get(address(drift))).text
+    assert other.post(f"{address(drift)}/delete").status_code == 403
+    link = Shown(browser.get(address(drift))).link("Delete this run")
+    confirmation = Shown(browser.get(link))
+    assert confirmation.texts("h1") == ["Delete the run of forest?"]
+    assert Drift.objects.count() == 1
+    answer = browser.post(link, follow=True)
+    assert answer.redirect_chain == [(f"/experiments/{drift.experiment_id}", 302)]
+    assert "The run of forest was deleted." in answer.content.decode()
+    assert not Drift.objects.exists()
+    assert Event.objects.get(action=Action.DRIFT_DELETED).actor.email == "editor@example.org"
