@@ -73,7 +73,7 @@ class ServiceTokenAdmin(GuardedAdmin):
     required_levels = {"view": Standing.ADMIN, "add": None, "change": None, "delete": Standing.ADMIN}
     list_display = ("name", "user", "level", "last_used_at", "expires_at", "created_at", "state", "issued_by_operator")
     list_filter = (StateFilter, "issued_by_operator", "level", PeriodFilter)
-    list_select_related = ("user",)
+    list_prefetch_related = ("user",)
     search_fields = ("name", "user__email", "user__subject")
     search_help_text = "The token's name, or its maker's email or subject"
     ordering = ("-created_at", "-pk")

@@ -28,8 +28,8 @@ from driftwatch.portal_filters import FormFilter, PeriodFilter, TextFilter
 from driftwatch.portal_forms import ApiForm
 from experiments.models import Experiment
 
-# Of so many runs every one may be looked at in a third of a second.
-LOOKED_AT = 100_000
+# So many runs are looked at one by one in a fifth of a second.
+LOOKED_AT = 50_000
 NEWEST = Order.by("created_at", is_descending=True)
 
 
@@ -112,7 +112,7 @@ class DriftAdmin(AnnouncingAdmin):
     form = DriftForm
     list_display = ("model", "experiment_link", "job_status", "verdict", "detector", "tag_list", "created_at")
     list_filter = (ExperimentFilter, PeriodFilter, NewestFilter, VerdictFilter, "job_status", ModelFilter, TagFilter)
-    list_select_related = ("experiment",)
+    list_prefetch_related = ("experiment",)
     search_fields = ("model", "detector", "environment")
     search_help_text = f"Model, detector or environment, among the newest {LOOKED_AT:,} runs"
     ordering = ("-created_at", "-pk")

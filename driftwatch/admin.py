@@ -17,7 +17,7 @@ class LogEntryAdmin(GuardedAdmin):
     required_levels = {"view": Standing.ADMIN, "add": None, "change": None, "delete": None}
     list_display = ("action_time", "user", "content_type", "object_repr", "action_flag")
     list_filter = ("action_flag",)
-    list_select_related = ("user", "content_type")
+    list_prefetch_related = ("user", "content_type")
     search_fields = ("object_repr",)
     ordering = ("-action_time", "-pk")
     sortable_by = ("action_time",)

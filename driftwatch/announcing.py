@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.admin.utils import flatten_fieldsets
+from django.db import IntegrityError
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 
 from accounts.sessions import identity_of_session
 from driftwatch.deeds import announce
@@ -14,6 +17,14 @@ from driftwatch.mongodb.transaction import in_transaction
 
 class AnnouncingAdmin(GuardedAdmin):
     """Announces what is added, changed and deleted, in the transaction that does it."""
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """What somebody else took a moment ago, such as a name, is told."""
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except IntegrityError:
+            self.message_user(request, "Nothing is saved: there is another one of this name by now.", messages.ERROR)
+            return redirect(request.get_full_path())
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         save = super().save_model

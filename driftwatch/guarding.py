@@ -5,13 +5,19 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from rest_framework.exceptions import ValidationError as InvalidSearch
 
 from accounts.identity import Identity, Standing
 from accounts.levels import Level
 from accounts.sessions import identity_of_session
+from driftwatch.api.errors import invalid
+from driftwatch.api.search import bounded_time
 from driftwatch.changelists import BoundedChangeList, BoundedPaginator
 from driftwatch.portal_filters import parameters_of
+
+ADVICE = "choose fewer days, an experiment, or other filters"
 
 
 class GuardedAdmin(admin.ModelAdmin):
@@ -23,6 +29,7 @@ class GuardedAdmin(admin.ModelAdmin):
     """
 
     required_levels: ClassVar[Mapping[str, Standing | Level | None]]
+    list_prefetch_related: tuple[str, ...] = ()
     paginator = BoundedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -66,6 +73,14 @@ class GuardedAdmin(admin.ModelAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
         return BoundedChangeList
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """As a page of its own where MongoDB would take too long, with what to do about it."""
+        try:
+            with bounded_time(ADVICE):
+                return super().changelist_view(request, extra_context)
+        except InvalidSearch as error:
+            return render(request, "refusal.html", invalid(error).data, status=422)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """None, which is told on the page, also for an id that no object can have."""

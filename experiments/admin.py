@@ -1,22 +1,34 @@
 """Experiments in the admin portal."""
 
+import datetime
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django_mongodb_backend.fields import EmbeddedModelArrayField
 
 from accounts.identity import Identity, Standing
 from accounts.sessions import identity_of_session
 from audit.models import Action
+from drifts.recent import COUNTED, recent_of
 from driftwatch import timestamps
 from driftwatch.announcing import AnnouncingAdmin
+from driftwatch.changelists import BoundedChangeList
 from driftwatch.portal_filters import PeriodFilter, TextFilter
-from experiments.models import Experiment, ExperimentQuerySet, Level, with_manager
+from experiments.models import Experiment, ExperimentQuerySet, Level
+from experiments.portal_forms import GO_ON, ExperimentForm, PermissionsField
+from experiments.sharing import Preview, holders
+
+CONFIRMED = "_confirmed"
+# What a form that is sent again does not repeat.
+UNSENT = ("csrfmiddlewaretoken", CONFIRMED, GO_ON)
 
 
 class TagFilter(TextFilter):
@@ -39,15 +51,41 @@ class ArchivedFilter(admin.SimpleListFilter):
         return queryset.archived(self.value() == "yes") if self.value() in ("yes", "no") else queryset
 
 
+class ExperimentChangeList(BoundedChangeList):
+    """Asks once for what the runs of all that are shown say."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        recent = recent_of([experiment.pk for experiment in self.result_list])
+        experiment: Any
+        for experiment in self.result_list:
+            experiment.recent = recent[experiment.pk]
+
+
+class Unconfirmed(Exception):
+    """Saving would change who may do what: that is shown first."""
+
+    def __init__(self, preview: Preview) -> None:
+        self.preview = preview
+
+    @property
+    def signature(self) -> str:
+        """What stands for having seen this: if somebody else changes something meanwhile, it is shown anew."""
+        return hashlib.blake2b(repr(self.preview).encode(), digest_size=16).hexdigest()
+
+
 @admin.register(Experiment)
 class ExperimentAdmin(AnnouncingAdmin):
     required_levels = {"view": Level.READ, "add": Standing.STAFF, "change": Level.MANAGE, "delete": Level.MANAGE}
-    list_display = ("name", "public", "is_archived", "tag_list", "runs", "created_at", "updated_at")
+    list_display = ("name", "public", "is_archived", "tag_list", "runs", "last_run", "created_at")
+    list_per_page = 25
     list_filter = ("public", ArchivedFilter, TagFilter, PeriodFilter)
     search_fields = ("name", "description")
     search_help_text = "Name or description"
     ordering = ("-created_at", "-pk")
     sortable_by = ("name", "public", "created_at")
+    form = ExperimentForm
+    formfield_overrides = {EmbeddedModelArrayField: {"form_class": PermissionsField}}
     actions = ("archive", "restore", "publish", "make_private")
     fields = (
         "id",
@@ -60,9 +98,9 @@ class ExperimentAdmin(AnnouncingAdmin):
         "archived_at",
         "created_at",
         "updated_at",
-        "runs",
+        "runs_link",
     )
-    readonly_fields = ("id", "archived_at", "created_at", "updated_at", "runs")
+    readonly_fields = ("id", "archived_at", "created_at", "updated_at", "runs_link")
 
     def get_fields(self, request: HttpRequest, obj: Experiment | None = None) -> tuple[str, ...]:
         """Who holds no level by the list, as everybody of a public experiment, does not see it."""
@@ -92,14 +130,57 @@ class ExperimentAdmin(AnnouncingAdmin):
         return experiment.archived_at is not None
 
     @admin.display(description="drift runs")
-    def runs(self, experiment: Experiment) -> SafeString:
+    def runs(self, experiment: Any) -> SafeString:
         address = reverse("admin:drifts_drift_changelist", query={"experiment": experiment.pk})
-        return format_html('<a href="{}">Drift runs</a>', address)
+        runs = experiment.recent.runs
+        return format_html('<a href="{}">{}</a>', address, f"{COUNTED:,}+" if runs > COUNTED else f"{runs:,}")
+
+    @admin.display
+    def last_run(self, experiment: Any) -> datetime.datetime | None:
+        return experiment.recent.last_run
+
+    @admin.display(description="drift runs")
+    def runs_link(self, experiment: Experiment) -> SafeString:
+        address = reverse("admin:drifts_drift_changelist", query={"experiment": experiment.pk})
+        return format_html('<a href="{}">Drift runs of this experiment</a>', address)
 
     @admin.display(description="permissions")
     def permission_table(self, experiment: Experiment) -> SafeString:
-        rows = ((entry.entity, entry.level) for entry in experiment.permissions)
+        known = holders(entry.entity for entry in experiment.permissions)
+        rows = ((known[entry.entity], entry.level) for entry in experiment.permissions)
         return format_html("<ul>{}</ul>", format_html_join("", "<li>{}: {}</li>", rows))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
+        return ExperimentChangeList
+
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().change_view(request, object_id, *args, **kwargs)
+        except Unconfirmed as unconfirmed:
+            return self.confirmation(request, object_id, unconfirmed.preview, unconfirmed.signature)
+
+    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
+        if change:
+            unconfirmed = Unconfirmed(form.preview())
+            if unconfirmed.preview.is_change and request.POST.get(CONFIRMED) != unconfirmed.signature:
+                raise unconfirmed
+        return super().save_form(request, form, change)
+
+    def confirmation(self, request: HttpRequest, pk: str, preview: Preview, signature: str) -> HttpResponse:
+        """What would change, with all that was sent, to be sent again."""
+        known = holders(change.entity for change in (*preview.gains, *preview.losses))
+        sent = [(name, value) for name, values in request.POST.lists() if name not in UNSENT for value in values]
+        experiment = self.get_object(request, pk)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"What would change for {experiment}",
+            "experiment": experiment,
+            "gains": [(known[change.entity], change) for change in preview.gains],
+            "losses": [(known[change.entity], change) for change in preview.losses],
+            "public": preview.public,
+            "sent": [*sent, (CONFIRMED, signature)],
+        }
+        return TemplateResponse(request, "admin/experiments/confirm.html", context)
 
     @admin.action(description="Archive the selected experiments")
     def archive(self, request: HttpRequest, queryset: ExperimentQuerySet) -> None:
@@ -144,10 +225,6 @@ class ExperimentAdmin(AnnouncingAdmin):
             self.message_user(request, problem, messages.WARNING)
 
     def save_model(self, request: HttpRequest, experiment: Experiment, form: Any, change: bool) -> None:
-        identity = identity_of_session(request)
-        # As everywhere, only administrators take themselves off the list.
-        if not (change and identity.is_admin):
-            experiment.permissions = with_manager(experiment.permissions, identity)
         experiment.updated_at = timestamps.now()
         super().save_model(request, experiment, form, change)
 

@@ -61,6 +61,25 @@ class Preview:
     losses: list[Change]
     public: Mapping[str, bool]
 
+    @property
+    def is_change(self) -> bool:
+        return bool(self.gains or self.losses) or self.public["before"] != self.public["after"]
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Whom an entry of a permission list names: a user by `email`, or nobody who is active, or an entitlement."""
+
+    entity: str
+    email: str | None = None
+
+    @property
+    def is_entitlement(self) -> bool:
+        return is_entitlement(self.entity)
+
+    def __str__(self) -> str:
+        return self.email or self.entity
+
 
 def access_of(experiment: Experiment, identity: Identity) -> Access:
     """The caller's own access, as far as their token reaches: everything about it is known."""
@@ -172,3 +191,11 @@ def named_user(entity: str) -> User:
     if user is None:
         raise UnknownUser(NOBODY.format("id or email"))
     return user
+
+
+def holders(entities: Iterable[str]) -> dict[str, Holder]:
+    """Whom each entity names, by one query."""
+    names = list(entities)
+    users = User.objects.active().filter(pk__in=[name for name in names if not is_entitlement(name)])
+    emails = {str(pk): email for pk, email in users.values_list("pk", "email")}
+    return {name: Holder(name, emails.get(name)) for name in names}

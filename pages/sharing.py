@@ -13,38 +13,24 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from accounts.identity import is_entitlement
-from accounts.models import User
 from driftwatch.api.errors import sentences
 from driftwatch.mongodb.transaction import in_transaction
 from driftwatch.values import text_problem
 from experiments.models import Experiment, Level, PermissionsChanged, handed_over
 from experiments.serializers import HandoverSerializer, SharingSerializer, entities_of
 from experiments.sharing import (
+    Holder,
     Preview,
     UnknownUser,
     access_of,
     access_of_entity,
+    holders,
     named_entity,
     preview_of,
 )
 from pages.page import ExperimentPage
 
 STALE = "Somebody changed the permissions meanwhile. This is how they are now: nothing of yours was saved."
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Whom an entry of a permission list names: a user by `email`, or nobody who is active, or an entitlement."""
-
-    entity: str
-    email: str | None = None
-
-    @property
-    def is_entitlement(self) -> bool:
-        return is_entitlement(self.entity)
-
-    def __str__(self) -> str:
-        return self.email or self.entity
 
 
 @dataclass(frozen=True)
@@ -185,7 +171,7 @@ class PermissionsPage(ExperimentPage):
             losses=rows[len(preview.gains) :],
             public=preview.public,
             own=access_of(experiment, self.identity),
-            is_change=changes or preview.public["before"] != preview.public["after"],
+            is_change=preview.is_change,
             may_go_on=self.action == "change",
             hidden=[("version", version_of(experiment)), *hidden],
         )
@@ -226,11 +212,3 @@ def save_unless_changed(experiment: Experiment, wanted: SharingSerializer) -> No
         wanted.save()
 
     in_transaction(compare_and_save)
-
-
-def holders(entities: Iterable[str]) -> dict[str, Holder]:
-    """Whom each entity names, by one query."""
-    names = list(entities)
-    users = User.objects.active().filter(pk__in=[name for name in names if not is_entitlement(name)])
-    emails = {str(pk): email for pk, email in users.values_list("pk", "email")}
-    return {name: Holder(name, emails.get(name)) for name in names}

@@ -62,10 +62,10 @@ class Scene:
     def edit_in_portal(self, **changes: Any) -> Any:
         form = {"name": self.experiment.name, "config": "{}", "tags": "", "description": ""} | changes
         permissions = {"TOTAL_FORMS": "1", "INITIAL_FORMS": "0", "0-entity": GROUP, "0-level": "Manage"}
-        return self.enter().post(
-            reverse("admin:experiments_experiment_change", args=[self.experiment.pk]),
-            {**form, **{f"permissions-{name}": value for name, value in permissions.items()}},
-        )
+        path = reverse("admin:experiments_experiment_change", args=[self.experiment.pk])
+        sent = {**form, **{f"permissions-{name}": value for name, value in permissions.items()}}
+        asked = self.enter().post(path, sent)
+        return self.enter().post(path, dict(asked.context["sent"]))
 
     def add_in_portal(self) -> Any:
         form = {"name": "barley", "config": "{}", "permissions-TOTAL_FORMS": "0", "permissions-INITIAL_FORMS": "0"}

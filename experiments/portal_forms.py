@@ -1,0 +1,72 @@
+"""The permission list of an experiment in the admin portal, as a form that names people by email."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from django import forms
+from django.template.loader import render_to_string
+from django_mongodb_backend.forms.fields.embedded_model_array import (
+    EmbeddedModelArrayBoundField,
+    EmbeddedModelArrayField,
+)
+
+from accounts.identity import is_entitlement
+from accounts.sessions import identity_of_session
+from driftwatch.portal_forms import ApiForm
+from experiments.models import NoManager, completed, with_manager
+from experiments.serializers import ExperimentSerializer, entities_of
+from experiments.sharing import Preview, holders, preview_of
+
+GO_ON = "_edit"
+
+
+class PermissionsField(EmbeddedModelArrayField):
+    """A row for each entry, with `suggestions` of entitlements."""
+
+    suggestions: Sequence[str] = ()
+
+    def get_bound_field(self, form: forms.BaseForm, field_name: str) -> EmbeddedModelArrayBoundField:
+        super().get_bound_field(form, field_name)
+        return PermissionRows(form, self, field_name, self.prefix_override)
+
+
+class PermissionRows(EmbeddedModelArrayBoundField):
+    def __str__(self) -> str:
+        known = holders(str(row["entity"].value()) for row in self.formset if row["entity"].value())
+        rows = [(row, known.get(row["entity"].value())) for row in self.formset]
+        context = {"rows": rows, "formset": self.formset, "suggestions": self.field.suggestions}
+        return render_to_string("admin/experiments/permissions.html", context)
+
+
+class ExperimentForm(ApiForm):
+    serializer = ExperimentSerializer
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        field = self.fields.get("permissions")
+        if isinstance(field, PermissionsField):
+            named = identity_of_session(self.request).entities | entities_of(self.instance)
+            field.suggestions = sorted(filter(is_entitlement, named))
+
+    def sent(self, name: str) -> Any:
+        if name != "permissions":
+            return super().sent(name)
+        return [{"entity": entry.entity, "level": entry.level} for entry in self.cleaned_data[name]]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        identity = identity_of_session(self.request)
+        if "permissions" in cleaned:
+            complete = with_manager if self.instance._state.adding else completed
+            # `Experiment.clean` refuses a list without a manager where there was one.
+            with suppress(NoManager):
+                cleaned["permissions"] = complete(cleaned["permissions"], identity)
+        if GO_ON in self.request.POST:
+            self.add_error(None, "Nothing is saved yet.")
+        return cleaned
+
+    def preview(self) -> Preview:
+        """What saving the form would change."""
+        stored = type(self.instance).objects.get(pk=self.instance.pk)
+        return preview_of(stored, self.cleaned_data["permissions"], self.cleaned_data["public"])

@@ -1,0 +1,180 @@
+"""Experiments in the admin portal: the permission editor, actions on several, what their runs say, and filters."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from pytest_django import Settings
+
+from audit.models import Event
+from drifts.models import Drift
+from experiments.models import Experiment, Permission
+from tests.caller import Caller
+from tests.conftest import GROUP
+from tests.session import through_session
+
+LIST = "/admin/experiments/experiment/"
+
+
+@pytest.fixture
+def browser(admin: Caller, settings: Settings) -> Client:
+    """The session of an administrator."""
+    return through_session(admin, settings).client
+
+
+def address(experiment: Experiment) -> str:
+    return reverse("admin:experiments_experiment_change", args=[experiment.pk])
+
+
+def form_of(experiment: Experiment, *entries: tuple[str, str], **changes: str) -> dict[str, str]:
+    rows = {
+        f"permissions-{i}-{name}": value for i, row in enumerate(entries) for name, value in zip(KEYS, row, strict=True)
+    }
+    total = {"permissions-TOTAL_FORMS": str(len(entries)), "permissions-INITIAL_FORMS": "0"}
+    return {"name": experiment.name, "config": "{}", **total, **rows, **changes}
+
+
+KEYS = ("entity", "level")
+
+
+def entries_of(experiment: Experiment) -> list[tuple[str, str]]:
+    experiment.refresh_from_db()
+    return [(entry.entity, entry.level) for entry in experiment.permissions]
+
+
+def test_who_gains_and_loses_is_shown_before_it_is_saved(
+    browser: Client, experiment: Experiment, manager: Caller, stranger: Caller
+) -> None:
+    before = entries_of(experiment)
+    form = form_of(experiment, (manager.id, "Manage"), ("stranger@example.org", "Edit"))
+    asked = browser.post(address(experiment), form)
+    page = asked.content.decode()
+    assert "<strong>stranger@example.org</strong>: no entry → Edit" in page
+    assert "<strong>editor@example.org</strong>: Edit → no entry" in page
+    assert GROUP in page
+    assert entries_of(experiment) == before
+    saved = browser.post(address(experiment), dict(asked.context["sent"]))
+    assert saved.status_code == 302
+    assert entries_of(experiment) == [(manager.id, "Manage"), (stranger.id, "Edit")]
+
+
+def test_what_somebody_else_changes_meanwhile_is_shown_anew(
+    browser: Client, experiment: Experiment, manager: Caller
+) -> None:
+    asked = browser.post(address(experiment), form_of(experiment, (manager.id, "Manage")))
+    Experiment.objects.update(permissions=[Permission(entity=GROUP, level="Manage")])
+    again = browser.post(address(experiment), dict(asked.context["sent"]))
+    assert f"<strong>{GROUP}</strong>: Manage → no entry" in again.content.decode()
+    assert entries_of(experiment) == [(GROUP, "Manage")]
+    assert browser.post(address(experiment), dict(again.context["sent"])).status_code == 302
+    assert entries_of(experiment) == [(manager.id, "Manage")]
+
+
+def test_from_what_would_change_one_goes_back_to_the_form(
+    browser: Client, experiment: Experiment, manager: Caller
+) -> None:
+    form = form_of(experiment, (manager.id, "Manage"), name="renamed")
+    asked = browser.post(address(experiment), form)
+    page = browser.post(address(experiment), {**dict(asked.context["sent"]), "_edit": "Go on editing"})
+    assert "Nothing is saved yet." in page.content.decode()
+    assert 'value="renamed"' in page.content.decode()
+    experiment.refresh_from_db()
+    assert experiment.name == "wine quality"
+
+
+def test_becoming_public_is_shown_first_and_a_new_description_is_not(browser: Client, experiment: Experiment) -> None:
+    kept = entries_of(experiment)
+    public = browser.post(address(experiment), form_of(experiment, *kept, public="on"))
+    assert "Anyone would be able to read" in public.content.decode()
+    assert browser.post(address(experiment), form_of(experiment, *kept, description="new")).status_code == 302
+    experiment.refresh_from_db()
+    assert (experiment.description, experiment.public) == ("new", False)
+
+
+@pytest.mark.parametrize(
+    ("entries", "problem"),
+    [
+        ([(GROUP, "Manage"), ("nobody@example.org", "Read")], "No registered user has this email"),
+        ([(GROUP, "Manage"), (GROUP, "Read")], "Name each entity once."),
+        ([(GROUP, "Read")], "Nobody would manage the experiment any more."),
+        ([(GROUP, "Owner")], "Select a valid choice"),
+    ],
+)
+def test_a_list_that_the_api_would_refuse_is_refused_in_the_form(
+    browser: Client, experiment: Experiment, entries: list[tuple[str, str]], problem: str
+) -> None:
+    before = entries_of(experiment)
+    response = browser.post(address(experiment), form_of(experiment, *entries))
+    assert problem in response.content.decode()
+    assert entries_of(experiment) == before
+
+
+@pytest.mark.parametrize("changes", [{"config": "[1]"}, {"config": "{"}, {"tags": "a,,b"}, {"tags": "x" * 21}])
+def test_other_fields_follow_the_rules_of_the_api(
+    browser: Client, experiment: Experiment, changes: dict[str, str]
+) -> None:
+    response = browser.post(address(experiment), form_of(experiment, *entries_of(experiment), **changes))
+    assert response.status_code == 200
+    assert "errorlist" in response.content.decode()
+
+
+def test_the_form_names_users_by_email_and_suggests_entitlements(browser: Client, experiment: Experiment) -> None:
+    page = browser.get(address(experiment)).content.decode()
+    assert "<strong>editor@example.org</strong>" in page
+    assert f'<option value="{GROUP}">' in page
+    assert '<option value="admins">' in page
+
+
+def act(browser: Client, action: str, *experiments: Experiment) -> Any:
+    chosen = {"action": action, "_selected_action": [str(experiment.pk) for experiment in experiments]}
+    return browser.post(LIST, chosen, follow=True).content.decode()
+
+
+def test_several_are_archived_and_restored(browser: Client, experiment: Experiment) -> None:
+    other = Experiment.objects.create(name="barley")
+    assert "Archived: 2." in act(browser, "archive", experiment, other)
+    assert not Experiment.objects.archived(False).exists()
+    assert "Restored: 1." in act(browser, "restore", other)
+    counts = {which: browser.get(LIST, {"archived": which}).context["cl"].result_count for which in ("yes", "no")}
+    assert counts == {"yes": 1, "no": 1}
+    told = Event.objects.exclude(action="login").order_by("created_at").values_list("action", flat=True)
+    assert list(told) == ["experiment_archived"] * 2 + ["experiment_restored"]
+
+
+def test_several_are_published_as_far_as_one_manages_them(
+    settings: Settings, experiment: Experiment, manager: Caller
+) -> None:
+    assert manager.user
+    manager.user.is_staff = True
+    manager.user.save()
+    browser = through_session(manager, settings).client
+    other = Experiment.objects.create(name="barley", permissions=[Permission(entity=manager.id, level="Edit")])
+    said = act(browser, "publish", experiment, other)
+    assert "Made public: 1." in said
+    assert "Left as they are" in said
+    assert [it.name for it in Experiment.objects.filter(public=True)] == ["wine quality"]
+    assert "Made private: 1." in act(browser, "make_private", experiment)
+
+
+def test_the_list_tells_how_many_runs_there_are_and_leads_to_them(browser: Client, drift: Drift) -> None:
+    Experiment.objects.create(name="barley")
+    page = browser.get(LIST).content.decode()
+    runs = f"/admin/drifts/drift/?experiment={drift.experiment_id}"
+    assert f'<a href="{runs}">1</a>' in page
+    assert f"{drift.created_at:%b}" in page
+    assert browser.get(runs).context["cl"].result_count == 1
+
+
+def test_experiments_are_filtered_by_tag_day_and_visibility(browser: Client, experiment: Experiment) -> None:
+    Experiment.objects.create(name="barley", tags=["nightly"], public=True)
+
+    def found(**query: str) -> int:
+        return browser.get(LIST, query).context["cl"].result_count
+
+    assert found(tag="nightly") == 1
+    assert found(public__exact="1") == 1
+    assert found(q="WINE") == 1
+    assert found(since="2020-01-01") == 2
+    assert found(until="2020-01-01") == 0
+    assert "someday is not a day" in browser.get(LIST, {"since": "someday"}).content.decode()
