@@ -1,0 +1,191 @@
+"""Runs in a real browser: followed while they run, found, compared, and shared by their address."""
+
+import re
+import subprocess
+from typing import Any
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import People, Person
+from tests.live import LiveServer
+
+# A page asks again after three seconds; the machine may be busy.
+FOLLOWED = 20_000
+NEVER_LOADED_AGAIN = "window.isTheSameDocument"
+
+
+def runs(person: Person, experiment: str, count: int) -> list[str]:
+    """The ids of new runs, the oldest first; every third found drift, with a p-value of a hundredth of its number."""
+    return [
+        person.new_run(
+            experiment,
+            model=["forest", "boosting"][number % 2],
+            drift_detected=number % 3 == 0,
+            parameters={"p_value": number / 100, "window": {"size": number}},
+        )
+        for number in range(count)
+    ]
+
+
+def complete(person: Person, experiment: str, run: str, **changes: Any) -> None:
+    person.call("PATCH", f"/experiment/{experiment}/drift/{run}", {"job_status": "Completed", **changes})
+
+
+def remember_the_document(page: Page) -> None:
+    page.evaluate(f"{NEVER_LOADED_AGAIN} = true")
+
+
+def row(page: Page, run: str) -> Locator:
+    return page.locator(f"#run-{run}")
+
+
+def test_somebody_watches_a_run_complete_in_the_table_and_on_its_page(people: People) -> None:
+    ada = people("ada")
+    experiment = ada.new_experiment()
+    run, other = (ada.new_run(experiment, job_status="Running", model=model) for model in ("forest", "boosting"))
+    requests: list[str] = []
+    table, page = ada.page, ada.page.context.new_page()
+    table.on("request", lambda request: requests.append(request.url))
+    table.goto(f"/experiments/{experiment}")
+    page.goto(f"/experiments/{experiment}/runs/{run}")
+    for each in (table, page):
+        remember_the_document(each)
+        expect(row(each, run)).to_contain_text("Running")
+    table.bring_to_front()
+    row(table, run).get_by_role("checkbox").check()
+    complete(ada, experiment, run, drift_detected=True, parameters={"p_value": 0.003})
+
+    expect(row(table, run)).to_contain_text("Completed", timeout=FOLLOWED)
+    expect(row(table, run)).to_contain_text("▲ drift")
+    expect(row(table, run).get_by_role("checkbox")).to_be_checked()
+    expect(row(table, other)).to_contain_text("Running")
+    expect(table.locator("#live")).to_have_text("forest: Completed.")
+
+    page.bring_to_front()
+    expect(row(page, run)).to_contain_text("Completed", timeout=FOLLOWED)
+    expect(row(page, run)).to_contain_text("0.003")
+    expect(page.locator("#live")).to_have_text("forest: Completed.")
+    for each in (table, page):
+        assert each.evaluate(NEVER_LOADED_AGAIN)
+
+    # One request tells of all runs, and of those alone that still run.
+    asked = [url for url in requests if "/running?" in url]
+    assert all(url.count("id=") == 2 for url in asked[:1])
+    complete(ada, experiment, other, drift_detected=False)
+    table.bring_to_front()
+    expect(row(table, other)).to_contain_text("● no drift", timeout=FOLLOWED)
+    expect(table.locator("[data-running]")).to_have_count(0)
+
+
+def test_somebody_finds_runs_selects_across_pages_and_shares_what_they_see(people: People) -> None:
+    ada = people("ada")
+    experiment = ada.new_experiment(public=True)
+    made = runs(ada, experiment, 32)
+    page = ada.page
+    page.goto(f"/experiments/{experiment}")
+    expect(page.locator("tbody tr")).to_have_count(25)
+
+    # Filter by a parameter, and show it.
+    page.get_by_text("Filter", exact=True).click()
+    page.get_by_label("Path", exact=True).fill("parameters.p_value")
+    page.get_by_label("Comparison").select_option("is less than")
+    page.get_by_label("Value", exact=True).fill("0.28")
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_label("parameters.p_value").check()
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.get_by_role("heading", name="28 runs that match")).to_be_visible()
+    expect(page.get_by_label("Condition 1")).to_have_value("parameters.p_value lt 0.28")
+    expect(page).to_have_url(re.compile(r"\?path=parameters.p_value&op=lt&value=0.28&column=parameters.p_value&"))
+    expect(row(page, made[27])).to_contain_text("0.27")
+
+    # Sort, select one run, go on, and select another.
+    page.get_by_role("link", name="Model").click()
+    expect(page.get_by_role("columnheader", name="Model")).to_have_attribute("aria-sort", "descending")
+    expect(page.locator("tbody tr").first).to_contain_text("forest")
+    row(page, made[26]).get_by_role("checkbox").check()
+    expect(page.locator("#selection")).to_have_text("1 of at most 20 runs selected")
+    page.get_by_role("link", name="Next page").click()
+    expect(page.locator("tbody tr")).to_have_count(3)
+    expect(page.locator("#selection")).to_have_text("1 of at most 20 runs selected")
+    row(page, made[1]).get_by_role("checkbox").check()
+    page.get_by_role("link", name="Previous page").click()
+    expect(row(page, made[26]).get_by_role("checkbox")).to_be_checked()
+    expect(page.locator("#selection")).to_have_text("2 of at most 20 runs selected")
+
+    # Somebody else is sent the address, and sees the same.
+    guest = people("bob").page
+    guest.goto(page.url)
+    for selector in ("tbody", "#selection", "h2"):
+        expect(guest.locator(selector)).to_have_text(page.locator(selector).inner_text(), use_inner_text=True)
+    expect(row(guest, made[26]).get_by_role("checkbox")).to_be_checked()
+
+
+def test_somebody_compares_runs_and_comes_back_to_them(people: People) -> None:
+    ada = people("ada")
+    experiment = ada.new_experiment()
+    made = runs(ada, experiment, 3)
+    page = ada.page
+    page.goto(f"/experiments/{experiment}?where=parameters.p_value+exists")
+    for run in made[1:]:
+        row(page, run).get_by_role("checkbox").check()
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Comparison of 2 runs")
+    line = page.get_by_role("row", name="parameters.p_value")
+    expect(line).to_contain_text("-0.01, -50.0%")
+    expect(page.get_by_role("rowheader", name="Status")).to_have_count(0)
+    page.get_by_role("link", name="Show what is equal too").click()
+    expect(page.get_by_role("row", name="Status")).to_contain_text("Completed")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download as CSV").click()
+    assert download.value.suggested_filename == "comparison.csv"
+    page.get_by_role("link", name="Runs", exact=True).click()
+    expect(page.locator("#selection")).to_have_text("2 of at most 20 runs selected")
+    page.get_by_role("link", name="Clear").click()
+    expect(page.locator("#selection")).to_have_text("0 of at most 20 runs selected")
+    expect(page.get_by_role("heading", name="3 runs that match")).to_be_visible()
+
+
+def test_the_curl_of_a_private_run_is_copied_and_works_with_a_token(people: People, service: LiveServer) -> None:
+    ada = people("ada")
+    experiment = ada.new_experiment()
+    run = ada.new_run(experiment)
+    ada.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    ada.page.goto(f"/experiments/{experiment}/runs/{run}")
+    ada.page.get_by_role("button", name="Copy the curl command").click()
+    command = ada.page.evaluate("navigator.clipboard.readText()")
+    token = ada.call("POST", "/token", {"name": run})["token"]
+    shell = ["bash", "-c", f"{command} --silent --fail"]
+    answer = subprocess.run(shell, env={"TOKEN": token, "PATH": "/usr/bin:/bin"}, check=True, capture_output=True)
+    assert run in answer.stdout.decode()
+
+
+def test_an_editor_deletes_a_run(people: People) -> None:
+    ada = people("ada")
+    experiment = ada.new_experiment()
+    run = ada.new_run(experiment, model="forest")
+    page = ada.page
+    page.goto(f"/experiments/{experiment}")
+    row(page, run).get_by_role("link").click()
+    page.get_by_role("link", name="Delete this run").click()
+    page.get_by_role("button", name="Delete the run").click()
+    expect(page.get_by_text("The run of forest was deleted.")).to_be_visible()
+    expect(page.get_by_text("No run has been reported yet.")).to_be_visible()
+
+
+def test_runs_are_found_selected_and_compared_without_scripts(people: People) -> None:
+    ada = people("ada")
+    experiment = ada.new_experiment(public=True)
+    made = runs(ada, experiment, 30)
+    context = ada.page.context.browser.new_context(java_script_enabled=False)  # type: ignore[union-attr]
+    page = context.new_page()
+    page.goto(f"{ada.page.url.partition('/experiments')[0]}/experiments/{experiment}")
+    row(page, made[29]).get_by_role("checkbox").check()
+    page.get_by_text("Filter", exact=True).click()
+    page.get_by_label("Model", exact=True).fill("boosting")
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.get_by_role("heading", name="15 runs that match")).to_be_visible()
+    expect(page.locator("#selection")).to_contain_text("1 of")
+    row(page, made[1]).get_by_role("checkbox").check()
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Comparison of 2 runs")
+    context.close()
