@@ -1,0 +1,115 @@
+"""The pages offer exactly what whoever sees them may do: each link and form of each of them, and no other."""
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+from django.test import Client
+from django.urls import Resolver404, resolve
+from pytest_django import Settings
+
+from drifts.models import Drift
+from experiments.models import Experiment
+from pages.page import Page
+from pages.urls import urlpatterns
+from tests.caller import Caller
+from tests.conftest import RUN
+from tests.session import through_session
+from tests.test_page_access import ADMITTED, token_of
+
+# By method and name of its address.
+Control = tuple[str, str]
+# An archived experiment is restored, and one that is not is archived.
+AT_ANOTHER_TIME = {("post", "experiment-restore")}
+BROWSER = {"Accept": "text/html"}
+FORM = "application/x-www-form-urlencoded"
+
+
+class Visitor:
+    """Somebody who goes everywhere that the pages lead, and then sends every form that was met."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.met: set[Control] = set()
+        self.refused: list[str] = []
+        self.forms: set[str] = set()
+        self.visited: set[str] = set()
+
+    def visit(self, address: str) -> None:
+        path = urlsplit(address).path
+        if path in self.visited:
+            return
+        self.visited.add(path)
+        response = self.client.get(address, headers=BROWSER)
+        response.close()
+        self.note("get", path, response)
+        if "text/html" not in response.headers["Content-Type"] or not name_of(path):
+            return
+        page = BeautifulSoup(response.content, "html.parser")
+        self.forms |= {target for method, target in forms_of(page, path) if method == "post"}
+        for target in [*links_of(page), *(target for method, target in forms_of(page, path) if method == "get")]:
+            self.visit(target)
+
+    def send_forms(self) -> None:
+        """The ones that take away what others need come last, and the one that ends the session not at all."""
+        for path in sorted(self.forms - {"/logout"}, key=lambda path: (path.endswith("delete"), -len(path), path)):
+            self.note("post", path, self.client.post(path, content_type=FORM))
+
+    def note(self, method: str, path: str, response: Any) -> None:
+        self.met.add((method, name_of(path)))
+        to_login = response.headers.get("Location", "").startswith("/login")
+        if response.status_code in (401, 403, 404, 405, 500) or to_login:
+            self.refused.append(f"{method} {path}: {response.status_code}")
+
+
+def links_of(page: BeautifulSoup) -> Iterator[str]:
+    """Addresses here, also those that scripts ask for."""
+    for element in page.find_all(True):
+        for attribute, value in element.attrs.items():
+            if (attribute == "href" or attribute.startswith("data-")) and str(value).startswith("/"):
+                yield str(value)
+
+
+def forms_of(page: BeautifulSoup, path: str) -> Iterator[tuple[str, str]]:
+    for form in page.find_all("form"):
+        yield str(form.get("method", "get")).lower(), str(form.get("action") or path)
+    for button in page.find_all("button", formaction=True):
+        yield str(button.get("formmethod", "get")).lower(), str(button["formaction"])
+
+
+def name_of(path: str) -> str:
+    """The name of a page's address; "" for what is no page."""
+    try:
+        return str(resolve(path).url_name) if resolve(path).func in {each.callback for each in urlpatterns} else ""
+    except Resolver404:
+        return ""
+
+
+def controls_of(role: str, is_public: bool) -> set[Control]:
+    """What the pages declare that the role may do, if it sees the experiment at all."""
+    allowed = set()
+    for pattern in urlpatterns:
+        callback = vars(pattern.callback)
+        view: type[Page] = callback["cls"]
+        for method, action in callback["actions"].items():
+            if method != "head" and role in ADMITTED[view.required_levels[action]][is_public].split():
+                allowed.add((method, str(pattern.name)))
+    return allowed - AT_ANOTHER_TIME
+
+
+@pytest.mark.parametrize("visibility", ["private", "public"])
+@pytest.mark.parametrize("role", "anonymous stranger reader watcher editor manager admin".split())
+def test_a_page_offers_what_its_reader_may_do_and_nothing_else(
+    request: pytest.FixtureRequest, settings: Settings, drift: Drift, role: str, visibility: str
+) -> None:
+    Experiment.objects.update(public=visibility == "public")
+    Drift.objects.create(experiment_id=drift.experiment_id, **{**RUN, "job_status": "Running"})
+    caller: Caller = request.getfixturevalue(role)
+    token_of(caller)
+    visitor = Visitor(caller.client if role == "anonymous" else through_session(caller, settings).client)
+    visitor.visit("/experiments")
+    visitor.send_forms()
+    assert visitor.refused == []
+    assert sorted(controls_of(role, visibility == "public") - visitor.met) == []
