@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -28,7 +28,7 @@ class ExperimentForm:
     values: dict[str, Any]
     made_from: str = ""
     errors: dict[str, list[str]] = field(default_factory=dict)
-    newer: dict[str, Any] = field(default_factory=dict)
+    newer: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, experiment: Experiment) -> Self:
@@ -48,20 +48,30 @@ class ExperimentForm:
         return cls({**values, "public": "public" in data}, made_from=data.get("made_from", ""))
 
     def document(self) -> dict[str, Any]:
-        """The body of the API's request. Raises `ValidationError`, by field, for what is no JSON and no tags."""
-        return {**self.values, "tags": tags_of(self.values["tags"]), "config": config_of(self.values["config"])}
+        """The body of the API's request. A text that is no tags or no JSON stays one, which the API refuses there."""
+        document = dict(self.values)
+        for name, read in READERS.items():
+            try:
+                document[name] = read(self.values[name])
+            except ValidationError as error:
+                self.refuse(error)
+        return document
 
     def refuse(self, error: ValidationError) -> None:
+        """Take the sentences of an error for those controls that have none yet."""
+        told = set(self.errors)
         for path, sentence in sentences(error.detail):
             name, _, place = path.partition(".")
-            told = f"{tags_of(self.values['tags'])[int(place)]}: {sentence}" if name == "tags" and place else sentence
-            self.errors.setdefault(name or "non_field", []).append(told)
+            tag = f"{tags_of(self.values['tags'])[int(place)]}: " if name == "tags" and place else ""
+            if name not in told:
+                self.errors.setdefault(name or "non_field", []).append(tag + sentence)
 
     def compare(self, experiment: Experiment) -> None:
         """Go on from what the experiment says by now, and tell where that differs from what was typed."""
         now = ExperimentForm.of(experiment)
         self.made_from = now.made_from
-        self.newer = {name: value for name, value in now.values.items() if value != self.values[name]}
+        shown = {**now.values, "public": "public" if experiment.public else "not public"}
+        self.newer = {name: shown[name] or "nothing" for name in shown if now.values[name] != self.values[name]}
 
 
 def written_tags(tags: list[str]) -> str:
@@ -86,3 +96,6 @@ def config_of(text: str) -> Any:
     except APIException as error:
         raise ValidationError({"config": [told for _, told in sentences(error.detail)]}) from error
     return config
+
+
+READERS: dict[str, Callable[[str], Any]] = {"tags": tags_of, "config": config_of}

@@ -50,13 +50,14 @@ class EditExperimentPage(ExperimentPage):
     def update(self, request: Request, experiment_id: str) -> HttpResponse:
         """Save the form, unless somebody else changed the experiment since the form was filled."""
         form = ExperimentForm.sent(request.POST)
+        document = form.document()
 
         def compare_and_save() -> bool:
             experiment = self.get_experiment()
             if form.made_from != ExperimentForm.of(experiment).made_from:
                 return False
             context = self.get_serializer_context()
-            serializer = ExperimentSerializer(experiment, data=form.document(), partial=True, context=context)
+            serializer = ExperimentSerializer(experiment, data=document, partial=True, context=context)
             serializer.is_valid(raise_exception=True)
             serializer.save()
             return True
@@ -120,4 +121,5 @@ class DeleteExperimentPage(ExperimentPage):
 
     def ask(self, experiment: Experiment, status: int = 200, **context: str) -> HttpResponse:
         runs = total_of(Drift.objects.matching({"experiment_id": experiment.pk.hex}))
-        return self.show_of(experiment, "experiment_delete.html", status, runs=runs, **context)
+        number = f"{runs.number:,}" if runs.is_exact else f"at least {runs.number:,}"
+        return self.show_of(experiment, "experiment_delete.html", status, runs=runs, number=number, **context)

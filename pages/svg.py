@@ -50,7 +50,8 @@ class Picture:
             element("g", self.drawing, aria_hidden="true"),
             class_="plot",
             viewBox=f"0 0 {self.width} {self.height}",
-            role="img",
+            # Not an image: those hold no links, and a mark is one for who points at it.
+            role="group",
             aria_labelledby="plot-title",
             aria_describedby="plot-description",
         )

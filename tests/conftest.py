@@ -38,11 +38,13 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the browser tests where there is no browser: `make test` installs none."""
+    """Run the browser tests last, and leave them out where there is no browser: `make test` installs none."""
     left_out = [] if CHROMIUM else [item for item in items if item.path.parent.name == BROWSER_TESTS]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    # Last: Playwright's loop runs on in its process, where Django takes what comes after it for asynchronous.
+    items.sort(key=lambda item: item.path.parent.name == BROWSER_TESTS)
 
 
 @pytest.fixture(scope="session")

@@ -295,6 +295,13 @@ def test_what_is_wrong_with_a_new_one_is_told_beside_its_control(
     assert not Experiment.objects.filter(name="rye").exists()
 
 
+def test_all_that_is_wrong_is_told_at_once(browser: Client) -> None:
+    response = send(browser, "/experiments/new", {"tags": "eu\nus", "config": "{"})
+    assert response.status_code == 422
+    assert set(response.context["form"].errors) == {"name", "tags", "config"}
+    assert all(len(sentences) == 1 for sentences in response.context["form"].errors.values())
+
+
 def test_a_new_one_is_not_for_who_is_not_logged_in(anonymous: Caller) -> None:
     response = anonymous.client.get("/experiments/new")
     assert response.status_code == 302
@@ -342,6 +349,7 @@ def test_a_change_of_something_that_changed_meanwhile_is_refused_once(
     assert "Somebody else changed the experiment meanwhile" in page
     assert "It says by now: theirs" in page
     assert "It says by now: new" in page
+    assert page.count("It says by now: ") == 2
     assert ">\nmine</textarea>" in page
     experiment.refresh_from_db()
     assert experiment.description == "theirs"
@@ -365,7 +373,20 @@ def test_what_is_wrong_with_a_change_is_told_beside_its_control(browser: Client,
     assert response.status_code == 422
     page = response.content.decode()
     assert f'<span class="error" id="name-error">{ExperimentView.conflict}' in page
+    assert "It says by now" not in page
     assert "kept</textarea>" in page
+
+
+@pytest.mark.parametrize("role", "anonymous outsider stranger reader watcher editor manager admin".split())
+def test_editing_is_offered_to_those_who_manage_it(
+    request: pytest.FixtureRequest, settings: Settings, experiment: Experiment, path: str, role: str
+) -> None:
+    Experiment.objects.update(public=True)
+    caller: Caller = request.getfixturevalue(role)
+    client = caller.client if role == "anonymous" else through_session(caller, settings).client
+    page = client.get(path).content.decode()
+    assert (f"{path}/edit" in page) == (role in ("manager", "admin"))
+    assert f"{path}/delete" not in page
 
 
 # Putting one away, and deleting it.

@@ -1,0 +1,57 @@
+"""An experiment's life, as a person leads it in a browser."""
+
+import re
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import People
+from tests.crowd import unique
+
+
+def test_somebody_makes_finds_changes_puts_away_and_deletes_an_experiment(people: People) -> None:
+    page = people("nora").page
+    name = unique("rye")
+    page.get_by_role("link", name="New experiment").first.click()
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Description").fill("Drift of the harvest")
+    page.get_by_label("Tags").fill("nightly, eu")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_text(f"{name} is there now")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
+
+    # It is found by a part of its name in any case, and the address says so.
+    page.get_by_role("link", name="Experiments", exact=True).click()
+    page.get_by_label("contains").fill(name.upper())
+    page.get_by_label("contains").press("Enter")
+    row = page.get_by_role("row", name=name)
+    expect(row).to_contain_text("Drift of the harvest")
+    expect(row).to_contain_text("no verdict yet")
+    row.get_by_role("link", name="nightly").click()
+    expect(page).to_have_url(re.compile(f"q={name.upper()}.*tag=nightly"))
+    row.get_by_role("link", name=name).click()
+
+    page.get_by_role("link", name="Edit").click()
+    page.get_by_label("Configuration").fill('{"window": 7}')
+    page.get_by_label("Public").check()
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text(f"{name} is saved")).to_be_visible()
+
+    page.get_by_role("link", name="Edit").click()
+    expect(page.get_by_label("Public")).to_be_checked()
+    page.get_by_role("button", name="Archive").click()
+    expect(page.get_by_text(f"{name} is archived")).to_be_visible()
+    edit = page.url
+    page.goto("/experiments?show=mine")
+    expect(page.get_by_role("link", name=name)).to_have_count(0)
+    page.get_by_label("Show").select_option(label="archived ones")
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_role("row", name=name)).to_contain_text("archived")
+
+    page.goto(edit)
+    page.get_by_role("button", name="Restore").click()
+    expect(page.get_by_text(f"{name} is restored")).to_be_visible()
+    page.get_by_role("link", name="Delete this experiment").click()
+    page.get_by_label("Type the name").fill(name)
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text(f"{name} is deleted")).to_be_visible()
+    expect(page.get_by_role("link", name=name)).to_have_count(0)

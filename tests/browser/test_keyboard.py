@@ -1,0 +1,91 @@
+"""The pages by the keyboard alone: Tab, Enter and Space do it all, and one always sees where one is."""
+
+import re
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import People, Person
+from tests.crowd import unique
+from tests.test_published_client import OpenIDProvider
+
+MOST_STOPS = 150
+# Whether what has the focus is on the screen, not under something else's edge, and marked by an outline or shadow.
+IS_SEEN = """
+() => {
+  const focused = document.activeElement;
+  const {x, y, width, height} = focused.getBoundingClientRect();
+  const style = getComputedStyle(focused);
+  const isMarked = (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== 'none';
+  const isInside = width > 1 && height > 1 && x + width > 0 && y + height > 0 && x < innerWidth && y < innerHeight;
+  return focused === document.body || (isMarked && isInside) ? '' : focused.outerHTML.slice(0, 200);
+}
+"""
+
+
+def go_to(wanted: Locator, key: str = "Tab") -> None:
+    """Press Tab, or Shift+Tab, until the wanted control has the focus; at every stop the focus is seen."""
+    expect(wanted).to_be_visible()
+    page = wanted.page
+    for _ in range(MOST_STOPS):
+        page.keyboard.press(key)
+        unseen = page.evaluate(IS_SEEN)
+        assert not unseen, f"{page.url}: the focus is not seen at {unseen}"
+        if wanted.evaluate("wanted => wanted === document.activeElement"):
+            return
+    raise AssertionError(f"{page.url}: {MOST_STOPS} times {key} do not lead to {wanted}")
+
+
+def press(wanted: Locator, key: str = "Enter") -> None:
+    go_to(wanted)
+    wanted.page.keyboard.press(key)
+
+
+def test_the_first_stop_skips_to_the_content(page: Page) -> None:
+    page.goto("/")
+    press(page.get_by_role("link", name="Skip to the content"))
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
+
+
+def test_one_logs_in_filters_compares_and_logs_out(page: Page, people: People, openid: OpenIDProvider) -> None:
+    name = an_experiment_of(people("ada"))
+    page.goto("/")
+    press(page.get_by_role("banner").get_by_role("link", name="Log in"))
+    press(page.get_by_role("link", name="Log in with"))
+    page.locator("input[name=sub]").press_sequentially("ada")
+    page.keyboard.press("Enter")
+    press(page.get_by_role("link", name=name))
+
+    # A filter, chosen from a list.
+    press(page.get_by_text("Filter", exact=True), "Space")
+    go_to(page.get_by_label("Verdict"))
+    page.keyboard.type("no")
+    press(page.get_by_role("button", name="Show"))
+    expect(page).to_have_url(re.compile("verdict=no_drift"))
+    boxes = page.get_by_role("checkbox", name="Select the run of")
+    expect(boxes).to_have_count(2)
+
+    # Two runs, side by side.
+    press(boxes.nth(0), "Space")
+    press(boxes.nth(1), "Space")
+    go_to(page.get_by_role("button", name="Compare"), "Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("/compare"))
+    expect(page.get_by_role("main")).to_contain_text("0.5")
+
+    page.go_back()
+    for tab in ("Chart", "Permissions", "Edit", "Runs"):
+        press(page.get_by_role("navigation", name="Experiment").get_by_role("link", name=tab))
+        current = page.get_by_role("navigation", name="Experiment").locator("[aria-current=page]")
+        expect(current).to_have_text(tab)
+    press(page.get_by_role("button", name="Log out"))
+    expect(page).to_have_url(re.compile(re.escape(openid.issuer)))
+
+
+def an_experiment_of(ada: Person) -> str:
+    """Its name."""
+    name = unique("keys")
+    experiment = ada.new_experiment(name=name)
+    for p_value, drift_detected in ((0.5, False), (0.6, False), (0.01, True)):
+        ada.new_run(experiment, drift_detected=drift_detected, parameters={"p_value": p_value})
+    return name
