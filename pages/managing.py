@@ -50,26 +50,24 @@ class EditExperimentPage(ExperimentPage):
     def update(self, request: Request, experiment_id: str) -> HttpResponse:
         """Save the form, unless somebody else changed the experiment since the form was filled."""
         form = ExperimentForm.sent(request.POST)
-        document = form.document()
+        document, made_from = form.document(), form.made_from
 
         def compare_and_save() -> bool:
             experiment = self.get_experiment()
-            if form.made_from != ExperimentForm.of(experiment).made_from:
-                return False
+            if made_from != ExperimentForm.of(experiment).made_from:
+                form.compare(experiment)
+                return not form.newer
             context = self.get_serializer_context()
             serializer = ExperimentSerializer(experiment, data=document, partial=True, context=context)
             serializer.is_valid(raise_exception=True)
             serializer.save()
             return True
 
-        status = 422
         with refusals(form):
             if in_transaction(compare_and_save):
                 messages.success(request._request, f"{form.values['name']} is saved.")
                 return redirect("experiment", experiment_id)
-            form.compare(self.get_experiment())
-            status = 409
-        return self.show_of(self.get_experiment(), "experiment_edit.html", status, form=form)
+        return self.show_of(self.get_experiment(), "experiment_edit.html", 409 if form.newer else 422, form=form)
 
 
 @contextmanager

@@ -359,6 +359,14 @@ def test_a_change_of_something_that_changed_meanwhile_is_refused_once(
     assert (experiment.description, experiment.tags) == ("mine", [])
 
 
+def test_two_who_make_the_same_change_are_both_served(
+    browser: Client, manager: Caller, experiment: Experiment, path: str
+) -> None:
+    form = {**filled(browser, path), "description": "ours"}
+    manager.patch(f"/experiment/{experiment.pk}", {"description": "ours"})
+    assert send(browser, f"{path}/edit", form).status_code == 302
+
+
 def test_a_change_of_the_permissions_meanwhile_is_in_nobodys_way(
     browser: Client, manager: Caller, experiment: Experiment, path: str
 ) -> None:
