@@ -29,7 +29,7 @@ EXAMPLES = {
     "tokens": "",
 }
 # What scripts ask for, and what is downloaded: no pages.
-OTHERS = {"running", "run-state", "chart-svg", "chart-csv"}
+OTHERS = {"running", "run-state", "chart-svg", "chart-csv", "timeline-svg", "timeline-csv"}
 LONG = "urn:example:group:" + "a-name-without-a-place-to-break-it" * 3
 
 

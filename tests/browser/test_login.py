@@ -16,7 +16,7 @@ def test_an_administrator_logs_in_and_uses_the_portal(page: Page, openid: OpenID
     expect(page).to_have_url(re.compile("/admin/$"))
     expect(page.locator("#user-tools")).to_contain_text("ada@example.org")
     page.goto("/admin/experiments/experiment/add/")
-    page.get_by_label("Name").fill("wine quality")
+    page.get_by_label("Name:").fill("wine quality")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".messagelist")).to_contain_text("was added successfully")
     for address in ("accounts/user", "drifts/drift", "drifts/drift/add", "admin/logentry"):
