@@ -3,7 +3,7 @@ from django.apps import AppConfig
 
 class AuditConfig(AppConfig):
     name = "audit"
-    verbose_name = "audit trail"
+    verbose_name = "Audit trail"
 
     def ready(self) -> None:
         from audit import checks, receivers  # noqa: F401, PLC0415 - registers them

@@ -4,11 +4,12 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -16,6 +17,7 @@ from django.utils.safestring import SafeString
 from accounts.identity import Identity
 from accounts.levels import Level
 from accounts.sessions import identity_of_session
+from drifts.exports import TooManyColumns, as_csv, as_json
 from drifts.models import Drift, DriftQuerySet
 from drifts.serializers import DriftSerializer
 from drifts.tree import tree
@@ -30,6 +32,7 @@ from experiments.models import Experiment
 
 # So many runs are looked at one by one in a fifth of a second.
 LOOKED_AT = 50_000
+SUGGESTED_FROM = 200
 NEWEST = Order.by("created_at", is_descending=True)
 
 
@@ -84,6 +87,12 @@ class ModelFilter(TextFilter):
     title = "model"
     parameters = ("model",)
 
+    def suggestions(self) -> list[str]:
+        """Those of the newest runs."""
+        newest = Drift.objects.visible_to(identity_of_session(self.request))
+        names = newest.aggregated({"$sort": NEWEST.sort}, {"$limit": SUGGESTED_FROM}, {"$group": {"_id": "$model"}})
+        return sorted(name["_id"] for name in names)
+
 
 class TagFilter(TextFilter):
     title = "tag"
@@ -118,6 +127,7 @@ class DriftAdmin(AnnouncingAdmin):
     ordering = ("-created_at", "-pk")
     sortable_by = ("created_at",)
     raw_id_fields = ("experiment",)
+    actions = ("export_as_csv", "export_as_json")
     fields = (
         "id",
         "experiment_link",
@@ -163,6 +173,18 @@ class DriftAdmin(AnnouncingAdmin):
 
     def level_on(self, drift: Drift, identity: Identity) -> Level | None:
         return drift.experiment.level_of(identity)
+
+    @admin.action(description="Export the selected runs as CSV")
+    def export_as_csv(self, request: HttpRequest, queryset: DriftQuerySet) -> HttpResponseBase | None:
+        try:
+            return as_csv(queryset)
+        except TooManyColumns as refusal:
+            self.message_user(request, str(refusal), messages.ERROR)
+            return None
+
+    @admin.action(description="Export the selected runs as JSON")
+    def export_as_json(self, request: HttpRequest, queryset: DriftQuerySet) -> HttpResponseBase:
+        return as_json(queryset)
 
     @admin.display(description="tags")
     def tag_list(self, drift: Drift) -> str:

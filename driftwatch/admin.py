@@ -19,5 +19,6 @@ class LogEntryAdmin(GuardedAdmin):
     list_filter = ("action_flag",)
     list_prefetch_related = ("user", "content_type")
     search_fields = ("object_repr",)
+    search_help_text = "What was changed, by its name"
     ordering = ("-action_time", "-pk")
     sortable_by = ("action_time",)

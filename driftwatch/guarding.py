@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from rest_framework.exceptions import ValidationError as InvalidSearch
@@ -14,7 +15,7 @@ from accounts.levels import Level
 from accounts.sessions import identity_of_session
 from driftwatch.api.errors import invalid
 from driftwatch.api.search import bounded_time
-from driftwatch.changelists import BoundedChangeList, BoundedPaginator
+from driftwatch.changelists import COUNTED_AT_MOST, BoundedChangeList, BoundedPaginator
 from driftwatch.portal_filters import parameters_of
 
 ADVICE = "choose fewer days, an experiment, or other filters"
@@ -81,6 +82,13 @@ class GuardedAdmin(admin.ModelAdmin):
                 return super().changelist_view(request, extra_context)
         except InvalidSearch as error:
             return render(request, "refusal.html", invalid(error).data, status=422)
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
+        """An action on all that match takes as many as were counted."""
+        if request.POST.get("select_across") == "1":
+            counted = list(queryset.values_list("pk", flat=True)[:COUNTED_AT_MOST])
+            queryset = self.get_queryset(request).filter(pk__in=counted)
+        return super().response_action(request, queryset, *args)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """None, which is told on the page, also for an id that no object can have."""

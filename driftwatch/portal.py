@@ -8,10 +8,16 @@ from django.contrib.admin import AdminSite
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from rest_framework.exceptions import ValidationError
 
 from accounts.identity import Standing
 from accounts.login import logout
 from accounts.sessions import identity_of_session
+from drifts.dashboard import dashboard_of
+from driftwatch.api.search import bounded_time
+
+ORDER = ("experiments", "drifts", "accounts", "audit", "admin")
 
 
 class Portal(AdminSite):
@@ -28,6 +34,19 @@ class Portal(AdminSite):
             return guarded(request, *args, **kwargs)
 
         return update_wrapper(door, view)
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """What is looked at most comes first."""
+        return sorted(super().get_app_list(request, app_label), key=lambda app: ORDER.index(app["app_label"]))
+
+    def index(self, request: HttpRequest, extra_context: Any = None) -> TemplateResponse:
+        """The dashboard. Without it, should MongoDB be too busy: the way to everything else leads through here."""
+        try:
+            with bounded_time():
+                dashboard = dashboard_of(identity_of_session(request))
+        except ValidationError:
+            dashboard = None
+        return super().index(request, {"dashboard": dashboard, **(extra_context or {})})
 
     def login(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         refuse_plain_users(request)

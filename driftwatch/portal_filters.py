@@ -35,6 +35,10 @@ class FormFilter(ListFilter):
     def expected_parameters(self) -> list[str | None]:
         return list(self.parameters)
 
+    def suggestions(self) -> list[str]:
+        """What the inputs offer."""
+        return []
+
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
         """The one form, with what else the address says."""
         others = changelist.filter_params.items()

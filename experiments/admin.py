@@ -77,13 +77,13 @@ class Unconfirmed(Exception):
 @admin.register(Experiment)
 class ExperimentAdmin(AnnouncingAdmin):
     required_levels = {"view": Level.READ, "add": Standing.STAFF, "change": Level.MANAGE, "delete": Level.MANAGE}
-    list_display = ("name", "public", "is_archived", "tag_list", "runs", "last_run", "created_at")
+    list_display = ("name", "visibility", "tag_list", "runs", "last_run", "created_at")
     list_per_page = 25
     list_filter = ("public", ArchivedFilter, TagFilter, PeriodFilter)
     search_fields = ("name", "description")
     search_help_text = "Name or description"
     ordering = ("-created_at", "-pk")
-    sortable_by = ("name", "public", "created_at")
+    sortable_by = ("name", "visibility", "created_at")
     form = ExperimentForm
     formfield_overrides = {EmbeddedModelArrayField: {"form_class": PermissionsField}}
     actions = ("archive", "restore", "publish", "make_private")
@@ -125,9 +125,10 @@ class ExperimentAdmin(AnnouncingAdmin):
     def tag_list(self, experiment: Experiment) -> str:
         return ", ".join(experiment.tags)
 
-    @admin.display(description="archived", boolean=True)
-    def is_archived(self, experiment: Experiment) -> bool:
-        return experiment.archived_at is not None
+    @admin.display(ordering="public")
+    def visibility(self, experiment: Experiment) -> str:
+        visibility = "public" if experiment.public else "private"
+        return f"{visibility}, archived" if experiment.archived_at else visibility
 
     @admin.display(description="drift runs")
     def runs(self, experiment: Any) -> SafeString:

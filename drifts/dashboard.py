@@ -1,0 +1,163 @@
+"""What staff see first: how the runs are doing, of all experiments that they may read.
+
+No index over the runs of all experiments knows more than their time, so what else is told is looked up run by run,
+of the newest ones.
+"""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import prefetch_related_objects
+
+from accounts.identity import Identity
+from drifts.models import Drift, DriftQuerySet
+from drifts.statistics import is_verdict
+from drifts.verdict import MATCHES, JobStatus, Verdict
+from driftwatch import timestamps
+from driftwatch.mongodb.documents import aggregate, instances_of
+from driftwatch.mongodb.match import Mql
+from driftwatch.mongodb.order import Order
+
+DAYS = 30
+# Of a day so many are counted, which an index does, and so many are asked for their verdict.
+COUNTED = 5_000
+ASKED = 500
+# For what runs, fails or drifted.
+LOOKED_AT = 10_000
+LISTED = 8
+STALE = datetime.timedelta(days=1)
+NEWEST = Order.by("created_at", is_descending=True).sort
+# Of the picture, in which each day is one wide.
+HEIGHT = 12
+
+
+@dataclass
+class Day:
+    """A day, in UTC: its runs, at most one more than `COUNTED`, and by verdict the newest `ASKED` of them."""
+
+    date: datetime.date
+    runs: int = 0
+    drift: int = 0
+    no_drift: int = 0
+    unknown: int = 0
+
+    @property
+    def count(self) -> str:
+        return f"{COUNTED:,}+" if self.runs > COUNTED else f"{self.runs:,}"
+
+    @property
+    def drift_rate(self) -> float | None:
+        """Of the runs whose verdict is known, in per cent."""
+        known = self.drift + self.no_drift
+        return 100 * self.drift / known if known else None
+
+    def bars(self, scale: float) -> list[dict[str, Any]]:
+        """Rectangles one upon the other: the shares of the verdicts in all runs, `scale` high for each run."""
+        top, bars, asked = float(HEIGHT), [], self.drift + self.no_drift + self.unknown
+        for name in Verdict.values:
+            height = scale * min(self.runs, COUNTED) * getattr(self, name) / (asked or 1)
+            top -= height
+            bars.append({"verdict": name, "y": round(top, 3), "height": round(height, 3)})
+        return bars
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """The days, and what was found among the newest `LOOKED_AT` runs: there are `runs`, back to the time `since`."""
+
+    days: Sequence[Day]
+    runs: int
+    since: datetime.datetime | None
+    failing: Sequence[dict[str, Any]]
+    running: Sequence[Drift]
+    stale: Sequence[Drift]
+    drifts: Sequence[Drift]
+
+    @property
+    def looked_at(self) -> str:
+        if self.runs < LOOKED_AT:
+            return "Of all runs that you may read."
+        return f"Of the newest {LOOKED_AT:,} runs that you may read, back to {self.since:%Y-%m-%d %H:%M} UTC."
+
+    @property
+    def counted(self) -> str:
+        return (
+            f"A day with more than {COUNTED:,} runs is drawn as if it had as many. "
+            f"The shares are those of a day's newest {ASKED:,}."
+        )
+
+    @property
+    def columns(self) -> list[dict[str, Any]]:
+        """The picture: a column for each day."""
+        scale = HEIGHT / max(1, *(min(day.runs, COUNTED) for day in self.days))
+        return [{"day": day, "x": place + 0.1, "bars": day.bars(scale)} for place, day in enumerate(self.days)]
+
+
+def dashboard_of(identity: Identity) -> Dashboard:
+    """Of the runs that the identity may read."""
+    runs, now = Drift.objects.visible_to(identity), timestamps.now()
+    since = {"created_at": {"$gte": now - STALE}}
+    running = {"job_status": JobStatus.RUNNING.value}
+    [found] = runs.aggregated(
+        {"$sort": NEWEST},
+        {"$limit": LOOKED_AT},
+        # They may be large, and nobody asks for them here.
+        {"$project": {"parameters": 0}},
+        {
+            "$facet": {
+                "all": [{"$group": {"_id": None, "runs": {"$sum": 1}, "since": {"$min": "$created_at"}}}],
+                "failing": FAILING,
+                "running": listed({**running, **since}),
+                "stale": listed({**running, "created_at": {"$lt": now - STALE}}),
+                "drifts": listed(MATCHES[Verdict.DRIFT]),
+            }
+        },
+    )
+    whole: dict[str, Any] = found["all"][0] if found["all"] else {"runs": 0, "since": None}
+    lists = {name: list(instances_of(Drift, found[name])) for name in ("running", "stale", "drifts")}
+    prefetch_related_objects([drift for drifts in lists.values() for drift in drifts], "experiment")
+    return Dashboard(
+        days=days_of(runs, now.date()),
+        runs=whole["runs"],
+        since=whole["since"],
+        failing=[{"model": row["_id"], "failed": row["failed"], "runs": row["runs"]} for row in found["failing"]],
+        **lists,
+    )
+
+
+def days_of(runs: DriftQuerySet, today: datetime.date) -> list[Day]:
+    """The last `DAYS`, also those without runs."""
+    days = {(date := today - datetime.timedelta(days=ago)).isoformat(): Day(date) for ago in reversed(range(DAYS))}
+    first, *others = [pipeline for day in days.values() for pipeline in of_day(runs, day.date)]
+    unions = [{"$unionWith": {"coll": Drift._meta.db_table, "pipeline": other}} for other in others]
+    for row in aggregate(Drift, [*first, *unions]):
+        day = days[row.pop("_id")]
+        for name, number in row.items():
+            setattr(day, name, number)
+    return list(days.values())
+
+
+def of_day(runs: DriftQuerySet, date: datetime.date) -> list[list[Mql]]:
+    since = datetime.datetime.combine(date, datetime.time(), datetime.UTC)
+    period = {"created_at": {"$gte": since, "$lt": since + datetime.timedelta(days=1)}}
+    match, name = {"$match": runs.match_document(period)}, {"$set": {"_id": date.isoformat()}}
+    verdicts = {verdict.value: {"$sum": is_verdict(verdict)} for verdict in Verdict}
+    return [
+        [match, {"$limit": COUNTED + 1}, {"$count": "runs"}, name],
+        [match, {"$sort": NEWEST}, {"$limit": ASKED}, {"$group": {"_id": None, **verdicts}}, name],
+    ]
+
+
+def listed(match: Mql) -> list[Mql]:
+    return [{"$match": match}, {"$limit": LISTED}]
+
+
+FAILED = {"$cond": [{"$eq": ["$job_status", JobStatus.FAILED.value]}, 1, 0]}
+FAILING: list[Mql] = [
+    {"$group": {"_id": "$model", "runs": {"$sum": 1}, "failed": {"$sum": FAILED}}},
+    {"$match": {"failed": {"$gt": 0}}},
+    {"$sort": {"failed": -1, "_id": 1}},
+    {"$limit": LISTED},
+]

@@ -1,0 +1,79 @@
+"""Runs as files: read from MongoDB as they are sent, whatever their number."""
+
+import json
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from django.http import StreamingHttpResponse
+
+from drifts.models import DriftQuerySet
+from drifts.serializers import DriftSerializer
+from driftwatch.api.resource import json_of
+from driftwatch.spreadsheets import csv_lines
+
+AT_ONCE = 100
+MAX_COLUMNS = 1_000
+OWN = [name for name in DriftSerializer.Meta.fields if name != "parameters"]
+
+
+class TooManyColumns(Exception):
+    """The runs name too many parameters for a table; the message says what to do and is safe to show."""
+
+    def __init__(self) -> None:
+        super().__init__(f"These runs have more than {MAX_COLUMNS:,} parameters: export them as JSON, or choose fewer.")
+
+
+def as_json(runs: DriftQuerySet) -> StreamingHttpResponse:
+    """A list of runs as the API answers with them."""
+    documents = (json_of(DriftSerializer(run).data) for run in runs.iterator(chunk_size=AT_ONCE))
+    first = next(documents, b"")
+    parts = chain([b"[", first], (b",\n" + document for document in documents), [b"]\n"])
+    return download(parts, "drift-runs.json", "application/json")
+
+
+def as_csv(runs: DriftQuerySet) -> StreamingHttpResponse:
+    """A table with a column for each parameter by its path. Lists and times are as in JSON.
+
+    Raises `TooManyColumns`. A parameter that a run gets after the columns are known is left out.
+    """
+    paths = sorted(paths_of(runs))
+    return download(csv_lines(table(runs, paths)), "drift-runs.csv", "text/csv; charset=utf-8")
+
+
+def paths_of(runs: DriftQuerySet) -> set[str]:
+    paths: set[str] = set()
+    for parameters in runs.values_list("parameters", flat=True).iterator(chunk_size=AT_ONCE):
+        paths.update(path for path, _ in leaves(parameters))
+        if len(paths) > MAX_COLUMNS:
+            raise TooManyColumns
+    return paths
+
+
+def table(runs: DriftQuerySet, paths: list[str]) -> Iterator[list[Any]]:
+    yield [*OWN, *paths]
+    for run in runs.iterator(chunk_size=AT_ONCE):
+        shown = DriftSerializer(run).data
+        parameters = dict(leaves(run.parameters))
+        yield [cell(value) for value in (*(shown[name] for name in OWN), *map(parameters.get, paths))]
+
+
+def leaves(value: Any, path: str = "parameters") -> Iterator[tuple[str, Any]]:
+    """The paths below an object, and what is there."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from leaves(part, f"{path}.{name}")
+    else:
+        yield path, value
+
+
+def cell(value: Any) -> Any:
+    """A text or a number as it is, nothing for null, and else JSON."""
+    if value is None:
+        return ""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list | dict) else value
+
+
+def download(parts: Any, name: str, content_type: str) -> StreamingHttpResponse:
+    disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingHttpResponse(parts, content_type=content_type, headers=disposition)

@@ -1,0 +1,80 @@
+"""The first page of the admin portal."""
+
+import datetime
+from typing import Any
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from accounts.models import User
+from drifts import dashboard
+from drifts.models import Drift
+from driftwatch import timestamps
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.session import through_session
+
+
+@pytest.fixture
+def browser(admin: Caller, settings: Settings) -> Client:
+    """The session of an administrator."""
+    return through_session(admin, settings).client
+
+
+def run(experiment: Experiment, model: str, hours: float = 0, **fields: Any) -> Drift:
+    at = timestamps.now() - datetime.timedelta(hours=hours)
+    return Drift.objects.create(experiment=experiment, model=model, created_at=at, **fields)
+
+
+def shown(browser: Client) -> dashboard.Dashboard:
+    response = browser.get("/admin/")
+    assert response.status_code == 200
+    return response.context["dashboard"]
+
+
+def test_it_tells_runs_by_day_and_what_needs_somebody(browser: Client, drift: Drift) -> None:
+    wine = drift.experiment
+    run(wine, "calm", job_status="Completed")
+    run(wine, "at work", 1, job_status="Running")
+    run(wine, "stuck", 25, job_status="Running", drift_detected=True)
+    run(wine, "broken", 50, job_status="Failed")
+    run(wine, "long ago", 24 * 40, job_status="Completed")
+    found = shown(browser)
+    assert [run.model for run in found.drifts] == ["forest"]
+    assert [run.model for run in found.running] == ["at work"]
+    assert [run.model for run in found.stale] == ["stuck"]
+    assert found.failing == [{"model": "broken", "failed": 1, "runs": 1}]
+    assert len(found.days) == 30
+    assert sum(day.runs for day in found.days) == 5
+    by_verdict = [sum(getattr(day, name) for day in found.days) for name in ("drift", "no_drift", "unknown")]
+    assert by_verdict == [1, 1, 3]
+    assert found.looked_at == "Of all runs that you may read."
+
+
+def test_it_looks_at_the_newest_runs_and_says_so(
+    browser: Client, drift: Drift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dashboard, "LOOKED_AT", 1)
+    monkeypatch.setattr(dashboard, "COUNTED", 1)
+    monkeypatch.setattr(dashboard, "ASKED", 1)
+    for _ in range(3):
+        run(drift.experiment, "calm", job_status="Completed")
+    found = shown(browser)
+    assert not found.drifts
+    assert "Of the newest 1 runs" in found.looked_at
+    today = found.days[-1]
+    assert (today.count, today.drift_rate) == ("1+", 0)
+    assert sum(bar["height"] for bar in found.columns[-1]["bars"]) == dashboard.HEIGHT
+
+
+def test_it_tells_staff_of_what_they_may_read(settings: Settings, drift: Drift, reader: Caller) -> None:
+    run(Experiment.objects.create(name="barley"), "secret", job_status="Failed")
+    User.objects.update(is_staff=True)
+    browser = through_session(reader, settings).client
+    assert [run.model for run in shown(browser).drifts] == ["forest"]
+    assert "secret" not in browser.get("/admin/").content.decode()
+
+
+def test_it_is_there_before_there_are_runs(browser: Client) -> None:
+    assert shown(browser).runs == 0

@@ -1,0 +1,141 @@
+"""Drift runs in the admin portal: filters, parameters as a tree, and exports."""
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from pytest_django import Settings
+
+from drifts import admin as drift_admin
+from drifts import exports
+from drifts.models import Drift
+from drifts.tree import tree
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.session import through_session
+
+LIST = "/admin/drifts/drift/"
+
+
+@pytest.fixture
+def browser(admin: Caller, settings: Settings) -> Client:
+    """The session of an administrator."""
+    return through_session(admin, settings).client
+
+
+@pytest.fixture
+def other(drift: Drift) -> Drift:
+    """A failed run of another experiment."""
+    return Drift.objects.create(
+        experiment=Experiment.objects.create(name="barley"),
+        job_status="Failed",
+        model="=HYPERLINK()",
+        tags=["weekly"],
+        parameters={"p_value": -0.5, "note": "+1", "sizes": [1, 2], "strict": True},
+        detector="PSI",
+    )
+
+
+def found(browser: Client, **query: str) -> list[str]:
+    return [run.model for run in browser.get(LIST, query).context["cl"].result_list]
+
+
+def test_runs_are_filtered(browser: Client, drift: Drift, other: Drift) -> None:
+    assert found(browser) == [other.model, "forest"]
+    assert found(browser, experiment=str(drift.experiment_id)) == ["forest"]
+    assert found(browser, verdict="unknown") == [other.model]
+    assert found(browser, job_status__exact="Failed") == [other.model]
+    assert found(browser, model="forest") == ["forest"]
+    assert found(browser, tag="weekly") == [other.model]
+    assert found(browser, q="psi") == [other.model]
+    assert found(browser, until="2020-01-01") == []
+    assert found(browser, o="7") == ["forest", other.model]
+
+
+def test_filters_look_at_the_newest_runs_and_say_so(
+    browser: Client, drift: Drift, other: Drift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drift_admin, "LOOKED_AT", 1)
+    assert found(browser, model="forest") == []
+    assert found(browser, model="forest", experiment=str(drift.experiment_id)) == ["forest"]
+    assert found(browser) == [other.model, "forest"]
+    assert "look at the newest 1 runs" in browser.get(LIST, {"model": "forest"}).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"experiment": "wine"}, "wine is not an id"),
+        ({"since": "2026-02-30"}, "2026-02-30 is not a day"),
+        ({"verdict": "perhaps"}, "2 drift runs"),
+        ({"p": "perhaps"}, "2 drift runs"),
+        ({"o": "perhaps.99"}, "2 drift runs"),
+        ({"model": "\x00{$ne: 1}"}, "0 drift runs"),
+    ],
+)
+def test_what_a_filter_cannot_read_is_told_or_left_out(
+    browser: Client, drift: Drift, other: Drift, query: dict[str, str], said: str
+) -> None:
+    response = browser.get(LIST, query, follow=True)
+    assert response.status_code == 200
+    assert said in response.content.decode()
+
+
+def test_a_page_beyond_the_last_leads_to_the_list(browser: Client, drift: Drift) -> None:
+    assert browser.get(LIST, {"p": "9" * 40}, follow=True).status_code == 200
+
+
+def test_a_run_shows_its_parameters_as_a_tree_and_leads_to_its_experiment(browser: Client, drift: Drift) -> None:
+    page = browser.get(reverse("admin:drifts_drift_change", args=[drift.pk])).content.decode()
+    assert "<dt>p_value</dt><dd><code>0.003</code></dd>" in page
+    assert "<dt>alcohol</dt><dd><details><summary>1 named values</summary>" in page
+    assert reverse("admin:experiments_experiment_change", args=[drift.experiment_id]) in page
+
+
+def test_a_tree_escapes_and_is_bounded() -> None:
+    assert "<b>" not in tree({"<b>": ["<b>"]})
+    assert "and 99,800 more" in tree(list(range(100_000)))
+    deep: Any = 1
+    for _ in range(50):
+        deep = {"a": deep}
+    assert "too deep to be shown" in tree(deep)
+    assert tree({}) == "<code>{}</code>"
+    assert "<code>true</code>" in tree([True])
+
+
+def export(browser: Client, how: str, *runs: Drift, **more: str) -> Any:
+    chosen = {"action": f"export_as_{how}", "_selected_action": [str(run.pk) for run in runs]}
+    return browser.post(LIST, chosen | more)
+
+
+def test_a_selection_is_exported_as_a_table_without_formulas(browser: Client, drift: Drift, other: Drift) -> None:
+    response = export(browser, "csv", drift, other)
+    assert response["Content-Disposition"] == 'attachment; filename="drift-runs.csv"'
+    first, second = csv.DictReader(io.StringIO(response.getvalue().decode()))
+    assert first["model"] == "'=HYPERLINK()"
+    assert (first["parameters.p_value"], first["parameters.note"]) == ("-0.5", "'+1")
+    assert (first["parameters.sizes"], first["parameters.strict"]) == ("[1, 2]", "true")
+    assert second["parameters.features.alcohol.statistic"] == "0.4"
+    assert (second["verdict"], second["tags"], second["parameters.note"]) == ("drift", '["nightly"]', "")
+
+
+def test_a_selection_is_exported_as_the_api_answers(browser: Client, admin: Caller, drift: Drift, other: Drift) -> None:
+    path = f"/experiment/{drift.experiment_id}/drift/{drift.pk}"
+    assert json.loads(export(browser, "json", drift).getvalue()) == [admin.get(path).json()]
+
+
+def test_all_that_match_are_exported(browser: Client, drift: Drift, other: Drift) -> None:
+    assert len(json.loads(export(browser, "json", drift, select_across="1").getvalue())) == 2
+
+
+def test_what_has_too_many_columns_is_refused(
+    browser: Client, drift: Drift, other: Drift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "MAX_COLUMNS", 1)
+    response = export(browser, "csv", drift, other)
+    assert response.status_code == 302
+    assert "export them as JSON" in browser.get(LIST).content.decode()
