@@ -17,7 +17,6 @@ MAX_VALUES = 50
 LOOKED_AT = 200
 MAX_BYTES = 20_000
 MAX_PATHS = 100
-NUMBER = "number"
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,6 @@ class Suggestions:
             versions=sorted(versions)[:MAX_VALUES],
             paths=kinds_by_path(newest),
         )
-
-    @property
-    def numbers(self) -> list[str]:
-        """The paths at which there is a number."""
-        return [path for path, kinds in self.paths.items() if NUMBER in kinds.split(", ")]
 
 
 def stored(experiment: Experiment, column: str, index: str) -> list[str]:

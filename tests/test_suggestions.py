@@ -1,0 +1,61 @@
+"""What a form suggests to filter runs by, and that MongoDB leaps from one value to the next to find it."""
+
+import pytest
+
+from drifts.models import Drift
+from experiments.models import Experiment
+from pages.suggestions import LOOKED_AT, MAX_VALUES, Suggestions
+from tests.profiler import reads_of
+
+
+def test_each_value_that_is_stored_is_suggested_once(experiment: Experiment) -> None:
+    other = Experiment.objects.create(name="another")
+    Drift.objects.create_in(other, job_status="Failed", model="other", tags=["other"], detector="other")
+    for number in range(6):
+        Drift.objects.create_in(
+            experiment,
+            job_status="Failed",
+            model=f"m{number % 3}",
+            tags=["a", f"t{number % 2}"],
+            detector=[None, "ks", "psi"][number % 3],
+            environment="lab",
+            model_version=f"1.{number}",
+            parameters={"p": [0.5, 1, "none"][number % 3], "test": {"on": True, "size": None}, "empty": {}},
+        )
+    assert Suggestions.of(experiment) == Suggestions(
+        models=["m0", "m1", "m2"],
+        detectors=["ks", "psi"],
+        environments=["lab"],
+        tags=["a", "t0", "t1"],
+        versions=[f"1.{number}" for number in range(6)],
+        paths={
+            "parameters.empty": "object",
+            "parameters.p": "number, text",
+            "parameters.test.on": "true or false",
+            "parameters.test.size": "nothing",
+        },
+    )
+
+
+def test_an_experiment_without_runs_suggests_nothing(experiment: Experiment) -> None:
+    assert Suggestions.of(experiment) == Suggestions([], [], [], [], [], {})
+
+
+@pytest.mark.parametrize("models", [3, 2 * MAX_VALUES])
+def test_a_value_costs_a_key_of_an_index_however_many_runs_have_it(experiment: Experiment, models: int) -> None:
+    runs = [
+        {"job_status": "Failed", "model": f"m{number % models:03}", "tags": ["a", "b"], "detector": "ks"}
+        for number in range(1_000)
+    ]
+    Drift.objects.create_all_in(experiment, runs)
+    with reads_of(Drift) as reads:
+        suggested = Suggestions.of(experiment)
+    assert len(suggested.models) == min(models, MAX_VALUES)
+    assert suggested.tags == ["a", "b"]
+    newest, *leaps = reads
+    assert newest.documents == LOOKED_AT
+    assert len(leaps) <= len(suggested.models) + 7
+    for leap in leaps:
+        assert "IXSCAN" in leap.plan
+        assert leap.keys <= 2
+        assert not leap.sorts_in_memory
