@@ -179,7 +179,11 @@ def test_runs_are_found_selected_and_compared_without_scripts(people: People) ->
     context = ada.page.context.browser.new_context(java_script_enabled=False)  # type: ignore[union-attr]
     page = context.new_page()
     page.goto(f"{ada.page.url.partition('/experiments')[0]}/experiments/{experiment}")
-    row(page, made[29]).get_by_role("checkbox").check()
+    page.get_by_role("link", name="Next page").click()
+    row(page, made[4]).get_by_role("checkbox").check()
+    page.get_by_role("button", name="Keep the selection").click()
+    expect(page.locator("tbody tr")).to_have_count(5)
+    expect(row(page, made[4]).get_by_role("checkbox")).to_be_checked()
     page.get_by_text("Filter", exact=True).click()
     page.get_by_label("Model", exact=True).fill("boosting")
     page.get_by_role("button", name="Show", exact=True).click()
