@@ -86,7 +86,8 @@ class ChartPage(PlotPage):
             return points_of(runs, asked["x"], asked["y"], **is_log)
 
     def draw(self, experiment: Experiment, asked: dict[str, Any], points: Points) -> Chart:
-        return Chart(asked, points.drawn, lambda run: self.run_address(experiment, run))
+        base = self.runs_address(experiment)
+        return Chart(asked, points.drawn, lambda run: f"{base}/runs/{run}")
 
     def show_form(
         self,

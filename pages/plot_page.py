@@ -1,7 +1,6 @@
 """What the pages with a plot share: which runs they show, and that the plot is a file too."""
 
 import re
-from uuid import UUID
 
 from django.http import HttpResponse
 from django.urls import reverse
@@ -37,10 +36,6 @@ class PlotPage(ExperimentPage):
         """Where the runs are. A file names the service, too."""
         path = reverse("experiment", args=[experiment.pk])
         return path if self.action == "retrieve" else self.request.build_absolute_uri(path)
-
-    def run_address(self, experiment: Experiment, run: UUID) -> str:
-        # There are thousands on a page: it takes long to reverse each.
-        return f"{self.runs_address(experiment)}/runs/{run}"
 
     def picture_of(self, experiment: Experiment, picture: Picture) -> HttpResponse:
         """The picture as a file, which a browser shows when its address is opened."""

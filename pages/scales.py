@@ -81,15 +81,15 @@ class LogScale:
     def __init__(self, values: Sequence[float]) -> None:
         low, high = math.log10(min(values)), math.log10(max(values))
         self.marks = self._marks(low, high)
-        self.low, self.high = self.marks[0], self.marks[-1]
+        self.low, self.high = self.marks[0], max(self.marks[-1], high)
 
     def _marks(self, low: float, high: float) -> list[float]:
-        """The logarithms of the ticks, which enclose the values."""
+        """The logarithms of the ticks. The values are between them, or a little beyond the last."""
         first, last = math.floor(low), math.ceil(high)
         last += first == last
         if last - first > 2:
-            stride = math.ceil((last - first) / (MAX_TICKS - 2))
-            return [float(first + stride * n) for n in range(math.ceil((last - first) / stride) + 1)]
+            stride = math.ceil((last - first) / (MAX_TICKS - 1))
+            return [float(power) for power in range(first, last + 1, stride)]
         halves = [power + math.log10(digit) for power in range(first, last) for digit in (1, 2, 5)] + [float(last)]
         begin = max(mark for mark in halves if mark <= low + 1e-9)
         end = min(mark for mark in halves if mark >= high - 1e-9 and mark > begin)

@@ -1,12 +1,12 @@
 """Elements of SVG, as text in which everything from outside is escaped."""
 
+import html
 import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 STATIC = Path(__file__).parent / "static" / "pages"
@@ -17,17 +17,28 @@ FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def element(name: str, *children: Any, **attributes: Any) -> SafeString:
     """An element. `class_` and `stroke_width` are written `class` and `stroke-width`; None leaves one out."""
-    pairs = (
-        (key.rstrip("_").replace("_", "-"), printable(value)) for key, value in attributes.items() if value is not None
+    written = "".join(
+        f' {attribute_name(key)}="{escaped(value)}"' for key, value in attributes.items() if value is not None
     )
-    inside = format_html_join("", "{}", ((printable(child),) for child in children))
-    return format_html("<{0}{1}>{2}</{0}>", name, format_html_join("", ' {}="{}"', pairs), inside)
+    # Thousands of them are made for a page: format_html takes five times as long.
+    return SafeString(f"<{name}{written}>{''.join(map(escaped, children))}</{name}>")  # nosec B703
 
 
-def printable(value: Any) -> Any:
-    if isinstance(value, SafeString):
-        return value
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else FORBIDDEN.sub("\ufffd", str(value))
+@cache
+def attribute_name(key: str) -> str:
+    return key.rstrip("_").replace("_", "-")
+
+
+def escaped(value: Any) -> str:
+    """A value as text; a number has two decimals at most."""
+    match value:
+        case SafeString():
+            return value
+        case float():
+            return f"{value:.2f}".rstrip("0").rstrip(".")
+        case int():
+            return str(value)
+    return html.escape(FORBIDDEN.sub("\ufffd", str(value)))
 
 
 @dataclass(frozen=True)

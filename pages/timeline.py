@@ -85,6 +85,7 @@ class Period(Verdicts):
     model: str
     start: datetime.datetime
     end: datetime.datetime
+    address: str
 
     @property
     def explanation(self) -> str:
@@ -121,9 +122,10 @@ class Timeline:
     """The time line of some runs, of which there is at least one: the newest first."""
 
     def __init__(
-        self, runs: Sequence[Run], run_address: Callable[[UUID], str], period_address: Callable[[Period], str]
+        self, runs: Sequence[Run], address_of: Callable[[UUID], str], address_of_all: Callable[[str, Verdicts], str]
     ) -> None:
-        self.run_address, self.period_address = run_address, period_address
+        """`address_of_all` is where those runs of a model are that are in the same period."""
+        self.address_of, self.address_of_all = address_of, address_of_all
         first, last = runs[-1].created_at.timestamp(), runs[0].created_at.timestamp()
         self.step = next(step for step in STEPS if (last - first) / step <= MAX_PERIODS - 2)
         active = Counter(run.model for run in runs).most_common()
@@ -144,11 +146,11 @@ class Timeline:
         periods: dict[float, list[Run]] = {}
         for run in own:
             periods.setdefault(self._start(run.created_at.timestamp()), []).append(run)
-        return Row(
-            own,
-            model,
-            [Period(held, model, moment(start), moment(start + self.step)) for start, held in periods.items()],
-        )
+        return Row(own, model, [self._period(model, start, held) for start, held in periods.items()])
+
+    def _period(self, model: str, start: float, held: Sequence[Run]) -> Period:
+        address = self.address_of_all(model, Verdicts(held))
+        return Period(held, model, moment(start), moment(start + self.step), address)
 
     @property
     def read(self) -> int:
@@ -185,7 +187,7 @@ class Timeline:
     def _marks(self, row: Row, top: float) -> Iterator[SafeString]:
         for run in row.runs:
             explanation = f"{run.model}, {run.created_at:%Y-%m-%d %H:%M:%S} UTC: {LABELS[run.verdict]}"
-            mark = Mark(0, 0, run.verdict, explanation, self.run_address(run.id))
+            mark = Mark(0, 0, run.verdict, explanation, self.address_of(run.id))
             yield linked(mark, self._across(run.created_at), top + ROW / 2, 5.5)
 
     def _cells(self, row: Row, top: float) -> Iterator[SafeString]:
@@ -205,7 +207,7 @@ class Timeline:
                 "a",
                 element("title", period.explanation),
                 *shares,
-                href=self.period_address(period),
+                href=period.address,
                 tabindex=-1,
                 opacity=strength,
             )

@@ -15,7 +15,7 @@ from experiments.models import Experiment, Level
 from pages.plot_page import PlotPage
 from pages.run_filter import RunFilter
 from pages.suggestions import Suggestions
-from pages.timeline import Period, Timeline, newest_of
+from pages.timeline import Timeline, Verdicts, newest_of
 
 MILLISECOND = datetime.timedelta(milliseconds=1)
 
@@ -39,12 +39,6 @@ class TimelinePage(PlotPage):
             kept=urlencode([*run_filter.pairs, *selected]),
             selected=selected,
             timeline=timeline,
-            rows=[
-                (row, [(each, self.period_address(experiment, run_filter, each)) for each in row.periods])
-                for row in timeline.rows
-            ]
-            if timeline
-            else [],
             is_all=is_all,
             query=request.query_params.urlencode(),
             file_name=self.file_name(experiment),
@@ -70,22 +64,14 @@ class TimelinePage(PlotPage):
             runs, is_all = newest_of(self.runs_of(experiment, run_filter))
         if not runs:
             return None, True
-        timeline = Timeline(
-            runs,
-            lambda run: self.run_address(experiment, run),
-            lambda period: self.period_address(experiment, run_filter, period),
-        )
-        return timeline, is_all
+        base = self.runs_address(experiment)
 
-    def period_address(self, experiment: Experiment, run_filter: RunFilter, period: Period) -> str:
-        """Where the runs of a period are listed."""
-        narrowed = {
-            "model": period.model,
-            "since": iso(period.first),
-            "until": iso(period.last + MILLISECOND),
-        }
-        kept = [(name, value) for name, value in run_filter.pairs if name not in narrowed]
-        return f"{self.runs_address(experiment)}?{urlencode([*kept, *narrowed.items()])}"
+        def address_of_all(model: str, verdicts: Verdicts) -> str:
+            narrowed = {"model": model, "since": iso(verdicts.first), "until": iso(verdicts.last + MILLISECOND)}
+            kept = [(name, value) for name, value in run_filter.pairs if name not in narrowed]
+            return f"{base}?{urlencode([*kept, *narrowed.items()])}"
+
+        return Timeline(runs, lambda run: f"{base}/runs/{run}", address_of_all), is_all
 
 
 def rows_of(timeline: Timeline | None) -> Iterator[list[Any]]:

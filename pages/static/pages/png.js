@@ -24,7 +24,8 @@ async function download(button) {
   link.href = URL.createObjectURL(blob);
   link.download = button.dataset.name;
   link.click();
-  URL.revokeObjectURL(link.href);
+  // Some browsers read it only after a while.
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
 for (const button of document.querySelectorAll("button[data-png]")) {
