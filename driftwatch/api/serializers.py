@@ -1,6 +1,5 @@
 """Serializers that take JSON at its word: no text for a boolean, no number for a text, no unknown field."""
 
-import datetime
 import threading
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -96,13 +95,6 @@ class Tags(serializers.ListField):
         return isinstance(data, list) and len(data) <= 50 and all(map(cast(StrictText, self.child).takes, data))
 
 
-class UTCTime(serializers.DateTimeField):
-    """RFC 3339 in UTC, as Django REST framework writes it; stored times are in UTC already."""
-
-    def to_representation(self, value: datetime.datetime) -> str:
-        return value.isoformat().replace("+00:00", "Z")
-
-
 class StrictSerializer(serializers.Serializer[Any]):
     @property
     def fields(self) -> BindingDict:
@@ -146,7 +138,6 @@ class StrictModelSerializer(StrictSerializer, serializers.ModelSerializer[Any]):
         **serializers.ModelSerializer.serializer_field_mapping,
         models.BooleanField: StrictBoolean,
         models.CharField: StrictText,
-        models.DateTimeField: UTCTime,
         models.TextField: StrictText,
         models.JSONField: StrictObject,
     }
@@ -158,8 +149,17 @@ class StrictModelSerializer(StrictSerializer, serializers.ModelSerializer[Any]):
         return []
 
 
-# The values of these are shown as they are stored.
-PLAIN = (StrictInteger, StrictBoolean, StrictObject, serializers.CharField, serializers.ChoiceField)
+# The values of these are shown as they are: JSON knows how to write each.
+PLAIN = (
+    StrictInteger,
+    StrictBoolean,
+    StrictObject,
+    Tags,
+    serializers.CharField,
+    serializers.ChoiceField,
+    serializers.DateTimeField,
+    serializers.UUIDField,
+)
 
 
 @cache
