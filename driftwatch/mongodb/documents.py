@@ -6,13 +6,16 @@ what comes back becomes model instances. Compiling the same queryset anew took l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import datetime
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from bson import DBRef
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import Field, JSONField, Model
+from django.db.models import DateTimeField, Field, JSONField, Model, UUIDField
+from django.db.models.base import ModelState
 from django_mongodb_backend.query import wrap_database_errors
 from pymongo.collection import Collection
 
@@ -24,6 +27,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
 Convert: TypeAlias = Callable[[Any], Any]
+SCALARS = frozenset({str, int, float, bool})
 
 
 # Has a function raise Django's database errors in place of the driver's.
@@ -62,10 +66,18 @@ def insert_many(model: type[Model], documents: list[Document]) -> None:
 
 def instances_of(model: type[M], documents: Iterable[Document]) -> Iterator[M]:
     """An instance for each stored document, equal to the one that a queryset makes of it."""
-    names, readers = layout(model)
+    columns, conversions = layout(model)
     for document in documents:
-        values = [read(document) for read in readers]
-        yield model.from_db(DEFAULT_DB_ALIAS, names, values)
+        values = {name: document.get(column) for name, column in columns}
+        for name, convert in conversions:
+            if (value := values[name]) is not None:
+                values[name] = convert(value)
+        # What `from_db` does for fields that are all there and nobody watches being set.
+        instance = model.__new__(model)
+        instance._state = state = ModelState()
+        state.adding, state.db = False, DEFAULT_DB_ALIAS
+        vars(instance).update(values)
+        yield instance
 
 
 def instance_of(model: type[M], document: Document) -> M:
@@ -73,28 +85,17 @@ def instance_of(model: type[M], document: Document) -> M:
 
 
 @cache
-def layout(model: type[Model]) -> tuple[tuple[str, ...], tuple[Convert, ...]]:
-    """The attributes of a model, and how each is read from a document."""
+def layout(model: type[Model]) -> tuple[list[tuple[str, str]], list[tuple[str, Convert]]]:
+    """The attributes of a model with the columns that hold them, and how those are read that are stored otherwise."""
     fields = model._meta.concrete_fields
-    return tuple(field.attname for field in fields), tuple(map(reader_of, fields))
-
-
-def reader_of(field: Field[Any, Any]) -> Convert:
-    column, converters = str(field.column), converters_of(field)
-
-    def read(document: Mapping[str, Any]) -> Any:
-        value = document.get(column)
-        for convert in converters:
-            value = convert(value)
-        return value
-
-    return read
+    conversions = [(field.attname, convert) for field in fields for convert in converters_of(field)]
+    return [(field.attname, str(field.column)) for field in fields], conversions
 
 
 def converters_of(field: Field[Any, Any]) -> list[Convert]:
-    """From the stored form of a value to the model's: the backend's, but for JSON, which is what it is already."""
-    if isinstance(field, JSONField):
-        return [without_references]
+    """From the stored form of a value to the model's: the backend's, or what does the same at once."""
+    if type(field) in CONVERTERS:
+        return [CONVERTERS[type(field)]]
     connection = mongodb()
     column = field.get_col(field.model._meta.db_table)
     converters = [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
@@ -105,10 +106,17 @@ def without_references(value: Any) -> Any:
     """The driver takes an object with `$ref` and `$id` for a reference; it goes back to what was sent."""
     match value:
         case dict():
-            return {key: without_references(item) for key, item in value.items()}
+            return {key: item if type(item) in SCALARS else without_references(item) for key, item in value.items()}
         case list():
             return [without_references(item) for item in value]
         case DBRef():
             return without_references(dict(value.as_doc()))
         case _:
             return value
+
+
+CONVERTERS: dict[type[Field[Any, Any]], Convert] = {
+    DateTimeField: lambda stored: stored.replace(tzinfo=datetime.UTC),
+    JSONField: without_references,
+    UUIDField: lambda stored: uuid.UUID(int=int(stored, 16)),
+}
