@@ -12,7 +12,10 @@ PHONE: ViewportSize = {"width": 375, "height": 700}
 def faults(page: Page, *rules: str) -> list[str]:
     """The serious and critical ones, by the rules named or by all; whatever is folded in is unfolded first."""
     page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
-    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    # Colours that fade into others are none yet.
+    page.evaluate("Promise.all(document.getAnimations().map(each => each.finished))")
+    # It would load style sheets once more, some from where they are not.
+    options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
     if rules:
         options["runOnly"] = list(rules)
     found = Axe().run(page, options=options).response["violations"]
