@@ -77,6 +77,35 @@ def test_somebody_watches_a_run_complete_in_the_table_and_on_its_page(people: Pe
     expect(table.locator("[data-running]")).to_have_count(0)
 
 
+def test_a_page_asks_for_what_changed_less_often_while_nothing_does_and_no_more_once_nothing_runs(
+    people: People,
+) -> None:
+    ada = people("ada")
+    experiment = ada.new_experiment()
+    run = ada.new_run(experiment, job_status="Running")
+    page = ada.page
+    page.clock.install(time="2026-01-01T00:00:00Z")
+    answers: list[int] = []
+    page.on("response", lambda answer: answers.append(answer.status) if "/running?" in answer.url else None)
+    page.goto(f"/experiments/{experiment}")
+    # From now on time passes as the test says; the first request was due before.
+    page.clock.pause_at("2026-01-01T01:00:00Z")
+    seconds = 0
+    while len(answers) < 5 and seconds < 1_000:
+        page.clock.run_for(1_000)
+        seconds += 1
+    assert answers == [200, 304, 304, 304, 304]
+    assert seconds >= 4.5 + 6.75 + 10 + 15
+    complete(ada, experiment, run, drift_detected=False)
+    while "Completed" not in row(page, run).inner_text() and seconds < 1_000:
+        page.clock.run_for(1_000)
+        seconds += 1
+    asked = len(answers)
+    page.clock.run_for(120_000)
+    expect(row(page, run)).to_contain_text("Completed")
+    assert len(answers) == asked
+
+
 def test_somebody_finds_runs_selects_across_pages_and_shares_what_they_see(people: People) -> None:
     ada = people("ada")
     experiment = ada.new_experiment(public=True)
