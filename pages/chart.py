@@ -15,11 +15,11 @@ from drifts.statistics_serializers import ParameterPath
 from pages.chart_points import COUNT, TIME, Point
 from pages.plot import HEIGHT, LABELS, WIDTH, Axis, Mark, Plot, Segment, legend
 from pages.regression import Fit, NoFit, fit
+from pages.runs_view import MAX_SELECTED
 from pages.scales import DAY, LinearScale, LogScale, Scale, TimeScale, moment
 from pages.svg import Picture, element
 
 MAX_BINS = 30
-MAX_SELECTED = 200
 ADDRESS = Callable[[UUID], str]
 
 
@@ -154,7 +154,8 @@ class Chart:
 
     def _drawn(self) -> Iterator[SafeString]:
         yield self.plot.axes()
-        yield legend(self.counts, self.plot.left)
+        if self.kind is not Kind.BAR or self.asked["y"] == COUNT:
+            yield legend(self.counts, self.plot.left)
         if self.kind is Kind.BAR:
             yield self.plot.bars(list(self._segments()))
         else:

@@ -10,14 +10,13 @@ from django.http import HttpResponse
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from driftwatch.api.search import bounded_time
+from driftwatch.api.errors import sentences
 from driftwatch.spreadsheets import csv_file
 from experiments.models import Experiment, Level
 from pages.chart import AxisScale, Chart, ChartSerializer, Kind
 from pages.chart_points import Points, ids_of, points_of
 from pages.plot_page import PlotPage
 from pages.run_filter import RunFilter
-from pages.suggestions import Suggestions
 
 LISTED = 200
 LINKED = 20
@@ -44,7 +43,11 @@ class ChartPage(PlotPage):
         asked = ChartSerializer(data=request.query_params)
         if not asked.is_valid() or run_filter.errors:
             return self.show_form(experiment, run_filter, asked, 422)
-        points = self.read(experiment, run_filter, asked.validated_data)
+        try:
+            points = self.read(experiment, run_filter, asked.validated_data)
+        except ValidationError as error:
+            refusals = [sentence for _, sentence in sentences(error.detail)]
+            return self.show_form(experiment, run_filter, asked, 422, refusals=refusals)
         chart = self.draw(experiment, asked.validated_data, points) if points.drawn else None
         return self.show_form(
             experiment,
@@ -72,7 +75,7 @@ class ChartPage(PlotPage):
 
     def asked_for(self) -> tuple[Experiment, dict[str, Any], Points]:
         """What the address of a file asks for. Raises `ValidationError`."""
-        experiment, run_filter = self.get_experiment(), self.valid_filter()
+        experiment, run_filter = self.get_experiment(), self.asked_filter()
         asked = ChartSerializer(data=self.request.query_params)
         asked.is_valid(raise_exception=True)
         return experiment, asked.validated_data, self.read(experiment, run_filter, asked.validated_data)
@@ -82,7 +85,7 @@ class ChartPage(PlotPage):
         if asked["only_selected"]:
             runs = runs.matching({"_id": {"$in": [run.hex for run in asked["selected"]]}})
         is_log = {f"log_{axis}": asked[f"{axis}_scale"] == AxisScale.LOG for axis in "xy"}
-        with bounded_time():
+        with run_filter.bounded_time():
             return points_of(runs, asked["x"], asked["y"], **is_log)
 
     def draw(self, experiment: Experiment, asked: dict[str, Any], points: Points) -> Chart:
@@ -108,7 +111,7 @@ class ChartPage(PlotPage):
             asked={"x": "created_at", "y": "count", **getattr(asked, "validated_data", {}), **typed},
             errors=asked.errors,
             filter=run_filter,
-            suggestions=Suggestions.of(experiment),
+            suggestions=self.suggestions(experiment),
             kinds=Kind.choices,
             scales=AxisScale.choices,
             selected=selected,

@@ -7,9 +7,11 @@ from django.urls import reverse
 from rest_framework.exceptions import ValidationError
 
 from drifts.models import Drift, DriftQuerySet
+from driftwatch.api.search import bounded_time
 from experiments.models import Experiment
 from pages.page import ExperimentPage
 from pages.run_filter import RunFilter
+from pages.suggestions import Suggestions
 from pages.svg import Picture
 
 # A picture is a document of its own when its address is opened: it loads nothing, and runs nothing.
@@ -22,14 +24,14 @@ class PlotPage(ExperimentPage):
     def asked_filter(self) -> RunFilter:
         return RunFilter.of(self.request._request.GET)
 
-    def valid_filter(self) -> RunFilter:
-        """The filter of a file's address. Raises `ValidationError` if it has no meaning."""
-        run_filter = self.asked_filter()
-        if run_filter.errors:
-            raise ValidationError({"filter": run_filter.errors})
-        return run_filter
+    def suggestions(self, experiment: Experiment) -> Suggestions:
+        with bounded_time():
+            return Suggestions.of(experiment)
 
     def runs_of(self, experiment: Experiment, run_filter: RunFilter) -> DriftQuerySet:
+        """The runs that a filter matches. Raises `ValidationError` if it has no meaning."""
+        if run_filter.errors:
+            raise ValidationError({"filter": run_filter.errors})
         return Drift.objects.matching({"experiment_id": experiment.pk.hex}).matching(run_filter.match)
 
     def runs_address(self, experiment: Experiment) -> str:

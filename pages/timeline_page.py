@@ -9,12 +9,11 @@ from django.http import HttpResponse
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from driftwatch.api.search import bounded_time
+from driftwatch.api.errors import sentences
 from driftwatch.spreadsheets import csv_file
 from experiments.models import Experiment, Level
 from pages.plot_page import PlotPage
 from pages.run_filter import RunFilter
-from pages.suggestions import Suggestions
 from pages.timeline import Timeline, Verdicts, newest_of
 
 MILLISECOND = datetime.timedelta(milliseconds=1)
@@ -28,14 +27,20 @@ class TimelinePage(PlotPage):
 
     def retrieve(self, request: Request, experiment_id: str) -> HttpResponse:
         experiment, run_filter = self.get_experiment(), self.asked_filter()
-        timeline, is_all = (None, True) if run_filter.errors else self.read(experiment, run_filter)
+        refusals: list[str] = []
+        timeline, is_all = None, True
+        try:
+            timeline, is_all = self.read(experiment, run_filter)
+        except ValidationError as error:
+            refusals = [sentence for _, sentence in sentences(error.detail)]
         selected = [("selected", run) for run in request.query_params.getlist("selected")]
         return self.show_of(
             experiment,
             "timeline.html",
-            422 if run_filter.errors else 200,
+            422 if refusals else 200,
             filter=run_filter,
-            suggestions=Suggestions.of(experiment),
+            refusals=refusals,
+            suggestions=self.suggestions(experiment),
             kept=urlencode([*run_filter.pairs, *selected]),
             selected=selected,
             timeline=timeline,
@@ -47,7 +52,7 @@ class TimelinePage(PlotPage):
     def picture(self, request: Request, experiment_id: str) -> HttpResponse:
         """The time line as a file."""
         experiment = self.get_experiment()
-        timeline, _ = self.read(experiment, self.valid_filter())
+        timeline, _ = self.read(experiment, self.asked_filter())
         if timeline is None:
             raise ValidationError("No runs match. Choose another filter.")
         return self.picture_of(experiment, timeline.picture)
@@ -55,12 +60,12 @@ class TimelinePage(PlotPage):
     def table(self, request: Request, experiment_id: str) -> HttpResponse:
         """The verdicts of each model and period."""
         experiment = self.get_experiment()
-        timeline, _ = self.read(experiment, self.valid_filter())
+        timeline, _ = self.read(experiment, self.asked_filter())
         return csv_file(f"{self.file_name(experiment)}.csv", rows_of(timeline))
 
     def read(self, experiment: Experiment, run_filter: RunFilter) -> tuple[Timeline | None, bool]:
         """The time line of the newest runs that match, if there are any; and whether no more match."""
-        with bounded_time():
+        with run_filter.bounded_time():
             runs, is_all = newest_of(self.runs_of(experiment, run_filter))
         if not runs:
             return None, True

@@ -12,7 +12,7 @@ from pytest_django import Settings
 from drifts.models import Drift
 from driftwatch.mongodb.documents import collection_of
 from experiments.models import Experiment
-from pages import chart_points
+from pages import chart_points, run_filter
 from tests.caller import Caller
 from tests.profiler import reads_of
 from tests.session import through_session
@@ -202,6 +202,17 @@ def test_an_experiment_without_runs_has_a_page_and_no_picture(reading: Reader) -
     refusal = reading.get("chart.svg")
     assert refusal.status_code == 422
     assert "No run can be drawn." in refusal.content.decode()
+
+
+def test_a_slow_filter_is_refused_soon_unless_its_reader_is_patient(
+    reading: Reader, runs: list[Drift], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_filter, "SOON", 1e-6)
+    for page in ("chart", "chart.svg", "chart.csv", "timeline", "timeline.svg", "timeline.csv"):
+        refusal = reading.get(page, where="parameters.a gt 3")
+        assert refusal.status_code == 422
+        assert "tick “Take longer to look” in the filter" in refusal.content.decode()
+        assert reading.get(page, where="parameters.a gt 3", patient=1).status_code == 200
 
 
 def test_the_runs_are_read_in_the_order_of_an_index_and_no_more_of_them_than_are_looked_at(

@@ -199,6 +199,7 @@ def test_bars_of_a_parameter_are_its_means() -> None:
     assert "mean of y = 2, of 2 runs" in svg
     assert "mean of y = 15, of 2 runs" in svg
     assert "mean of b" in svg
+    assert "drift (" not in svg
 
 
 def test_a_line_goes_from_the_least_x_to_the_greatest() -> None:

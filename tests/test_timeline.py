@@ -150,6 +150,7 @@ def test_a_filter_narrows_it_and_a_wrong_one_is_refused(reading: Reader) -> None
     assert "No runs match. Change the filter" in reading.page(model="nobody's")
     for page in ("timeline", "timeline.svg", "timeline.csv"):
         assert reading.get(page, verdict="maybe").status_code == 422
+    assert "<details open>" in reading.get(verdict="maybe").content.decode()
     assert "Choose one of: drift" in reading.get(verdict="maybe").content.decode()
 
 
