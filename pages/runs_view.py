@@ -14,7 +14,7 @@ from driftwatch.api.search import only
 from driftwatch.mongodb.order import Order
 from driftwatch.values import text_problem
 from pages.parameters import ROOT
-from pages.run_filter import RunFilter
+from pages.run_filter import PATIENCE, RunFilter
 
 MAX_SELECTED = 20
 MAX_COLUMNS = 10
@@ -109,6 +109,13 @@ class RunsView:
             *self.selection,
         ]
 
+    @property
+    def asked(self) -> list[dict[str, str]]:
+        """What the filter asks for, part by part: the part in `words`, and the `query` of the view without it."""
+        whole = self.first.pairs
+        parts = enumerate(self.filter.pairs)
+        return [{"words": words(*part), "query": urlencode(whole[:at] + whole[at + 1 :])} for at, part in parts]
+
     def but(self, **changes: Any) -> "RunsView":
         """The view with other parts; at its first page, unless the change says another one."""
         return replace(self, **{"after": "", "before": "", **changes})
@@ -135,6 +142,17 @@ class RunsView:
             return {"query": self.but(sort_by=name, order_by="desc").query, "direction": ""}
         turned = self.but(order_by="asc" if self.order_by == "desc" else "desc")
         return {"query": turned.query, "direction": "descending" if self.order_by == "desc" else "ascending"}
+
+
+def words(name: str, value: str) -> str:
+    """A part of a filter's address, for people."""
+    match name:
+        case "where" | "filter":
+            return value
+        case "patient":
+            return PATIENCE
+        case _:
+            return f"{name.replace('_', ' ')}: {value}"
 
 
 def parameter_problems(typed: dict[str, str]) -> list[str]:

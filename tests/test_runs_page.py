@@ -259,3 +259,18 @@ def test_only_runs_of_the_experiment_are_followed(client: Client, experiment: Ex
     assert client.get(f"/experiments/{experiment.pk}/running?id=x").status_code == 422
     many = "&".join(f"id={number:032x}" for number in range(101))
     assert client.get(f"/experiments/{experiment.pk}/running?{many}").status_code == 422
+
+
+def test_each_part_of_a_filter_can_be_taken_away(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
+    shown = show(
+        client, experiment, "?model=forest&where=parameters.number+lt+30&sort_by=model&column=parameters.number"
+    )
+    assert shown.texts(".asked a") == ["Without model: forest", "Without parameters.number lt 30"]
+    of_any_model, of_any_number = shown.all(".asked a", "href")
+    assert dict(parse_qsl(of_any_model[1:])) == {
+        "where": "parameters.number lt 30",
+        "sort_by": "model",
+        "column": "parameters.number",
+    }
+    assert len(show(client, experiment, of_any_model).runs) == 25
+    assert set(show(client, experiment, of_any_number).texts("tbody td:nth-child(5)")) == {"forest"}
