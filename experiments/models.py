@@ -68,9 +68,9 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         """The experiments that the identity may read: the access rule, for sets."""
         public = {"public": True}
         if not identity.entities:
-            return self.filter(Match(public))
+            return self.where(Match(public))
         granted = granted_to(identity)
-        return self.filter(MatchAny([public, granted])) if granted else self.all()
+        return self.where(MatchAny([public, granted])) if granted else self.all()
 
     def naming(self, identity: Identity) -> Self:
         """Those whose permissions name the identity or one of its groups."""

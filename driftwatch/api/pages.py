@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
@@ -70,7 +71,7 @@ class Page:
     total: Total
     next_cursor: str | None
 
-    @property
+    @cached_property
     def pagination(self) -> dict[str, Any]:
         """The content of the X-Pagination header."""
         total_pages = -(-self.total.number // self.size)
@@ -102,16 +103,16 @@ class Page:
         `search` holds the query parameters that they have in common.
         """
         pagination = self.pagination
-        targets: dict[str, Mapping[str, Any]] = {"first": {}}
+        # A cursor's characters stand for themselves in an address.
+        targets = {"first": ""}
         if self.next_cursor:
-            targets["next"] = {"cursor": self.next_cursor}
+            targets["next"] = f"&cursor={self.next_cursor}"
         if "previous_page" in pagination:
-            targets["prev"] = {"page": pagination["previous_page"]}
+            targets["prev"] = f"&page={pagination['previous_page']}"
         if self.number is not None and self.total.is_exact:
-            targets["last"] = {"page": pagination["last_page"]}
-        return ", ".join(
-            f'<{address}?{urlencode({**search, **target})}>; rel="{relation}"' for relation, target in targets.items()
-        )
+            targets["last"] = f"&page={pagination['last_page']}"
+        same = f"{address}?{urlencode(search)}"
+        return ", ".join(f'<{same}{target}>; rel="{relation}"' for relation, target in targets.items())
 
 
 @dataclass(frozen=True)

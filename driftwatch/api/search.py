@@ -1,14 +1,14 @@
 """`POST …/search`, the same for every resource."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar
 
 import pymongo
 from django.conf import settings
 from django.db import DatabaseError
+from django.http import QueryDict
 from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure, PyMongoError
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
@@ -19,7 +19,7 @@ from driftwatch import filters
 from driftwatch.api.errors import database_cause
 from driftwatch.api.exceptions import InvalidQuery
 from driftwatch.api.pages import FOREIGN, Search, digest
-from driftwatch.api.resource import Resource
+from driftwatch.api.resource import Resource, json_of
 from driftwatch.filters.fields import Field
 from driftwatch.mongodb.base import primary_answers
 from driftwatch.mongodb.documents import instances_of
@@ -29,6 +29,8 @@ from driftwatch.mongodb.querysets import FilterableQuerySet
 MAX_PAGE = 10_000_000
 # The longest holds the 255 characters of a name, of 4 bytes each.
 MAX_CURSOR = 2_000
+# Query strings whose parameters are kept: about 2 MB at most in each process.
+MAX_QUERIES = 256
 # MongoDB's codes for more than a stage may hold, and for a document larger than it stores or spills.
 TOO_MUCH_MEMORY = (146, 10334)
 ADVICE = (
@@ -70,6 +72,13 @@ def only(kind: type[SearchParameters]) -> SearchParameters:
     return kind()
 
 
+@lru_cache(MAX_QUERIES)
+def validated(kind: type[SearchParameters], query: str) -> Mapping[str, Any]:
+    """The parameters in a query string, of which clients send few. Raises `ValidationError`."""
+    parameters: Mapping[str, Any] = only(kind).run_validation(QueryDict(query.encode("latin-1")))
+    return parameters
+
+
 class SearchMixin(Resource):
     """Adds the action `search` to a resource: filter, sort, and one page."""
 
@@ -103,11 +112,11 @@ class SearchMixin(Resource):
             page = search.page(parameters["page"], size) if cursor is None else search.page_after(cursor, size)
         found = self.get_serializer(list(instances_of(queryset.model, page.documents)), many=True).data
         links = page.links(request.build_absolute_uri(request.path), same)
-        return Response(found, headers={"X-Pagination": json.dumps(page.pagination), "Link": links})
+        return Response(found, headers={"X-Pagination": json_of(page.pagination).decode(), "Link": links})
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> Mapping[str, Any]:
         try:
-            return only(self.search_parameters).run_validation(self.request.query_params)
+            return validated(self.search_parameters, self.request.META.get("QUERY_STRING", ""))
         except ValidationError as error:
             raise InvalidQuery(error.detail) from error
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any, Self, TypeVar
 
 from django.db.models import Model, QuerySet
+from django.db.models.sql.where import AND
+from django.utils.functional import cached_property
 
 from driftwatch.mongodb.documents import Document, aggregate, find_one, instance_of
 from driftwatch.mongodb.match import Match, MatchAny, Mql
@@ -21,7 +23,13 @@ class FilterableQuerySet(QuerySet[M_co]):
 
     def matching(self, document: Mql) -> Self:
         """The documents that a match document matches, such as a translated filter."""
-        return self.filter(Match(document)) if document else self.all()
+        return self.where(Match(document)) if document else self.all()
+
+    def where(self, condition: Match) -> Self:
+        """What `filter` makes of a condition that names no fields for Django to look up."""
+        matching = self.all()
+        matching.query.where.add(condition, AND)
+        return matching
 
     def match_document(self, *more: Mql) -> Mql:
         """What the queryset filters by, and more conditions, as one match document.
@@ -29,17 +37,25 @@ class FilterableQuerySet(QuerySet[M_co]):
         MongoDB merges sorted reads of several indexes for an `$or` at the root alone: the
         conditions are repeated in each of the alternatives of a `MatchAny`.
         """
-        compiler = self.query.get_compiler(self.db)
-        conditions = list(more)
+        alternatives, conditions = self._compiled
+        matches = [both(alternative, *more, *conditions) for alternative in alternatives]
+        return matches[0] if len(matches) == 1 else {"$or": matches}
+
+    @cached_property
+    def _compiled(self) -> tuple[list[Mql], list[Mql]]:
+        """What the queryset filters by: alternatives, of which any is to match, and conditions that all are to."""
         alternatives: list[Mql] = [{}]
+        conditions: list[Mql] = []
         children: list[Any] = self.query.where.children
         for child in children:
             if isinstance(child, MatchAny):
                 alternatives = [both(one, other) for one in alternatives for other in child.rhs["$or"]]
+            elif isinstance(child, Match):
+                conditions.append(child.rhs)
             else:
+                compiler = self.query.get_compiler(self.db)
                 conditions.append(child.as_mql(compiler, compiler.connection))
-        matches = [both(alternative, *conditions) for alternative in alternatives]
-        return matches[0] if len(matches) == 1 else {"$or": matches}
+        return alternatives, conditions
 
     def aggregated(self, *stages: Mql) -> list[Document]:
         """What aggregation stages make of the documents."""
