@@ -174,6 +174,8 @@ AUDIT_DAYS = env.float("AUDIT_DAYS", 365)
 
 # Bytes of a request body, and of one that holds many objects.
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("MAX_BODY_BYTES", 2_000_000)
+# Of a form: a permission list has two for each entry. How long a form may be is bounded above.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
 MAX_BULK_BYTES = env.int("MAX_BULK_BYTES", 8_000_000)
 # Seconds that MongoDB may spend on one search.
 SEARCH_TIME_LIMIT = env.float("SEARCH_TIME_LIMIT", 5.0)

@@ -1,11 +1,14 @@
 """The permissions page: who has access and why, and what would change before it is saved."""
 
 import re
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from django.db import connection
 from django.test import Client
 from pytest_django import Settings
 
@@ -177,6 +180,38 @@ def test_a_form_that_was_made_from_another_list_is_refused_with_the_newer_one(
         assert "Somebody changed the permissions meanwhile." in answer.content.decode()
         assert "reader@example.org" not in answer.content.decode()
     assert stored(experiment) == {manager.id: "Manage"}
+
+
+def test_of_two_managers_at_once_one_saves_and_the_other_is_shown_that(
+    rows: Callable[..., Rows], experiment: Experiment, browser: Client, admin: Caller, settings: Settings
+) -> None:
+    clients = [browser, through_session(admin, settings).client]
+    wanted = [rows(reader="Edit"), rows(reader="")]
+
+    def save(client: Client, entries: Rows, version: str, together: threading.Barrier) -> int:
+        form = {"entity": [who for who, _ in entries], "level": [level for _, level in entries], "version": version}
+        together.wait()
+        answer = client.post(address(experiment), form_encoded({**form, "step": "save"}), content_type=FORM)
+        connection.close()
+        return answer.status_code
+
+    for _ in range(5):
+        version, together = version_in(browser.get(address(experiment))), threading.Barrier(2, timeout=30)
+        with ThreadPoolExecutor(2) as pool:
+            answers = pool.map(save, clients, wanted, [version] * 2, [together] * 2)
+            assert sorted(answers) == [302, 409]
+        send_back = [{"entity": entity, "level": level} for entity, level in rows()]
+        admin.patch(f"/experiment/{experiment.pk}", {"permissions": send_back})
+
+
+def test_a_list_of_hundreds_is_changed_as_any_other(
+    send: Send, rows: Callable[..., Rows], experiment: Experiment, browser: Client
+) -> None:
+    many = [*rows(), *((f"urn:group:{number}", "Read") for number in range(600))]
+    assert send(many).status_code == 200
+    assert send(many, "save").status_code == 302
+    assert len(stored(experiment)) == 604
+    assert browser.get(address(experiment)).status_code == 200
 
 
 @pytest.mark.parametrize(
