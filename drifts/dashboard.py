@@ -1,7 +1,7 @@
 """What staff see first: how the runs are doing, of all experiments that they may read.
 
-No index over the runs of all experiments knows more than their time, so what else is told is looked up run by run,
-of the newest ones.
+The indexes over the runs of all experiments know their time, and which of them are running. What else is told is
+looked up run by run, of the newest ones.
 """
 
 import datetime
@@ -24,7 +24,7 @@ DAYS = 30
 # Of a day so many are counted, which an index does, and so many are asked for their verdict.
 COUNTED = 5_000
 ASKED = 500
-# For what runs, fails or drifted.
+# For what failed or drifted.
 LOOKED_AT = 10_000
 LISTED = 8
 STALE = datetime.timedelta(days=1)
@@ -65,14 +65,17 @@ class Day:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """The days, and what was found among the newest `LOOKED_AT` runs: there are `runs`, back to the time `since`."""
+    """The days, which runs are running, and what was found among the newest `LOOKED_AT` runs.
+
+    Of those there are `runs`, back to the time `since`.
+    """
 
     days: Sequence[Day]
+    running: Sequence[Drift]
+    stale: Sequence[Drift]
     runs: int
     since: datetime.datetime | None
     failing: Sequence[dict[str, Any]]
-    running: Sequence[Drift]
-    stale: Sequence[Drift]
     drifts: Sequence[Drift]
 
     @property
@@ -89,6 +92,11 @@ class Dashboard:
         )
 
     @property
+    def stale_query(self) -> str:
+        """The days on which all of them began that are stale for certain."""
+        return f"job_status__exact=Running&until={timestamps.now() - STALE - STALE:%Y-%m-%d}"
+
+    @property
     def columns(self) -> list[dict[str, Any]]:
         """The picture: a column for each day."""
         scale = HEIGHT / max(1, *(min(day.runs, COUNTED) for day in self.days))
@@ -98,25 +106,25 @@ class Dashboard:
 def dashboard_of(identity: Identity) -> Dashboard:
     """Of the runs that the identity may read."""
     runs, now = Drift.objects.visible_to(identity), timestamps.now()
-    since = {"created_at": {"$gte": now - STALE}}
-    running = {"job_status": JobStatus.RUNNING.value}
+    running = runs.matching({"job_status": JobStatus.RUNNING.value})
     [found] = runs.aggregated(
         {"$sort": NEWEST},
         {"$limit": LOOKED_AT},
-        # They may be large, and nobody asks for them here.
-        {"$project": {"parameters": 0}},
+        WITHOUT_PARAMETERS,
         {
             "$facet": {
                 "all": [{"$group": {"_id": None, "runs": {"$sum": 1}, "since": {"$min": "$created_at"}}}],
                 "failing": FAILING,
-                "running": listed({**running, **since}),
-                "stale": listed({**running, "created_at": {"$lt": now - STALE}}),
-                "drifts": listed(MATCHES[Verdict.DRIFT]),
+                "drifts": [{"$match": MATCHES[Verdict.DRIFT]}, {"$limit": LISTED}],
             }
         },
     )
     whole: dict[str, Any] = found["all"][0] if found["all"] else {"runs": 0, "since": None}
-    lists = {name: list(instances_of(Drift, found[name])) for name in ("running", "stale", "drifts")}
+    lists = {
+        "drifts": list(instances_of(Drift, found["drifts"])),
+        "running": newest_of(running.matching({"created_at": {"$gte": now - STALE}})),
+        "stale": newest_of(running.matching({"created_at": {"$lt": now - STALE}})),
+    }
     prefetch_related_objects([drift for drifts in lists.values() for drift in drifts], "experiment")
     return Dashboard(
         days=days_of(runs, now.date()),
@@ -125,6 +133,10 @@ def dashboard_of(identity: Identity) -> Dashboard:
         failing=[{"model": row["_id"], "failed": row["failed"], "runs": row["runs"]} for row in found["failing"]],
         **lists,
     )
+
+
+def newest_of(runs: DriftQuerySet) -> list[Drift]:
+    return list(instances_of(Drift, runs.aggregated({"$sort": NEWEST}, {"$limit": LISTED}, WITHOUT_PARAMETERS)))
 
 
 def days_of(runs: DriftQuerySet, today: datetime.date) -> list[Day]:
@@ -150,10 +162,8 @@ def of_day(runs: DriftQuerySet, date: datetime.date) -> list[list[Mql]]:
     ]
 
 
-def listed(match: Mql) -> list[Mql]:
-    return [{"$match": match}, {"$limit": LISTED}]
-
-
+# They may be large, and nobody asks for them here.
+WITHOUT_PARAMETERS: Mql = {"$project": {"parameters": 0}}
 FAILED = {"$cond": [{"$eq": ["$job_status", JobStatus.FAILED.value]}, 1, 0]}
 FAILING: list[Mql] = [
     {"$group": {"_id": "$model", "runs": {"$sum": 1}, "failed": {"$sum": FAILED}}},

@@ -153,6 +153,12 @@ class Drift(models.Model):
                 name="drift_environment",
             ),
             models.Index(fields=["-created_at", "-id"], name="drift_newest_of_all"),
+            # Few runs are at work at a time, and those that are so for long are older than most.
+            models.Index(
+                fields=["-created_at", "-id"],
+                condition=models.Q(job_status=JobStatus.RUNNING.value),
+                name="drift_running",
+            ),
         )
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ from accounts.identity import Standing
 from driftwatch.guarding import GuardedAdmin
 
 admin.site.site_header = admin.site.site_title = "Drift Watch"
-admin.site.index_title = "Administration"
+admin.site.index_title = "Dashboard"
 
 
 @admin.register(LogEntry)

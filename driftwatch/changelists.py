@@ -21,8 +21,9 @@ class BoundedPaginator(Paginator):
         return min(self._counted, COUNTED_AT_MOST)
 
     @property
-    def has_more(self) -> bool:
-        return self._counted > COUNTED_AT_MOST
+    def total(self) -> str:
+        """The count in words."""
+        return f"{self.count:,}+" if self._counted > COUNTED_AT_MOST else f"{self.count:,}"
 
     @cached_property
     def _counted(self) -> int:

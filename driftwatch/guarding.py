@@ -79,7 +79,8 @@ class GuardedAdmin(admin.ModelAdmin):
         """As a page of its own where MongoDB would take too long, with what to do about it."""
         try:
             with bounded_time(ADVICE):
-                return super().changelist_view(request, extra_context)
+                title = str(self.opts.verbose_name_plural).capitalize()
+                return super().changelist_view(request, {"title": title, **(extra_context or {})})
         except InvalidSearch as error:
             return render(request, "refusal.html", invalid(error).data, status=422)
 

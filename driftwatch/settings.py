@@ -97,7 +97,7 @@ TEMPLATES = [
 USE_TZ = True
 TIME_ZONE = "UTC"
 USE_I18N = False
-DATE_FORMAT, DATETIME_FORMAT = "Y-m-d", "Y-m-d H:i:s"
+FORMAT_MODULE_PATH = "driftwatch.formats"
 
 # Static files are served from the packages they come in: there is no step before a start.
 STATIC_URL = "static/"

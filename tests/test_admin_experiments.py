@@ -162,7 +162,7 @@ def test_the_list_tells_how_many_runs_there_are_and_leads_to_them(browser: Clien
     page = browser.get(LIST).content.decode()
     runs = f"/admin/drifts/drift/?experiment={drift.experiment_id}"
     assert f'<a href="{runs}">1</a>' in page
-    assert f"{drift.created_at:%b}" in page
+    assert f"{drift.created_at:%Y-%m-%d %H:%M:%S}" in page
     assert browser.get(runs).context["cl"].result_count == 1
 
 

@@ -1,0 +1,1 @@
+"""How times are written where a template does not say how."""
