@@ -27,7 +27,7 @@ from drifts.views import FIELDS
 from driftwatch import filters
 from driftwatch.api.errors import sentences
 from driftwatch.api.parsers import bounded_int, parsed, refuse_unstorable
-from driftwatch.api.search import ADVICE, bounded_time
+from driftwatch.api.search import bounded_time
 from driftwatch.filters.fields import Free, Truth
 from driftwatch.mongodb.match import Mql
 from driftwatch.values import scalar_problem
@@ -64,6 +64,7 @@ MAX_FILTER = 4_000
 # Seconds: a page is there within one, unless its reader is patient.
 SOON = 0.6
 PATIENCE = "Take longer to look"
+ADVICE = "name a model, a status or a time range beside what is slow"
 
 
 NOTHING: Mql = {"_id": {"$exists": False}}
@@ -132,8 +133,8 @@ class RunFilter:
         Parameters have no index: to find the few runs that have a rare one, MongoDB looks at all runs.
         """
         if self.is_patient:
-            return bounded_time()
-        return bounded_time(f"{ADVICE}; or tick “{PATIENCE}” in the filter", SOON)
+            return bounded_time(ADVICE)
+        return bounded_time(f"{ADVICE}, or tick “{PATIENCE}” in the filter", SOON)
 
     @property
     def patience(self) -> str:
@@ -218,6 +219,8 @@ def condition_of(text: str) -> Any:
         )
     path, operator, value = storable(found["path"]), found["op"], (found["value"] or "").strip()
     known = FIELDS.get(path.partition(".")[0])
+    if known is None:
+        raise Refused(f"There is no such field. Is it parameters.{path}? Fields: {', '.join(FIELDS)}.")
     if operator == "exists":
         is_there = existence(value)
         # A field is always stored: one that was not given is null.

@@ -179,6 +179,7 @@ def test_what_the_address_says_wrongly_is_told_and_the_form_is_intact(
     assert shown.status == 422
     assert sentence in shown.alert
     assert shown.runs == []
+    assert "runs that match" not in shown.text
     assert shown.all("input[name=model]", "value") == ["forest"]
 
 
