@@ -1,45 +1,12 @@
 """Every page, filled with data: axe-core finds nothing serious in light and dark, and a phone shows its whole width."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 from django.contrib import admin
-from django.urls import URLPattern
 from playwright.sync_api import Page
 
-from pages.urls import urlpatterns
 from tests.browser.accessibility import faults, sideways
 from tests.browser.conftest import People, Person
-from tests.crowd import unique
-
-# How each page is looked at. One that has no example fails the test: choose what fills most of the page.
-EXAMPLES = {
-    "experiments": "?q=wine&tag=wine&sort=name",
-    "experiment-new": "",
-    "experiment": "?verdict=drift&where=parameters.p_value+lt+0.5&column=parameters.p_value&selected={drift_id}",
-    "compare": "?selected={drift_id}&selected={other_id}&all=1",
-    "run": "",
-    "run-delete": "",
-    "experiment-edit": "",
-    "experiment-delete": "",
-    "permissions": "?entity=urn:group:watchers",
-    "chart": "?x=parameters.p_value&y=parameters.statistic&fit=on",
-    "timeline": "?verdict=drift",
-    "account": "",
-    "tokens": "",
-}
-# What scripts ask for, and what is downloaded: no pages.
-OTHERS = {"running", "run-state", "chart-svg", "chart-csv", "timeline-svg", "timeline-csv"}
-LONG = "urn:example:group:" + "a-name-without-a-place-to-break-it" * 3
-
-
-def routes() -> Iterator[tuple[str, str]]:
-    """The pages that are asked for by name, with where they are."""
-    for pattern in urlpatterns:
-        assert isinstance(pattern, URLPattern)
-        if "get" in vars(pattern.callback)["actions"] and pattern.name not in OTHERS:
-            yield str(pattern.name), "/" + str(pattern.pattern).replace("<str:", "{").replace(">", "}")
+from tests.browser.tour import LONG, addresses_for, look_at
 
 
 @pytest.fixture
@@ -47,41 +14,9 @@ def ada(people: People) -> Person:
     return people("ada", "admins", LONG)
 
 
-@pytest.fixture
-def addresses(ada: Person) -> list[str]:
-    """Where the pages are, of an experiment that has something of everything."""
-    permissions = [{"entity": LONG, "level": "Read"}, {"entity": "urn:group:watchers", "level": "Edit"}]
-    experiment = ada.new_experiment(
-        description="Of Portugal. " * 30, tags=["wine", "x" * 20], config={"a": {"b": [1]}}, permissions=permissions
-    )
-    runs = [run_of(number) for number in range(30)]
-    ids = ada.call("POST", f"/experiment/{experiment}/drift/bulk", runs)["ids"]
-    ada.call("POST", "/token", {"name": unique(LONG), "experiments": [experiment]})
-    known = {"experiment_id": experiment, "drift_id": ids[0], "other_id": ids[1]}
-    return ["/", "/login", *((path + EXAMPLES[name]).format(**known) for name, path in routes())]
-
-
-def run_of(number: int) -> dict[str, Any]:
-    return {
-        "job_status": ("Completed", "Completed", "Completed", "Failed", "Running")[number % 5],
-        "model": f"forest-{number % 3}" if number else LONG,
-        "model_version": "1.4",
-        "detector": "Kolmogorov-Smirnov",
-        "environment": "production",
-        "drift_detected": number % 2 == 0,
-        "parameters": {
-            "p_value": 0.01 * number,
-            "statistic": 0.4 - 0.01 * number,
-            "note": LONG,
-            "nested": {"list": [1, "two", None, {"x": True}]},
-        },
-        "tags": ["nightly", "x" * 20],
-    }
-
-
-def test_no_page_has_a_serious_fault_or_scrolls_sideways_on_a_phone(ada: Person, addresses: list[str]) -> None:
+def test_no_page_has_a_serious_fault_or_scrolls_sideways_on_a_phone(ada: Person) -> None:
     found = []
-    for address in addresses:
+    for address in addresses_for(ada):
         look_at(ada.page, address)
         found += faults_by_day_and_night(ada.page)
         if (excess := sideways(ada.page)) > 0:
@@ -90,7 +25,8 @@ def test_no_page_has_a_serious_fault_or_scrolls_sideways_on_a_phone(ada: Person,
     assert not found, "\n".join(found)
 
 
-def test_the_portal_has_no_serious_fault(ada: Person, addresses: list[str]) -> None:
+def test_the_portal_has_no_serious_fault(ada: Person) -> None:
+    addresses_for(ada)
     look_at(ada.page, "/admin/")
     found = faults_by_day_and_night(ada.page)
     for model in admin.site._registry:
@@ -116,9 +52,3 @@ def test_a_serious_fault_would_be_found(page: Page) -> None:
     page.evaluate("document.querySelector('main').append('x'.repeat(500))")
     assert "label at" in faults(page)[0]
     assert sideways(page) > 0
-
-
-def look_at(page: Page, address: str) -> None:
-    answer = page.goto(address)
-    assert answer
-    assert answer.ok, address

@@ -5,6 +5,7 @@ import re
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import People, Person
+from tests.browser.tour import addresses_for, look_at
 from tests.crowd import unique
 from tests.test_published_client import OpenIDProvider
 
@@ -18,6 +19,17 @@ IS_SEEN = """
   const isMarked = (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== 'none';
   const isInside = width > 1 && height > 1 && x + width > 0 && y + height > 0 && x < innerWidth && y < innerHeight;
   return focused === document.body || (isMarked && isInside) ? '' : focused.outerHTML.slice(0, 200);
+}
+"""
+
+# Numbers whatever can be used on the page, and tells how many that are.
+NUMBER_CONTROLS = """
+() => {
+  const usable = 'a[href], button, input, select, textarea, summary, [tabindex="0"]';
+  const controls = [...document.querySelectorAll(usable)].filter(each =>
+    each.tabIndex >= 0 && !each.disabled && each.type !== 'hidden' && each.checkVisibility({visibilityProperty: true}));
+  controls.forEach((each, number) => each.dataset.number = number);
+  return controls.length;
 }
 """
 
@@ -80,6 +92,20 @@ def test_one_logs_in_filters_compares_and_logs_out(page: Page, people: People, o
         expect(current).to_have_text(tab)
     press(page.get_by_role("button", name="Log out"))
     expect(page).to_have_url(re.compile(re.escape(openid.issuer)))
+
+
+def test_everything_on_every_page_is_reached(people: People) -> None:
+    ada = people("ada", "admins")
+    for address in addresses_for(ada):
+        look_at(ada.page, address)
+        controls = ada.page.evaluate(NUMBER_CONTROLS)
+        reached = set()
+        for _ in range(controls):
+            ada.page.keyboard.press("Tab")
+            unseen = ada.page.evaluate(IS_SEEN)
+            assert not unseen, f"{address}: the focus is not seen at {unseen}"
+            reached.add(ada.page.evaluate("document.activeElement.dataset.number"))
+        assert len(reached) == controls, f"{address}: {controls} controls, reached {sorted(reached, key=str)}"
 
 
 def an_experiment_of(ada: Person) -> str:

@@ -1,0 +1,76 @@
+"""All pages, each where there is much on it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.urls import URLPattern
+from playwright.sync_api import Page
+
+from pages.urls import urlpatterns
+from tests.browser.conftest import Person
+from tests.crowd import unique
+
+# How each page is looked at. One that has no example fails the test: choose what fills most of the page.
+EXAMPLES = {
+    "experiments": "?q=wine&tag=wine&sort=name",
+    "experiment-new": "",
+    "experiment": "?verdict=drift&where=parameters.p_value+lt+0.5&column=parameters.p_value&selected={drift_id}",
+    "compare": "?selected={drift_id}&selected={other_id}&all=1",
+    "run": "",
+    "run-delete": "",
+    "experiment-edit": "",
+    "experiment-delete": "",
+    "permissions": "?entity=urn:group:watchers",
+    "chart": "?x=parameters.p_value&y=parameters.statistic&fit=1",
+    "timeline": "?verdict=drift",
+    "account": "",
+    "tokens": "",
+}
+# What scripts ask for, and what is downloaded: no pages.
+OTHERS = {"running", "run-state", "chart-svg", "chart-csv", "timeline-svg", "timeline-csv"}
+LONG = "urn:example:group:" + "a-name-without-a-place-to-break-it" * 3
+
+
+def routes() -> Iterator[tuple[str, str]]:
+    """The pages that are asked for by name, with where they are."""
+    for pattern in urlpatterns:
+        assert isinstance(pattern, URLPattern)
+        if "get" in vars(pattern.callback)["actions"] and pattern.name not in OTHERS:
+            yield str(pattern.name), "/" + str(pattern.pattern).replace("<str:", "{").replace(">", "}")
+
+
+def addresses_for(ada: Person) -> list[str]:
+    """Where the pages are, of an experiment of ada's that has something of everything."""
+    permissions = [{"entity": LONG, "level": "Read"}, {"entity": "urn:group:watchers", "level": "Edit"}]
+    experiment = ada.new_experiment(
+        description="Of Portugal. " * 30, tags=["wine", "x" * 20], config={"a": {"b": [1]}}, permissions=permissions
+    )
+    runs = [run_of(number) for number in range(30)]
+    ids = ada.call("POST", f"/experiment/{experiment}/drift/bulk", runs)["ids"]
+    ada.call("POST", "/token", {"name": unique(LONG), "experiments": [experiment]})
+    known = {"experiment_id": experiment, "drift_id": ids[0], "other_id": ids[1]}
+    return ["/", "/login", *((path + EXAMPLES[name]).format(**known) for name, path in routes())]
+
+
+def run_of(number: int) -> dict[str, Any]:
+    return {
+        "job_status": ("Completed", "Completed", "Completed", "Failed", "Running")[number % 5],
+        "model": f"forest-{number % 3}" if number else LONG,
+        "model_version": "1.4",
+        "detector": "Kolmogorov-Smirnov",
+        "environment": "production",
+        "drift_detected": number % 2 == 0,
+        "parameters": {
+            "p_value": 0.01 * number,
+            "statistic": 0.4 - 0.01 * number,
+            "note": LONG,
+            "nested": {"list": [1, "two", None, {"x": True}]},
+        },
+        "tags": ["nightly", "x" * 20],
+    }
+
+
+def look_at(page: Page, address: str) -> None:
+    answer = page.goto(address)
+    assert answer
+    assert answer.ok, address
