@@ -14,7 +14,7 @@ from rest_framework import serializers
 from drifts.statistics_serializers import ParameterPath
 from pages.chart_points import COUNT, TIME, Point
 from pages.plot import HEIGHT, LABELS, WIDTH, Axis, Mark, Plot, Segment, legend
-from pages.regression import Fit, NoFit, fit
+from pages.regression import Fit, NoFit, fit, in_units
 from pages.runs_view import MAX_SELECTED
 from pages.scales import DAY, LinearScale, LogScale, Scale, TimeScale, moment
 from pages.svg import Picture, element
@@ -132,7 +132,7 @@ class Chart:
         places = [scale.place(point.x) for point in self.points]
         first, last = min(places), max(places)
         number = min(MAX_BINS, math.ceil(2 * len(places) ** (1 / 3))) if first < last else 1
-        first, last = (first, last) if first < last else (first - 0.02, first + 0.02)
+        first, last = (first, last) if first < last else (max(first - 0.02, 0.0), min(first + 0.02, 1.0))
         width = (last - first) / number
         held: dict[int, list[Point]] = {}
         for place, point in zip(places, self.points, strict=True):
@@ -235,11 +235,8 @@ class Chart:
 def mean(points: Sequence[Point]) -> float:
     """The mean of their y. It is between the least and the greatest, however great they are."""
     values = [point.y for point in points]
-    try:
-        average = math.fsum(values) / len(values)
-    except OverflowError:
-        average = math.fsum(value / len(values) for value in values)
-    return min(max(average, min(values)), max(values))
+    parts, unit = in_units(values)
+    return min(max(math.fsum(parts) / len(parts) * unit, min(values)), max(values))
 
 
 def told(value: float, path: str) -> str:

@@ -78,4 +78,5 @@ def determination(us: Sequence[float], vs: Sequence[float]) -> float | None:
 
 
 def rounded(number: float) -> str:
-    return f"{number:.4g}".replace("-", "\N{MINUS SIGN}")
+    # Of a zero, the sign says nothing.
+    return f"{number + 0.0:.4g}".replace("-", "\N{MINUS SIGN}")

@@ -66,7 +66,7 @@ class LinearScale:
         return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
 
     def value(self, place: float) -> float:
-        return self.low * (1 - place) + self.high * place
+        return at_most_greatest(self.low * (1 - place) + self.high * place)
 
     @property
     def ticks(self) -> list[Tick]:

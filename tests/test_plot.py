@@ -8,15 +8,16 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from drifts.verdict import Verdict
 from pages.chart import AxisScale, Chart, Kind
 from pages.chart_points import COUNT, TIME, NotDrawn, Point, placed
 from pages.plot import inside
-from pages.scales import MAX_TICKS, UTC, LinearScale, LogScale, Scale, TimeScale
+from pages.scales import GREATEST, MAX_TICKS, UTC, LinearScale, LogScale, Scale, TimeScale
 from pages.svg import element
+from tests.filter_pairs import reproducible
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
@@ -83,16 +84,19 @@ def test_ticks_of_time_are_those_of_the_calendar(hours: float, expected: list[st
     assert 3 <= len(found) <= MAX_TICKS
 
 
+@reproducible
 @given(st.lists(FLOATS, min_size=1, max_size=5))
 def test_any_numbers_have_a_linear_axis(values: list[float]) -> None:
     holds(LinearScale(values), values)
 
 
+@reproducible
 @given(st.lists(POSITIVE, min_size=1, max_size=5))
 def test_any_numbers_above_zero_have_a_logarithmic_axis(values: list[float]) -> None:
     holds(LogScale(values), values)
 
 
+@reproducible
 @given(st.lists(TIMES, min_size=1, max_size=5))
 def test_any_times_have_an_axis(values: list[float]) -> None:
     holds(TimeScale(values), values)
@@ -124,11 +128,15 @@ def numbers_in(svg: str) -> list[float]:
     return [float(number) for text in texts for number in re.findall(r"-?[0-9]+\.?[0-9]*", text)]
 
 
+@reproducible
 @given(
     st.lists(st.tuples(FLOATS, FLOATS, st.sampled_from(Verdict)), min_size=1, max_size=6),
     st.sampled_from(Kind),
     st.tuples(st.sampled_from(AxisScale), st.sampled_from(AxisScale)),
 )
+@example([(GREATEST, GREATEST, Verdict.DRIFT)], Kind.BAR, (AxisScale.LINEAR, AxisScale.LINEAR))
+@example([(1.0, GREATEST, Verdict.DRIFT)] * 5, Kind.BAR, (AxisScale.LINEAR, AxisScale.LOG))
+@example([(-GREATEST, 5e-324, Verdict.DRIFT), (GREATEST, 1.0, Verdict.DRIFT)], Kind.LINE, (AxisScale.LINEAR,) * 2)
 def test_any_numbers_make_a_picture_with_finite_places(
     numbers: list[tuple[float, float, Verdict]], kind: Kind, scales: tuple[AxisScale, AxisScale]
 ) -> None:
@@ -210,6 +218,7 @@ def test_a_line_goes_from_the_least_x_to_the_greatest() -> None:
     assert across == sorted(across)
 
 
+@reproducible
 @given(FLOATS, FLOATS)
 def test_of_a_fitted_line_what_is_inside_is_drawn(left: float, right: float) -> None:
     ends = inside(left, right)

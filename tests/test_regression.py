@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pages.regression import Fit, NoFit, fit
+from tests.filter_pairs import reproducible
 
 XS = [1.0, 2.0, 4.0, 8.0, 9.5]
 NOISE = [0.02, -0.03, 0.01, 0.04, -0.02]
@@ -60,6 +61,7 @@ def test_coefficients_beyond_all_floats_are_no_line() -> None:
         fit([0, 1e-300], [0, 1e300])
 
 
+@reproducible
 @given(
     st.lists(
         st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2),
