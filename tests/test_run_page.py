@@ -17,6 +17,7 @@ from experiments.models import Experiment
 from tests.caller import Caller
 from tests.crowd import Someone
 from tests.live import ROOT, LiveServer
+from tests.profiler import reads_of
 from tests.session import through_session
 from tests.test_runs_page import Shown
 
@@ -88,6 +89,17 @@ def test_a_run_leads_to_the_runs_before_and_after_it_in_time(client: Client, exp
     assert beside(runs[1]) == {"prev": address(runs[0]), "next": address(runs[2])}
     assert beside(runs[2]) == {"prev": address(runs[1]), "next": address(runs[3])}
     assert beside(runs[3]) == {"prev": address(runs[2])}
+
+
+def test_the_runs_beside_one_are_read_by_an_index(client: Client, experiment: Experiment) -> None:
+    Drift.objects.create_all_in(experiment, [{"job_status": "Failed", "model": "m"}] * 500)
+    run = Drift.objects.order_by("created_at", "id")[250]
+    with reads_of(Drift) as reads:
+        client.get(address(run))
+    assert len(reads) == 2
+    for read in reads:
+        assert "IXSCAN" in read.plan
+        assert read.documents <= 2
 
 
 @pytest.mark.parametrize("wrong", ["other", "unknown", "malformed"])
