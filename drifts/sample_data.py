@@ -31,6 +31,8 @@ class Series:
     drifts_from: int
     drifts_until: int = DAYS
     threshold: float = 0.05
+    # Whether one of the last jobs never said that it ended.
+    hangs: bool = False
 
 
 SAMPLES: Mapping[str, tuple[str, list[str], list[Series]]] = {
@@ -40,7 +42,7 @@ SAMPLES: Mapping[str, tuple[str, list[str], list[Series]]] = {
         [
             Series("credit-forest", "3.2", "Kolmogorov-Smirnov", "production", 24, "age", 42),
             Series("credit-forest", "3.2", "Population stability", "production", 24, "income", 46),
-            Series("credit-boost", "1.0", "Kolmogorov-Smirnov", "staging", 24, "age", DAYS),
+            Series("credit-boost", "1.0", "Kolmogorov-Smirnov", "staging", 24, "age", DAYS, hangs=True),
         ],
     ),
     "delivery times": (
@@ -84,25 +86,29 @@ def store_samples(owner: User) -> tuple[int, int]:
 def runs_of(series: Series, number: int, now: datetime.datetime) -> Iterator[dict[str, Any]]:
     """The runs of a series up to now. Of the last, that has just begun, nothing is known yet."""
     total = DAYS * 24 // series.every_hours
-    noise = NormalDist().samples(total, seed=f"{series.model} {series.detector}")
+    chance = NormalDist().samples(2 * total, seed=f"{series.model} {series.detector}")
     for index in range(total):
         age = datetime.timedelta(hours=series.every_hours * (total - 1 - index), minutes=3 + 11 * number)
         started = now - age
         status = JobStatus.COMPLETED
-        if index == total - 1:
+        if index == total - 1 or (series.hangs and index == total - 4):
             status = JobStatus.RUNNING
-        elif index % 29 == 17:
+        elif (index + 7 * number) % 29 == 26:
             status = JobStatus.FAILED
-        yield run_of(series, status, index, noise[index], started)
+        yield run_of(series, status, index, (chance[index], chance[total + index]), started)
 
 
-def run_of(series: Series, status: JobStatus, index: int, noise: float, started: datetime.datetime) -> dict[str, Any]:
+def run_of(
+    series: Series, status: JobStatus, index: int, chance: tuple[float, float], started: datetime.datetime
+) -> dict[str, Any]:
+    """`chance` is drawn from the normal distribution."""
+    noise, other_noise = chance
     day = index * series.every_hours / 24
     is_off = series.drifts_from <= day < series.drifts_until
     # How far the data has moved, in deviations: it goes on from the day when something changed.
     shift = 0.25 + 0.03 * (day - series.drifts_from) if is_off else 0.0
     statistic = abs(0.035 + 0.01 * noise + 0.25 * shift)
-    size = 1_000 + round(200 * math.sin(2 * math.pi * day / 7)) + round(40 * noise)
+    size = 1_000 + round(200 * math.sin(2 * math.pi * day / 7)) + round(40 * other_noise)
     # As the Kolmogorov-Smirnov test has it, asymptotically, for two samples of 800.
     p_value = float(f"{math.exp(-800 * statistic**2):.3g}")
     parameters: dict[str, Any] = {
@@ -115,8 +121,8 @@ def run_of(series: Series, status: JobStatus, index: int, noise: float, started:
             parameters |= {
                 "p_value": p_value,
                 "statistic": round(statistic, 4),
-                "accuracy": round(0.94 - 0.11 * shift + 0.004 * noise, 4),
-                "seconds": round(4 + size / 400 + abs(noise), 2),
+                "accuracy": round(0.94 - 0.11 * shift + 0.004 * other_noise, 4),
+                "seconds": round(4 + size / 400 + abs(other_noise), 2),
             }
         case JobStatus.FAILED:
             parameters["error"] = "The reference data could not be read: connection timed out."

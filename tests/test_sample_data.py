@@ -50,6 +50,8 @@ def test_the_runs_are_such_as_clients_report(first: User) -> None:
         assert run.created_at == time_of(run.id)
     assert {run.job_status for run in runs} == set(JobStatus)
     assert {run.verdict for run in runs} == set(Verdict)
+    began = [timestamps.now() - run.created_at for run in runs if run.job_status == JobStatus.RUNNING]
+    assert [age > timedelta(days=1) for age in began] == [True] + [False] * 6
     assert timestamps.now() - timedelta(days=60) < runs[0].created_at < runs[-1].created_at < timestamps.now()
 
 
