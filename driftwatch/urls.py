@@ -8,6 +8,9 @@ from django.views.generic import RedirectView
 from driftwatch import health, home
 
 urlpatterns = [
+    # First, for they are asked for all day; of the two the last one is what addresses are made of.
+    path("api/latest/", include("driftwatch.api.urls")),
+    path("api/v1/", include("driftwatch.api.urls")),
     path("", home.home, name="home"),
     path("favicon.ico", RedirectView.as_view(url=static("driftwatch/icon.svg"))),
     path("livez", health.livez),
@@ -15,9 +18,6 @@ urlpatterns = [
     path("", include("accounts.urls")),
     path("", include("pages.urls")),
     path("admin/", admin.site.urls),
-    path("api/latest/", include("driftwatch.api.urls")),
-    # The last one is what addresses are made of.
-    path("api/v1/", include("driftwatch.api.urls")),
 ]
 handler400 = "driftwatch.api.errors.bad_request"
 handler403 = "driftwatch.api.errors.forbidden"
