@@ -16,6 +16,7 @@ from bson import DBRef
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import DateTimeField, Field, JSONField, Model, UUIDField
 from django.db.models.base import ModelState
+from django_mongodb_backend.fields import EmbeddedModelArrayField
 from django_mongodb_backend.query import wrap_database_errors
 from pymongo.collection import Collection
 
@@ -96,6 +97,8 @@ def converters_of(field: Field[Any, Any]) -> list[Convert]:
     """From the stored form of a value to the model's: the backend's, or what does the same at once."""
     if type(field) in CONVERTERS:
         return [CONVERTERS[type(field)]]
+    if isinstance(field, EmbeddedModelArrayField):
+        return [lambda stored: list(instances_of(field.embedded_model, stored))]
     connection = mongodb()
     column = field.get_col(field.model._meta.db_table)
     converters = [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
