@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from django.conf import settings
 from rest_framework.request import Request
@@ -60,7 +61,7 @@ class Identity:
     def is_registered(self) -> bool:
         return self.is_admitted and self.user is not None and self.user.is_active
 
-    @property
+    @cached_property
     def is_admin(self) -> bool:
         is_entitled = not self.entitlements.isdisjoint(settings.OIDC_ADMIN_ENTITLEMENTS)
         return self.is_registered and (is_entitled or self.is_local_administrator)
@@ -70,7 +71,7 @@ class Identity:
         """Whether the admin portal is open to them: what they see and change there, the access rule says."""
         return self.is_admin or (self.is_registered and self.user is not None and self.user.is_staff)
 
-    @property
+    @cached_property
     def entities(self) -> frozenset[str]:
         """What a permission can name this identity by: the user's id and the entitlements."""
         if not self.is_registered or self.user is None:
