@@ -19,6 +19,7 @@ from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
 from pymongo.errors import PyMongoError
 from rest_framework import authentication
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
 from accounts.backends import ProviderBackend
@@ -29,6 +30,8 @@ from accounts.provider import LoginRefused
 
 CLAIMS = "claims"
 PROVIDER_BACKEND = f"{ProviderBackend.__module__}.{ProviderBackend.__qualname__}"
+
+UNSENT = "Nothing was changed: load the page again and send it from there, with cookies allowed for this site."
 
 
 def remember(session: SessionBase, identity: Identity) -> None:
@@ -136,3 +139,9 @@ class SessionAuthentication(authentication.SessionAuthentication):
             return None
         self.enforce_csrf(request)
         return identity.user, identity
+
+    def enforce_csrf(self, request: Request) -> None:
+        try:
+            super().enforce_csrf(request)
+        except PermissionDenied as refusal:
+            raise PermissionDenied(f"{refusal.detail} {UNSENT}") from None

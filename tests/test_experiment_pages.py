@@ -443,7 +443,9 @@ def test_a_form_from_elsewhere_changes_nothing(browser: Client, experiment: Expe
     form = filled(browser, path)
     browser.handler.enforce_csrf_checks = True
     for page in ("edit", "archive", "delete"):
-        send(browser, f"{path}/{page}", {**form, "name": "wine quality", "description": "forged"})
+        refused = send(browser, f"{path}/{page}", {**form, "name": "wine quality", "description": "forged"})
+        assert refused.status_code == 403
+        assert "load the page again and send it from there" in refused.content.decode()
     experiment.refresh_from_db()
     assert experiment.description == ""
     assert not changes()
