@@ -119,7 +119,7 @@ class DriftAdmin(AnnouncingAdmin):
 
     required_levels = {"view": Level.READ, "add": Level.EDIT, "change": Level.EDIT, "delete": Level.EDIT}
     form = DriftForm
-    list_display = ("model", "experiment_link", "job_status", "verdict", "detector", "tag_list", "created_at")
+    list_display = ("model", "created_at", "verdict", "job_status", "experiment_link", "detector", "tag_list")
     list_filter = (ExperimentFilter, PeriodFilter, NewestFilter, VerdictFilter, "job_status", ModelFilter, TagFilter)
     list_prefetch_related = ("experiment",)
     search_fields = ("model", "detector", "environment")
@@ -173,6 +173,12 @@ class DriftAdmin(AnnouncingAdmin):
 
     def level_on(self, drift: Drift, identity: Identity) -> Level | None:
         return drift.experiment.level_of(identity)
+
+    def has_anywhere(self, level: Level, identity: Identity) -> bool:
+        return Experiment.objects.giving(identity, level).exists()
+
+    def view_on_site(self, drift: Drift) -> str:
+        return reverse("run", args=[drift.experiment_id, drift.pk])
 
     @admin.action(description="Export the selected runs as CSV")
     def export_as_csv(self, request: HttpRequest, queryset: DriftQuerySet) -> HttpResponseBase | None:

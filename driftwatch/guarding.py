@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.core.exceptions import ValidationError
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -26,7 +27,7 @@ class GuardedAdmin(admin.ModelAdmin):
 
     `required_levels` says for each deed ("view", "add", "change", "delete") what it asks: a
     `Standing`, or a `Level` on the experiment of the object, which is for staff; None stands for what
-    nobody does here. Where it is a level, `level_on` and `get_queryset` know whose it is.
+    nobody does here. Where it is a level, `level_on`, `has_anywhere` and `get_queryset` know of experiments.
     """
 
     required_levels: ClassVar[Mapping[str, Standing | Level | None]]
@@ -41,13 +42,19 @@ class GuardedAdmin(admin.ModelAdmin):
         """The identity's level on the experiment of an object."""
         raise NotImplementedError
 
+    def has_anywhere(self, level: Level, identity: Identity) -> bool:
+        """Whether the identity holds the level on any experiment."""
+        raise NotImplementedError
+
     def may(self, deed: str, request: HttpRequest, obj: Any = None) -> bool:
-        """Whether the session may do this to the object; without one, whether there may be one to do it to."""
+        """Whether the session may do this to the object; without one, whether there is one to do it to."""
         identity, required = identity_of_session(request), self.required_levels[deed]
         if not isinstance(required, Level):
             return required is not None and identity.has(required)
-        if obj is None or not identity.has(Standing.STAFF):
-            return identity.has(Standing.STAFF)
+        if not identity.has(Standing.STAFF):
+            return False
+        if obj is None:
+            return required is Level.READ or identity.is_admin or self.has_anywhere(required, identity)
         level = self.level_on(obj, identity)
         return level is not None and level.includes(required)
 
@@ -65,6 +72,12 @@ class GuardedAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.may("delete", request, obj)
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Who changed it here is for those who may change it."""
+        if not self.has_change_permission(request, self.get_object(request, unquote(object_id))):
+            raise PermissionDenied("The history is for those who may change it.")
+        return super().history_view(request, object_id, extra_context)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)

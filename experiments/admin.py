@@ -121,6 +121,12 @@ class ExperimentAdmin(AnnouncingAdmin):
     def level_on(self, experiment: Experiment, identity: Identity) -> Level | None:
         return experiment.level_of(identity)
 
+    def has_anywhere(self, level: Level, identity: Identity) -> bool:
+        return Experiment.objects.giving(identity, level).exists()
+
+    def view_on_site(self, experiment: Experiment) -> str:
+        return reverse("experiment", args=[experiment.pk])
+
     @admin.display(description="tags")
     def tag_list(self, experiment: Experiment) -> str:
         return ", ".join(experiment.tags)
@@ -183,19 +189,19 @@ class ExperimentAdmin(AnnouncingAdmin):
         }
         return TemplateResponse(request, "admin/experiments/confirm.html", context)
 
-    @admin.action(description="Archive the selected experiments")
+    @admin.action(permissions=["change"], description="Archive the selected experiments")
     def archive(self, request: HttpRequest, queryset: ExperimentQuerySet) -> None:
         self.change_each(request, queryset, "Archived", Experiment.archive_by)
 
-    @admin.action(description="Restore the selected experiments")
+    @admin.action(permissions=["change"], description="Restore the selected experiments")
     def restore(self, request: HttpRequest, queryset: ExperimentQuerySet) -> None:
         self.change_each(request, queryset, "Restored", Experiment.restore_by)
 
-    @admin.action(description="Make the selected experiments public")
+    @admin.action(permissions=["change"], description="Make the selected experiments public")
     def publish(self, request: HttpRequest, queryset: ExperimentQuerySet) -> None:
         self.change_each(request, queryset, "Made public", lambda it, identity: it.update_by(identity, public=True))
 
-    @admin.action(description="Make the selected experiments private")
+    @admin.action(permissions=["change"], description="Make the selected experiments private")
     def make_private(self, request: HttpRequest, queryset: ExperimentQuerySet) -> None:
         self.change_each(request, queryset, "Made private", lambda it, identity: it.update_by(identity, public=False))
 

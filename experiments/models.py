@@ -76,6 +76,12 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         """Those whose permissions name the identity or one of its groups."""
         return self.matching({"permissions.entity": {"$in": sorted(identity.entities)}})
 
+    def giving(self, identity: Identity, level: Level) -> Self:
+        """The experiments whose list gives the identity this level or a higher one."""
+        levels = [each.value for each in Level if each.includes(level)]
+        entry = {"entity": {"$in": sorted(identity.entities)}, "level": {"$in": levels}}
+        return self.matching({"permissions": {"$elemMatch": entry}})
+
     def archived(self, is_archived: bool = True) -> Self:
         """Those that are put away, or those that are not: lists for people leave them out unless asked for them."""
         return self.matching({"archived_at": {"$ne": None} if is_archived else None})

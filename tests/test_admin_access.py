@@ -101,6 +101,33 @@ def test_a_run_is_added_changed_and_deleted_by_those_who_may_edit_its_experiment
     assert Drift.objects.filter(pk=drift.pk).exists() == (not may_edit)
 
 
+@pytest.mark.parametrize(
+    ("role", "may_add_runs", "may_change_experiments"),
+    [("stranger", False, False), ("watcher", False, False), ("editor", True, False), ("manager", True, True)],
+)
+def test_the_lists_offer_what_one_may_do_somewhere(
+    enter: Enter, drift: Drift, role: str, may_add_runs: bool, may_change_experiments: bool
+) -> None:
+    browser = enter(role)
+    runs = browser.get(address(Drift, "changelist")).content.decode()
+    experiments = browser.get(address(Experiment, "changelist")).content.decode()
+    assert (address(Drift, "add") in runs) == may_add_runs
+    assert ('value="delete_selected"' in runs) == may_add_runs
+    for action in ("archive", "publish", "delete_selected"):
+        assert (f'value="{action}"' in experiments) == may_change_experiments
+    assert address(Experiment, "add") in experiments
+
+
+@pytest.mark.parametrize(("role", "status"), [("stranger", 403), ("reader", 403), ("editor", 200), ("manager", 200)])
+def test_the_history_of_a_run_is_for_those_who_may_change_it(
+    enter: Enter, drift: Drift, role: str, status: int
+) -> None:
+    Experiment.objects.update(public=True)
+    browser, history = enter(role), address(Drift, "history", drift.pk)
+    assert browser.get(history).status_code == status
+    assert (history in browser.get(address(Drift, "change", drift.pk)).content.decode()) == (status == 200)
+
+
 def test_what_a_public_experiment_permits_is_hidden_from_those_whom_it_does_not_name(
     enter: Enter, experiment: Experiment
 ) -> None:
