@@ -110,7 +110,7 @@ class ComparisonPage(ExperimentPage):
 
 def lines_of(runs: list[Drift]) -> list[Line]:
     """The fields of the runs, and then each path at which one of them has a parameter."""
-    columns = [{name: text_or_json(run, name) for name in FIELDS} for run in runs]
+    columns = [{name: told_by(run, name) for name in FIELDS} for run in runs]
     parameters = [{".".join(names): value for names, value in leaves(run.parameters)} for run in runs]
     paths = dict.fromkeys(path for values in parameters for path in values)
     return [
@@ -119,7 +119,7 @@ def lines_of(runs: list[Drift]) -> list[Line]:
     ]
 
 
-def text_or_json(run: Drift, name: str) -> Any:
+def told_by(run: Drift, name: str) -> Any:
     value = getattr(run, name)
     match name:
         case "created_at":

@@ -13,7 +13,7 @@ nothing; `contains` looks for a part of a text, in upper and lower case alike.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -68,6 +68,8 @@ ADVICE = "name a model, a status or a time range beside what is slow"
 
 
 NOTHING: Mql = {"_id": {"$exists": False}}
+# What a text in a control means in the API's language. Raises `Refused`.
+Meaning = Callable[[str], Any]
 
 
 class Refused(Exception):
@@ -173,7 +175,7 @@ def documents_of(controls: dict[str, Control], conditions: list[Control]) -> Ite
         yield from accepted(condition, condition_of)
 
 
-def accepted(control: Control, meaning: Any) -> Iterator[Any]:
+def accepted(control: Control, meaning: Meaning) -> Iterator[Any]:
     try:
         document = meaning(control.value)
         filters.translate(document, FIELDS)
@@ -185,7 +187,7 @@ def accepted(control: Control, meaning: Any) -> Iterator[Any]:
         yield document
 
 
-def comparison(name: str) -> Any:
+def comparison(name: str) -> Meaning:
     """The meaning of a control that one field is compared with."""
     path, operator = COMPARED[name]
 

@@ -55,11 +55,10 @@ class RunsView:
         typed = {name: query.get(name) or default for name, default in DEFAULTS.items()}
         columns = tuple(dict.fromkeys(path.strip() for path in query.getlist("column") if path.strip()))
         selected, unknown = ids_of(query.getlist("selected"))
-        errors = [
-            *parameter_problems(typed),
-            *column_problems(columns),
-            *(f"selected: {problem}" for problem in unknown),
-        ]
+        errors = parameter_problems(typed)
+        if errors:
+            typed = DEFAULTS
+        errors += [*column_problems(columns), *(f"selected: {problem}" for problem in unknown)]
         if len(selected) > MAX_SELECTED:
             errors.append(f"At most {MAX_SELECTED} runs can be selected: these are the first of them.")
         return cls(
@@ -156,7 +155,7 @@ def words(name: str, value: str) -> str:
 
 
 def parameter_problems(typed: dict[str, str]) -> list[str]:
-    """What is wrong with a sort or a size, which fall back to what is usual."""
+    """What is wrong with a sort or a size."""
     problems = []
     try:
         only(DriftSearchMixin.search_parameters).run_validation({name: typed[name] for name in ("sort_by", "order_by")})
@@ -164,8 +163,6 @@ def parameter_problems(typed: dict[str, str]) -> list[str]:
         problems = [f"{name}: {sentence}" for name, sentence in sentences(error.detail)]
     if typed["page_size"] not in PAGE_SIZES:
         problems.append(f"page_size: Choose one of {', '.join(PAGE_SIZES)}.")
-    if problems:
-        typed.update(DEFAULTS)
     return problems
 
 
