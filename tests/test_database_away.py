@@ -277,6 +277,12 @@ def serving(directory: Path) -> Iterator[Serving]:
     serving.stop()
 
 
+def test_serve_offers_something_to_look_at_when_it_starts_for_the_first_time(serving: Serving) -> None:
+    eventually(lambda: "3 public experiments" in serving.log.read_text())
+    found = requests.post(f"{serving.url}/api/v1/experiment/search", json={}, timeout=PATIENCE).json()
+    assert {"credit scoring", "weld inspection"} < {experiment["name"] for experiment in found}
+
+
 def test_serve_starts_its_database_again_when_that_is_killed(serving: Serving) -> None:
     headers = {"Authorization": f"Bearer {serving.manage('token', 'keeper@example.org')}"}
     experiments = f"{serving.url}/api/v1/experiment"
