@@ -139,10 +139,9 @@ class TimeScale:
         step = steps[bisect_left(steps, wanted)]
         first = math.ceil(self.low / step)
         times = [float(step * n) for n in range(first, math.floor(self.high / step) + 1)]
-        return (
-            times,
-            "{0.day} {0:%b} {0.year}" if step >= DAY else "{0.day} {0:%b %H:%M}" if step >= MINUTE else "{0:%X}",
-        )
+        if step >= DAY:
+            return times, "{0.day} {0:%b} {0.year}"
+        return times, "{0.day} {0:%b %H:%M}" if step >= MINUTE else "{0.day} {0:%b %H:%M:%S}"
 
     def _months(self, wanted: float) -> tuple[list[float], str]:
         step = MONTHS[min(bisect_left(MONTHS, wanted / MONTH), len(MONTHS) - 1)]

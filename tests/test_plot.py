@@ -69,7 +69,7 @@ def test_ticks_of_a_logarithmic_axis_are_powers_of_ten_or_parts_of_them(
 @pytest.mark.parametrize(
     ("hours", "expected"),
     [
-        (0.01, ["10:00:10", "10:00:20"]),
+        (0.01, ["5 Mar 10:00:10", "5 Mar 10:00:20"]),
         (3, ["5 Mar 10:00", "5 Mar 10:30"]),
         (24 * 5, ["6 Mar 2026", "7 Mar 2026"]),
         (24 * 150, ["1 Apr 2026", "1 May 2026"]),
