@@ -24,6 +24,7 @@ from drifts.tree import tree
 from drifts.verdict import Verdict
 from driftwatch import timestamps
 from driftwatch.announcing import AnnouncingAdmin
+from driftwatch.mongodb.documents import aggregate
 from driftwatch.mongodb.match import Mql
 from driftwatch.mongodb.order import Order
 from driftwatch.portal_filters import FormFilter, PeriodFilter, TextFilter
@@ -41,11 +42,18 @@ class ExperimentFilter(TextFilter):
     parameters = ("experiment",)
 
     def condition(self, text: str) -> Mql:
-        try:
-            return {"experiment_id": uuid.UUID(text).hex}
-        except ValueError:
+        chosen = id_in(text)
+        if chosen is None:
             self.problem = f"{text} is not an id: it stands on the page of the experiment."
             return {}
+        return {"experiment_id": chosen.hex}
+
+
+def id_in(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
 
 
 class NewestFilter(FormFilter):
@@ -61,10 +69,11 @@ class NewestFilter(FormFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Drift]) -> QuerySet[Drift]:
         assert isinstance(queryset, DriftQuerySet)
-        first_left_out = queryset.sorted_slice(NEWEST, 1, start=LOOKED_AT)
-        if not first_left_out:
-            return queryset
-        return queryset.matching({"created_at": {"$gt": first_left_out[0]["created_at"]}})
+        # Among the indexes of one experiment MongoDB would choose by trying them all, for as long as it skips.
+        hint = {"hint": "drift_newest"} if id_in(self.request.GET.get("experiment", "").strip()) else {}
+        stages: list[Mql] = [{"$sort": NEWEST.sort}, {"$skip": LOOKED_AT}, {"$limit": 1}]
+        left_out = aggregate(Drift, [{"$match": queryset.match_document()}, *stages], **hint)
+        return queryset.matching({"created_at": {"$gt": left_out[0]["created_at"]}}) if left_out else queryset
 
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
         yield {"number": f"{LOOKED_AT:,}"}
