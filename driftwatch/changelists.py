@@ -43,6 +43,10 @@ class BoundedChangeList(ChangeList):
         self.result_list = list(self.result_list)
         prefetch_related_objects(self.result_list, *self.model_admin.list_prefetch_related)  # type: ignore[attr-defined]
 
+    def get_ordering_field(self, field_name: Any) -> Any:
+        """What an address names sorts too, and only what its heading offers has an index."""
+        return super().get_ordering_field(field_name) if field_name in (self.sortable_by or ()) else None
+
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str | Combinable]:
         ordering = super().get_ordering(request, queryset)
         if not self.params.get(ORDER_VAR):

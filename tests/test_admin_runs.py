@@ -139,3 +139,11 @@ def test_what_has_too_many_columns_is_refused(
     response = export(browser, "csv", drift, other)
     assert response.status_code == 302
     assert "export them as JSON" in browser.get(LIST).content.decode()
+
+
+@pytest.mark.parametrize("column", range(1, 8))
+def test_an_address_sorts_by_what_has_an_index_and_nothing_else(
+    browser: Client, drift: Drift, other: Drift, column: int
+) -> None:
+    """Newest first, but by time where that is the column."""
+    assert found(browser, o=str(column)) == (["forest", "=HYPERLINK()"] if column == 2 else ["=HYPERLINK()", "forest"])

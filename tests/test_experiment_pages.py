@@ -449,3 +449,14 @@ def test_a_form_from_elsewhere_changes_nothing(browser: Client, experiment: Expe
     experiment.refresh_from_db()
     assert experiment.description == ""
     assert not changes()
+
+
+def test_experiments_with_few_runs_are_no_example_for_those_with_many() -> None:
+    few, many = made("few", "many")
+    Drift.objects.bulk_create(run(few, number) for number in range(24))
+    Drift.objects.bulk_create(run(many, number) for number in range(10 * NEWEST))
+    for _ in range(3):
+        recent_of([few.pk])
+    with reads_of(Drift) as reads:
+        recent_of([many.pk])
+    assert not any(each.sorts_in_memory for each in reads)
