@@ -24,6 +24,7 @@ from drifts.tree import tree
 from drifts.verdict import Verdict
 from driftwatch import timestamps
 from driftwatch.announcing import AnnouncingAdmin
+from driftwatch.changelists import COUNTED_AT_MOST
 from driftwatch.mongodb.documents import aggregate
 from driftwatch.mongodb.match import Mql
 from driftwatch.mongodb.order import Order
@@ -137,6 +138,7 @@ class DriftAdmin(AnnouncingAdmin):
     sortable_by = ("created_at",)
     raw_id_fields = ("experiment",)
     actions = ("export_as_csv", "export_as_json")
+    taken_at_once = dict.fromkeys(actions, COUNTED_AT_MOST)
     fields = (
         "id",
         "experiment_link",

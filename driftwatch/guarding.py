@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
@@ -16,9 +16,11 @@ from accounts.levels import Level
 from accounts.sessions import identity_of_session
 from driftwatch.api.errors import invalid
 from driftwatch.api.search import bounded_time
-from driftwatch.changelists import COUNTED_AT_MOST, BoundedChangeList, BoundedPaginator
+from driftwatch.changelists import BoundedChangeList, BoundedPaginator
 from driftwatch.portal_filters import parameters_of
 
+# Each of them by itself, in a transaction that the audit trail is a part of.
+CHANGED_AT_ONCE = 500
 ADVICE = "choose fewer days, an experiment, or other filters"
 
 
@@ -32,6 +34,8 @@ class GuardedAdmin(admin.ModelAdmin):
 
     required_levels: ClassVar[Mapping[str, Standing | Level | None]]
     list_prefetch_related: tuple[str, ...] = ()
+    # By action, where it is not `CHANGED_AT_ONCE`.
+    taken_at_once: ClassVar[Mapping[str, int]] = {}
     paginator = BoundedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -98,10 +102,14 @@ class GuardedAdmin(admin.ModelAdmin):
             return render(request, "refusal.html", invalid(error).data, status=422)
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
-        """An action on all that match takes as many as were counted."""
+        """An action on all that match takes no more than one request can do, and says so."""
         if request.POST.get("select_across") == "1":
-            counted = list(queryset.values_list("pk", flat=True)[:COUNTED_AT_MOST])
-            queryset = self.get_queryset(request).filter(pk__in=counted)
+            at_most = self.taken_at_once.get(request.POST.get("action", ""), CHANGED_AT_ONCE)
+            chosen = list(queryset.values_list("pk", flat=True)[: at_most + 1])
+            if len(chosen) > at_most:
+                said = f"These are the first {at_most:,} of all that match: one request takes no more."
+                self.message_user(request, said, messages.WARNING)
+            queryset = self.get_queryset(request).filter(pk__in=chosen[:at_most])
         return super().response_action(request, queryset, *args)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:

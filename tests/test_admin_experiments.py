@@ -119,6 +119,25 @@ def test_other_fields_follow_the_rules_of_the_api(
     assert "errorlist" in response.content.decode()
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {},
+        {"permissions-TOTAL_FORMS": "many", "permissions-INITIAL_FORMS": "0"},
+        {"permissions-TOTAL_FORMS": "999999999999", "permissions-INITIAL_FORMS": "-1"},
+        {"permissions-TOTAL_FORMS": "1", "permissions-INITIAL_FORMS": "0", "permissions-0-entity": "\x00"},
+    ],
+)
+def test_a_form_that_no_page_sends_changes_nothing(
+    browser: Client, experiment: Experiment, sent: dict[str, str]
+) -> None:
+    before = entries_of(experiment)
+    response = browser.post(address(experiment), {"name": "renamed", "config": "{}", **sent})
+    assert response.status_code == 200
+    assert entries_of(experiment) == before
+    assert experiment.name == "wine quality"
+
+
 def test_the_form_names_users_by_email_and_suggests_entitlements(browser: Client, experiment: Experiment) -> None:
     page = browser.get(address(experiment)).content.decode()
     assert "<strong>editor@example.org</strong>" in page

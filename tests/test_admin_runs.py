@@ -14,6 +14,7 @@ from drifts import admin as drift_admin
 from drifts import exports
 from drifts.models import Drift
 from drifts.tree import tree
+from driftwatch import guarding
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.session import through_session
@@ -130,6 +131,36 @@ def test_a_selection_is_exported_as_the_api_answers(browser: Client, admin: Call
 
 def test_all_that_match_are_exported(browser: Client, drift: Drift, other: Drift) -> None:
     assert len(json.loads(export(browser, "json", drift, select_across="1").getvalue())) == 2
+
+
+def test_as_many_are_deleted_as_one_request_takes(
+    browser: Client, drift: Drift, other: Drift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarding, "CHANGED_AT_ONCE", 1)
+    asked = browser.post(LIST, {"action": "delete_selected", "_selected_action": "x", "select_across": "1"})
+    page = asked.content.decode()
+    assert "These are the first 1 of all that match" in page
+    assert str(other.pk) in page
+    assert str(drift.pk) not in page
+
+
+@pytest.mark.parametrize("pk", ["nonsense", "00000000-0000-0000-0000-000000000000"])
+@pytest.mark.parametrize("deed", ["change", "delete", "history"])
+def test_a_run_that_is_not_there_is_told(browser: Client, pk: str, deed: str) -> None:
+    response = browser.get(f"{LIST}{pk}/{deed}/", follow=True)
+    assert "Perhaps it was deleted?" in response.content.decode()
+
+
+def test_a_run_is_added_to_an_experiment_as_the_api_would(browser: Client, experiment: Experiment) -> None:
+    form = {"experiment": str(experiment.pk), "job_status": "Running", "model": "forest", "tags": "nightly"}
+    path = reverse("admin:drifts_drift_add")
+    for wrong in ({"parameters": "[1]"}, {"tags": "x" * 21}, {"experiment": "nonsense"}, {"model": "\x00"}):
+        refused = browser.post(path, {**form, "parameters": "{}", **wrong})
+        assert refused.status_code == 200
+        assert "errorlist" in refused.content.decode()
+    assert browser.post(path, {**form, "parameters": '{"p_value": 0.5}'}).status_code == 302
+    added = Drift.objects.get()
+    assert (added.parameters, added.tags, added.verdict) == ({"p_value": 0.5}, ["nightly"], "unknown")
 
 
 def test_what_has_too_many_columns_is_refused(
