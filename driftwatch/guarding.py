@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from rest_framework.exceptions import ValidationError as InvalidSearch
 
 from accounts.identity import Identity, Standing
@@ -102,7 +103,10 @@ class GuardedAdmin(admin.ModelAdmin):
             return render(request, "refusal.html", invalid(error).data, status=422)
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
-        """An action on all that match takes no more than one request can do, and says so."""
+        """One on all that match takes no more than one request can do, and says so. Without ids nothing is done."""
+        if not all(map(self.is_id, request.POST.getlist(ACTION_CHECKBOX_NAME))):
+            self.message_user(request, "Nothing was done: select the rows again.", messages.ERROR)
+            return redirect(request.get_full_path())
         if request.POST.get("select_across") == "1":
             at_most = self.taken_at_once.get(request.POST.get("action", ""), CHANGED_AT_ONCE)
             chosen = list(queryset.values_list("pk", flat=True)[: at_most + 1])
@@ -114,10 +118,14 @@ class GuardedAdmin(admin.ModelAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """None, which is told on the page, also for an id that no object can have."""
+        return super().get_object(request, object_id, from_field) if self.is_id(object_id) else None
+
+    def is_id(self, text: str) -> bool:
         try:
-            return super().get_object(request, object_id, from_field)
+            self.opts.pk.to_python(text)
         except (ValueError, ValidationError):
-            return None
+            return False
+        return True
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         """What a filter here offers. Any other would be a query of the client's own making."""

@@ -35,6 +35,10 @@ class Portal(AdminSite):
 
         return update_wrapper(door, view)
 
+    def get_urls(self) -> list[Any]:
+        """Without the addresses that lead from here to an object's page elsewhere, which no model declares."""
+        return [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") != "view_on_site"]
+
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """What is looked at most comes first."""
         return sorted(super().get_app_list(request, app_label), key=lambda app: ORDER.index(app["app_label"]))

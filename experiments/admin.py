@@ -115,6 +115,10 @@ class ExperimentAdmin(AnnouncingAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Experiment | None = None) -> tuple[str, ...]:
         return (*self.readonly_fields, "permission_table")
 
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """A link may fill in the form of a new one, but not whom it is shared with."""
+        return {name: value for name, value in request.GET.items() if name != "permissions"}
+
     def get_queryset(self, request: HttpRequest) -> ExperimentQuerySet:
         return Experiment.objects.visible_to(identity_of_session(request)).order_by(*self.ordering)
 

@@ -12,7 +12,7 @@ from rest_framework.parsers import FormParser
 from rest_framework.request import Request
 
 from accounts.sessions import SessionAuthentication, user_of_session
-from driftwatch.api.errors import answer
+from driftwatch.api.errors import answer, away, is_database_away
 from driftwatch.api.resource import Resource
 from experiments.models import Experiment, Level
 from experiments.views import ExperimentResource
@@ -48,6 +48,8 @@ class Page(Resource):
             request._request.user = sender = user_of_session(request._request)
             if not sender.is_authenticated:
                 return redirect_to_login(request.get_full_path() if request.method in ("GET", "HEAD") else "/")
+        if is_database_away(exc):
+            return away(request._request)
         refusal = answer(exc, {"view": self})
         if refusal is None:
             raise exc

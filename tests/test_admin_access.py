@@ -154,3 +154,24 @@ def test_the_portal_is_closed_to_staff_who_are_not_staff_any_more(enter: Enter, 
 @pytest.mark.parametrize("query", ["parameters__p_value=1", "experiment__name__startswith=w", "model__regex=(a%2B)%2B"])
 def test_a_query_that_no_filter_offers_is_refused(enter: Enter, drift: Drift, query: str) -> None:
     assert enter("reader").get(f"{address(Drift, 'changelist')}?{query}").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("model", "action"), [(Drift, "export_as_csv"), (Experiment, "archive"), (Drift, "delete_selected")]
+)
+def test_an_action_on_what_has_no_id_does_nothing(enter: Enter, drift: Drift, model: type[Model], action: str) -> None:
+    browser = enter("manager")
+    chosen = {"action": action, "_selected_action": [str(drift.pk), "x"], "post": "yes"}
+    page = browser.post(address(model, "changelist"), chosen, follow=True)
+    assert "select the rows again" in page.content.decode()
+    assert Drift.objects.count() == 1
+
+
+def test_a_link_fills_in_a_form_but_not_whom_an_experiment_is_shared_with(enter: Enter) -> None:
+    page = enter("reader").get(f"{address(Experiment, 'add')}?name=wine&permissions=everybody")
+    assert page.status_code == 200
+    assert page.context["adminform"].form.initial == {"name": "wine"}
+
+
+def test_the_portal_leads_to_no_pages_elsewhere(enter: Enter) -> None:
+    assert enter("admin").get("/admin/r/1/1/").status_code == 404

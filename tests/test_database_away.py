@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,14 @@ REQUESTS: dict[str, Callable[[Deployment], Response]] = {
     "using the API from a page": lambda to: requests.get(
         f"{to.url}/api/v1/user/self", cookies={"sessionid": "s" * 32}, timeout=PATIENCE
     ),
-    "opening the portal": lambda to: requests.get(
-        f"{to.url}/admin/", headers={"Accept": "text/html"}, cookies={"sessionid": "s" * 32}, timeout=PATIENCE
-    ),
 }
+# Opened by somebody who is logged in. The page that says that another is not there needs the database as well.
+PAGES = ("/", "/experiments", "/admin/", "/nothing")
+
+
+def open_page(to: Deployment, path: str) -> Response:
+    headers, cookies = {"Accept": "text/html"}, {"sessionid": "s" * 32}
+    return requests.get(f"{to.url}{path}", headers=headers, cookies=cookies, timeout=PATIENCE)
 
 
 def log_in(url: str) -> Response:
@@ -118,9 +123,10 @@ def log_in(url: str) -> Response:
 @pytest.fixture(scope="class")
 def answers(deployment: Deployment) -> Iterator[dict[str, Response]]:
     """The answers to all of these, sent at once without a database: each waits a while for it to come back."""
+    asked = REQUESTS | {path: partial(open_page, path=path) for path in PAGES}
     deployment.kill_database()
-    with ThreadPoolExecutor(len(REQUESTS)) as pool:
-        yield dict(zip(REQUESTS, pool.map(lambda request: request(deployment), REQUESTS.values()), strict=True))
+    with ThreadPoolExecutor(len(asked)) as pool:
+        yield dict(zip(asked, pool.map(lambda request: request(deployment), asked.values()), strict=True))
     deployment.start_database()
 
 
@@ -133,6 +139,14 @@ class TestWhileItIsAway:
         assert int(answer.headers["Retry-After"]) > 0
         assert (answer.json()["code"], answer.json()["status"]) == (503, "Service Unavailable")
         assert answer.elapsed.total_seconds() < 10
+
+    @pytest.mark.parametrize("path", PAGES)
+    def test_a_page_that_needs_it_says_so_on_a_page(self, path: str, answers: dict[str, Response]) -> None:
+        answer = answers[path]
+        assert answer.status_code == 503, answer.text
+        assert answer.headers["Content-Type"].startswith("text/html")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert "The database is not reachable at the moment" in answer.text
 
     def test_the_service_is_alive_but_not_ready(self, answers: dict[str, Response], deployment: Deployment) -> None:
         alive = requests.get(f"{deployment.url}/livez", timeout=1)

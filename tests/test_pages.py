@@ -1,5 +1,7 @@
 """What answers outside the API: the root, health checks, the documentation, and errors."""
 
+from urllib.parse import urlencode
+
 import pytest
 from django.test import Client
 from pytest_django import Settings
@@ -66,3 +68,11 @@ def test_an_unknown_host_is_refused_in_json(visitor: Client, settings: Settings)
     response = visitor.post("/api/v1/user", headers={"Host": "evil.example"})
     assert response.status_code == 400
     assert response.json()["status"] == "Bad Request"
+
+
+def test_a_form_that_is_too_large_is_refused_in_words(visitor: Client, settings: Settings) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000
+    form = {"username": "x" * 1_000}
+    refused = visitor.post("/login", urlencode(form), "application/x-www-form-urlencoded", headers=HTML)
+    assert refused.status_code == 413
+    assert "More than 1,000 bytes were sent" in refused.content.decode()

@@ -1,13 +1,16 @@
 """The one shape of a refusal, and what becomes which refusal."""
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import wraps
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import ObjectDoesNotExist
+from django.conf import settings
+from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig
 from django.db import DatabaseError, IntegrityError
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
 from django.views import defaults
 from pymongo.errors import ConnectionFailure, DocumentTooLarge, ExecutionTimeout, PyMongoError, WriteConcernError
 from rest_framework.exceptions import NotFound, ValidationError
@@ -92,12 +95,22 @@ class DatabaseAwayMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        return away() if is_database_away(exception) else None
+        return away(request) if is_database_away(exception) else None
 
 
-def away() -> JsonResponse:
+def away(request: HttpRequest) -> HttpResponse:
     """The 503 of what needs the database, outside the API."""
-    return JsonResponse(problem(503, Away.default_detail), status=503, headers={"Retry-After": RETRY_SECONDS})
+    response = refusal(request, 503, str(Away.default_detail))
+    response["Retry-After"] = RETRY_SECONDS
+    return response
+
+
+def refusal(request: HttpRequest, code: int, message: str) -> HttpResponse:
+    """A page for people, JSON for others. The page does not say whose it is: the session may be what cannot be read."""
+    said = problem(code, message)
+    if wants_page(request):
+        return render(request, "refusal.html", {**said, "user": None, "messages": ()}, status=code)
+    return JsonResponse(said, status=code)
 
 
 def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -118,9 +131,9 @@ def wants_page(request: HttpRequest) -> bool:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if wants_page(request):
-        return defaults.bad_request(request, exception)
-    return JsonResponse(problem(400, "The request is malformed: check its address and its Host header."), status=400)
+    if isinstance(exception, RequestDataTooBig):
+        return refusal(request, 413, f"More than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes were sent. Send less.")
+    return refusal(request, 400, "The request is malformed: check its address and its Host header.")
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -138,6 +151,8 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    if wants_page(request):
-        return defaults.server_error(request)
-    return JsonResponse(problem(500, "The service made a mistake. It is in its log."), status=500)
+    """The database may be away for the page of another refusal, too."""
+    exception = sys.exception()
+    if exception and is_database_away(exception):
+        return away(request)
+    return refusal(request, 500, "The service made a mistake. It is in its log.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from pymongo.errors import PyMongoError
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
@@ -15,7 +15,7 @@ from rest_framework.throttling import BaseThrottle
 from accounts.identity import identity_of
 from accounts.models import User
 from driftwatch.addresses import client_address
-from driftwatch.api.errors import away, is_database_away, problem
+from driftwatch.api.errors import away, is_database_away, refusal
 from driftwatch.limits import TooManyRequests, limiter, rate_of
 
 LOGIN_PATHS = frozenset({"/login", "/admin/login/"})
@@ -63,12 +63,13 @@ class LoginLimits:
         try:
             count_login(address_of(request), account)
         except TooManyRequests as error:
-            retry = {"Retry-After": str(error.wait)}
-            return JsonResponse(problem(429, str(error)), status=429, headers=retry)
+            refused = refusal(request, 429, str(error))
+            refused["Retry-After"] = str(error.wait)
+            return refused
         except (DatabaseError, PyMongoError) as error:
             if not is_database_away(error):
                 raise
-            return away()
+            return away(request)
         return None
 
 
