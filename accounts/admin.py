@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
@@ -27,7 +28,7 @@ class UserAdmin(AnnouncingAdmin):
     """
 
     required_levels = {"view": Standing.ADMIN, "add": None, "change": Standing.ADMIN, "delete": Standing.ADMIN}
-    list_display = ("email", "subject", "issuer", "is_active", "is_staff", "is_superuser", "last_login", "created_at")
+    list_display = ("email", "standing", "subject", "issuer", "last_login", "created_at")
     list_filter = ("is_active", "is_staff", "is_superuser", PeriodFilter)
     search_fields = ("email", "subject", "issuer")
     search_help_text = "Email, subject or issuer"
@@ -46,6 +47,17 @@ class UserAdmin(AnnouncingAdmin):
         "created_at",
     )
     readonly_fields = ("id", "issuer", "subject", "entitlements", "last_login", "created_at")
+
+    @admin.display
+    def standing(self, user: User) -> str:
+        """What the account says, and the newest entitlements that were seen."""
+        entitled = not set(user.entitlements).isdisjoint(settings.OIDC_ADMIN_ENTITLEMENTS)
+        said = {
+            "not active": not user.is_active,
+            "administrator": entitled or (user.is_local and user.is_superuser),
+            "staff": user.is_staff,
+        }
+        return ", ".join(name for name, is_said in said.items() if is_said) or "user"
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
         """For users of an issuer their entitlements alone say whether they administrate."""

@@ -9,6 +9,8 @@ from django.db.models.expressions import Combinable
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
+from driftwatch.mongodb.querysets import FilterableQuerySet
+
 # More are not counted, and nobody turns so many pages.
 COUNTED_AT_MOST = 10_000
 
@@ -27,8 +29,12 @@ class BoundedPaginator(Paginator):
 
     @cached_property
     def _counted(self) -> int:
-        assert isinstance(self.object_list, QuerySet)
-        return self.object_list.order_by()[: COUNTED_AT_MOST + 1].count()
+        queryset, limit = self.object_list, COUNTED_AT_MOST + 1
+        assert isinstance(queryset, QuerySet)
+        is_joined = len(queryset.query.alias_map) > 1
+        if isinstance(queryset, FilterableQuerySet) and not is_joined:
+            return queryset.count_up_to(limit)
+        return queryset.order_by()[:limit].count()
 
 
 class BoundedChangeList(ChangeList):

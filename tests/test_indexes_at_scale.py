@@ -9,11 +9,17 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.test import Client
 from pymongo import WriteConcern
 from pytest_django import DjangoDbBlocker
 
+from accounts.models import User
+from drifts import dashboard
+from drifts.admin import LOOKED_AT, SUGGESTED_FROM
 from drifts.models import Drift
+from drifts.recent import NEWEST
 from driftwatch.api import totals
+from driftwatch.changelists import COUNTED_AT_MOST
 from driftwatch.identifiers import time_of
 from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment
@@ -87,6 +93,13 @@ def at_scale(database: None, filled: str, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(totals, "PATIENCE_BEYOND", 60)
     with inside(filled):
         yield
+
+
+@pytest.fixture(scope="module")
+def root(filled: str, django_db_blocker: DjangoDbBlocker) -> User:
+    """An administrator of the filled database."""
+    with django_db_blocker.unblock(), inside(filled):
+        return User.objects.create_superuser("root", "root@example.org", "correct horse battery")
 
 
 def index_of(read: Read) -> str:
@@ -180,3 +193,30 @@ def test_a_total_is_counted_in_an_index_alone(document: Any) -> None:
     header = json.loads(response.headers["X-Pagination"])
     assert header["total_is_exact"]
     assert document or header["total"] == 100_000
+
+
+@pytest.mark.parametrize(
+    ("path", "documents"),
+    [
+        ("/admin/drifts/drift/", SUGGESTED_FROM),
+        ("/admin/drifts/drift/?p=100", SUGGESTED_FROM),
+        ("/admin/drifts/drift/?o=2", SUGGESTED_FROM),
+        (f"/admin/drifts/drift/?experiment={EXPERIMENT}", SUGGESTED_FROM),
+        ("/admin/drifts/drift/?model=none", LOOKED_AT),
+        ("/admin/drifts/drift/?q=none", LOOKED_AT),
+        (f"/admin/drifts/drift/?tag=none&experiment={EXPERIMENT}", LOOKED_AT),
+        ("/admin/experiments/experiment/", 2 * NEWEST),
+        ("/admin/", dashboard.LOOKED_AT),
+    ],
+)
+def test_a_page_of_the_portal_reads_what_it_says(root: User, path: str, documents: int) -> None:
+    browser = Client()
+    browser.force_login(root, "accounts.backends.LocalAccountBackend")
+    with reads_of(Drift) as reads:
+        assert browser.get(path).status_code == 200
+    assert reads
+    for read in reads:
+        assert read.documents <= documents
+        # The runs of both experiments are counted at once.
+        assert read.keys <= documents + 2 * (COUNTED_AT_MOST + 1)
+        assert "COLLSCAN" not in read.plan

@@ -80,7 +80,10 @@ class FilterableQuerySet(QuerySet[M_co]):
 
     def count_up_to(self, limit: int) -> int:
         """How many there are, or `limit` if there are more."""
-        counted = self.aggregated({"$limit": limit}, {"$count": "number"})
+        match = self.match_document()
+        # Where nothing is asked for, the index of ids spares MongoDB the documents, which may be large.
+        hint = {} if match else {"hint": "_id_"}
+        counted = aggregate(self.model, [{"$match": match}, {"$limit": limit}, {"$count": "number"}], **hint)
         return counted[0]["number"] if counted else 0
 
 
