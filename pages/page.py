@@ -59,8 +59,8 @@ class Page(Resource):
         return page
 
     def finalize_response(self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any) -> Any:
-        """A page is for the one whom it was made for, and is asked for again when somebody comes back to it."""
-        patch_cache_control(response, private=True, no_cache=True)
+        """A page is for the one whom it was made for. No browser keeps it: after a logout no way leads back to it."""
+        patch_cache_control(response, private=True, no_store=True)
         return super().finalize_response(request, response, *args, **kwargs)
 
 

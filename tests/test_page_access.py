@@ -63,6 +63,7 @@ def test_a_page_lets_in_those_who_have_what_it_declares(
     for name, pk in ids.items():
         path = path.replace(f"<str:{name}>", str(pk))
     response = browser.generic(method.upper(), f"/{path}", content_type="application/x-www-form-urlencoded")
+    assert "no-store" in response.headers["Cache-Control"]
     if role in ADMITTED[view.required_levels[action]][visibility == "public"].split():
         assert response.status_code not in (403, 404, 405, 500)
         assert "/login" not in response.headers.get("Location", "")
