@@ -12,9 +12,9 @@ from accounts.identity import Standing
 from accounts.models import ServiceToken, User
 from accounts.service_tokens import ServiceTokenQuerySet, TokenState
 from accounts.sessions import identity_of_session
-from driftwatch.announcing import AnnouncingAdmin
-from driftwatch.guarding import GuardedAdmin
-from driftwatch.portal_filters import PeriodFilter
+from driftwatch.portal.announcing import AnnouncingAdmin
+from driftwatch.portal.filters import PeriodFilter
+from driftwatch.portal.guarding import GuardedAdmin
 
 # Access is given by experiments' permissions and by entitlements: Django's groups mean nothing here.
 admin.site.unregister(Group)

@@ -9,8 +9,8 @@ from django.utils.safestring import SafeString
 
 from accounts.identity import Standing
 from audit.models import Event
-from driftwatch.guarding import GuardedAdmin
-from driftwatch.portal_filters import PeriodFilter
+from driftwatch.portal.filters import PeriodFilter
+from driftwatch.portal.guarding import GuardedAdmin
 
 
 @admin.register(Event)

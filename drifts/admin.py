@@ -23,13 +23,13 @@ from drifts.serializers import DriftSerializer
 from drifts.tree import tree
 from drifts.verdict import Verdict
 from driftwatch import timestamps
-from driftwatch.announcing import AnnouncingAdmin
-from driftwatch.changelists import COUNTED_AT_MOST
 from driftwatch.mongodb.documents import aggregate
 from driftwatch.mongodb.match import Mql
 from driftwatch.mongodb.order import Order
-from driftwatch.portal_filters import FormFilter, PeriodFilter, TextFilter
-from driftwatch.portal_forms import ApiForm
+from driftwatch.portal.announcing import AnnouncingAdmin
+from driftwatch.portal.changelists import COUNTED_AT_MOST
+from driftwatch.portal.filters import FormFilter, PeriodFilter, TextFilter
+from driftwatch.portal.forms import ApiForm
 from experiments.models import Experiment
 
 # So many runs are looked at one by one in a tenth of a second.

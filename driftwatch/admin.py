@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 
 from accounts.identity import Standing
-from driftwatch.guarding import GuardedAdmin
+from driftwatch.portal.guarding import GuardedAdmin
 
 admin.site.site_header = admin.site.site_title = "Drift Watch"
 admin.site.index_title = "Dashboard"

@@ -9,7 +9,7 @@ OBJECT_ID = "django_mongodb_backend.fields.ObjectIdAutoField"
 
 
 class AdminConfig(BaseAdminConfig):
-    default_site = "driftwatch.portal.Portal"
+    default_site = "driftwatch.portal.site.Portal"
     default_auto_field = OBJECT_ID
 
 

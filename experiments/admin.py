@@ -19,11 +19,11 @@ from accounts.sessions import identity_of_session
 from audit.models import Action
 from drifts.recent import COUNTED, recent_of
 from driftwatch import timestamps
-from driftwatch.announcing import AnnouncingAdmin
-from driftwatch.changelists import BoundedChangeList
-from driftwatch.portal_filters import PeriodFilter, TextFilter
+from driftwatch.portal.announcing import AnnouncingAdmin
+from driftwatch.portal.changelists import BoundedChangeList
+from driftwatch.portal.filters import PeriodFilter, TextFilter
+from experiments.admin_forms import GO_ON, ExperimentForm, PermissionsField
 from experiments.models import Experiment, ExperimentQuerySet, Level
-from experiments.portal_forms import GO_ON, ExperimentForm, PermissionsField
 from experiments.sharing import Preview, holders
 
 CONFIRMED = "_confirmed"

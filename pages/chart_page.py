@@ -13,9 +13,9 @@ from rest_framework.request import Request
 from driftwatch.api.errors import sentences
 from driftwatch.spreadsheets import csv_file
 from experiments.models import Experiment, Level
-from pages.chart import AxisScale, Chart, ChartSerializer, Kind
-from pages.chart_points import Points, ids_of, points_of
 from pages.plot_page import PlotPage
+from pages.plots.chart import AxisScale, Chart, ChartSerializer, Kind
+from pages.plots.points import Points, ids_of, points_of
 from pages.run_filter import RunFilter
 
 LISTED = 200

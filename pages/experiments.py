@@ -18,7 +18,7 @@ from driftwatch.mongodb.documents import instances_of
 from driftwatch.mongodb.order import Order
 from experiments.models import Experiment, ExperimentQuerySet
 from pages.page import Page
-from pages.sparklines import Sparkline, sparkline_of
+from pages.plots.sparklines import Sparkline, sparkline_of
 
 PAGE_SIZE = 20
 SHOWN = {"": "all that are in use", "mine": "mine and my groups'", "public": "public ones", "archived": "archived ones"}

@@ -10,9 +10,9 @@ from drifts.models import Drift, DriftQuerySet
 from driftwatch.api.search import bounded_time
 from experiments.models import Experiment
 from pages.page import ExperimentPage
+from pages.plots.svg import Picture
 from pages.run_filter import RunFilter
 from pages.suggestions import Suggestions
-from pages.svg import Picture
 
 # A picture is a document of its own when its address is opened: it loads nothing, and runs nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"

@@ -13,8 +13,8 @@ from driftwatch.api.errors import sentences
 from driftwatch.spreadsheets import csv_file
 from experiments.models import Experiment, Level
 from pages.plot_page import PlotPage
+from pages.plots.timeline import Timeline, Verdicts, newest_of
 from pages.run_filter import RunFilter
-from pages.timeline import Timeline, Verdicts, newest_of
 
 MILLISECOND = datetime.timedelta(milliseconds=1)
 

@@ -14,7 +14,7 @@ from accounts.identity import Standing
 from accounts.models import ServiceToken, User
 from audit.models import Event
 from drifts.models import Drift
-from driftwatch.guarding import GuardedAdmin
+from driftwatch.portal.guarding import GuardedAdmin
 from experiments.models import Experiment, Level
 from tests.caller import Caller
 from tests.conftest import GROUP

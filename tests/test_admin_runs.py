@@ -14,7 +14,7 @@ from drifts import admin as drift_admin
 from drifts import exports
 from drifts.models import Drift
 from drifts.tree import tree
-from driftwatch import guarding
+from driftwatch.portal import guarding
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.session import through_session

@@ -12,7 +12,8 @@ from pytest_django import Settings
 from drifts.models import Drift
 from driftwatch.mongodb.documents import collection_of
 from experiments.models import Experiment
-from pages import chart_points, run_filter
+from pages import run_filter
+from pages.plots import points
 from tests.caller import Caller
 from tests.profiler import reads_of
 from tests.session import through_session
@@ -116,7 +117,7 @@ def test_only_the_selected_runs_are_drawn(reading: Reader, runs: list[Drift], ma
 def test_of_too_many_runs_the_newest_are_drawn_and_it_is_said(
     reading: Reader, runs: list[Drift], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chart_points, "MAX_POINTS", 5)
+    monkeypatch.setattr(points, "MAX_POINTS", 5)
     page = reading.page(x="parameters.b.c", y="created_at")
     assert "<strong>5</strong> of 5 runs are drawn." in page
     assert "there are more" in page
@@ -218,7 +219,7 @@ def test_a_slow_filter_is_refused_soon_unless_its_reader_is_patient(
 def test_the_runs_are_read_in_the_order_of_an_index_and_no_more_of_them_than_are_looked_at(
     reading: Reader, runs: list[Drift], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chart_points, "MAX_POINTS", 5)
+    monkeypatch.setattr(points, "MAX_POINTS", 5)
     with reads_of(Drift) as reads:
         reading.page(x="parameters.a", y="parameters.b.c")
     assert (6, False) in [(read.documents, read.sorts_in_memory) for read in reads]

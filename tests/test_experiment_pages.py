@@ -18,7 +18,7 @@ from driftwatch import timestamps
 from experiments.models import Experiment, Level, Permission
 from experiments.views import ExperimentView
 from pages.experiments import PAGE_SIZE
-from pages.sparklines import POINTS, rates_over_time, sparkline_of
+from pages.plots.sparklines import POINTS, rates_over_time, sparkline_of
 from tests.caller import Caller
 from tests.profiler import reads_of
 from tests.session import through_session

@@ -19,9 +19,9 @@ from drifts.admin import LOOKED_AT, SUGGESTED_FROM
 from drifts.models import Drift
 from drifts.recent import NEWEST
 from driftwatch.api import totals
-from driftwatch.changelists import COUNTED_AT_MOST
 from driftwatch.identifiers import time_of
 from driftwatch.mongodb.base import mongodb
+from driftwatch.portal.changelists import COUNTED_AT_MOST
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.profiler import Read, reads_of

@@ -12,11 +12,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from drifts.verdict import Verdict
-from pages.chart import AxisScale, Chart, Kind
-from pages.chart_points import COUNT, TIME, NotDrawn, Point, placed
-from pages.plot import inside
-from pages.scales import GREATEST, MAX_TICKS, UTC, LinearScale, LogScale, Scale, TimeScale
-from pages.svg import element
+from pages.plots.chart import AxisScale, Chart, Kind
+from pages.plots.plot import inside
+from pages.plots.points import COUNT, TIME, NotDrawn, Point, placed
+from pages.plots.scales import GREATEST, MAX_TICKS, UTC, LinearScale, LogScale, Scale, TimeScale
+from pages.plots.svg import element
 from tests.filter_pairs import reproducible
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pages.regression import Fit, NoFit, fit
+from pages.plots.regression import Fit, NoFit, fit
 from tests.filter_pairs import reproducible
 
 XS = [1.0, 2.0, 4.0, 8.0, 9.5]

@@ -14,8 +14,8 @@ from pytest_django import Settings
 from drifts.models import Drift
 from driftwatch.mongodb.documents import collection_of
 from experiments.models import Experiment
-from pages import timeline
-from pages.scales import UTC
+from pages.plots import timeline
+from pages.plots.scales import UTC
 from tests.caller import Caller
 from tests.profiler import reads_of
 from tests.session import through_session

@@ -12,12 +12,12 @@ from django.utils.safestring import SafeString
 from rest_framework import serializers
 
 from drifts.statistics_serializers import ParameterPath
-from pages.chart_points import COUNT, TIME, Point
-from pages.plot import HEIGHT, LABELS, WIDTH, Axis, Mark, Plot, Segment, legend
-from pages.regression import Fit, NoFit, fit, in_units
+from pages.plots.plot import HEIGHT, LABELS, WIDTH, Axis, Mark, Plot, Segment, legend
+from pages.plots.points import COUNT, TIME, Point
+from pages.plots.regression import Fit, NoFit, fit, in_units
+from pages.plots.scales import DAY, LinearScale, LogScale, Scale, TimeScale, moment
+from pages.plots.svg import Picture, element
 from pages.runs_view import MAX_SELECTED
-from pages.scales import DAY, LinearScale, LogScale, Scale, TimeScale, moment
-from pages.svg import Picture, element
 
 MAX_BINS = 30
 ADDRESS = Callable[[UUID], str]

@@ -17,8 +17,8 @@ from accounts.levels import Level
 from accounts.sessions import identity_of_session
 from driftwatch.api.errors import invalid
 from driftwatch.api.search import bounded_time
-from driftwatch.changelists import BoundedChangeList, BoundedPaginator
-from driftwatch.portal_filters import parameters_of
+from driftwatch.portal.changelists import BoundedChangeList, BoundedPaginator
+from driftwatch.portal.filters import parameters_of
 
 # Each of them by itself, in a transaction that the audit trail is a part of.
 CHANGED_AT_ONCE = 500

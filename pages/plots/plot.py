@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from django.utils.safestring import SafeString
 
 from drifts.verdict import Verdict
-from pages.scales import Scale
-from pages.svg import element
+from pages.plots.scales import Scale
+from pages.plots.svg import element
 
 WIDTH, HEIGHT = 960, 480
 TOP, RIGHT, BOTTOM = 44, 28, 64

@@ -15,7 +15,7 @@ from drifts.verdict import Verdict, verdict_of
 from driftwatch.mongodb.documents import Document
 from driftwatch.mongodb.match import Mql
 from driftwatch.mongodb.order import Order
-from pages.scales import UTC, seconds_of
+from pages.plots.scales import UTC, seconds_of
 
 TIME = "created_at"
 COUNT = "count"

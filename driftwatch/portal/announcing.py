@@ -11,8 +11,8 @@ from django.shortcuts import redirect
 
 from accounts.sessions import identity_of_session
 from driftwatch.deeds import announce
-from driftwatch.guarding import GuardedAdmin
 from driftwatch.mongodb.transaction import in_transaction
+from driftwatch.portal.guarding import GuardedAdmin
 
 
 class AnnouncingAdmin(GuardedAdmin):

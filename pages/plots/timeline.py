@@ -12,10 +12,10 @@ from django.utils.safestring import SafeString
 
 from drifts.models import DriftQuerySet
 from drifts.verdict import Verdict, verdict_of
-from pages.chart_points import NEWEST_FIRST, in_utc
-from pages.plot import BOTTOM, CHARACTER, LABELS, RIGHT, TOP, WIDTH, Axis, Mark, legend, linked, shortened, x_axis
-from pages.scales import DAY, DAYS, SECONDS, TimeScale, moment
-from pages.svg import Picture, element
+from pages.plots.plot import BOTTOM, CHARACTER, LABELS, RIGHT, TOP, WIDTH, Axis, Mark, legend, linked, shortened, x_axis
+from pages.plots.points import NEWEST_FIRST, in_utc
+from pages.plots.scales import DAY, DAYS, SECONDS, TimeScale, moment
+from pages.plots.svg import Picture, element
 
 MAX_RUNS = 5_000
 MAX_MODELS = 30

@@ -7,10 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from django.contrib.staticfiles import finders
 from django.utils.safestring import SafeString
 
-STATIC = Path(__file__).parent / "static" / "pages"
-PAGES_CSS = Path(__file__).parent.parent / "driftwatch" / "static" / "driftwatch" / "pages.css"
 # What no XML document may hold, not even escaped: https://www.w3.org/TR/xml/#charsets
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -88,5 +87,9 @@ class Picture:
 @cache
 def style_of_pictures() -> str:
     """The style of plots on the pages, in their light colours: programs that draw SVG know no variables."""
-    light = dict(re.findall(r"--([a-z-]+): light-dark\((#[0-9a-f]+)", PAGES_CSS.read_text()))
-    return re.sub(r"var\(--([a-z-]+)\)", lambda match: light[match[1]], (STATIC / "plot.css").read_text())
+    light = dict(re.findall(r"--([a-z-]+): light-dark\((#[0-9a-f]+)", style_sheet("driftwatch/pages.css")))
+    return re.sub(r"var\(--([a-z-]+)\)", lambda match: light[match[1]], style_sheet("pages/plot.css"))
+
+
+def style_sheet(name: str) -> str:
+    return Path(str(finders.find(name))).read_text()
