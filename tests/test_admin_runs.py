@@ -137,7 +137,7 @@ def test_as_many_are_deleted_as_one_request_takes(
     browser: Client, drift: Drift, other: Drift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guarding, "CHANGED_AT_ONCE", 1)
-    asked = browser.post(LIST, {"action": "delete_selected", "_selected_action": "x", "select_across": "1"})
+    asked = browser.post(LIST, {"action": "delete_selected", "_selected_action": drift.pk, "select_across": "1"})
     page = asked.content.decode()
     assert "These are the first 1 of all that match" in page
     assert str(other.pk) in page
