@@ -163,6 +163,22 @@ def test_a_run_is_added_to_an_experiment_as_the_api_would(browser: Client, exper
     assert (added.parameters, added.tags, added.verdict) == ({"p_value": 0.5}, ["nightly"], "unknown")
 
 
+@pytest.mark.parametrize(
+    "parameters", ['{"p_value": NaN}', '{"p_value": 1e999}', '{"size": 99999999999999999999}', '{"a": ' * 2_000, "{}}"]
+)
+def test_parameters_that_the_api_would_refuse_are_refused(
+    browser: Client, experiment: Experiment, parameters: str
+) -> None:
+    form = {"experiment": str(experiment.pk), "job_status": "Running", "model": "wine", "tags": ""}
+    refused = browser.post("/admin/drifts/drift/add/", {**form, "parameters": parameters})
+    assert refused.context["adminform"].form.errors.keys() == {"parameters"}
+    assert not Drift.objects.exists()
+
+
+def test_no_form_saves_a_copy(browser: Client, drift: Drift) -> None:
+    assert browser.post(f"/admin/drifts/drift/{drift.pk}/change/", {"_saveasnew": "1"}).status_code == 400
+
+
 def test_what_has_too_many_columns_is_refused(
     browser: Client, drift: Drift, other: Drift, monkeypatch: pytest.MonkeyPatch
 ) -> None:

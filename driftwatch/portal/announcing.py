@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin.utils import flatten_fieldsets
+from django.core.exceptions import BadRequest
 from django.db import IntegrityError
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -19,7 +20,9 @@ class AnnouncingAdmin(GuardedAdmin):
     """Announces what is added, changed and deleted, in the transaction that does it."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """What somebody else took a moment ago, such as a name, is told."""
+        """What somebody else took a moment ago, such as a name, is told. No form here saves a copy."""
+        if "_saveasnew" in request.POST:
+            raise BadRequest
         try:
             return super().changeform_view(request, *args, **kwargs)
         except IntegrityError:

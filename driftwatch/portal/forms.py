@@ -1,14 +1,27 @@
 """Forms of the admin portal, which take what the API takes."""
 
+import json
 from typing import Any, ClassVar
 
 from django import forms
 from django.http import HttpRequest
+from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
 from rest_framework.serializers import ModelSerializer
 
 from accounts.sessions import SessionAuthentication
 from driftwatch.api.errors import sentences
+from driftwatch.api.parsers import parsed, refuse_unstorable
+
+
+class Decoder(json.JSONDecoder):
+    """Reads JSON as the API does."""
+
+    def decode(self, text: str, *args: Any) -> Any:
+        try:
+            return parsed(text.encode(errors="replace"))
+        except APIException as error:
+            raise json.JSONDecodeError(str(error), text, 0) from error
 
 
 class ApiForm(forms.ModelForm):
@@ -18,6 +31,12 @@ class ApiForm(forms.ModelForm):
     # Of the page with the form.
     request: ClassVar[HttpRequest]
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for field in self.fields.values():
+            if isinstance(field, forms.JSONField):
+                field.decoder = Decoder
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         context = {"request": Request(self.request, authenticators=[SessionAuthentication()])}
@@ -25,11 +44,15 @@ class ApiForm(forms.ModelForm):
         names = self.serializer(context=context).fields.keys() & cleaned.keys()
         data = {name: self.sent(name) for name in names}
         checked = self.serializer(stored, data=data, partial=True, context=context)
-        if checked.is_valid():
-            return cleaned | checked.validated_data
-        for name, problems in checked.errors.items():
-            self.add_error(name if name in self.fields else None, [sentence for _, sentence in sentences(problems)])
-        return cleaned
+        try:
+            refuse_unstorable(data)
+            checked.is_valid(raise_exception=True)
+        except ValidationError as error:
+            for path, sentence in sentences(error.detail):
+                name = path.partition(".")[0]
+                self.add_error(name if name in self.fields else None, sentence)
+            return cleaned
+        return cleaned | checked.validated_data
 
     def sent(self, name: str) -> Any:
         """The value of a field as a client of the API would send it."""

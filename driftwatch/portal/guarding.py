@@ -104,9 +104,6 @@ class GuardedAdmin(admin.ModelAdmin):
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
         """One on all that match takes no more than one request can do, and says so. Without ids nothing is done."""
-        if not all(map(self.is_id, request.POST.getlist(ACTION_CHECKBOX_NAME))):
-            self.message_user(request, "Nothing was done: select the rows again.", messages.ERROR)
-            return redirect(request.get_full_path())
         if request.POST.get("select_across") == "1":
             at_most = self.taken_at_once.get(request.POST.get("action", ""), CHANGED_AT_ONCE)
             chosen = list(queryset.values_list("pk", flat=True)[: at_most + 1])
@@ -114,6 +111,9 @@ class GuardedAdmin(admin.ModelAdmin):
                 said = f"These are the first {at_most:,} of all that match: one request takes no more."
                 self.message_user(request, said, messages.WARNING)
             queryset = self.get_queryset(request).filter(pk__in=chosen[:at_most])
+        elif not all(map(self.is_id, request.POST.getlist(ACTION_CHECKBOX_NAME))):
+            self.message_user(request, "Nothing was done: select the rows again.", messages.ERROR)
+            return redirect(request.get_full_path())
         return super().response_action(request, queryset, *args)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
