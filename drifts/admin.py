@@ -28,7 +28,7 @@ from driftwatch.mongodb.match import Mql
 from driftwatch.mongodb.order import Order
 from driftwatch.portal.announcing import AnnouncingAdmin
 from driftwatch.portal.changelists import COUNTED_AT_MOST
-from driftwatch.portal.filters import FormFilter, PeriodFilter, TextFilter
+from driftwatch.portal.filters import FormFilter, PeriodFilter, TagFilter, TextFilter
 from driftwatch.portal.forms import ApiForm
 from experiments.models import Experiment
 
@@ -102,14 +102,6 @@ class ModelFilter(TextFilter):
         newest = Drift.objects.visible_to(identity_of_session(self.request))
         names = newest.aggregated({"$sort": NEWEST.sort}, {"$limit": SUGGESTED_FROM}, {"$group": {"_id": "$model"}})
         return sorted(name["_id"] for name in names)
-
-
-class TagFilter(TextFilter):
-    title = "tag"
-    parameters = ("tag",)
-
-    def condition(self, text: str) -> Mql:
-        return {"tags": text}
 
 
 class DriftForm(ApiForm):

@@ -21,7 +21,7 @@ from drifts.recent import COUNTED, recent_of
 from driftwatch import timestamps
 from driftwatch.portal.announcing import AnnouncingAdmin
 from driftwatch.portal.changelists import BoundedChangeList
-from driftwatch.portal.filters import PeriodFilter, TextFilter
+from driftwatch.portal.filters import PeriodFilter, TagFilter
 from experiments.admin_forms import GO_ON, ExperimentForm, PermissionsField
 from experiments.models import Experiment, ExperimentQuerySet, Level
 from experiments.sharing import Preview, holders
@@ -29,14 +29,6 @@ from experiments.sharing import Preview, holders
 CONFIRMED = "_confirmed"
 # What a form that is sent again does not repeat.
 UNSENT = ("csrfmiddlewaretoken", CONFIRMED, GO_ON)
-
-
-class TagFilter(TextFilter):
-    title = "tag"
-    parameters = ("tag",)
-
-    def condition(self, text: str) -> dict[str, Any]:
-        return {"tags": text}
 
 
 class ArchivedFilter(admin.SimpleListFilter):

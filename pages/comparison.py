@@ -12,7 +12,7 @@ from driftwatch.mongodb.documents import instances_of
 from driftwatch.spreadsheets import csv_file
 from experiments.models import Level
 from pages.page import ExperimentPage
-from pages.parameters import MISSING, is_number, kind_of, leaves, short_text_of, text_of
+from pages.parameters import MISSING, Shown, is_number, kind_of, leaves
 from pages.runs import documents_by_id
 from pages.runs_view import RunsView
 
@@ -32,31 +32,14 @@ MAX_LINES = 500
 
 
 @dataclass(frozen=True)
-class Value:
+class Value(Shown):
     """What one run says, beside what the first one says."""
 
-    value: Any
     first: Any
-
-    @property
-    def is_missing(self) -> bool:
-        return self.value is MISSING
 
     @property
     def is_same(self) -> bool:
         return is_same(self.value, self.first)
-
-    @property
-    def is_number(self) -> bool:
-        return is_number(self.value)
-
-    @property
-    def text(self) -> str:
-        return text_of(self.value)
-
-    @property
-    def short_text(self) -> str:
-        return short_text_of(self.value)
 
     @property
     def difference(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 ROOT = "parameters"
@@ -57,6 +58,25 @@ def text_of(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def short_text_of(value: Any) -> str:
-    """A value in a cell of a table: a number to six digits."""
-    return f"{value:.6g}" if isinstance(value, float) else text_of(value)
+@dataclass(frozen=True)
+class Shown:
+    """A value as a table shows it."""
+
+    value: Any
+
+    @property
+    def is_missing(self) -> bool:
+        return self.value is MISSING
+
+    @property
+    def is_number(self) -> bool:
+        return is_number(self.value)
+
+    @property
+    def text(self) -> str:
+        return text_of(self.value)
+
+    @property
+    def short_text(self) -> str:
+        """A number to six digits."""
+        return f"{self.value:.6g}" if isinstance(self.value, float) else self.text

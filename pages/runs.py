@@ -2,7 +2,6 @@
 
 import uuid
 from dataclasses import dataclass
-from typing import Any
 
 from django.http import HttpResponse
 from rest_framework.exceptions import ValidationError
@@ -20,7 +19,7 @@ from driftwatch.mongodb.documents import Document, instances_of
 from driftwatch.mongodb.order import Order
 from experiments.models import Experiment, Level
 from pages.page import ExperimentPage
-from pages.parameters import MISSING, is_number, short_text_of, text_of, value_at
+from pages.parameters import Shown, value_at
 from pages.runs_view import DIRECTIONS, MAX_SELECTED, PAGE_SIZES, SORTS, RunsView, ids_of
 from pages.suggestions import Suggestions
 
@@ -28,34 +27,11 @@ MAX_FOLLOWED = 100
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What a run has at the path of a column."""
-
-    value: Any
-
-    @property
-    def is_missing(self) -> bool:
-        return self.value is MISSING
-
-    @property
-    def is_number(self) -> bool:
-        return is_number(self.value)
-
-    @property
-    def text(self) -> str:
-        return text_of(self.value)
-
-    @property
-    def short_text(self) -> str:
-        return short_text_of(self.value)
-
-
-@dataclass(frozen=True)
 class Row:
-    """A run in the table."""
+    """A run in the table, and what it has at the path of each column."""
 
     run: Drift
-    cells: list[Cell]
+    cells: list[Shown]
     is_selected: bool
 
 
@@ -148,7 +124,7 @@ def documents_by_id(experiment: Experiment, ids: tuple[uuid.UUID, ...]) -> list[
 
 def rows_of(documents: list[Document], view: RunsView) -> list[Row]:
     return [
-        Row(run, [Cell(value_at(run.parameters, path)) for path in view.columns], run.pk in view.selected)
+        Row(run, [Shown(value_at(run.parameters, path)) for path in view.columns], run.pk in view.selected)
         for run in instances_of(Drift, documents)
     ]
 

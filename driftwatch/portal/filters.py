@@ -60,6 +60,14 @@ class TextFilter(FormFilter):
         return {self.parameters[0]: text}
 
 
+class TagFilter(TextFilter):
+    title = "tag"
+    parameters = ("tag",)
+
+    def condition(self, text: str) -> Mql:
+        return {"tags": text}
+
+
 class PeriodFilter(FormFilter):
     """From one day to another, both of them included, in UTC."""
 
