@@ -54,15 +54,15 @@ def test_an_administrator_gives_a_colleague_a_level_and_sees_before_what_would_c
 
 
 def test_staff_choose_light_or_dark_and_find_only_what_is_theirs(people: People) -> None:
-    ada, eve = people("ada", "admins"), people("eve")
+    ada, stan = people("ada", "admins"), people("stan")
     hidden = ada.new_experiment()
-    shown = eve.new_experiment()
-    [user] = ada.call("POST", "/user/search", {"email": eve.email})
+    shown = stan.new_experiment()
+    [user] = ada.call("POST", "/user/search", {"email": stan.email})
     ada.page.goto(f"/admin/accounts/user/{user['id']}/change/")
     ada.page.get_by_label("Staff").check()
     ada.page.get_by_role("button", name="Save", exact=True).click()
     expect(ada.page.locator(".messagelist")).to_contain_text("was changed successfully")
-    page = eve.page
+    page = stan.page
     page.goto("/experiments")
     page.get_by_role("link", name="Admin portal").click()
     page.get_by_role("button", name=re.compile("Toggle theme")).first.click()
