@@ -8,6 +8,7 @@ from typing import Any
 from django.http import StreamingHttpResponse
 
 from drifts.models import DriftQuerySet
+from drifts.parameters import leaves
 from drifts.serializers import DriftSerializer
 from driftwatch.api.resource import json_of
 from driftwatch.spreadsheets import csv_lines
@@ -44,7 +45,7 @@ def as_csv(runs: DriftQuerySet) -> StreamingHttpResponse:
 def paths_of(runs: DriftQuerySet) -> set[str]:
     paths: set[str] = set()
     for parameters in runs.values_list("parameters", flat=True).iterator(chunk_size=AT_ONCE):
-        paths.update(path for path, _ in leaves(parameters))
+        paths.update(".".join(names) for names, _ in leaves(parameters))
         if len(paths) > MAX_COLUMNS:
             raise TooManyColumns
     return paths
@@ -54,17 +55,8 @@ def table(runs: DriftQuerySet, paths: list[str]) -> Iterator[list[Any]]:
     yield [*OWN, *paths]
     for run in runs.iterator(chunk_size=AT_ONCE):
         shown = DriftSerializer(run).data
-        parameters = dict(leaves(run.parameters))
+        parameters = {".".join(names): value for names, value in leaves(run.parameters)}
         yield [cell(value) for value in (*(shown[name] for name in OWN), *map(parameters.get, paths))]
-
-
-def leaves(value: Any, path: str = "parameters") -> Iterator[tuple[str, Any]]:
-    """The paths below an object, and what is there."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield from leaves(part, f"{path}.{name}")
-    else:
-        yield path, value
 
 
 def cell(value: Any) -> Any:

@@ -8,11 +8,12 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from drifts.models import Drift
+from drifts.parameters import leaves
 from driftwatch.mongodb.documents import instances_of
 from driftwatch.spreadsheets import csv_file
 from experiments.models import Level
 from pages.page import ExperimentPage
-from pages.parameters import MISSING, Shown, is_number, kind_of, leaves
+from pages.parameters import MISSING, Shown, is_number, kind_of
 from pages.runs import documents_by_id
 from pages.runs_view import RunsView
 

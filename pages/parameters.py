@@ -1,21 +1,10 @@
 """The parameters of runs as people look at them: by path, each with its kind and its text."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-ROOT = "parameters"
 MISSING = object()
-
-
-def leaves(value: Any, path: tuple[str, ...] = (ROOT,)) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The names on the way to each value, and the value: all but an object that holds something."""
-    if isinstance(value, dict) and value:
-        for name, item in value.items():
-            yield from leaves(item, (*path, name))
-    else:
-        yield path, value
 
 
 def value_at(parameters: Any, path: str) -> Any:

@@ -12,13 +12,14 @@ from django.utils.safestring import SafeString
 from rest_framework.request import Request
 
 from drifts.models import Drift
+from drifts.parameters import leaves
 from driftwatch.api.conditional import tagged
 from driftwatch.mongodb.documents import instances_of
 from driftwatch.mongodb.order import Order
 from experiments.models import Experiment, Level
 from experiments.views import id_in_path
 from pages.page import ExperimentPage
-from pages.parameters import leaves, text_of
+from pages.parameters import text_of
 from pages.runs import runs_of
 
 # What a page shows as a tree; of more, the API tells.

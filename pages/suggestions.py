@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from drifts.models import Drift
+from drifts.parameters import leaves
 from drifts.views import FIELDS
 from driftwatch import filters
 from driftwatch.mongodb.documents import find_one
 from driftwatch.mongodb.order import Order
 from experiments.models import Experiment
-from pages.parameters import kind_of, leaves
+from pages.parameters import kind_of
 
 MAX_VALUES = 50
 # The newest runs, of which the parameters are looked at; those of more bytes are left out.
