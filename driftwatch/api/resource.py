@@ -1,5 +1,6 @@
 """What the views of every resource share."""
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 import orjson
@@ -69,7 +70,7 @@ class Resource(GenericViewSet[Any]):
     def identity(self) -> Identity:
         return identity_of(self.request)
 
-    @property
+    @cached_property
     def body(self) -> Any:
         """The parsed body. A request without one is refused: an empty body is not an empty object."""
         request = self.request
