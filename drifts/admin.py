@@ -109,8 +109,7 @@ class DriftForm(ApiForm):
 
     def clean_experiment(self) -> Experiment:
         experiment: Experiment = self.cleaned_data["experiment"]
-        level = experiment.level_of(identity_of_session(self.request))
-        if level is None or not level.includes(Level.EDIT):
+        if not experiment.gives(identity_of_session(self.request), Level.EDIT):
             raise ValidationError("You may not add runs to this experiment: ask one of its managers for Edit.")
         return experiment
 
@@ -174,8 +173,8 @@ class DriftAdmin(AnnouncingAdmin):
     def get_queryset(self, request: HttpRequest) -> DriftQuerySet:
         return Drift.objects.visible_to(identity_of_session(request)).order_by(*self.ordering)
 
-    def level_on(self, drift: Drift, identity: Identity) -> Level | None:
-        return drift.experiment.level_of(identity)
+    def gives(self, drift: Drift, identity: Identity, level: Level) -> bool:
+        return drift.experiment.gives(identity, level)
 
     def has_anywhere(self, level: Level, identity: Identity) -> bool:
         return Experiment.objects.giving(identity, level).exists()

@@ -55,6 +55,10 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
         experiments = visible.aggregated({"$project": {"_id": 1}})
         return self.matching({"experiment_id": {"$in": [experiment["_id"] for experiment in experiments]}})
 
+    def of(self, experiment: Experiment) -> Self:
+        """The runs of an experiment."""
+        return self.matching({"experiment_id": experiment.pk.hex})
+
     def with_verdict(self, verdict: Verdict) -> "DriftQuerySet":
         return self.matching(MATCHES[verdict])
 

@@ -14,7 +14,7 @@ from driftwatch.api.conditional import conditional, tagged
 from driftwatch.api.idempotency import idempotent
 from driftwatch.api.search import SearchMixin, SearchParameters
 from driftwatch.filters.fields import Computed, Field, Free, Identifier, Text, Texts, Time, Truth
-from experiments.models import Level
+from experiments.models import Experiment, Level
 from experiments.views import ExperimentResource, id_in_path
 
 FIELDS: Mapping[str, Field] = {
@@ -58,7 +58,20 @@ class VisibleDriftView(DriftSearchMixin):
         return Drift.objects.visible_to(self.identity)
 
 
-class DriftView(DriftSearchMixin, ExperimentResource):
+class DriftResource(ExperimentResource):
+    """A resource at or below the address of a run."""
+
+    def get_with_experiment(self) -> tuple[Experiment, Drift]:
+        """The experiment and the run of the path, once the caller's level on the experiment is found sufficient."""
+        ids = id_in_path(self.kwargs["experiment_id"]), id_in_path(self.kwargs["drift_id"])
+        found, drift = Drift.objects.with_experiment(*ids)
+        experiment = self.permitted(found)
+        if drift is None:
+            raise Http404("The experiment has no drift run with this id.")
+        return experiment, drift
+
+
+class DriftView(DriftSearchMixin, DriftResource):
     resource = "drift"
     required_levels = {
         "create": Level.EDIT,
@@ -70,15 +83,11 @@ class DriftView(DriftSearchMixin, ExperimentResource):
     }
 
     def get_queryset(self) -> DriftQuerySet:
-        return Drift.objects.matching({"experiment_id": self.get_experiment().pk.hex})
+        return Drift.objects.of(self.get_experiment())
 
     def get_drift(self) -> Drift:
         """The run of the path, once the caller's level on its experiment is found sufficient."""
-        ids = id_in_path(self.kwargs["experiment_id"]), id_in_path(self.kwargs["drift_id"])
-        experiment, drift = Drift.objects.with_experiment(*ids)
-        self.permitted(experiment)
-        if drift is None:
-            raise Http404("The experiment has no drift run with this id.")
+        _, drift = self.get_with_experiment()
         return drift
 
     @idempotent

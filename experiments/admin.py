@@ -114,8 +114,8 @@ class ExperimentAdmin(AnnouncingAdmin):
     def get_queryset(self, request: HttpRequest) -> ExperimentQuerySet:
         return Experiment.objects.visible_to(identity_of_session(request)).order_by(*self.ordering)
 
-    def level_on(self, experiment: Experiment, identity: Identity) -> Level | None:
-        return experiment.level_of(identity)
+    def gives(self, experiment: Experiment, identity: Identity, level: Level) -> bool:
+        return experiment.gives(identity, level)
 
     def has_anywhere(self, level: Level, identity: Identity) -> bool:
         return Experiment.objects.giving(identity, level).exists()

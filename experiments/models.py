@@ -157,6 +157,11 @@ class Experiment(models.Model):
         """The identity's level on this experiment: the access rule, for one."""
         return self.level_granted_to(identity) or (Level.READ if self.public else None)
 
+    def gives(self, identity: Identity, required: Level) -> bool:
+        """Whether the identity has the level on this experiment, or a higher one."""
+        level = self.level_of(identity)
+        return level is not None and level.includes(required)
+
     def level_granted_to(self, identity: Identity) -> Level | None:
         """The highest level that the identity holds by the list, or as an admin, as far as its token reaches."""
         if not identity.scope.covers(self.pk):

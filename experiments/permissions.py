@@ -29,9 +29,8 @@ class AccessRule(BasePermission):
     def has_object_permission(self, request: Request, view: Resource, experiment: Experiment) -> bool:  # type: ignore[override]
         identity = identity_of(request)
         required: Level = view.required_levels[view.action]
-        level = experiment.level_of(identity)
-        if level is None or not level.includes(required):
-            refuse_level(identity, level, required)
+        if not experiment.gives(identity, required):
+            refuse_level(identity, experiment.level_of(identity), required)
         return True
 
 

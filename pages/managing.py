@@ -118,6 +118,6 @@ class DeleteExperimentPage(ExperimentPage):
         return redirect("experiments")
 
     def ask(self, experiment: Experiment, status: int = 200, **context: str) -> HttpResponse:
-        runs = total_of(Drift.objects.matching({"experiment_id": experiment.pk.hex}))
+        runs = total_of(Drift.objects.of(experiment))
         number = f"{runs.number:,}" if runs.is_exact else f"at least {runs.number:,}"
         return self.show_of(experiment, "experiment_delete.html", status, runs=runs, number=number, **context)

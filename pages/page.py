@@ -69,9 +69,8 @@ class ExperimentPage(Page, ExperimentResource):
 
     def show_of(self, experiment: Experiment, template: str, status: int = 200, **context: Any) -> HttpResponse:
         """A template that knows the `experiment`; `may_edit` and `may_manage` say which controls are the caller's."""
-        level = experiment.level_of(self.identity)
         allowed = {
-            "may_edit": level is not None and level.includes(Level.EDIT),
-            "may_manage": level is not None and level.includes(Level.MANAGE),
+            "may_edit": experiment.gives(self.identity, Level.EDIT),
+            "may_manage": experiment.gives(self.identity, Level.MANAGE),
         }
         return self.show(template, status, experiment=experiment, **allowed, **context)

@@ -32,7 +32,7 @@ class PlotPage(ExperimentPage):
         """The runs that a filter matches. Raises `ValidationError` if it has no meaning."""
         if run_filter.errors:
             raise ValidationError({"filter": run_filter.errors})
-        return Drift.objects.matching({"experiment_id": experiment.pk.hex}).matching(run_filter.match)
+        return Drift.objects.of(experiment).matching(run_filter.match)
 
     def runs_address(self, experiment: Experiment) -> str:
         """Where the runs are. A file names the service, too."""

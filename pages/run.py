@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -13,27 +13,26 @@ from rest_framework.request import Request
 
 from drifts.models import Drift
 from drifts.parameters import leaves
+from drifts.views import DriftResource
 from driftwatch.api.conditional import tagged
 from driftwatch.mongodb.documents import instances_of
 from driftwatch.mongodb.order import Order
 from experiments.models import Experiment, Level
-from experiments.views import id_in_path
 from pages.page import ExperimentPage
 from pages.parameters import text_of
-from pages.runs import runs_of
 
 # What a page shows as a tree; of more, the API tells.
 MAX_LEAVES = 2_000
 
 
-class RunPage(ExperimentPage):
+class RunPage(ExperimentPage, DriftResource):
     """Everything about a run, and the way to the runs before and after it."""
 
     resource = "run-page"
     required_levels = {"retrieve": Level.READ, "state": Level.READ, "confirm": Level.EDIT, "destroy": Level.EDIT}
 
     def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
-        experiment, run = self.get_run()
+        experiment, run = self.get_with_experiment()
         path = f"/api/v1/experiment/{experiment.pk}/drift/{run.pk}"
         return self.show_of(
             experiment,
@@ -49,34 +48,25 @@ class RunPage(ExperimentPage):
     @tagged
     def state(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         """What a run says by now: the part of its page that changes."""
-        experiment, run = self.get_run()
+        experiment, run = self.get_with_experiment()
         return self.show_of(experiment, "fragments/run_state.html", run=run, parameters=tree_of(run))
 
     def confirm(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
-        experiment, run = self.get_run()
+        experiment, run = self.get_with_experiment()
         return self.show_of(experiment, "run_delete.html", run=run)
 
     def destroy(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
-        experiment, run = self.get_run()
+        experiment, run = self.get_with_experiment()
         run.delete_by(self.identity)
         messages.success(request._request, f"The run of {run.model} was deleted.")
         return redirect("experiment", experiment.pk)
-
-    def get_run(self) -> tuple[Experiment, Drift]:
-        """The experiment and the run of the path, once the caller's level is found sufficient."""
-        ids = id_in_path(self.kwargs["experiment_id"]), id_in_path(self.kwargs["drift_id"])
-        found, run = Drift.objects.with_experiment(*ids)
-        experiment = self.permitted(found)
-        if run is None:
-            raise Http404("The experiment has no run with this id: it may have been deleted.")
-        return experiment, run
 
 
 def neighbour(experiment: Experiment, run: Drift, *, is_later: bool) -> Drift | None:
     """The run of the experiment that is next in time."""
     order = Order.by("created_at", is_descending=not is_later)
     position = order.position({"created_at": run.created_at, "_id": run.pk.hex})
-    found = runs_of(experiment).sorted_slice(order, 1, after=position)
+    found = Drift.objects.of(experiment).sorted_slice(order, 1, after=position)
     return next(instances_of(Drift, found), None)
 
 

@@ -7,7 +7,7 @@ from django.http import HttpResponse
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from drifts.models import Drift, DriftQuerySet
+from drifts.models import Drift
 from drifts.verdict import JobStatus
 from driftwatch.api.conditional import tagged
 from driftwatch.api.errors import sentences
@@ -74,7 +74,7 @@ class RunsPage(ExperimentPage):
         errors = list(view.errors)
         table = Table([], Total(0, is_exact=True), [])
         with bounded_time():
-            runs_of_all = total_of(runs_of(experiment))
+            runs_of_all = total_of(Drift.objects.of(experiment))
             suggestions = Suggestions.of(experiment)
         try:
             if view.is_valid:
@@ -111,13 +111,9 @@ class RunsPage(ExperimentPage):
         return self.show_of(experiment, "fragments/run_rows.html", rows=rows)
 
 
-def runs_of(experiment: Experiment) -> DriftQuerySet:
-    return Drift.objects.matching({"experiment_id": experiment.pk.hex})
-
-
 def documents_by_id(experiment: Experiment, ids: tuple[uuid.UUID, ...]) -> list[Document]:
     """Those runs of the experiment that there are, in the order of their ids."""
-    found = runs_of(experiment).matching({"_id": {"$in": [pk.hex for pk in ids]}}).aggregated()
+    found = Drift.objects.of(experiment).matching({"_id": {"$in": [pk.hex for pk in ids]}}).aggregated()
     place = {pk.hex: number for number, pk in enumerate(ids)}
     return sorted(found, key=lambda document: place[document["_id"]])
 
@@ -142,7 +138,7 @@ def table_of(experiment: Experiment, view: RunsView) -> Table:
     The page before one is found as the page after it is, in the opposite order.
     """
     order, turned = view.order, Order(view.order.keys, not view.order.is_descending)
-    matching = runs_of(experiment).matching(view.filter.match)
+    matching = Drift.objects.of(experiment).matching(view.filter.match)
     name = [str(experiment.pk), view.filter.pairs]
     forwards, backwards = digest([*name, order.sort]), digest([*name, turned.sort])
     with view.filter.bounded_time():

@@ -65,7 +65,7 @@ def stored(experiment: Experiment, column: str, index: str) -> list[str]:
 
 
 def newest_of(experiment: Experiment) -> list[dict[str, Any]]:
-    return Drift.objects.matching({"experiment_id": experiment.pk.hex}).aggregated(
+    return Drift.objects.of(experiment).aggregated(
         {"$sort": Order.by("created_at", is_descending=True).sort},
         {"$limit": LOOKED_AT},
         {"$match": {"$expr": {"$lte": [{"$bsonSize": "$$ROOT"}, MAX_BYTES]}}},

@@ -30,7 +30,7 @@ class GuardedAdmin(admin.ModelAdmin):
 
     `required_levels` says for each deed ("view", "add", "change", "delete") what it asks: a
     `Standing`, or a `Level` on the experiment of the object, which is for staff; None stands for what
-    nobody does here. Where it is a level, `level_on`, `has_anywhere` and `get_queryset` know of experiments.
+    nobody does here. Where it is a level, `gives`, `has_anywhere` and `get_queryset` know of experiments.
     """
 
     required_levels: ClassVar[Mapping[str, Standing | Level | None]]
@@ -43,8 +43,8 @@ class GuardedAdmin(admin.ModelAdmin):
     list_per_page = 50
     list_max_show_all = 200
 
-    def level_on(self, obj: Any, identity: Identity) -> Level | None:
-        """The identity's level on the experiment of an object."""
+    def gives(self, obj: Any, identity: Identity, level: Level) -> bool:
+        """Whether the identity has the level on the experiment of an object."""
         raise NotImplementedError
 
     def has_anywhere(self, level: Level, identity: Identity) -> bool:
@@ -60,8 +60,7 @@ class GuardedAdmin(admin.ModelAdmin):
             return False
         if obj is None:
             return required is Level.READ or identity.is_admin or self.has_anywhere(required, identity)
-        level = self.level_on(obj, identity)
-        return level is not None and level.includes(required)
+        return self.gives(obj, identity, required)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.may("view", request)
