@@ -23,6 +23,7 @@ from accounts.issuers import LEEWAY_SECONDS, InvalidToken, IssuerUnavailable, Tr
 from accounts.models import User
 from accounts.tokens import identity_of_local_token
 from driftwatch.api.exceptions import Away
+from driftwatch.bearer import bears_token
 
 # RFC 6750, section 2.1.
 BEARER = re.compile(r"bearer(?: +([A-Za-z0-9._~+/-]+=*))? *", re.IGNORECASE)
@@ -75,10 +76,9 @@ class BearerAuthentication(BaseAuthentication):
     """`Authorization: Bearer <JWT>`. A request without that scheme is anonymous, one with a bad token is refused."""
 
     def authenticate(self, request: Request) -> tuple[User | AnonymousUser, Identity] | None:
-        header = request.headers.get("Authorization", "")
-        if not header.lower().startswith("bearer"):
+        if not bears_token(request):
             return None
-        match = BEARER.fullmatch(header)
+        match = BEARER.fullmatch(request.META["HTTP_AUTHORIZATION"])
         token = match and match.group(1)
         if not token or len(token) > MAX_TOKEN_CHARACTERS:
             raise AuthenticationFailed("The header must read: Authorization: Bearer <token>, the token a signed JWT.")

@@ -8,6 +8,7 @@ from django.db import models
 from django.http import HttpRequest, HttpResponse
 
 from driftwatch.addresses import client_address
+from driftwatch.bearer import bears_token
 
 MAX_USER_AGENT = 300
 
@@ -54,9 +55,8 @@ class SourceMiddleware:
 
 
 def source_of(request: HttpRequest) -> Source:
-    bears_token = request.headers.get("Authorization", "").lower().startswith("bearer")
     return Source(
-        way=Way.BEARER if bears_token else Way.SESSION,
+        way=Way.BEARER if bears_token(request) else Way.SESSION,
         address=client_address(request),
         user_agent=request.headers.get("User-Agent", "")[:MAX_USER_AGENT],
     )
