@@ -4,6 +4,8 @@ from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig as BaseAdminConfig
 from django.contrib.auth.apps import AuthConfig as BaseAuthConfig
 from django.contrib.contenttypes.apps import ContentTypesConfig as BaseContentTypesConfig
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 
 OBJECT_ID = "django_mongodb_backend.fields.ObjectIdAutoField"
 
@@ -26,3 +28,7 @@ class DriftWatchConfig(AppConfig):
 
     def ready(self) -> None:
         from driftwatch import checks  # noqa: F401, PLC0415 - registers the checks
+
+        # The driver keeps a pool, in which nothing grows old: there is nothing to close with a request.
+        for signal in (request_started, request_finished):
+            signal.disconnect(close_old_connections)

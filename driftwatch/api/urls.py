@@ -20,17 +20,18 @@ ONE: Any = {"get": "retrieve", "put": "update", "patch": "partial_update", "dele
 LIMITED: Any = {"throttle_classes": [RateLimits]}
 
 urlpatterns = [
+    # First what is asked for all day.
+    path("experiment/<str:experiment_id>/drift", DriftView.as_view({"post": "create"})),
+    path("experiment/<str:experiment_id>/drift/bulk", DriftBulkView.as_view({"post": "bulk"})),
+    path("experiment/<str:experiment_id>/drift/search", DriftView.as_view({"post": "search"})),
+    path("experiment/<str:experiment_id>/drift/stats", DriftStatisticsView.as_view({"post": "stats"})),
+    path("experiment/<str:experiment_id>/drift/<str:drift_id>", DriftView.as_view(ONE)),
     path("experiment", ExperimentView.as_view({"post": "create"})),
     path("experiment/search", ExperimentView.as_view({"post": "search"})),
     path("experiment/<str:experiment_id>", ExperimentView.as_view(ONE)),
     path("experiment/<str:experiment_id>/access", AccessView.as_view({"get": "retrieve"})),
     path("experiment/<str:experiment_id>/access/preview", AccessView.as_view({"post": "preview"})),
     path("experiment/<str:experiment_id>/access/handover", AccessView.as_view({"post": "handover"})),
-    path("experiment/<str:experiment_id>/drift", DriftView.as_view({"post": "create"})),
-    path("experiment/<str:experiment_id>/drift/bulk", DriftBulkView.as_view({"post": "bulk"})),
-    path("experiment/<str:experiment_id>/drift/search", DriftView.as_view({"post": "search"})),
-    path("experiment/<str:experiment_id>/drift/stats", DriftStatisticsView.as_view({"post": "stats"})),
-    path("experiment/<str:experiment_id>/drift/<str:drift_id>", DriftView.as_view(ONE)),
     path("drift/search", VisibleDriftView.as_view({"post": "search"})),
     path("drift/stats", VisibleDriftStatisticsView.as_view({"post": "stats"})),
     path("experiment/<str:experiment_id>/audit/search", ExperimentAuditView.as_view({"post": "search"})),
