@@ -15,10 +15,13 @@ class Level(models.TextChoices):
 
     @property
     def rank(self) -> int:
-        return list(Level).index(self)
+        return RANKS[self]
 
     def includes(self, other: "Level") -> bool:
         return self.rank >= other.rank
+
+
+RANKS = {level: number for number, level in enumerate(Level)}
 
 
 @dataclass(frozen=True)

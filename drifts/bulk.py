@@ -8,10 +8,10 @@ from rest_framework.response import Response
 
 from drifts.models import Drift
 from drifts.serializers import DriftSerializer
+from drifts.views import DriftResource
 from driftwatch.api.bulk import JSONArrayParser, JSONLinesParser, NDJSONParser, validated
 from driftwatch.api.idempotency import idempotent
 from experiments.models import Level
-from experiments.views import ExperimentResource
 
 
 class StoredSerializer(serializers.Serializer[Any]):
@@ -21,7 +21,7 @@ class StoredSerializer(serializers.Serializer[Any]):
     count = serializers.IntegerField(help_text="How many they are.")
 
 
-class DriftBulkView(ExperimentResource):
+class DriftBulkView(DriftResource):
     resource = "drift"
     required_levels = {"bulk": Level.EDIT}
     parser_classes = [JSONArrayParser, NDJSONParser, JSONLinesParser]

@@ -1,5 +1,6 @@
 """Drift runs."""
 
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -20,6 +21,7 @@ from driftwatch.mongodb.documents import (
     Document,
     aggregate,
     collection_of,
+    find_one,
     insert_many,
     insert_one,
     instance_of,
@@ -71,11 +73,18 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
             "pipeline": [{"$match": {"_id": drift_id.hex, "experiment_id": experiment_id.hex}}],
             "as": "runs",
         }
+        asked_for_at = time.monotonic()
         found = aggregate(Experiment, [{"$match": {"_id": experiment_id.hex}}, {"$lookup": runs}])
         if not found:
             return None, None
-        drift = next(instances_of(Drift, found[0]["runs"]), None)
-        return instance_of(Experiment, found[0]), drift
+        experiment = instance_of(Experiment, found[0])
+        experiment.lease_from(asked_for_at)
+        return experiment, next(instances_of(Drift, found[0]["runs"]), None)
+
+    def by_id_in(self, experiment: Experiment, pk: uuid.UUID) -> "Drift | None":
+        """The run of an experiment that has this id, or None."""
+        document = find_one(Drift, {"_id": pk.hex, "experiment_id": experiment.pk.hex})
+        return instance_of(Drift, document) if document else None
 
     def create_in(self, experiment: Experiment, **fields: Any) -> "Drift":
         """A new run. Raises `Experiment.DoesNotExist`, and keeps nothing, if the experiment goes meanwhile."""

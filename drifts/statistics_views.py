@@ -10,13 +10,12 @@ from accounts.identity import Standing
 from drifts.models import Drift, DriftQuerySet
 from drifts.statistics import MAX_GROUPS, TooManyGroups
 from drifts.statistics_serializers import StatisticsRowSerializer, StatisticsSerializer
-from drifts.views import FIELDS
+from drifts.views import FIELDS, DriftResource
 from driftwatch import filters
 from driftwatch.api.resource import Resource
 from driftwatch.api.search import bounded_time
 from driftwatch.mongodb.match import Mql
 from experiments.models import Level
-from experiments.views import ExperimentResource
 
 ADVICE = "have the filter name a model, a status or a time range, or ask for fewer measures"
 
@@ -60,7 +59,7 @@ def condition(filter_: Mql) -> Mql:
         raise ValidationError({"filter": {error.path: [error.problem]} if error.path else [error.problem]}) from error
 
 
-class DriftStatisticsView(StatisticsMixin, ExperimentResource):
+class DriftStatisticsView(StatisticsMixin, DriftResource):
     """The statistics of one experiment's runs."""
 
     resource = "drift"

@@ -14,6 +14,7 @@ from driftwatch.api.conditional import conditional, tagged
 from driftwatch.api.idempotency import idempotent
 from driftwatch.api.search import SearchMixin, SearchParameters
 from driftwatch.filters.fields import Computed, Field, Free, Identifier, Text, Texts, Time, Truth
+from experiments import leases
 from experiments.models import Experiment, Level
 from experiments.views import ExperimentResource, id_in_path
 
@@ -59,16 +60,35 @@ class VisibleDriftView(DriftSearchMixin):
 
 
 class DriftResource(ExperimentResource):
-    """A resource at or below the address of a run."""
+    """A resource of an experiment's runs, or of one of them.
+
+    It goes by the experiment as this process read it within the lease, if that lets the caller in: nobody
+    is refused but by what is so now.
+    """
+
+    def get_experiment(self) -> Experiment:
+        return self.held_experiment() or self.entered(super().get_experiment())
 
     def get_with_experiment(self) -> tuple[Experiment, Drift]:
         """The experiment and the run of the path, once the caller's level on the experiment is found sufficient."""
-        ids = id_in_path(self.kwargs["experiment_id"]), id_in_path(self.kwargs["drift_id"])
-        found, drift = Drift.objects.with_experiment(*ids)
-        experiment = self.permitted(found)
+        drift_id = id_in_path(self.kwargs["drift_id"])
+        if experiment := self.held_experiment():
+            drift = Drift.objects.by_id_in(experiment, drift_id)
+        else:
+            found, drift = Drift.objects.with_experiment(self.experiment_id, drift_id)
+            experiment = self.entered(self.permitted(found))
         if drift is None:
             raise Http404("The experiment has no drift run with this id.")
         return experiment, drift
+
+    def held_experiment(self) -> Experiment | None:
+        experiment = leases.held(self.experiment_id)
+        is_enough = experiment and experiment.gives(self.identity, self.required_levels[self.action])
+        return experiment if is_enough else None
+
+    def entered(self, experiment: Experiment) -> Experiment:
+        leases.hold(experiment)
+        return experiment
 
 
 class DriftView(DriftSearchMixin, DriftResource):

@@ -24,14 +24,11 @@ from driftwatch.mongodb.indexes import EmbeddedIndex
 from driftwatch.mongodb.match import Match, MatchAny, Mql
 from driftwatch.mongodb.querysets import FilterableQuerySet
 from driftwatch.mongodb.transaction import in_transaction
+from experiments import leases
 
 # Sent with an `experiment` whose deletion began, outside of any transaction: receivers delete what belongs to it and
 # may be too much for one.
 deleting = Signal()
-
-
-# Seconds for which whoever read an experiment may add runs to it without looking again; see `Experiment.delete_by`.
-LEASE = 0.25
 
 
 class NoManager(Exception):
@@ -59,9 +56,8 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
     def by_id(self, pk: uuid.UUID) -> "Experiment | None":
         asked_for_at = time.monotonic()
         experiment = super().by_id(pk)
-        # A transaction shows it as it was when that began, which may be longer ago.
-        if experiment and not mongodb().in_atomic_block_mongo:
-            experiment.asked_for_at = asked_for_at
+        if experiment:
+            experiment.lease_from(asked_for_at)
         return experiment
 
     def visible_to(self, identity: Identity) -> Self:
@@ -93,7 +89,7 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete them and their drift runs, in one transaction. `Experiment.delete_by` is for those with many."""
         if self.begin_deletion():
-            outwait_leases(time.monotonic())
+            leases.outwait()
         return in_transaction(super().delete)
 
     def create_by(self, identity: Identity, **fields: Any) -> "Experiment":
@@ -140,18 +136,29 @@ class Experiment(models.Model):
             ),
         )
 
-    # When it was asked for with `by_id`, on this process's monotonic clock.
-    asked_for_at = float("-inf")
+    # When it was asked for, on this process's monotonic clock, if a lease on it began then.
+    asked_for_at: float = float("-inf")
 
     def __str__(self) -> str:
         return self.name
 
     def save(self, *args: Any, **options: Any) -> None:
         """Write it, but for what methods of their own write: who read it before does not undo that."""
-        if not self._state.adding:
+        is_new = self._state.adding
+        if not is_new:
             names = [field.name for field in self._meta.concrete_fields if not field.primary_key]
             options.setdefault("update_fields", [name for name in names if name not in WRITTEN_BY_METHODS])
         super().save(*args, **options)
+        if not is_new:
+            transaction.on_commit(leases.outwait)
+
+    def lease_from(self, asked_for_at: float) -> None:
+        """Let it be gone by for the length of a lease from when it was asked for, as `leases` says.
+
+        Not in a transaction: that shows it as it was when the transaction began, which may be long ago.
+        """
+        if not mongodb().in_atomic_block_mongo:
+            self.asked_for_at = asked_for_at
 
     def level_of(self, identity: Identity) -> Level | None:
         """The identity's level on this experiment: the access rule, for one."""
@@ -232,9 +239,8 @@ class Experiment(models.Model):
         No run outlives it, and none that was acknowledged is lost otherwise: whoever adds runs looks at the
         experiment again (`takes_runs`) once they are committed. If there is no mark yet, they were
         committed before it, and the deletion, which goes on after it, finds them. Else they are
-        taken back, and whoever sent them is told. Whoever is done within `LEASE` seconds of reading it need
-        not look again: the deletion waits as long before it looks for runs the last time. Only lengths of
-        time are compared, so no clocks have to agree.
+        taken back, and whoever sent them is told. Whoever is done within the lease (`leases`) need not
+        look again: the deletion waits for its end before it looks for runs the last time.
         """
         before = {**self.recorded_values(), "drift_runs": self.count_runs()}
 
@@ -248,7 +254,7 @@ class Experiment(models.Model):
     def _finish_deletion(self) -> None:
         began = time.monotonic()
         deleting.send(type(self), experiment=self)
-        outwait_leases(began)
+        leases.outwait(began)
         self.delete()
 
     def count_runs(self) -> int:
@@ -259,7 +265,7 @@ class Experiment(models.Model):
 
     def takes_runs(self) -> bool:
         """Whether it is there now, or was a moment ago, and nobody began to delete it."""
-        if time.monotonic() < self.asked_for_at + LEASE:
+        if time.monotonic() < leases.runs_out(self.asked_for_at):
             return True
         found = find_one(type(self), {"_id": self.pk.hex}, projection=["deletion_began"])
         return found is not None and found.get("deletion_began") is None
@@ -269,10 +275,17 @@ class Experiment(models.Model):
         return {name: getattr(self, name) for name in RECORDED}
 
     def _record_changes(self, identity: Identity, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """Events of their own for who may do what, and for who may look: they are what one asks for."""
+        """Events of their own for who may do what, and for who may look: they are what one asks for.
+
+        A change of these is acknowledged once it holds everywhere.
+        """
+        happened = set()
         for action, names in CHANGES.items():
             was, became = ({name: values[name] for name in names} for values in (before, after))
-            record(action, identity, self, before=was, after=became)
+            if record(action, identity, self, before=was, after=became):
+                happened.add(action)
+        if happened & OF_ACCESS:
+            transaction.on_commit(leases.outwait)
 
     def hand_over(self, identity: Identity, manager: User, keep: Level | None) -> None:
         """Make `manager` a manager, and leave the caller's own entry at the level `keep`, or remove it.
@@ -312,12 +325,8 @@ CHANGES = {
     Action.VISIBILITY_CHANGED: ("public",),
     Action.EXPERIMENT_UPDATED: ("name", "description", "tags", "config"),
 }
+OF_ACCESS = {Action.PERMISSIONS_CHANGED, Action.VISIBILITY_CHANGED}
 RECORDED = [name for names in CHANGES.values() for name in names]
-
-
-def outwait_leases(since: float) -> None:
-    """Return once nobody adds runs without looking again who read their experiment before, on the monotonic clock."""
-    time.sleep(max(0.0, since + LEASE - time.monotonic()))
 
 
 def granted_to(identity: Identity) -> Mql:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
 from django.http import Http404
@@ -53,7 +54,11 @@ class ExperimentResource(Resource):
 
     def get_experiment(self) -> Experiment:
         """The experiment of the path, once the caller's level on it is found sufficient."""
-        return self.permitted(Experiment.objects.by_id(id_in_path(self.kwargs["experiment_id"])))
+        return self.permitted(Experiment.objects.by_id(self.experiment_id))
+
+    @cached_property
+    def experiment_id(self) -> uuid.UUID:
+        return id_in_path(self.kwargs["experiment_id"])
 
     def check_access(self) -> None:
         if "experiment_id" in self.kwargs and self.get_experiment().deletion_began:

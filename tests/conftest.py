@@ -18,6 +18,7 @@ from drifts.models import Drift
 from driftwatch.api.totals import forget_totals
 from driftwatch.models import KeptAnswer
 from driftwatch.mongodb.base import mongodb
+from experiments import leases
 from experiments.models import Experiment, Level, Permission
 from tests.browser import CHROMIUM
 from tests.caller import Caller
@@ -63,6 +64,7 @@ def migrated_database(django_db_blocker: DjangoDbBlocker, testrun_uid: str, work
 def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """A real MongoDB, empty at the start of each test."""
     recent_identities.forget()
+    leases.release()
     forget_totals()
     with django_db_blocker.unblock():
         yield
@@ -121,6 +123,12 @@ def stored(live: LiveServer) -> Iterator[Database[dict[str, Any]]]:
 def registered(provider: Provider, subject: str, *entitlements: str) -> Caller:
     user = User.objects.create(issuer=provider.issuer, subject=subject, email=f"{subject}@example.org")
     return Caller(provider.token(subject, *entitlements), user)
+
+
+@pytest.fixture
+def long_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease that outlasts the test, however slow the machine."""
+    monkeypatch.setattr(leases, "LEASE", 60.0)
 
 
 # The cast. All but `anonymous` hold a token of the provider; those from `manager` to `admin` are registered.

@@ -141,17 +141,15 @@ def test_what_is_added_after_a_deletion_ended_is_taken_back(stale: Experiment, a
 @pytest.mark.parametrize("add", WAYS)
 @pytest.mark.parametrize("way", ["by somebody", "by the model"])
 def test_what_is_added_within_the_lease_is_found_by_the_deletion(
-    experiment: Experiment, add: Any, way: str, monkeypatch: pytest.MonkeyPatch
+    experiment: Experiment, add: Any, way: str, monkeypatch: pytest.MonkeyPatch, long_lease: None
 ) -> None:
-    """A lease that lasts until the test has added, however slow the machine."""
     began, added = threading.Event(), threading.Event()
 
-    def outwait_leases(since: float) -> None:
+    def outwait(since: float | None = None) -> None:
         began.set()
         assert added.wait(30)
 
-    monkeypatch.setattr("experiments.models.LEASE", 60.0)
-    monkeypatch.setattr("experiments.models.outwait_leases", outwait_leases)
+    monkeypatch.setattr("experiments.leases.outwait", outwait)
     leased = Experiment.objects.by_id(experiment.pk)
     assert leased
     with ThreadPoolExecutor(1) as elsewhere:
@@ -166,9 +164,8 @@ def test_what_is_added_within_the_lease_is_found_by_the_deletion(
     assert not Drift.objects.exists()
 
 
-def test_who_reads_it_in_a_transaction_looks_again(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_reads_it_in_a_transaction_looks_again(experiment: Experiment, long_lease: None) -> None:
     """There it may be shown as it was long before."""
-    monkeypatch.setattr("experiments.models.LEASE", 60.0)
     leased = Experiment.objects.by_id(experiment.pk)
     read_in_transaction = in_transaction(lambda: Experiment.objects.by_id(experiment.pk))
     assert leased

@@ -28,6 +28,7 @@ from driftwatch import timestamps
 from driftwatch.models import KeptAnswer
 from driftwatch.mongodb.base import mongodb
 from driftwatch.mongodb.embedded import EmbeddedServer
+from experiments import leases
 from experiments.models import Experiment, Level, Permission
 from tests.caller import Caller
 from tests.conftest import RUN
@@ -157,9 +158,11 @@ def test_who_could_not_create_any_more_is_refused_the_answer_too(
     experiment.permissions = [Permission(entity=sender.manager.id, level=Level.READ)]
     experiment.save()
     assert sender.send(creation, creation.body, headers=KEY).status_code == 403
-    Experiment.objects.update(permissions=[Permission(entity=sender.manager.id, level=Level.EDIT)])
+    experiment.permissions = [Permission(entity=sender.manager.id, level=Level.EDIT)]
+    experiment.save()
     assert sender.send(creation, creation.body, headers=KEY).status_code == 201
     Experiment.objects.all().begin_deletion()
+    leases.outwait()
     assert sender.send(creation, creation.body, headers=KEY).status_code == 404
     experiment.delete()
     assert sender.send(creation, creation.body, headers=KEY).status_code == 404

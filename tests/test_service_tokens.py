@@ -337,7 +337,8 @@ def test_a_permission_that_the_maker_loses_is_lost_to_the_token(experiment: Expe
     holder = pipeline(editor)
     path = f"/experiment/{experiment.id}/drift"
     assert holder.post(path, RUN).status_code == 201
-    Experiment.objects.update(permissions=[])
+    experiment.permissions = []
+    experiment.save()
     assert holder.post(path, RUN).status_code == 403
 
 
