@@ -83,8 +83,7 @@ class BearerAuthentication(BaseAuthentication):
         if not token or len(token) > MAX_TOKEN_CHARACTERS:
             raise AuthenticationFailed("The header must read: Authorization: Bearer <token>, the token a signed JWT.")
         try:
-            with patience(settings.OIDC_TIMEOUT):
-                identity = identify(token)
+            identity = identify(token)
         except InvalidToken as error:
             raise AuthenticationFailed(f"{error} Get a new token and try again.") from error
         except IssuerUnavailable as error:
@@ -97,7 +96,10 @@ class BearerAuthentication(BaseAuthentication):
 
 def identify(token: str) -> Identity:
     """The identity that a token proves. Raises `InvalidToken` or `IssuerUnavailable`."""
-    return recent_identities.get(token) or verified_identity(token)
+    if recent := recent_identities.get(token):
+        return recent
+    with patience(settings.OIDC_TIMEOUT):
+        return verified_identity(token)
 
 
 def verified_identity(token: str) -> Identity:

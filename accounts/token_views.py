@@ -6,7 +6,6 @@ from django.core.exceptions import ValidationError
 from django.http import Http404
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts.authentication import BearerAuthentication
 from accounts.identity import Standing
@@ -20,6 +19,7 @@ from accounts.token_serializers import (
     ServiceTokenSerializer,
 )
 from accounts.tokens import access_token, refresh_token, refreshed
+from driftwatch.api.answers import Answer, NoContent
 from driftwatch.api.conditional import conditional, tagged
 from driftwatch.api.idempotency import idempotent
 from driftwatch.api.resource import Resource
@@ -54,7 +54,7 @@ class TokenView(Resource):
             raise Http404("You have no token with this id. GET /api/v1/token lists yours.") from None
 
     @idempotent
-    def create(self, request: Request) -> Response:
+    def create(self, request: Request) -> Answer:
         """Make a token for a pipeline. The secrets are in this answer and in none after it.
 
         The token stands for its maker: what the maker may not do now it may not do either. It is narrowed
@@ -65,22 +65,22 @@ class TokenView(Resource):
         serializer = self.get_serializer(data=self.body)
         serializer.is_valid(raise_exception=True)
         token = serializer.save()
-        return Response(IssuedTokenSerializer(token).data, 201, headers=SECRET)
+        return Answer(IssuedTokenSerializer(token).data, 201, headers=SECRET)
 
-    def list(self, request: Request) -> Response:
+    def list(self, request: Request) -> Answer:
         """All the caller's tokens, the newest first, those that expired or were revoked too."""
-        return Response(self.get_serializer(self.get_queryset(), many=True).data)
+        return Answer(self.get_serializer(self.get_queryset(), many=True).data)
 
     @tagged
-    def retrieve(self, request: Request, token_id: str) -> Response:
+    def retrieve(self, request: Request, token_id: str) -> Answer:
         """Read one of the caller's tokens; its secret is not told again."""
-        return Response(self.get_serializer(self.get_token()).data)
+        return Answer(self.get_serializer(self.get_token()).data)
 
     @conditional
-    def destroy(self, request: Request, token_id: str) -> Response:
+    def destroy(self, request: Request, token_id: str) -> NoContent:
         """Revoke the token, and what was or would be refreshed from it, at once."""
         self.get_queryset().filter(pk=self.get_token().pk).revoke(self.identity)
-        return Response(status=204)
+        return NoContent()
 
 
 class TokenRefreshView(Resource):
@@ -95,7 +95,7 @@ class TokenRefreshView(Resource):
     def get_authenticate_header(self, request: Request) -> str:
         return BearerAuthentication().authenticate_header(request)
 
-    def refresh(self, request: Request) -> Response:
+    def refresh(self, request: Request) -> Answer:
         """Exchange a refresh token for a new access token and a new refresh token.
 
         Each works once. One that comes a second time has been stolen or been used by two: the whole family
@@ -107,4 +107,4 @@ class TokenRefreshView(Resource):
             token = refreshed(serializer.validated_data["refresh"])
         except InvalidToken as error:
             raise AuthenticationFailed(f"{error} Make a new token with POST /api/v1/token.") from error
-        return Response({"token": access_token(token), "refresh": refresh_token(token)}, headers=SECRET)
+        return Answer({"token": access_token(token), "refresh": refresh_token(token)}, headers=SECRET)

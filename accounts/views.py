@@ -6,12 +6,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from accounts.identity import Standing
 from accounts.models import User
 from accounts.serializers import EntitlementsSerializer, FoundUserSerializer, LookupSerializer, UserSerializer
+from driftwatch.api.answers import Answer
 from driftwatch.api.conditional import conditional, tagged
 from driftwatch.api.idempotency import idempotent
 from driftwatch.api.resource import Resource
@@ -51,7 +51,7 @@ class UserView(SearchMixin):
         return FIELDS
 
     @extend_schema(request=LookupSerializer)
-    def lookup(self, request: Request) -> Response:
+    def lookup(self, request: Request) -> Answer:
         """The registered user of exactly this id or email: whom a permission with it would name."""
         wanted = LookupSerializer(data=self.body)
         wanted.is_valid(raise_exception=True)
@@ -60,7 +60,7 @@ class UserView(SearchMixin):
             raise NotFound("No registered user has this id or email.")
         if len(found) > 1:
             raise ValidationError({"email": ["Several registered users have this email: ask by id."]})
-        return Response(self.get_serializer(found[0]).data)
+        return Answer(self.get_serializer(found[0]).data)
 
     def get_user(self) -> User:
         """The caller as stored now: the identity of the token may be some seconds old."""
@@ -69,23 +69,23 @@ class UserView(SearchMixin):
 
     @idempotent
     @tagged
-    def register(self, request: Request) -> Response:
+    def register(self, request: Request) -> Answer:
         """Register the token's owner. No body is needed."""
         user = User.objects.register(self.identity)
-        return Response(self.get_serializer(user).data, 201)
+        return Answer(self.get_serializer(user).data, 201)
 
     @tagged
-    def retrieve_self(self, request: Request) -> Response:
+    def retrieve_self(self, request: Request) -> Answer:
         """The registered user that the token stands for."""
-        return Response(self.get_serializer(self.get_user()).data)
+        return Answer(self.get_serializer(self.get_user()).data)
 
     @conditional
     @tagged
-    def update_self(self, request: Request) -> Response:
+    def update_self(self, request: Request) -> Answer:
         """Refresh the registered email from the token. No body is needed."""
         user = self.get_user()
         user.update_email(self.identity)
-        return Response(self.get_serializer(user).data)
+        return Answer(self.get_serializer(user).data)
 
 
 class EntitlementView(Resource):
@@ -93,6 +93,6 @@ class EntitlementView(Resource):
     required_levels = {"retrieve": Standing.REGISTERED}
     serializer_class = EntitlementsSerializer
 
-    def retrieve(self, request: Request) -> Response:
+    def retrieve(self, request: Request) -> Answer:
         """The entitlements of the token: what permissions may name besides user ids."""
-        return Response({"items": sorted(self.identity.entitlements)})
+        return Answer({"items": sorted(self.identity.entitlements)})

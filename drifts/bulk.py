@@ -4,11 +4,11 @@ from typing import Any
 
 from rest_framework import serializers
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from drifts.models import Drift
 from drifts.serializers import DriftSerializer
 from drifts.views import DriftResource
+from driftwatch.api.answers import Answer
 from driftwatch.api.bulk import JSONArrayParser, JSONLinesParser, NDJSONParser, validated
 from driftwatch.api.idempotency import idempotent
 from experiments.models import Level
@@ -29,7 +29,7 @@ class DriftBulkView(DriftResource):
     answers = {"bulk": StoredSerializer}
 
     @idempotent
-    def bulk(self, request: Request, experiment_id: str) -> Response:
+    def bulk(self, request: Request, experiment_id: str) -> Answer:
         """Report up to 10,000 runs at once. Either all of them are stored or none.
 
         Send a JSON array, or NDJSON with a run on each line. Of runs that are not valid the errors
@@ -38,4 +38,4 @@ class DriftBulkView(DriftResource):
         experiment = self.get_experiment()
         runs = validated(self.body, DriftSerializer())
         ids = Drift.objects.create_all_in(experiment, runs)
-        return Response({"ids": ids, "count": len(ids)}, 201)
+        return Answer({"ids": ids, "count": len(ids)}, 201)

@@ -10,7 +10,7 @@ from django.http import StreamingHttpResponse
 from drifts.models import DriftQuerySet
 from drifts.parameters import leaves
 from drifts.serializers import DriftSerializer
-from driftwatch.api.resource import json_of
+from driftwatch.api.answers import json_of
 from driftwatch.spreadsheets import csv_lines
 
 AT_ONCE = 100

@@ -4,7 +4,6 @@ from typing import ClassVar
 
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts.identity import Standing
 from drifts.models import Drift, DriftQuerySet
@@ -12,6 +11,7 @@ from drifts.statistics import MAX_GROUPS, TooManyGroups
 from drifts.statistics_serializers import StatisticsRowSerializer, StatisticsSerializer
 from drifts.views import FIELDS, DriftResource
 from driftwatch import filters
+from driftwatch.api.answers import Answer
 from driftwatch.api.resource import Resource
 from driftwatch.api.search import bounded_time
 from driftwatch.mongodb.match import Mql
@@ -30,7 +30,7 @@ class StatisticsMixin(Resource):
         """The runs that the caller may read."""
         raise NotImplementedError
 
-    def stats(self, request: Request, **path: str) -> Response:
+    def stats(self, request: Request, **path: str) -> Answer:
         """Count runs, and tell their drift rate and the distribution of their parameters, by group and interval.
 
         The rows come by interval, and within one the largest group first; an interval or a group
@@ -44,7 +44,7 @@ class StatisticsMixin(Resource):
         matching = runs.matching(condition(asked.validated_data["filter"]))
         try:
             with bounded_time(ADVICE):
-                return Response(asked.statistics().of(matching))
+                return Answer(asked.statistics().of(matching))
         except TooManyGroups as error:
             raise ValidationError(
                 f"There are more than {MAX_GROUPS:,} groups. Have the filter name fewer values or a shorter time "

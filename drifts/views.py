@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from django.http import Http404
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from accounts.identity import Standing
 from drifts.models import Drift, DriftQuerySet
 from drifts.serializers import DriftSerializer
 from drifts.verdict import MATCHES
+from driftwatch.api.answers import Answer, NoContent
 from driftwatch.api.conditional import conditional, tagged
 from driftwatch.api.idempotency import idempotent
 from driftwatch.api.search import SearchMixin, SearchParameters
@@ -112,31 +112,31 @@ class DriftView(DriftSearchMixin, DriftResource):
 
     @idempotent
     @tagged
-    def create(self, request: Request, experiment_id: str) -> Response:
+    def create(self, request: Request, experiment_id: str) -> Answer:
         """Report a run. A completed one must say whether it detected drift."""
         experiment = self.get_experiment()
         context = {**self.get_serializer_context(), "experiment": experiment}
         return self.save(DriftSerializer(data=self.body, context=context), 201)
 
     @tagged
-    def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> Response:
+    def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> Answer:
         """Read one run."""
-        return Response(self.get_serializer(self.get_drift()).data)
+        return Answer(self.get_serializer(self.get_drift()).data)
 
     @conditional
     @tagged
-    def update(self, request: Request, experiment_id: str, drift_id: str) -> Response:
+    def update(self, request: Request, experiment_id: str, drift_id: str) -> Answer:
         """Replace every writable field: those left out take their defaults."""
         return self.save(self.get_serializer(self.get_drift(), data=self.body))
 
     @conditional
     @tagged
-    def partial_update(self, request: Request, experiment_id: str, drift_id: str) -> Response:
+    def partial_update(self, request: Request, experiment_id: str, drift_id: str) -> Answer:
         """Change the named fields."""
         return self.save(self.get_serializer(self.get_drift(), data=self.body, partial=True))
 
     @conditional
-    def destroy(self, request: Request, experiment_id: str, drift_id: str) -> Response:
+    def destroy(self, request: Request, experiment_id: str, drift_id: str) -> NoContent:
         """Delete the run."""
         self.get_drift().delete_by(self.identity)
-        return Response(status=204)
+        return NoContent()

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from accounts.identity import Standing
+from driftwatch.api.answers import Answer, NoContent
 from driftwatch.api.conditional import conditional, tagged
 from driftwatch.api.exceptions import Conflict, InvalidQuery
 from driftwatch.api.idempotency import idempotent
@@ -94,32 +94,32 @@ class ExperimentView(SearchMixin, ExperimentResource):
 
     @idempotent
     @tagged
-    def create(self, request: Request) -> Response:
+    def create(self, request: Request) -> Answer:
         """Create an experiment. Its creator is its first manager."""
         return self.save(self.get_serializer(data=self.body), 201)
 
     @tagged
-    def retrieve(self, request: Request, experiment_id: str) -> Response:
+    def retrieve(self, request: Request, experiment_id: str) -> Answer:
         """Read one experiment."""
-        return Response(self.get_serializer(self.get_experiment()).data)
+        return Answer(self.get_serializer(self.get_experiment()).data)
 
     @conditional
     @tagged
-    def update(self, request: Request, experiment_id: str) -> Response:
+    def update(self, request: Request, experiment_id: str) -> Answer:
         """Replace every writable field: those left out take their defaults. The caller stays a manager."""
         return self.save(self.get_serializer(self.get_experiment(), data=self.body))
 
     @conditional
     @tagged
-    def partial_update(self, request: Request, experiment_id: str) -> Response:
+    def partial_update(self, request: Request, experiment_id: str) -> Answer:
         """Change the named fields. The caller stays a manager."""
         return self.save(self.get_serializer(self.get_experiment(), data=self.body, partial=True))
 
     @conditional
-    def destroy(self, request: Request, experiment_id: str) -> Response:
+    def destroy(self, request: Request, experiment_id: str) -> NoContent:
         """Delete the experiment and all of its drift runs."""
         self.get_experiment().delete_by(self.identity)
-        return Response(status=204)
+        return NoContent()
 
 
 class AccessView(ExperimentResource):
@@ -146,7 +146,7 @@ class AccessView(ExperimentResource):
             )
         ]
     )
-    def retrieve(self, request: Request, experiment_id: str) -> Response:
+    def retrieve(self, request: Request, experiment_id: str) -> Answer:
         """Which level you have on the experiment, and why; with `entity`, which level somebody else has.
 
         Of others only direct, named-group and public reasons are known: their groups stand in
@@ -154,10 +154,10 @@ class AccessView(ExperimentResource):
         """
         entity = request.query_params.get("entity")
         if entity is None:
-            return Response(self.get_serializer(access_of(self.get_experiment(), self.identity)).data)
+            return Answer(self.get_serializer(access_of(self.get_experiment(), self.identity)).data)
         self.action = "retrieve_of_entity"
         experiment = self.get_experiment()
-        return Response(self.get_serializer(access_of_entity(experiment, self.named(entity, experiment))).data)
+        return Answer(self.get_serializer(access_of_entity(experiment, self.named(entity, experiment))).data)
 
     def named(self, entity: str, experiment: Experiment) -> str:
         if problem := text_problem(entity) or (None if entity else "Name an entity."):
@@ -168,7 +168,7 @@ class AccessView(ExperimentResource):
             raise InvalidQuery({"entity": [str(error)]}) from error
 
     @extend_schema(request=SharingSerializer)
-    def preview(self, request: Request, experiment_id: str) -> Response:
+    def preview(self, request: Request, experiment_id: str) -> Answer:
         """Who would gain and who would lose access by an update with this `permissions` and `public`. Saves nothing.
 
         It is refused as the update would be, and completed as that would be: whoever is no
@@ -178,10 +178,10 @@ class AccessView(ExperimentResource):
         context = self.get_serializer_context()
         wanted = SharingSerializer(experiment, data=self.body, partial=True, context=context)
         wanted.is_valid(raise_exception=True)
-        return Response(self.get_serializer(wanted.preview()).data)
+        return Answer(self.get_serializer(wanted.preview()).data)
 
     @extend_schema(request=HandoverSerializer)
-    def handover(self, request: Request, experiment_id: str) -> Response:
+    def handover(self, request: Request, experiment_id: str) -> Answer:
         """Make another registered user a manager, and keep the level `keep` yourself, or none.
 
         What you hold through a group stays. It is done whole or not at all: a 409 says that
@@ -194,7 +194,7 @@ class AccessView(ExperimentResource):
             experiment.hand_over(self.identity, wanted.validated_data["entity"], wanted.validated_data["keep"])
         except PermissionsChanged as error:
             raise Conflict(self.conflict) from error
-        return Response(self.get_serializer(experiment).data)
+        return Answer(self.get_serializer(experiment).data)
 
 
 def id_in_path(text: str) -> uuid.UUID:

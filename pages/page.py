@@ -61,7 +61,7 @@ class Page(Resource):
     def finalize_response(self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any) -> Any:
         """A page is for the one whom it was made for. No browser keeps it: after a logout no way leads back to it."""
         patch_cache_control(response, private=True, no_store=True)
-        return super().finalize_response(request, response, *args, **kwargs)
+        return super().finalize_response(request, response, *args, **kwargs)  # type: ignore[arg-type]
 
 
 class ExperimentPage(Page, ExperimentResource):

@@ -31,7 +31,7 @@ def tagged(action: Action) -> Action:
 
     @wraps(action)
     def answer(view: Any, request: Request, **path: str) -> HttpResponse:
-        response = view.rendered(action(view, request, **path))
+        response = action(view, request, **path)
         tag = f'"{hashlib.blake2b(response.content, digest_size=16).hexdigest()}"'
         headers = {"ETag": tag, **CACHING}
         if request.method in ("GET", "HEAD") and not holds(request, tag):

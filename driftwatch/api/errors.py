@@ -13,10 +13,11 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views import defaults
 from pymongo.errors import ConnectionFailure, DocumentTooLarge, ExecutionTimeout, PyMongoError, WriteConcernError
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import MethodNotAllowed, NotFound, ValidationError
 from rest_framework.response import Response
-from rest_framework.views import exception_handler
+from rest_framework.views import APIView, exception_handler
 
+from driftwatch.api.answers import Answer
 from driftwatch.api.exceptions import RETRY_SECONDS, Away, BodyTooLarge, Conflict, InvalidQuery
 
 
@@ -26,7 +27,7 @@ def problem(code: int, message: str, errors: dict[str, Any] | None = None) -> di
     return body | ({"errors": errors} if errors else {})
 
 
-def answer(exc: Exception, context: dict[str, Any]) -> Response | None:
+def answer(exc: Exception, context: dict[str, Any]) -> Answer | None:
     """Django REST framework's exception handler. None, which is a 500, for what no client can cause."""
     if isinstance(exc, ValidationError):
         return invalid(exc)
@@ -39,20 +40,26 @@ def answer(exc: Exception, context: dict[str, Any]) -> Response | None:
     elif isinstance(exc, ObjectDoesNotExist):
         exc = NotFound("It does not exist any more, or is being deleted.")
     response = exception_handler(exc, context)
-    if response is not None:
-        response.data = problem(response.status_code, response.data["detail"])
-    if isinstance(exc, Away) and response is not None:
-        response["Retry-After"] = RETRY_SECONDS
-    return response
+    return None if response is None else told(response, exc, context["view"])
 
 
-def invalid(exc: ValidationError) -> Response:
+def told(response: Response, exc: Exception, view: APIView) -> Answer:
+    """The library's answer to a refusal in our one shape, with the headers that say what to do."""
+    headers = {name: response[name] for name in ("WWW-Authenticate", "Retry-After") if name in response}
+    if isinstance(exc, Away):
+        headers["Retry-After"] = RETRY_SECONDS
+    if isinstance(exc, MethodNotAllowed):
+        headers["Allow"] = ", ".join(view.allowed_methods)
+    return Answer(problem(response.status_code, response.data["detail"]), response.status_code, headers)
+
+
+def invalid(exc: ValidationError) -> Answer:
     """A 422 whose message is the first error, and whose `errors` hold all of them by field."""
     place = "query" if isinstance(exc, InvalidQuery) else "json"
     detail = exc.detail if isinstance(exc.detail, dict) else {"non_field_errors": exc.detail}
     field, sentence = next(sentences(detail))
     subject = field or ("query" if place == "query" else "body")
-    return Response(problem(422, f"{subject}: {sentence}", {place: detail}), 422)
+    return Answer(problem(422, f"{subject}: {sentence}", {place: detail}), 422)
 
 
 def sentences(detail: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -48,7 +48,7 @@ def idempotent(action: Action) -> Action:
 
         def create_and_keep() -> HttpResponse:
             stake(claim)
-            response = view.rendered(action(view, request, **path))
+            response = action(view, request, **path)
             keep(claim, digest_of_body(request), response)
             return response
 

@@ -3,27 +3,14 @@
 from functools import cached_property
 from typing import Any, ClassVar
 
-import orjson
-from django.http import HttpResponse
-from django.http.response import HttpResponseBase
 from rest_framework.exceptions import AuthenticationFailed, ParseError, UnsupportedMediaType
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
-from rest_framework.utils.encoders import JSONEncoder
 from rest_framework.viewsets import GenericViewSet
 
 from accounts.identity import Identity, identity_of
+from driftwatch.api.answers import Answer
 from driftwatch.api.throttling import RateLimits
-
-JSON = "application/json"
-# What the library does not write by itself, as Django REST framework writes it.
-otherwise = JSONEncoder().default
-
-
-def json_of(value: Any) -> bytes:
-    """JSON in UTF-8. Times, which are in UTC, are RFC 3339; UUIDs have dashes."""
-    return orjson.dumps(value, default=otherwise, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
 
 
 class Resource(GenericViewSet[Any]):
@@ -86,24 +73,13 @@ class Resource(GenericViewSet[Any]):
     def check_access(self) -> None:
         """Refuse who may not act on what the path names, before an action that does not look at it itself."""
 
-    def rendered(self, response: HttpResponseBase) -> HttpResponseBase:
-        """The response with its body made already, as it will be sent."""
-        if not isinstance(response, Response):
-            return response
-        content = b"" if response.data is None else json_of(response.data)
-        written = HttpResponse(content, status=response.status_code, headers=response.headers)
-        if response.data is None:
-            del written["Content-Type"]
-        else:
-            written["Content-Type"] = JSON
-        return written
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        """None: which methods there are is said where one is refused."""
+        return {}
 
-    def finalize_response(self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any) -> Any:
-        """JSON, all that the API speaks, is written here: a template's response finds the renderer anew each time."""
-        return super().finalize_response(request, self.rendered(response), *args, **kwargs)  # type: ignore[arg-type]
-
-    def save(self, serializer: BaseSerializer[Any], status: int = 200) -> Response:
+    def save(self, serializer: BaseSerializer[Any], status: int = 200) -> Answer:
         """Validate, write, and answer with what was written."""
         serializer.is_valid(raise_exception=True)
         serializer.save()
-        return Response(serializer.data, status)
+        return Answer(serializer.data, status)

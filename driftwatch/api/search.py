@@ -13,13 +13,13 @@ from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure, P
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from driftwatch import filters
+from driftwatch.api.answers import Answer, json_of
 from driftwatch.api.errors import database_cause
 from driftwatch.api.exceptions import InvalidQuery
 from driftwatch.api.pages import FOREIGN, Search, digest
-from driftwatch.api.resource import Resource, json_of
+from driftwatch.api.resource import Resource
 from driftwatch.filters.fields import Field
 from driftwatch.mongodb.base import primary_answers
 from driftwatch.mongodb.documents import instances_of
@@ -92,7 +92,7 @@ class SearchMixin(Resource):
         """What the caller's filter may name."""
         raise NotImplementedError
 
-    def search(self, request: Request, **path: str) -> Response:
+    def search(self, request: Request, **path: str) -> Answer:
         """One page of what a filter finds among what the caller may read.
 
         The filter takes MongoDB's operators `$eq $ne $gt $gte $lt $lte $in $nin $and $or $nor $not
@@ -112,7 +112,7 @@ class SearchMixin(Resource):
             page = search.page(parameters["page"], size) if cursor is None else search.page_after(cursor, size)
         found = self.get_serializer(list(instances_of(queryset.model, page.documents)), many=True).data
         links = page.links(request.build_absolute_uri(request.path), same)
-        return Response(found, headers={"X-Pagination": json_of(page.pagination).decode(), "Link": links})
+        return Answer(found, headers={"X-Pagination": json_of(page.pagination).decode(), "Link": links})
 
     def parameters(self) -> Mapping[str, Any]:
         try:
