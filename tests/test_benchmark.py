@@ -3,15 +3,17 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.compare import comparison
-from benchmarks.connection import Answer, Void
+from benchmarks.connection import Answer, Connection, Void
 from benchmarks.operations import OPERATIONS, Operation, one_run
 from tests.live import ROOT, LiveServer
 
@@ -66,10 +68,39 @@ def test_it_measures_a_service_that_runs_already_and_what_is_wrong_there_is_void
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (Answer(503, {}, b"{}"), "503 where 200 was due"),
-        (Answer(200, {}, b"[{}]"), "1 items came where 10 were due"),
+        (Answer(503, b"", b"{}"), "503 where 200 was due"),
+        (Answer(200, b"", b"[{}]"), "1 items came where 10 were due"),
     ],
 )
 def test_a_wrong_answer_makes_it_void(answer: Answer, words: str) -> None:
     with pytest.raises(Void, match=words):
         Operation(one_run, items=10).check(answer)
+
+
+PLAIN = b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\nX-Pagination: {"total":1}\r\n\r\n'
+CHUNKED = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Pagination: {"total":1}\r\n\r\n'
+
+
+@pytest.mark.parametrize("sent", [PLAIN + b'[{"id": "a"}]', CHUNKED + b'5;x=1\r\n[{"id\r\n8\r\n": "a"}]\r\n0\r\n\r\n'])
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+def test_an_answer_is_read_whole_however_it_arrives(sent: bytes, size: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as elsewhere:
+
+        def answer_twice() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for _ in range(2):
+                    connection.recv(1_000)
+                    for start in range(0, len(sent), size):
+                        connection.send(sent[start : start + size])
+                connection.recv(1_000)
+
+        answering = elsewhere.submit(answer_twice)
+        with Connection(f"http://127.0.0.1:{server.getsockname()[1]}/api/v1", "token") as connection:
+            for _ in range(2):
+                answer = connection.get("/experiment")
+                assert (answer.status, answer.json(), answer.pagination) == (200, [{"id": "a"}], {"total": 1})
+            with pytest.raises(Void, match="closed the connection"):
+                connection.get("/experiment")
+        answering.result()
