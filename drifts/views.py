@@ -121,7 +121,7 @@ class DriftView(DriftSearchMixin, DriftResource):
     @tagged
     def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> Answer:
         """Read one run."""
-        return Answer(self.get_serializer(self.get_drift()).data)
+        return Answer(DriftSerializer.shown(self.get_drift()))
 
     @conditional
     @tagged

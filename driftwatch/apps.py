@@ -4,6 +4,7 @@ from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig as BaseAdminConfig
 from django.contrib.auth.apps import AuthConfig as BaseAuthConfig
 from django.contrib.contenttypes.apps import ContentTypesConfig as BaseContentTypesConfig
+from django.core.cache import close_caches
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 
@@ -29,6 +30,8 @@ class DriftWatchConfig(AppConfig):
     def ready(self) -> None:
         from driftwatch import checks  # noqa: F401, PLC0415 - registers the checks
 
-        # The driver keeps a pool, in which nothing grows old: there is nothing to close with a request.
+        # The driver keeps a pool, in which nothing grows old, and Django's cache is not used: there is nothing to
+        # close with a request.
         for signal in (request_started, request_finished):
             signal.disconnect(close_old_connections)
+        request_finished.disconnect(close_caches)

@@ -23,7 +23,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from driftwatch.api.errors import is_database_away
 from driftwatch.models import RequestCount
-from driftwatch.mongodb.base import mongodb
+from driftwatch.mongodb.documents import collection_of
 
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 # The part of a limit that a process may count by itself.
@@ -209,5 +209,4 @@ def upsert(key: str, update: dict[str, Any]) -> dict[str, Any]:
 
 def counters() -> Collection[dict[str, Any]]:
     """Acknowledged by the primary alone: counts that a failover loses are no loss."""
-    collection: Collection[dict[str, Any]] = mongodb().database[RequestCount._meta.db_table]
-    return collection.with_options(write_concern=WriteConcern(w=1))
+    return collection_of(RequestCount).with_options(write_concern=WriteConcern(w=1))

@@ -8,9 +8,10 @@ from django.views.generic import RedirectView
 from driftwatch import health, home
 
 urlpatterns = [
-    # First, for they are asked for all day; of the two the last one is what addresses are made of.
-    path("api/latest/", include("driftwatch.api.urls")),
+    # First, for it is asked for all day.
     path("api/v1/", include("driftwatch.api.urls")),
+    # In a namespace of its own: addresses are made of the other.
+    path("api/latest/", include(("driftwatch.api.urls", "latest"))),
     path("", home.home, name="home"),
     path("favicon.ico", RedirectView.as_view(url=static("driftwatch/icon.svg"))),
     path("livez", health.livez),

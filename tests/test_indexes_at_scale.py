@@ -63,12 +63,15 @@ def document(number: int, chance: random.Random) -> dict[str, Any]:
 def inside(name: str) -> Iterator[None]:
     """Have this process use another database while the block runs."""
     connection = mongodb()
-    usual = connection.database
-    connection.database = connection.connection[name]
+    usual = connection.settings_dict["NAME"]
+    connection.ensure_connection()
     try:
+        connection.settings_dict["NAME"] = name
+        connection.init_connection_state()
         yield
     finally:
-        connection.database = usual
+        connection.settings_dict["NAME"] = usual
+        connection.init_connection_state()
 
 
 @pytest.fixture(scope="module")

@@ -111,9 +111,14 @@ class StrictSerializer(serializers.Serializer[Any]):
         return made[kind]
 
     def to_representation(self, instance: Any) -> dict[str, Any]:
+        return self.shown(instance)
+
+    @classmethod
+    def shown(cls, instance: Any) -> dict[str, Any]:
+        """What an instance is shown as where it does not matter to whom."""
         return {
             name: value if (value := getattr(instance, attribute)) is None or show is None else show(value)
-            for name, attribute, show in ways_to_show(type(self))
+            for name, attribute, show in ways_to_show(cls)
         }
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:

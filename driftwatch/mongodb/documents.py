@@ -36,7 +36,7 @@ with_django_errors: Callable[[Callable[P, T]], Callable[P, T]] = wrap_database_e
 
 
 def collection_of(model: type[Model]) -> Collection[Document]:
-    return mongodb().database[model._meta.db_table]
+    return mongodb().collection(model._meta.db_table)
 
 
 @with_django_errors
@@ -45,24 +45,28 @@ def aggregate(model: type[Model], pipeline: list[Mql], **options: Any) -> list[D
 
     Raises what a queryset raises.
     """
-    return list(collection_of(model).aggregate(pipeline, session=mongodb().session, **options))
+    connection = mongodb()
+    return list(connection.collection(model._meta.db_table).aggregate(pipeline, session=connection.session, **options))
 
 
 @with_django_errors
 def find_one(model: type[Model], match: Mql, **options: Any) -> Document | None:
     """One stored document that matches, or None."""
-    return collection_of(model).find_one(match, session=mongodb().session, **options)
+    connection = mongodb()
+    return connection.collection(model._meta.db_table).find_one(match, session=connection.session, **options)
 
 
 @with_django_errors
 def insert_one(model: type[Model], document: Document) -> None:
-    collection_of(model).insert_one(document, session=mongodb().session)
+    connection = mongodb()
+    connection.collection(model._meta.db_table).insert_one(document, session=connection.session)
 
 
 @with_django_errors
 def insert_many(model: type[Model], documents: list[Document]) -> None:
     """Call it in a transaction: outside of one, those before the one that fails are kept."""
-    collection_of(model).insert_many(documents, session=mongodb().session)
+    connection = mongodb()
+    connection.collection(model._meta.db_table).insert_many(documents, session=connection.session)
 
 
 def instances_of(model: type[M], documents: Iterable[Document]) -> Iterator[M]:
