@@ -4,8 +4,7 @@ import json
 import re
 import socket
 import ssl
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import orjson
@@ -21,8 +20,7 @@ class Void(Exception):
     """An answer that is not the one that was to be measured."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     status: int
     head: bytes
     body: bytes
