@@ -10,19 +10,19 @@ distributed file cache consistency, 1989.)
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from typing import TYPE_CHECKING
-
-from cachetools import TLRUCache
 
 if TYPE_CHECKING:
     from experiments.models import Experiment
 
 # Seconds.
 LEASE = 0.25
-MAX_KEPT = 1_000
+# Few are worked with in a quarter of a second, and each may be as large as a request.
+MAX_KEPT = 100
+
+kept: dict[uuid.UUID, Experiment] = {}
 
 
 def runs_out(asked_for_at: float) -> float:
@@ -30,29 +30,24 @@ def runs_out(asked_for_at: float) -> float:
     return asked_for_at + LEASE
 
 
-kept: TLRUCache[uuid.UUID, Experiment] = TLRUCache(
-    MAX_KEPT, ttu=lambda _, experiment, now: runs_out(experiment.asked_for_at), timer=time.monotonic
-)
-lock = threading.Lock()
-
-
 def held(pk: uuid.UUID) -> Experiment | None:
     """The experiment as this process read it within the lease, if it did. It is everybody's: do not change it."""
-    with lock:
-        return kept.get(pk)
+    experiment = kept.get(pk)
+    return experiment if experiment and time.monotonic() < runs_out(experiment.asked_for_at) else None
 
 
 def hold(experiment: Experiment) -> None:
     """Keep it for the rest of its lease; one that is being deleted is looked at each time."""
-    if experiment.deletion_began is None:
-        with lock:
-            kept[experiment.pk] = experiment
+    if experiment.deletion_began is not None:
+        return
+    if len(kept) >= MAX_KEPT:
+        kept.clear()
+    kept[experiment.pk] = experiment
 
 
 def release() -> None:
     """Forget all that is held."""
-    with lock:
-        kept.clear()
+    kept.clear()
 
 
 def outwait(since: float | None = None) -> None:
