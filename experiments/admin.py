@@ -22,6 +22,7 @@ from driftwatch import timestamps
 from driftwatch.portal.announcing import AnnouncingAdmin
 from driftwatch.portal.changelists import BoundedChangeList
 from driftwatch.portal.filters import PeriodFilter, TagFilter
+from experiments import leases
 from experiments.admin_forms import GO_ON, ExperimentForm, PermissionsField
 from experiments.models import Experiment, ExperimentQuerySet, Level
 from experiments.sharing import Preview, holders
@@ -210,16 +211,17 @@ class ExperimentAdmin(AnnouncingAdmin):
     ) -> None:
         """Change those of them that the session may change, and tell of both."""
         identity, changed, refused = identity_of_session(request), 0, []
-        for experiment in queryset:
-            if not self.has_change_permission(request, experiment):
-                refused.append(experiment.name)
-                continue
-            try:
-                change(experiment, identity)
-            except Experiment.DoesNotExist:
-                refused.append(experiment.name)
-            else:
-                changed += 1
+        with leases.settled_together():
+            for experiment in queryset:
+                if not self.has_change_permission(request, experiment):
+                    refused.append(experiment.name)
+                    continue
+                try:
+                    change(experiment, identity)
+                except Experiment.DoesNotExist:
+                    refused.append(experiment.name)
+                else:
+                    changed += 1
         if changed:
             self.message_user(request, f"{done}: {changed}.")
         if refused:

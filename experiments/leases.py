@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ LEASE = 0.25
 MAX_KEPT = 100
 
 kept: dict[uuid.UUID, Experiment] = {}
+# The moments of changes that are waited for together later.
+unsettled: ContextVar[list[float] | None] = ContextVar("unsettled", default=None)
 
 
 def runs_out(asked_for_at: float) -> float:
@@ -54,3 +59,25 @@ def outwait(since: float | None = None) -> None:
     """Return once nobody goes by what they read before `since`, on the monotonic clock; before now by default."""
     now = time.monotonic()
     time.sleep(max(0.0, runs_out(now if since is None else since) - now))
+
+
+def settle() -> None:
+    """Wait with the news that something was taken away until that holds everywhere."""
+    changes = unsettled.get()
+    if changes is None:
+        outwait()
+    else:
+        changes.append(time.monotonic())
+
+
+@contextmanager
+def settled_together() -> Iterator[None]:
+    """Wait for all changes that are made inside once, at the end, in place of for each."""
+    changes: list[float] = []
+    token = unsettled.set(changes)
+    try:
+        yield
+    finally:
+        unsettled.reset(token)
+        if changes:
+            outwait(changes[-1])

@@ -150,7 +150,7 @@ class Experiment(models.Model):
             options.setdefault("update_fields", [name for name in names if name not in WRITTEN_BY_METHODS])
         super().save(*args, **options)
         if not is_new:
-            transaction.on_commit(leases.outwait)
+            transaction.on_commit(leases.settle)
 
     def lease_from(self, asked_for_at: float) -> None:
         """Let it be gone by for the length of a lease from when it was asked for, as `leases` says.
@@ -285,7 +285,7 @@ class Experiment(models.Model):
             if record(action, identity, self, before=was, after=became):
                 happened.add(action)
         if happened & OF_ACCESS:
-            transaction.on_commit(leases.outwait)
+            transaction.on_commit(leases.settle)
 
     def hand_over(self, identity: Identity, manager: User, keep: Level | None) -> None:
         """Make `manager` a manager, and leave the caller's own entry at the level `keep`, or remove it.

@@ -235,7 +235,13 @@ class Serving:
             )
         eventually(self.is_ready_or_over, 60)
         assert self.process.poll() is None, self.log.read_text()
-        self.children = psutil.Process(self.process.pid).children(recursive=True)
+        # A worker that starts looks for libraries, by processes that are over soon.
+        started = self.descendants()
+        time.sleep(0.5)
+        self.children = [child for child in self.descendants() if child in started]
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
 
     def is_ready_or_over(self) -> bool:
         return is_ready(self.url) or self.process.poll() is not None

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from pytest_django import Settings
 
 from drifts.models import Drift
 from driftwatch.mongodb.transaction import in_transaction
@@ -17,6 +18,7 @@ from tests.conftest import RUN
 from tests.crowd import Someone, unique
 from tests.live import LiveServer
 from tests.provider import Provider
+from tests.session import through_session
 
 CONNECTIONS = 6
 EVERYBODYS = {"entity": "urn:example:group:everybody", "level": "Read"}
@@ -201,6 +203,17 @@ def test_a_handover_waits_for_the_leases(
 def test_what_the_portal_saves_waits_for_the_leases(experiment: Experiment, waits: list[None]) -> None:
     experiment.save()
     assert len(waits) == 1
+
+
+def test_several_changes_are_waited_for_once(
+    experiment: Experiment, admin: Caller, waits: list[None], settings: Settings
+) -> None:
+    others = [Experiment.objects.create(name=name) for name in ("beer", "cider")]
+    session = through_session(admin, settings).client
+    for action, number in (("publish", 1), ("archive", 1), ("make_private", 2)):
+        chosen = {"_selected_action": [str(each.pk) for each in (experiment, *others)], "action": action}
+        assert session.post("/admin/experiments/experiment/", chosen).status_code == 302
+        assert len(waits) == number
 
 
 def test_what_is_undone_is_not_waited_for(experiment: Experiment, waits: list[None]) -> None:
