@@ -30,19 +30,15 @@ class Order:
     def after(self, position: Sequence[Any]) -> list[Mql]:
         """What comes after a position, as match documents of which each is a range of an index.
 
-        The nearest comes first: what equals the position in all keys but the last two, then in all but the
-        last three, and so on. None of them overlap.
+        The nearest comes first: what equals the position in all keys but the last, then in all
+        but the last two, and so on. None of them overlap.
         """
-        *leading, time, pk = self.keys
-        *values, at, last = position
         ranges: list[Mql] = []
         equal: Mql = {}
-        for key, value in zip(leading, values, strict=True):
+        for key, value in zip(self.keys, position, strict=True):
             ranges[:0] = [{**equal, key: condition} for condition in self._beyond(key, value)]
             equal[key] = value
-        # Few are of one time: the range begins with it, and leaves out those that came before.
-        on, back = ("$lte", "$gte") if self.is_descending else ("$gte", "$lte")
-        return [{**equal, time: {on: at}, "$nor": [{time: at, pk: {back: last}}]}, *ranges]
+        return ranges
 
     def _beyond(self, key: str, value: Any) -> list[Any]:
         """Conditions on one key. Null sorts before every value, and is neither less nor greater than one."""
@@ -50,4 +46,5 @@ class Order:
             return [{"$ne": None} if value is None else {"$gt": value}]
         if value is None:
             return []
-        return [{"$lt": value}, None]
+        # Times and ids are never null.
+        return [{"$lt": value}, None] if key in self.keys[:-2] else [{"$lt": value}]
