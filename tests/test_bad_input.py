@@ -562,6 +562,11 @@ def test_a_host_that_is_not_ours_is_refused(admin: Caller) -> None:
     refusal(400, admin.get("/user/self", headers={"Host": "evil.example"}), "GET")
 
 
+def test_a_host_that_is_not_ours_is_no_event_for_the_log(admin: Caller, capfd: pytest.CaptureFixture[str]) -> None:
+    admin.get("/user/self", headers={"Host": "evil.example"})
+    assert "Traceback" not in capfd.readouterr().err
+
+
 # Query parameters.
 
 WRONG_QUERIES: dict[str, list[Any]] = {
