@@ -55,6 +55,5 @@ class CorsMiddleware(cors.CorsMiddleware):
             return super().__call__(request)
         response: HttpResponseBase = self.get_response(request)  # type: ignore[assignment]
         # Whoever keeps the answer must know that one for a browser has more headers.
-        if "origin" not in response.headers.get("Vary", "").lower():
-            patch_vary_headers(response, ["origin"])
+        patch_vary_headers(response, ["origin"])
         return response

@@ -23,7 +23,7 @@ ENTITY_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 # A list may have empty elements (section 5.6.1.2).
 CONDITION = re.compile(rf"\*|[ \t,]*{ENTITY_TAG}(?:[ \t]*,[ \t,]*{ENTITY_TAG})*[ \t,]*")
 # Shared caches keep what one caller was shown to themselves, and the caller's own asks each time.
-CACHING = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie, origin"}
+CACHING = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
 
 
 def tagged(action: Action) -> Action:
