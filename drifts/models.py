@@ -25,7 +25,6 @@ from driftwatch.mongodb.documents import (
     insert_many,
     insert_one,
     instance_of,
-    instances_of,
 )
 from driftwatch.mongodb.querysets import FilterableQuerySet
 from driftwatch.mongodb.transaction import in_transaction
@@ -64,13 +63,20 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
     def with_verdict(self, verdict: Verdict) -> "DriftQuerySet":
         return self.matching(MATCHES[verdict])
 
+
+BaseDriftManager = models.Manager.from_queryset(DriftQuerySet)
+
+
+class DriftManager(BaseDriftManager["Drift"]):
+    """What is asked of runs all day is asked past querysets: to make one cost a twentieth of such a request."""
+
     def with_experiment(
         self, experiment_id: uuid.UUID, drift_id: uuid.UUID
     ) -> "tuple[Experiment | None, Drift | None]":
         """The experiment, and the run of it, as far as they exist: in one round trip."""
         runs = {
             "from": Drift._meta.db_table,
-            "pipeline": [{"$match": {"_id": drift_id.hex, "experiment_id": experiment_id.hex}}],
+            "pipeline": [{"$match": {"_id": drift_id.hex}}],
             "as": "runs",
         }
         asked_for_at = time.monotonic()
@@ -79,12 +85,11 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
             return None, None
         experiment = instance_of(Experiment, found[0])
         experiment.lease_from(asked_for_at)
-        return experiment, next(instances_of(Drift, found[0]["runs"]), None)
+        return experiment, run_of(experiment, next(iter(found[0]["runs"]), None))
 
     def by_id_in(self, experiment: Experiment, pk: uuid.UUID) -> "Drift | None":
         """The run of an experiment that has this id, or None."""
-        document = find_one(Drift, {"_id": pk.hex, "experiment_id": experiment.pk.hex})
-        return instance_of(Drift, document) if document else None
+        return run_of(experiment, find_one(Drift, {"_id": pk.hex}))
 
     def create_in(self, experiment: Experiment, **fields: Any) -> "Drift":
         """A new run. Raises `Experiment.DoesNotExist`, and keeps nothing, if the experiment goes meanwhile."""
@@ -137,7 +142,7 @@ class Drift(models.Model):
     created_at = models.DateTimeField(default=timestamps.now, editable=False)
     updated_at = models.DateTimeField(default=timestamps.now, editable=False)
 
-    objects = DriftQuerySet.as_manager()
+    objects = DriftManager()
 
     class Meta:
         verbose_name = "drift run"
@@ -197,6 +202,17 @@ class Drift(models.Model):
                 record(Action.DRIFT_DELETED, identity, self, before=before)
 
         in_transaction(delete)
+
+
+def run_of(experiment: Experiment, document: Document | None) -> Drift | None:
+    """The run that was found by its id, if it is one of the experiment's.
+
+    It is asked for by its id alone: asked for the experiment as well, MongoDB thinks about which index to
+    take for longer than it takes to find a run.
+    """
+    if document is None or document["experiment_id"] != experiment.pk.hex:
+        return None
+    return instance_of(Drift, document)
 
 
 @cache
