@@ -36,6 +36,6 @@ class DriftBulkView(DriftResource):
         are listed by position, counted from 0.
         """
         experiment = self.get_experiment()
-        runs = validated(self.body, DriftSerializer())
+        runs = validated(self.body, DriftSerializer)
         ids = Drift.objects.create_all_in(experiment, runs)
         return Answer({"ids": ids, "count": len(ids)}, 201)

@@ -44,17 +44,15 @@ class DriftSerializer(StrictModelSerializer):
         )
         read_only_fields = ("id", "schema_version", "created_at", "updated_at")
 
-    def validate(self, fields: dict[str, Any]) -> dict[str, Any]:
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        fields = super().to_internal_value(data)
         was_completed = self.partial and self.instance and self.instance.job_status == JobStatus.COMPLETED
         completes = fields.get("job_status") == JobStatus.COMPLETED and not was_completed
-        if completes and "drift_detected" not in self.initial_data:
+        if completes and "drift_detected" not in data:
             raise serializers.ValidationError(
                 {"drift_detected": ["A completed run must say whether drift was detected: true or false."]}
             )
         return fields
-
-    def create(self, fields: dict[str, Any]) -> Drift:
-        return Drift.objects.create_in(self.context["experiment"], **fields)
 
     def update(self, drift: Drift, changes: dict[str, Any]) -> Drift:
         drift.update(**changes)

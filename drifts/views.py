@@ -115,8 +115,8 @@ class DriftView(DriftSearchMixin, DriftResource):
     def create(self, request: Request, experiment_id: str) -> Answer:
         """Report a run. A completed one must say whether it detected drift."""
         experiment = self.get_experiment()
-        context = {**self.get_serializer_context(), "experiment": experiment}
-        return self.save(DriftSerializer(data=self.body, context=context), 201)
+        drift = Drift.objects.create_in(experiment, **DriftSerializer.validated(self.body))
+        return Answer(DriftSerializer.shown(drift), 201)
 
     @tagged
     def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> Answer:

@@ -64,13 +64,13 @@ def readable(number: int, line: bytes) -> Any:
         return Unreadable(str(sentence))
 
 
-def validated(items: Iterable[Any], serializer: StrictSerializer) -> list[dict[str, Any]]:
-    """What the serializer makes of each item. Raises one `ValidationError` with the errors of all, by position."""
+def validated(items: Iterable[Any], kind: type[StrictSerializer]) -> list[dict[str, Any]]:
+    """The fields of each item. Raises one `ValidationError` with the errors of all, by position."""
     taken: list[dict[str, Any]] = []
     refused: list[tuple[int, ValidationError]] = []
     for position, item in enumerate(items):
         try:
-            taken.append(validated_one(item, serializer))
+            taken.append(validated_one(item, kind))
         except ValidationError as error:
             refused.append((position, error))
     if refused:
@@ -78,12 +78,11 @@ def validated(items: Iterable[Any], serializer: StrictSerializer) -> list[dict[s
     return taken
 
 
-def validated_one(item: Any, serializer: StrictSerializer) -> dict[str, Any]:
+def validated_one(item: Any, kind: type[StrictSerializer]) -> dict[str, Any]:
     if isinstance(item, Unreadable):
         raise ValidationError(item.sentence)
     refuse_unstorable(item)
-    serializer.initial_data = item
-    return serializer.run_validation(item)
+    return kind.validated(item)
 
 
 def errors_of(refused: list[tuple[int, ValidationError]], sent: int) -> Iterator[tuple[str, Any]]:

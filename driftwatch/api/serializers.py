@@ -96,6 +96,8 @@ class Tags(serializers.ListField):
 
 
 class StrictSerializer(serializers.Serializer[Any]):
+    default_error_messages = {"null": "Must be an object, not null."}
+
     @property
     def fields(self) -> BindingDict:
         """The fields, made once for each thread: making them took longer than validating with them.
@@ -120,6 +122,12 @@ class StrictSerializer(serializers.Serializer[Any]):
             name: value if (value := getattr(instance, attribute)) is None or show is None else show(value)
             for name, attribute, show in ways_to_show(cls)
         }
+
+    @classmethod
+    def validated(cls, data: Any) -> dict[str, Any]:
+        """The fields of a new instance, where it does not matter whose. Raises `ValidationError`."""
+        fields: dict[str, Any] = blank(cls).run_validation(data)
+        return fields
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """Read-only fields sent back by a client that round-trips an object are ignored, unknown ones refused."""
@@ -152,6 +160,12 @@ class StrictModelSerializer(StrictSerializer, serializers.ModelSerializer[Any]):
     def get_validators(self) -> list[Any]:
         """None that look for a conflict first: the unique indexes find it."""
         return []
+
+
+@cache
+def blank(kind: type[StrictSerializer]) -> StrictSerializer:
+    """A serializer of nothing in particular, for any number of threads: it keeps nothing of what it validates."""
+    return kind()
 
 
 # The values of these are shown as they are: JSON knows how to write each.
