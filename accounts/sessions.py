@@ -142,6 +142,7 @@ class SessionAuthentication(authentication.SessionAuthentication):
 
     def enforce_csrf(self, request: Request) -> None:
         try:
-            super().enforce_csrf(request)
+            # In its own request the library would parse any body, in search of the field of a form.
+            super().enforce_csrf(request._request)  # type: ignore[arg-type]
         except PermissionDenied as refusal:
             raise PermissionDenied(f"{refusal.detail} {UNSENT}") from None

@@ -49,7 +49,7 @@ def idempotent(action: Action) -> Action:
         def create_and_keep() -> HttpResponse:
             stake(claim)
             response = action(view, request, **path)
-            keep(claim, digest_of_body(request), response)
+            keep(claim, digest_of_body(view), response)
             return response
 
         try:
@@ -58,7 +58,7 @@ def idempotent(action: Action) -> Action:
             view.check_access()
             kept = KeptAnswer.objects.filter(pk=claim).first()
             # It may have expired since.
-            return answered_again(kept, digest_of_body(request)) if kept else create(view, request, **path)
+            return answered_again(kept, digest_of_body(view)) if kept else create(view, request, **path)
 
     create.is_idempotent = True  # type: ignore[attr-defined]
     return create
@@ -106,9 +106,9 @@ def answered_again(kept: KeptAnswer, body: str) -> HttpResponse:
     return HttpResponse(answer["content"], status=answer["status"], headers=headers)
 
 
-def digest_of_body(request: Request) -> str:
+def digest_of_body(view: Any) -> str:
     """The same for the same JSON, however it is written."""
-    body = None if request.stream is None else request.data
+    body = None if view.request.stream is None else view.body
     try:
         text = json.dumps(body, sort_keys=True)
     except RecursionError:

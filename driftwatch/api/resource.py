@@ -61,14 +61,14 @@ class Resource(GenericViewSet[Any]):
     def body(self) -> Any:
         """The parsed body. A request without one is refused: an empty body is not an empty object."""
         request = self.request
-        media_types = [parser.media_type for parser in self.parser_classes]
-        if request.content_type.partition(";")[0].strip().lower() not in media_types:
-            raise UnsupportedMediaType(
-                request.content_type, f"Send JSON, with Content-Type: {' or '.join(media_types)}."
-            )
+        parsers = self.get_parsers()
+        parser = self.get_content_negotiator().select_parser(request, parsers)
+        if parser is None:
+            media_types = " or ".join(str(parser.media_type) for parser in parsers)
+            raise UnsupportedMediaType(request.content_type, f"Send JSON, with Content-Type: {media_types}.")
         if request.stream is None:
             raise ParseError("The body is empty, or sent in chunks. Send JSON, with its Content-Length.")
-        return request.data
+        return parser.parse(request.stream)
 
     def check_access(self) -> None:
         """Refuse who may not act on what the path names, before an action that does not look at it itself."""
