@@ -140,4 +140,4 @@ class Search:
         return Page(found[:size], size, None, total_of(self.queryset), self._cursor(found, size))
 
     def _cursor(self, found: list[Document], size: int) -> str | None:
-        return sealed(self.order.position(found[size - 1]), self.digest) if len(found) > size else None
+        return sealed(self.order.position(*found[size - 1 : size + 1]), self.digest) if len(found) > size else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Self
 
 from driftwatch.mongodb.documents import Document
@@ -24,8 +25,16 @@ class Order:
     def sort(self) -> Mql:
         return dict.fromkeys(self.keys, -1 if self.is_descending else 1)
 
-    def position(self, document: Document) -> list[Any]:
-        return [document.get(key) for key in self.keys]
+    def position(self, document: Document, following: Document | None = None) -> list[Any]:
+        """Where a document stands, by the values of its keys: of as many as tell it from the `following` one.
+
+        To go on from there, fewer ranges are to be read than from where all keys are told.
+        """
+        values = [document.get(key) for key in self.keys]
+        if following is None:
+            return values
+        agreeing = takewhile(lambda key: document.get(key) == following.get(key), self.keys)
+        return values[: len(list(agreeing)) + 1]
 
     def after(self, position: Sequence[Any]) -> list[Mql]:
         """What comes after a position, as match documents of which each is a range of an index.
@@ -35,7 +44,7 @@ class Order:
         """
         ranges: list[Mql] = []
         equal: Mql = {}
-        for key, value in zip(self.keys, position, strict=True):
+        for key, value in zip(self.keys, position, strict=False):
             ranges[:0] = [{**equal, key: condition} for condition in self._beyond(key, value)]
             equal[key] = value
         return ranges
