@@ -3,6 +3,7 @@
 from functools import cached_property
 from typing import Any, ClassVar
 
+from django.http import HttpRequest, HttpResponseBase
 from rest_framework.exceptions import AuthenticationFailed, ParseError, UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
@@ -32,6 +33,23 @@ class Resource(GenericViewSet[Any]):
     conflict: ClassVar[str] = "It conflicts with something that exists already."
     throttle_classes = [RateLimits]
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer, and let what the request made go with it.
+
+        The view holds its own methods, and an answer that holds the view: what hangs on such a ring waits for
+        the garbage collector, whose rounds took a twentieth of the time of every request.
+        """
+        try:
+            return super().dispatch(request, *args, **kwargs)
+        finally:
+            vars(self).clear()
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        made = super().initialize_request(request, *args, **kwargs)
+        # Another ring. No parser here asks for it.
+        del made.parser_context["request"]
+        return made
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if str(request.method).lower() not in self.action_map:

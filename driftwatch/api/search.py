@@ -110,7 +110,8 @@ class SearchMixin(Resource):
         search = Search(matching, order, digest([self.resource, path, self.body, order.sort]))
         with bounded_time():
             page = search.page(parameters["page"], size) if cursor is None else search.page_after(cursor, size)
-        found = self.get_serializer(list(instances_of(queryset.model, page.documents)), many=True).data
+        show = self.get_serializer().to_representation
+        found = [show(instance) for instance in instances_of(queryset.model, page.documents)]
         links = page.links(request.build_absolute_uri(request.path), same)
         return Answer(found, headers={"X-Pagination": json_of(page.pagination).decode(), "Link": links})
 
