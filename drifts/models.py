@@ -207,8 +207,8 @@ class Drift(models.Model):
 def run_of(experiment: Experiment, document: Document | None) -> Drift | None:
     """The run that was found by its id, if it is one of the experiment's.
 
-    It is asked for by its id alone: asked for the experiment as well, MongoDB thinks about which index to
-    take for longer than it takes to find a run.
+    It is asked for by its id alone: asked for the experiment as well, MongoDB first weighs every index
+    that begins with one.
     """
     if document is None or document["experiment_id"] != experiment.pk.hex:
         return None

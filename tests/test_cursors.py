@@ -12,6 +12,7 @@ from accounts.models import User
 from drifts.models import Drift
 from driftwatch.api import pages
 from driftwatch.mongodb.base import mongodb
+from driftwatch.mongodb.order import Order
 from experiments.models import Experiment
 from tests.caller import Caller
 
@@ -114,6 +115,22 @@ def test_runs_without_a_value_are_sorted_before_all_others(reader: Caller, exper
     first = reader.post(f"{path_of(experiment)}?{query}", {})
     walked = ids(first) + ids_after(reader, path_of(experiment), query, first)
     assert walked == (runs if order == "asc" else runs[::-1])
+
+
+@pytest.mark.parametrize(
+    ("following", "position"),
+    [
+        ({"model": "tree", "created_at": 1, "_id": "a"}, ["forest"]),
+        ({"model": "forest", "created_at": 2, "_id": "c"}, ["forest", 3]),
+        ({"model": "forest", "created_at": 3, "_id": "a"}, ["forest", 3, "b"]),
+        (None, ["forest", 3, "b"]),
+    ],
+)
+def test_a_position_is_told_as_far_as_the_next_document_shares_it(following: Any, position: list[Any]) -> None:
+    order = Order.by("model", is_descending=True)
+    assert order.position({"model": "forest", "created_at": 3, "_id": "b"}, following) == position
+    # One range for each key, and one for null where that comes after the values.
+    assert len(order.after(position)) == len(position) + 1
 
 
 def test_the_size_of_a_page_may_change_on_the_way(reader: Caller, experiment: Experiment) -> None:
