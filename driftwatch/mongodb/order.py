@@ -39,8 +39,8 @@ class Order:
     def after(self, position: Sequence[Any]) -> list[Mql]:
         """What comes after a position, as match documents of which each is a range of an index.
 
-        The nearest comes first: what equals the position in all keys but the last, then in all
-        but the last two, and so on. None of them overlap.
+        The nearest comes first: what equals the position in all keys that it tells but the last, then in
+        all but the last two, and so on. None of them overlap.
         """
         ranges: list[Mql] = []
         equal: Mql = {}
