@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo bench check lint types migrations bandit advisories requirements clean
+.PHONY: help run test demo bench check lint imports types migrations bandit advisories requirements clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,11 +21,14 @@ demo: .venv-client/demo  ## Report real detectors' runs to the running service, 
 bench: .venv/dev  ## Measure the service against plain PyMongo on the same data; benchmarks/README.md
 	@$(BIN)/python -m benchmarks
 
-check: lint types migrations bandit advisories  ## Everything that CI checks besides the tests
+check: lint imports types migrations bandit advisories  ## Everything that CI checks besides the tests
 
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+imports: .venv/dev
+	$(BIN)/lint-imports
 
 types: .venv/dev
 	$(BIN)/mypy .
@@ -34,7 +37,7 @@ migrations: .venv/dev
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
 bandit: .venv/dev
-	$(BIN)/bandit -q -r accounts audit experiments drifts pages driftwatch -c pyproject.toml
+	$(BIN)/bandit -q -r core audit accounts experiments drifts pages driftwatch -c pyproject.toml
 
 advisories: .venv/dev
 	$(BIN)/python .ci/advisories.py $(BIN)/pip-audit -r requirements.txt --no-deps --disable-pip

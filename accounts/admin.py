@@ -8,20 +8,19 @@ from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts.identity import Standing
 from accounts.models import ServiceToken, User
-from accounts.service_tokens import ServiceTokenQuerySet, TokenState
-from accounts.sessions import identity_of_session
-from driftwatch.portal.announcing import AnnouncingAdmin
-from driftwatch.portal.filters import PeriodFilter
-from driftwatch.portal.guarding import GuardedAdmin
+from accounts.models.service_token import ServiceTokenQuerySet, TokenState
+from audit.audited_admin import AuditedAdmin
+from core.identity import Standing, identity_of_session
+from core.portal.filters import PeriodFilter
+from core.portal.permissions import GuardedAdmin
 
 # Access is given by experiments' permissions and by entitlements: Django's groups mean nothing here.
 admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(AnnouncingAdmin):
+class UserAdmin(AuditedAdmin):
     """Identities come from their issuers; what is changed here is whether they may use the service.
 
     Users register themselves; local accounts are made with `manage.py createsuperuser`.

@@ -18,12 +18,12 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.claims import entitlements_at, verified_email
-from accounts.identity import Identity
 from accounts.issuers import LEEWAY_SECONDS, InvalidToken, IssuerUnavailable, TrustedIssuer, patience
 from accounts.models import User
 from accounts.tokens import identity_of_local_token
-from driftwatch.api.exceptions import Away
-from driftwatch.bearer import bears_token
+from core.api.exceptions import Away
+from core.client import bears_token
+from core.identity import Identity, RegisteredUser
 
 # RFC 6750, section 2.1.
 BEARER = re.compile(r"bearer(?: +([A-Za-z0-9._~+/-]+=*))? *", re.IGNORECASE)
@@ -75,7 +75,7 @@ receiver([post_save, post_delete], sender=User)(recent_identities.forget)
 class BearerAuthentication(BaseAuthentication):
     """`Authorization: Bearer <JWT>`. A request without that scheme is anonymous, one with a bad token is refused."""
 
-    def authenticate(self, request: Request) -> tuple[User | AnonymousUser, Identity] | None:
+    def authenticate(self, request: Request) -> tuple[RegisteredUser | AnonymousUser, Identity] | None:
         if not bears_token(request):
             return None
         match = BEARER.fullmatch(request.META["HTTP_AUTHORIZATION"])

@@ -14,11 +14,11 @@ from django.utils.crypto import constant_time_compare
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 
 from accounts.claims import Claims, entitlements_at, verified_email
-from accounts.identity import Identity
 from accounts.issuers import InvalidToken, IssuerUnavailable
 from accounts.models import User
 from accounts.provider import LoginRefused, NotAdmitted, provider, relying_party_setting
-from driftwatch.mongodb.querysets import FilterableQuerySet
+from core.identity import Identity
+from core.mongodb.querysets import FilterableQuerySet
 
 
 class LocalAccountBackend(ModelBackend):

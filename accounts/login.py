@@ -21,7 +21,7 @@ from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthen
 from accounts import sessions
 from accounts.issuers import IssuerUnavailable
 from accounts.provider import LoginRefused, NotAdmitted, provider, relying_party_setting
-from driftwatch.api.exceptions import RETRY_SECONDS
+from core.api.exceptions import RETRY_SECONDS
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from accounts.models import User
-from driftwatch.api.serializers import StrictSerializer, StrictText
+from core.api.serializers import StrictSerializer, StrictText
 
 
 class UserSerializer(serializers.ModelSerializer[User]):

@@ -5,28 +5,22 @@ due, by a silent login, so that a right that the provider took away is gone here
 """
 
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
-from django.db import DatabaseError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.functional import SimpleLazyObject
-from pymongo.errors import PyMongoError
 from rest_framework import authentication
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 
 from accounts.backends import ProviderBackend
-from accounts.identity import Identity
-from accounts.issuers import IssuerUnavailable
 from accounts.models import User
-from accounts.provider import LoginRefused
+from core.identity import Identity, RegisteredUser, identity_of_session
 
 CLAIMS = "claims"
 PROVIDER_BACKEND = f"{ProviderBackend.__module__}.{ProviderBackend.__qualname__}"
@@ -51,12 +45,6 @@ def is_of_provider(session: SessionBase) -> bool:
 
 def is_renewal_due(session: SessionBase) -> bool:
     return is_of_provider(session) and session.get(CLAIMS, {}).get("renew_at", 0) <= time.time()
-
-
-def identity_of_session(request: HttpRequest) -> Identity:
-    """The identity that the request's session proves; the anonymous one where it proves none."""
-    user = request.user
-    return (user.identity if isinstance(user, User) else None) or Identity()
 
 
 def user_of_session(request: HttpRequest) -> User | AnonymousUser:
@@ -88,52 +76,14 @@ def local_identity(user: User) -> Identity | None:
     return Identity(user.issuer, user.subject, user.email, user=user, is_local_administrator=user.is_superuser)
 
 
-class SessionIdentityMiddleware:
-    """Gives `request.user` its identity, and renews the session of a provider when that is due.
-
-    Then a page is sent through the provider and back to the same address; any other request, which
-    cannot follow there, is anonymous.
-    """
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        request.user = cast(User, SimpleLazyObject(partial(user_of_session, request)))
-        return self.renewal(request) or self.get_response(request)
-
-    def renewal(self, request: HttpRequest) -> HttpResponse | None:
-        from accounts.login import SilentRenewal  # noqa: PLC0415 - it remembers logins here
-
-        has_session = settings.SESSION_COOKIE_NAME in request.COOKIES
-        if not has_session or not is_page(request) or is_part_of_login(request):
-            return None
-        try:
-            return SilentRenewal.as_view()(request) if is_renewal_due(request.session) else None
-        except (IssuerUnavailable, LoginRefused):
-            return None  # The page is shown as to anybody, until the provider is back or configured again.
-        except (DatabaseError, PyMongoError):
-            return None  # A view that needs the session meets the same error, where it is answered.
-
-
 def is_part_of_login(request: HttpRequest) -> bool:
     return request.path.startswith(reverse("login"))
-
-
-def is_page(request: HttpRequest) -> bool:
-    """Whether a browser shows the answer to a person, as against a script that reads it."""
-    return (
-        request.method == "GET"
-        and "text/html" in request.headers.get("Accept", "")
-        and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
-        and "Authorization" not in request.headers
-    )
 
 
 class SessionAuthentication(authentication.SessionAuthentication):
     """The browser session, for pages and Swagger UI; a method that changes something needs the CSRF token."""
 
-    def authenticate(self, request: Request) -> tuple[User, Identity] | None:
+    def authenticate(self, request: Request) -> tuple[RegisteredUser, Identity] | None:
         identity = identity_of_session(request._request)
         if identity.user is None:
             return None

@@ -7,11 +7,11 @@ from typing import Any
 from rest_framework import serializers
 
 from accounts.authentication import MAX_TOKEN_CHARACTERS
-from accounts.identity import identity_of
-from accounts.levels import Level
-from accounts.service_tokens import ServiceToken, TokenState, delegable
+from accounts.models.service_token import ServiceToken, TokenState, delegable
+from accounts.models.user import User
 from accounts.tokens import access_token, refresh_token
-from driftwatch.api.serializers import StrictBoolean, StrictInteger, StrictModelSerializer, StrictText
+from core.api.serializers import StrictBoolean, StrictInteger, StrictModelSerializer, StrictText
+from core.identity import Level, identity_of
 
 MAX_EXPERIMENTS = 100
 MAX_ENTITLEMENTS = 1_000
@@ -105,7 +105,7 @@ class NewTokenSerializer(StrictModelSerializer):
     def create(self, fields: dict[str, Any]) -> ServiceToken:
         """Raises `IntegrityError` when the maker has a token of this name."""
         maker = identity_of(self.context["request"])
-        assert maker.user is not None
+        assert isinstance(maker.user, User)
         lifetime = datetime.timedelta(days=fields.pop("days"))
         refreshable = fields.pop("refresh")
         return ServiceToken.objects.issue(maker.user, lifetime=lifetime, by=maker, refreshable=refreshable, **fields)

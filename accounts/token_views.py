@@ -8,9 +8,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.authentication import BearerAuthentication
-from accounts.identity import Standing
 from accounts.issuers import InvalidToken
-from accounts.service_tokens import ServiceToken, ServiceTokenQuerySet
+from accounts.models.service_token import ServiceToken, ServiceTokenQuerySet
 from accounts.token_serializers import (
     IssuedTokenSerializer,
     NewTokenSerializer,
@@ -19,10 +18,11 @@ from accounts.token_serializers import (
     ServiceTokenSerializer,
 )
 from accounts.tokens import access_token, refresh_token, refreshed
-from driftwatch.api.answers import Answer, NoContent
-from driftwatch.api.conditional import conditional, tagged
-from driftwatch.api.idempotency import idempotent
-from driftwatch.api.resource import Resource
+from core.api.conditional import conditional, tagged
+from core.api.idempotency import idempotent
+from core.api.resource import Resource
+from core.api.responses import Answer, NoContent
+from core.identity import Standing
 
 # What holds a secret is kept by nobody on the way (RFC 6749, section 5.1).
 SECRET = {"Cache-Control": "no-store"}
@@ -45,7 +45,7 @@ class TokenView(Resource):
 
     def get_queryset(self) -> ServiceTokenQuerySet:
         assert self.identity.user is not None
-        return ServiceToken.objects.filter(user=self.identity.user)
+        return ServiceToken.objects.filter(user=self.identity.user.pk)
 
     def get_token(self) -> ServiceToken:
         try:

@@ -7,10 +7,10 @@ from typing import Any
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
-from accounts.identity import Identity
 from accounts.issuers import InvalidToken
-from accounts.service_tokens import ServiceToken, TokenState
-from driftwatch import timestamps
+from accounts.models.service_token import ServiceToken, TokenState
+from core import timestamps
+from core.identity import Identity
 
 # The claim by which a refresh token names the record it belongs to.
 FAMILY = "family"

@@ -8,16 +8,16 @@ from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
 
-from accounts.identity import Standing
 from accounts.models import User
 from accounts.serializers import EntitlementsSerializer, FoundUserSerializer, LookupSerializer, UserSerializer
-from driftwatch.api.answers import Answer
-from driftwatch.api.conditional import conditional, tagged
-from driftwatch.api.idempotency import idempotent
-from driftwatch.api.resource import Resource
-from driftwatch.api.search import SearchMixin, SearchParameters
-from driftwatch.filters.fields import Field, Identifier, Text, Time
-from driftwatch.mongodb.querysets import FilterableQuerySet
+from core.api.conditional import conditional, tagged
+from core.api.idempotency import idempotent
+from core.api.resource import Resource
+from core.api.responses import Answer
+from core.api.search import SearchMixin, SearchParameters
+from core.filters.fields import Field, Identifier, Text, Time
+from core.identity import Standing
+from core.mongodb.querysets import FilterableQuerySet
 
 FIELDS: Mapping[str, Field] = {
     "id": Identifier("_id"),

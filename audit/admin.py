@@ -7,10 +7,10 @@ from django.contrib import admin
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from accounts.identity import Standing
 from audit.models import Event
-from driftwatch.portal.filters import PeriodFilter
-from driftwatch.portal.guarding import GuardedAdmin
+from core.identity import Standing
+from core.portal.filters import PeriodFilter
+from core.portal.permissions import GuardedAdmin
 
 
 @admin.register(Event)

@@ -6,4 +6,4 @@ class AuditConfig(AppConfig):
     verbose_name = "Audit trail"
 
     def ready(self) -> None:
-        from audit import checks, receivers  # noqa: F401, PLC0415 - registers them
+        from audit import checks  # noqa: F401, PLC0415 - registers them

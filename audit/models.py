@@ -10,10 +10,10 @@ from django_mongodb_backend.fields import EmbeddedModelField
 from django_mongodb_backend.models import EmbeddedModel
 
 from audit.source import Way
-from driftwatch import timestamps
-from driftwatch.identifiers import uuid7
-from driftwatch.mongodb.indexes import EmbeddedIndex, ExpiryIndex
-from driftwatch.mongodb.querysets import FilterableQuerySet
+from core import timestamps
+from core.identifiers import uuid7
+from core.mongodb.indexes import EmbeddedIndex, ExpiryIndex
+from core.mongodb.querysets import FilterableQuerySet
 
 
 class Action(models.TextChoices):

@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from audit.models import Action, Actor, Event, Target
-from driftwatch.filters.fields import parse_time
+from core.filters.fields import parse_time
 
 
 class ActorSerializer(serializers.ModelSerializer[Actor]):

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from django.db import models
 from django.http import HttpRequest, HttpResponse
 
-from driftwatch.addresses import client_address
-from driftwatch.bearer import bears_token
+from core.client import bears_token, client_address
 
 MAX_USER_AGENT = 300
 

@@ -10,9 +10,9 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django_mongodb_backend.models import EmbeddedModel
 
-from accounts.identity import Identity
 from audit.models import Action, Actor, ActorKind, Event, Target
 from audit.source import Way, source
+from core.identity import Identity
 
 SECRETS = frozenset({"password", "secret", "token"})
 # Texts and objects beyond this length are recorded by a hash; lists, such as permissions, are whole.

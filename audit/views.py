@@ -6,13 +6,13 @@ from django.http import StreamingHttpResponse
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
-from accounts.identity import Standing
 from audit.models import Event, EventQuerySet
 from audit.serializers import EventSerializer, ExportParameters
-from driftwatch.api.exceptions import InvalidQuery
-from driftwatch.api.resource import Resource
-from driftwatch.api.search import SearchMixin, SearchParameters
-from driftwatch.filters.fields import Field, Identifier, Record, Text, Time
+from core.api.exceptions import InvalidQuery
+from core.api.resource import Resource
+from core.api.search import SearchMixin, SearchParameters
+from core.filters.fields import Field, Identifier, Record, Text, Time
+from core.identity import Standing
 
 ACTOR = {
     "kind": Text("kind"),

@@ -13,7 +13,7 @@ import psutil
 from pymongo import MongoClient
 
 from benchmarks.floor import DATABASE, drift_runs
-from driftwatch.mongodb.embedded import EmbeddedServer
+from core.mongodb.embedded import EmbeddedServer
 from tests.live import LiveServer
 from tests.provider import Provider
 

@@ -14,22 +14,20 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from accounts.identity import Identity
-from accounts.levels import Level
-from accounts.sessions import identity_of_session
+from audit.audited_admin import AuditedAdmin
+from core import timestamps
+from core.identity import Identity, Level, identity_of_session
+from core.mongodb.documents import aggregate
+from core.mongodb.match import Mql
+from core.mongodb.order import Order
+from core.portal.changelists import COUNTED_AT_MOST
+from core.portal.filters import FormFilter, PeriodFilter, TagFilter, TextFilter
+from core.portal.forms import ApiForm
 from drifts.exports import TooManyColumns, as_csv, as_json
 from drifts.models import Drift, DriftQuerySet
+from drifts.parameters import tree
 from drifts.serializers import DriftSerializer
-from drifts.tree import tree
 from drifts.verdict import Verdict
-from driftwatch import timestamps
-from driftwatch.mongodb.documents import aggregate
-from driftwatch.mongodb.match import Mql
-from driftwatch.mongodb.order import Order
-from driftwatch.portal.announcing import AnnouncingAdmin
-from driftwatch.portal.changelists import COUNTED_AT_MOST
-from driftwatch.portal.filters import FormFilter, PeriodFilter, TagFilter, TextFilter
-from driftwatch.portal.forms import ApiForm
 from experiments.models import Experiment
 
 # So many runs are looked at one by one in a tenth of a second.
@@ -115,7 +113,7 @@ class DriftForm(ApiForm):
 
 
 @admin.register(Drift)
-class DriftAdmin(AnnouncingAdmin):
+class DriftAdmin(AuditedAdmin):
     """A run is changed by those who may edit its experiment, which it never leaves."""
 
     required_levels = {"view": Level.READ, "add": Level.EDIT, "change": Level.EDIT, "delete": Level.EDIT}

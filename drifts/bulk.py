@@ -5,12 +5,12 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from core.api.bulk import JSONArrayParser, JSONLinesParser, NDJSONParser, validated
+from core.api.idempotency import idempotent
+from core.api.responses import Answer
 from drifts.models import Drift
 from drifts.serializers import DriftSerializer
 from drifts.views import DriftResource
-from driftwatch.api.answers import Answer
-from driftwatch.api.bulk import JSONArrayParser, JSONLinesParser, NDJSONParser, validated
-from driftwatch.api.idempotency import idempotent
 from experiments.models import Level
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from django.db.models import prefetch_related_objects
 
-from accounts.identity import Identity
+from core import timestamps
+from core.identity import Identity
+from core.mongodb.documents import aggregate, instances_of
+from core.mongodb.match import Mql
+from core.mongodb.order import Order
 from drifts.models import Drift, DriftQuerySet
 from drifts.statistics import is_verdict
 from drifts.verdict import MATCHES, JobStatus, Verdict
-from driftwatch import timestamps
-from driftwatch.mongodb.documents import aggregate, instances_of
-from driftwatch.mongodb.match import Mql
-from driftwatch.mongodb.order import Order
 
 DAYS = 30
 # Of a day so many are counted, which an index does, and so many are asked for their verdict.

@@ -7,11 +7,11 @@ from typing import Any
 
 from django.http import StreamingHttpResponse
 
+from core.api.responses import json_of
+from core.csv_export import csv_lines
 from drifts.models import DriftQuerySet
 from drifts.parameters import leaves
 from drifts.serializers import DriftSerializer
-from driftwatch.api.answers import json_of
-from driftwatch.spreadsheets import csv_lines
 
 AT_ONCE = 100
 MAX_COLUMNS = 1_000

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from django.db import models
 from django.utils import timezone
 
-from driftwatch.mongodb.match import Mql
+from core.mongodb.match import Mql
 
 UTC = datetime.UTC
 # No run is older than this.

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from typing import Any, Self
@@ -11,13 +11,12 @@ from django.db import models, transaction
 from django.dispatch import receiver
 from django_mongodb_backend.fields import ArrayField
 
-from accounts.identity import Identity
 from audit.models import Action
 from audit.trail import record
-from drifts.verdict import MATCHES, JobStatus, Verdict, verdict_of
-from driftwatch import timestamps
-from driftwatch.identifiers import time_of, uuid7
-from driftwatch.mongodb.documents import (
+from core import timestamps
+from core.identifiers import time_of, uuid7
+from core.identity import Identity
+from core.mongodb.documents import (
     Document,
     aggregate,
     collection_of,
@@ -26,8 +25,10 @@ from driftwatch.mongodb.documents import (
     insert_one,
     instance_of,
 )
-from driftwatch.mongodb.querysets import FilterableQuerySet
-from driftwatch.mongodb.transaction import in_transaction
+from core.mongodb.querysets import FilterableQuerySet
+from core.mongodb.transaction import in_transaction
+from drifts.summaries import Summary, summaries_of
+from drifts.verdict import MATCHES, JobStatus, Verdict, verdict_of
 from experiments.models import Experiment, deleting
 
 SCHEMA_VERSION = "1.0.0"
@@ -69,6 +70,10 @@ BaseDriftManager = models.Manager.from_queryset(DriftQuerySet)
 
 class DriftManager(BaseDriftManager["Drift"]):
     """What is asked of runs all day is asked past querysets: to make one cost a twentieth of such a request."""
+
+    def summaries_of(self, experiments: Sequence[uuid.UUID]) -> dict[uuid.UUID, Summary]:
+        """By experiment, the number of its runs, and the verdicts of the newest of them."""
+        return summaries_of(self.model, experiments)
 
     def with_experiment(
         self, experiment_id: uuid.UUID, drift_id: uuid.UUID

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
-from accounts.identity import identity_of_user
 from accounts.models import User
+from core import timestamps
+from core.identifiers import uuid7_at
+from core.identity import identity_of_user
 from drifts.models import Drift
 from drifts.verdict import JobStatus
-from driftwatch import timestamps
-from driftwatch.identifiers import uuid7_at
 from experiments.models import Experiment
 
 DAYS = 60

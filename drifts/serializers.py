@@ -4,9 +4,9 @@ from typing import Any
 
 from rest_framework import serializers
 
+from core.api.serializers import StrictBoolean, StrictModelSerializer, StrictObject, StrictText, Tags
 from drifts.models import Drift
 from drifts.verdict import JobStatus, Verdict
-from driftwatch.api.serializers import StrictBoolean, StrictModelSerializer, StrictObject, StrictText, Tags
 
 
 class DriftSerializer(StrictModelSerializer):

@@ -5,11 +5,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from core.mongodb.match import Mql
 from drifts import verdict
 from drifts.intervals import Calendar
 from drifts.models import DriftQuerySet
 from drifts.verdict import Verdict
-from driftwatch.mongodb.match import Mql
 
 MAX_GROUPS = 1_000
 MAX_TEXT = 255

@@ -7,12 +7,12 @@ from zoneinfo import ZoneInfo, available_timezones
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from core.api.serializers import StrictNumber, StrictObject, StrictSerializer, StrictText
+from core.filters import FilterError
+from core.filters.language import refuse_bad_path
+from core.json_values import MAX_DEPTH
 from drifts.intervals import Calendar, Interval
 from drifts.statistics import GROUPS, Statistics
-from driftwatch.api.serializers import StrictNumber, StrictObject, StrictSerializer, StrictText
-from driftwatch.filters import FilterError
-from driftwatch.filters.language import refuse_bad_path
-from driftwatch.values import MAX_DEPTH
 
 MAX_GROUP_BY = 3
 MAX_MEASURES = 5

@@ -5,16 +5,16 @@ from typing import ClassVar
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from accounts.identity import Standing
+from core import filters
+from core.api.resource import Resource
+from core.api.responses import Answer
+from core.api.search import bounded_time
+from core.identity import Standing
+from core.mongodb.match import Mql
 from drifts.models import Drift, DriftQuerySet
 from drifts.statistics import MAX_GROUPS, TooManyGroups
 from drifts.statistics_serializers import StatisticsRowSerializer, StatisticsSerializer
 from drifts.views import FIELDS, DriftResource
-from driftwatch import filters
-from driftwatch.api.answers import Answer
-from driftwatch.api.resource import Resource
-from driftwatch.api.search import bounded_time
-from driftwatch.mongodb.match import Mql
 from experiments.models import Level
 
 ADVICE = "have the filter name a model, a status or a time range, or ask for fewer measures"

@@ -2,7 +2,7 @@
 
 from django.db import models
 
-from driftwatch.mongodb.match import Mql
+from core.mongodb.match import Mql
 
 
 class JobStatus(models.TextChoices):

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from django.http import Http404
 from rest_framework.request import Request
 
-from accounts.identity import Standing
+from core.api.conditional import conditional, tagged
+from core.api.idempotency import idempotent
+from core.api.responses import Answer, NoContent
+from core.api.search import SearchMixin, SearchParameters
+from core.filters.fields import Computed, Field, Free, Identifier, Text, Texts, Time, Truth
+from core.identity import Standing
 from drifts.models import Drift, DriftQuerySet
 from drifts.serializers import DriftSerializer
 from drifts.verdict import MATCHES
-from driftwatch.api.answers import Answer, NoContent
-from driftwatch.api.conditional import conditional, tagged
-from driftwatch.api.idempotency import idempotent
-from driftwatch.api.search import SearchMixin, SearchParameters
-from driftwatch.filters.fields import Computed, Field, Free, Identifier, Text, Texts, Time, Truth
 from experiments import leases
 from experiments.models import Experiment, Level
 from experiments.views import ExperimentResource, id_in_path

@@ -3,9 +3,9 @@
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 
-from driftwatch.api.errors import read_only
-from driftwatch.api.exceptions import RETRY_SECONDS
-from driftwatch.mongodb.base import mongodb, primary_answers
+from core.api.errors import read_only
+from core.api.exceptions import RETRY_SECONDS
+from core.mongodb.base import mongodb, primary_answers
 
 
 @read_only

@@ -54,28 +54,29 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "driftwatch.apps.DriftWatchConfig",
-    "accounts",
+    "core",
     "audit",
+    "accounts",
     "experiments",
     "drifts",
     "pages",
+    "driftwatch.apps.DriftWatchConfig",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "driftwatch.content_security.ContentSecurityPolicy",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "driftwatch.middleware.CorsMiddleware",
-    "driftwatch.middleware.SessionMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "driftwatch.middleware.AuthenticationMiddleware",
-    "driftwatch.middleware.SessionIdentityMiddleware",
-    "driftwatch.middleware.MessageMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "accounts.middleware.SessionIdentityMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "driftwatch.api.errors.DatabaseAwayMiddleware",
+    "core.api.errors.DatabaseAwayMiddleware",
     "audit.source.SourceMiddleware",
-    "driftwatch.api.throttling.LoginLimits",
+    "core.api.throttling.LoginLimits",
 ]
 ROOT_URLCONF = "driftwatch.urls"
 WSGI_APPLICATION = "driftwatch.wsgi.application"
@@ -108,7 +109,7 @@ WHITENOISE_USE_FINDERS = True
 MONGODB_URI = env.str("MONGODB_URI", "")
 DATABASES = {
     "default": {
-        "ENGINE": "driftwatch.mongodb",
+        "ENGINE": "core.mongodb",
         "HOST": MONGODB_URI,
         "NAME": env.str("MONGODB_NAME", "driftwatch"),
         "OPTIONS": {
@@ -122,7 +123,7 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django_mongodb_backend.fields.ObjectIdAutoField"
 # The backend's ids are not the integers that these apps' own migrations make.
-MIGRATION_MODULES = {name: f"driftwatch.migrations.{name}" for name in ("admin", "auth", "contenttypes")}
+MIGRATION_MODULES = {name: f"core.migrations.{name}" for name in ("admin", "auth", "contenttypes")}
 
 # Identities
 
@@ -190,15 +191,15 @@ REST_FRAMEWORK = {
         "accounts.authentication.BearerAuthentication",
         "accounts.sessions.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["experiments.permissions.AccessRule"],
-    "DEFAULT_PARSER_CLASSES": ["driftwatch.api.parsers.StrictJSONParser"],
+    "DEFAULT_PERMISSION_CLASSES": ["core.api.permissions.AccessRule"],
+    "DEFAULT_PARSER_CLASSES": ["core.api.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "driftwatch.api.renderers.OneRenderer",
-    "DEFAULT_SCHEMA_CLASS": "driftwatch.api.openapi.ResourceSchema",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "core.api.negotiation.OneRenderer",
+    "DEFAULT_SCHEMA_CLASS": "core.api.openapi.ResourceSchema",
     "DEFAULT_METADATA_CLASS": None,
-    "EXCEPTION_HANDLER": "driftwatch.api.errors.answer",
+    "EXCEPTION_HANDLER": "core.api.errors.answer",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
-    "UNAUTHENTICATED_TOKEN": "accounts.identity.Identity",
+    "UNAUTHENTICATED_TOKEN": "core.identity.Identity",
     "URL_FORMAT_OVERRIDE": None,
 }
 SPECTACULAR_SETTINGS = {
@@ -208,7 +209,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1.0.0",
     "OAS_VERSION": "3.1.1",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
-    "PREPROCESSING_HOOKS": ["driftwatch.api.openapi.without_alias"],
+    "PREPROCESSING_HOOKS": ["core.api.openapi.without_alias"],
     "SERVE_AUTHENTICATION": [],
     "TAGS": [
         {"name": "experiment", "description": "Named containers of drift runs, private or public."},
@@ -225,8 +226,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "JobStatus": "drifts.verdict.JobStatus",
         "Verdict": "drifts.verdict.Verdict",
-        "Level": "accounts.levels.Level",
-        "TokenState": "accounts.service_tokens.TokenState",
+        "Level": "core.identity.Level",
+        "TokenState": "accounts.models.service_token.TokenState",
     },
 }
 

@@ -9,9 +9,9 @@ from driftwatch import health, home
 
 urlpatterns = [
     # First, for it is asked for all day.
-    path("api/v1/", include("driftwatch.api.urls")),
+    path("api/v1/", include("driftwatch.api_urls")),
     # In a namespace of its own: addresses are made of the other.
-    path("api/latest/", include(("driftwatch.api.urls", "latest"))),
+    path("api/latest/", include(("driftwatch.api_urls", "latest"))),
     path("", home.home, name="home"),
     path("favicon.ico", RedirectView.as_view(url=static("driftwatch/icon.svg"))),
     path("livez", health.livez),
@@ -20,7 +20,7 @@ urlpatterns = [
     path("", include("pages.urls")),
     path("admin/", admin.site.urls),
 ]
-handler400 = "driftwatch.api.errors.bad_request"
-handler403 = "driftwatch.api.errors.forbidden"
-handler404 = "driftwatch.api.errors.not_found"
-handler500 = "driftwatch.api.errors.server_error"
+handler400 = "core.api.errors.bad_request"
+handler403 = "core.api.errors.forbidden"
+handler404 = "core.api.errors.not_found"
+handler500 = "core.api.errors.server_error"

@@ -14,14 +14,12 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django_mongodb_backend.fields import EmbeddedModelArrayField
 
-from accounts.identity import Identity, Standing
-from accounts.sessions import identity_of_session
+from audit.audited_admin import AuditedAdmin
 from audit.models import Action
-from drifts.recent import COUNTED, recent_of
-from driftwatch import timestamps
-from driftwatch.portal.announcing import AnnouncingAdmin
-from driftwatch.portal.changelists import BoundedChangeList
-from driftwatch.portal.filters import PeriodFilter, TagFilter
+from core import timestamps
+from core.identity import Identity, Standing, identity_of_session
+from core.portal.changelists import BoundedChangeList
+from core.portal.filters import PeriodFilter, TagFilter
 from experiments import leases
 from experiments.admin_forms import GO_ON, ExperimentForm, PermissionsField
 from experiments.models import Experiment, ExperimentQuerySet, Level
@@ -49,10 +47,12 @@ class ExperimentChangeList(BoundedChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        recent = recent_of([experiment.pk for experiment in self.result_list])
+        # The app of the runs stands above this one: the relation leads there.
+        runs: Any = Experiment._meta.get_field("drifts").related_model
+        summaries = runs.objects.summaries_of([experiment.pk for experiment in self.result_list])
         experiment: Any
         for experiment in self.result_list:
-            experiment.recent = recent[experiment.pk]
+            experiment.summary = summaries[experiment.pk]
 
 
 class Unconfirmed(Exception):
@@ -68,7 +68,7 @@ class Unconfirmed(Exception):
 
 
 @admin.register(Experiment)
-class ExperimentAdmin(AnnouncingAdmin):
+class ExperimentAdmin(AuditedAdmin):
     required_levels = {"view": Level.READ, "add": Standing.STAFF, "change": Level.MANAGE, "delete": Level.MANAGE}
     list_display = ("name", "visibility", "tag_list", "runs", "last_run", "created_at")
     list_per_page = 25
@@ -136,12 +136,11 @@ class ExperimentAdmin(AnnouncingAdmin):
     @admin.display(description="drift runs")
     def runs(self, experiment: Any) -> SafeString:
         address = reverse("admin:drifts_drift_changelist", query={"experiment": experiment.pk})
-        runs = experiment.recent.runs
-        return format_html('<a href="{}">{}</a>', address, f"{COUNTED:,}+" if runs > COUNTED else f"{runs:,}")
+        return format_html('<a href="{}">{}</a>', address, experiment.summary.count)
 
     @admin.display
     def last_run(self, experiment: Any) -> datetime.datetime | None:
-        return experiment.recent.last_run
+        return experiment.summary.last_run
 
     @admin.display(description="drift runs")
     def runs_link(self, experiment: Experiment) -> SafeString:

@@ -11,9 +11,8 @@ from django_mongodb_backend.forms.fields.embedded_model_array import (
     EmbeddedModelArrayField,
 )
 
-from accounts.identity import is_entitlement
-from accounts.sessions import identity_of_session
-from driftwatch.portal.forms import ApiForm
+from core.identity import identity_of_session, is_entitlement
+from core.portal.forms import ApiForm
 from experiments.models import NoManager, completed, with_manager
 from experiments.serializers import ExperimentSerializer, entities_of
 from experiments.sharing import Preview, holders, preview_of

@@ -12,18 +12,18 @@ from django.dispatch import Signal
 from django_mongodb_backend.fields import ArrayField, EmbeddedModelArrayField
 from django_mongodb_backend.models import EmbeddedModel
 
-from accounts.identity import USER_ID, Identity
-from accounts.levels import Level as Level  # noqa: PLC0414 - the levels are spoken of as the experiments'
 from accounts.models import User
 from audit.models import Action
 from audit.trail import record
-from driftwatch import timestamps
-from driftwatch.mongodb.base import mongodb
-from driftwatch.mongodb.documents import collection_of, find_one
-from driftwatch.mongodb.indexes import EmbeddedIndex
-from driftwatch.mongodb.match import Match, MatchAny, Mql
-from driftwatch.mongodb.querysets import FilterableQuerySet
-from driftwatch.mongodb.transaction import in_transaction
+from core import timestamps
+from core.identity import USER_ID, Identity
+from core.identity import Level as Level  # noqa: PLC0414 - the levels are spoken of as the experiments'
+from core.mongodb.base import mongodb
+from core.mongodb.documents import collection_of, find_one
+from core.mongodb.indexes import EmbeddedIndex
+from core.mongodb.match import Match, MatchAny, Mql
+from core.mongodb.querysets import FilterableQuerySet
+from core.mongodb.transaction import in_transaction
 from experiments import leases
 
 # Sent with an `experiment` whose deletion began, outside of any transaction: receivers delete what belongs to it and

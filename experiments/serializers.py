@@ -6,9 +6,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from accounts.identity import identity_of
 from accounts.models import User
-from driftwatch.api.serializers import StrictModelSerializer, StrictObject, StrictSerializer, StrictText, Tags
+from core.api.serializers import StrictModelSerializer, StrictObject, StrictSerializer, StrictText, Tags
+from core.identity import identity_of
 from experiments.models import Experiment, Level, NoManager, Permission, canonical_entity, completed
 from experiments.sharing import Preview, UnknownUser, ids_of_emails, is_email, named_user, preview_of
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
-from accounts.identity import USER_ID, Identity, is_entitlement
 from accounts.models import User
+from core.identity import USER_ID, Identity, is_entitlement
 from experiments.models import Experiment, Level, Permission, canonical_entity
 
 NOBODY = "No registered user has this {}; they register once with POST /user."

@@ -10,15 +10,15 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
 
-from accounts.identity import Standing
-from driftwatch.api.answers import Answer, NoContent
-from driftwatch.api.conditional import conditional, tagged
-from driftwatch.api.exceptions import Conflict, InvalidQuery
-from driftwatch.api.idempotency import idempotent
-from driftwatch.api.resource import Resource
-from driftwatch.api.search import SearchMixin, SearchParameters
-from driftwatch.filters.fields import Field, Free, Identifier, LongText, Records, Text, Texts, Time, Truth
-from driftwatch.values import text_problem
+from core.api.conditional import conditional, tagged
+from core.api.exceptions import Conflict, InvalidQuery
+from core.api.idempotency import idempotent
+from core.api.resource import Resource
+from core.api.responses import Answer, NoContent
+from core.api.search import SearchMixin, SearchParameters
+from core.filters.fields import Field, Free, Identifier, LongText, Records, Text, Texts, Time, Truth
+from core.identity import Standing
+from core.json_values import text_problem
 from experiments.models import Experiment, ExperimentQuerySet, Level, PermissionsChanged, granted_to
 from experiments.serializers import (
     AccessSerializer,

@@ -10,11 +10,11 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect
 from rest_framework.request import Request
 
-from accounts.identity import Standing
-from accounts.service_tokens import delegable
+from accounts.models.service_token import delegable
 from accounts.token_serializers import IssuedTokenSerializer, NewTokenSerializer
 from accounts.token_views import SECRET, TokenView
-from driftwatch.api.errors import sentences
+from core.api.errors import sentences
+from core.identity import Standing
 from experiments.models import Experiment, Level, granted_to
 from pages.page import Page
 

@@ -7,10 +7,10 @@ from typing import Any
 from django.http import HttpResponse
 from rest_framework.request import Request
 
+from core.csv_export import csv_file
+from core.mongodb.documents import instances_of
 from drifts.models import Drift
 from drifts.parameters import leaves
-from driftwatch.mongodb.documents import instances_of
-from driftwatch.spreadsheets import csv_file
 from experiments.models import Level
 from pages.page import ExperimentPage
 from pages.parameters import MISSING, Shown, is_number, kind_of

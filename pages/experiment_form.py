@@ -8,9 +8,9 @@ from typing import Any, Self
 
 from rest_framework.exceptions import APIException, ValidationError
 
-from driftwatch.api.errors import sentences
-from driftwatch.api.pages import digest
-from driftwatch.api.parsers import parsed, refuse_unstorable
+from core.api.errors import sentences
+from core.api.pagination import digest
+from core.api.parsers import parsed, refuse_unstorable
 from experiments.models import Experiment
 
 TEXTS = ("name", "description", "tags", "config")

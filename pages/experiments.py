@@ -9,13 +9,14 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from accounts.identity import Identity, Standing
-from drifts.recent import COUNTED, Recent, recent_of
-from driftwatch.api.exceptions import InvalidQuery
-from driftwatch.api.search import MAX_PAGE, bounded_time
-from driftwatch.api.totals import total_of
-from driftwatch.mongodb.documents import instances_of
-from driftwatch.mongodb.order import Order
+from core.api.exceptions import InvalidQuery
+from core.api.search import MAX_PAGE, bounded_time
+from core.api.totals import total_of
+from core.identity import Identity, Standing
+from core.mongodb.documents import instances_of
+from core.mongodb.order import Order
+from drifts.models import Drift
+from drifts.summaries import Summary
 from experiments.models import Experiment, ExperimentQuerySet
 from pages.page import Page
 from pages.plots.sparklines import Sparkline, sparkline_of
@@ -45,15 +46,11 @@ class Row:
     """An experiment in the list."""
 
     experiment: Experiment
-    recent: Recent
-
-    @property
-    def runs(self) -> str:
-        return f"{COUNTED:,}+" if self.recent.runs > COUNTED else f"{self.recent.runs:,}"
+    summary: Summary
 
     @property
     def sparkline(self) -> Sparkline:
-        return sparkline_of(self.recent.verdicts)
+        return sparkline_of(self.summary.verdicts)
 
 
 class ExperimentsPage(Page):
@@ -69,10 +66,10 @@ class ExperimentsPage(Page):
             found = experiments.sorted_slice(order, PAGE_SIZE + 1, start=start * PAGE_SIZE)
             total = total_of(experiments)
             shown = list(instances_of(Experiment, found[:PAGE_SIZE]))
-            recent = recent_of([experiment.pk for experiment in shown])
+            summaries = Drift.objects.summaries_of([experiment.pk for experiment in shown])
         return self.show(
             "experiments.html",
-            rows=[Row(experiment, recent[experiment.pk]) for experiment in shown],
+            rows=[Row(experiment, summaries[experiment.pk]) for experiment in shown],
             asked=asked,
             choices=SHOWN,
             sorts=[(name, label) for name, (label, _) in SORTS.items()],

@@ -12,8 +12,8 @@ from rest_framework.parsers import FormParser
 from rest_framework.request import Request
 
 from accounts.sessions import SessionAuthentication, user_of_session
-from driftwatch.api.errors import answer, away, is_database_away
-from driftwatch.api.resource import Resource
+from core.api.errors import answer, away, is_database_away
+from core.api.resource import Resource
 from experiments.models import Experiment, Level
 from experiments.views import ExperimentResource
 

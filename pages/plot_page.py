@@ -6,8 +6,8 @@ from django.http import HttpResponse
 from django.urls import reverse
 from rest_framework.exceptions import ValidationError
 
+from core.api.search import bounded_time
 from drifts.models import Drift, DriftQuerySet
-from driftwatch.api.search import bounded_time
 from experiments.models import Experiment
 from pages.page import ExperimentPage
 from pages.plots.svg import Picture

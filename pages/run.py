@@ -11,12 +11,12 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from rest_framework.request import Request
 
+from core.api.conditional import tagged
+from core.mongodb.documents import instances_of
+from core.mongodb.order import Order
 from drifts.models import Drift
 from drifts.parameters import leaves
 from drifts.views import DriftResource
-from driftwatch.api.conditional import tagged
-from driftwatch.mongodb.documents import instances_of
-from driftwatch.mongodb.order import Order
 from experiments.models import Experiment, Level
 from pages.page import ExperimentPage
 from pages.parameters import text_of

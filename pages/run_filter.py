@@ -22,15 +22,15 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 from rest_framework.exceptions import APIException
 
+from core import filters
+from core.api.errors import sentences
+from core.api.parsers import bounded_int, parsed, refuse_unstorable
+from core.api.search import bounded_time
+from core.filters.fields import Free, Truth
+from core.json_values import scalar_problem
+from core.mongodb.match import Mql
 from drifts.verdict import JobStatus, Verdict
 from drifts.views import FIELDS
-from driftwatch import filters
-from driftwatch.api.errors import sentences
-from driftwatch.api.parsers import bounded_int, parsed, refuse_unstorable
-from driftwatch.api.search import bounded_time
-from driftwatch.filters.fields import Free, Truth
-from driftwatch.mongodb.match import Mql
-from driftwatch.values import scalar_problem
 
 # What each control is compared with, and how.
 COMPARED = {

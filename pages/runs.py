@@ -7,16 +7,16 @@ from django.http import HttpResponse
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from core.api.conditional import tagged
+from core.api.errors import sentences
+from core.api.exceptions import InvalidQuery
+from core.api.pagination import Search, digest, sealed
+from core.api.search import bounded_time
+from core.api.totals import Total, total_of
+from core.mongodb.documents import Document, instances_of
+from core.mongodb.order import Order
 from drifts.models import Drift
 from drifts.verdict import JobStatus
-from driftwatch.api.conditional import tagged
-from driftwatch.api.errors import sentences
-from driftwatch.api.exceptions import InvalidQuery
-from driftwatch.api.pages import Search, digest, sealed
-from driftwatch.api.search import bounded_time
-from driftwatch.api.totals import Total, total_of
-from driftwatch.mongodb.documents import Document, instances_of
-from driftwatch.mongodb.order import Order
 from experiments.models import Experiment, Level
 from pages.page import ExperimentPage
 from pages.parameters import Shown, value_at

@@ -8,12 +8,12 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 from rest_framework.exceptions import ValidationError
 
+from core.api.errors import sentences
+from core.api.search import only
+from core.json_values import text_problem
+from core.mongodb.order import Order
 from drifts.parameters import ROOT
 from drifts.views import DriftSearchMixin
-from driftwatch.api.errors import sentences
-from driftwatch.api.search import only
-from driftwatch.mongodb.order import Order
-from driftwatch.values import text_problem
 from pages.run_filter import PATIENCE, RunFilter
 
 MAX_SELECTED = 20

@@ -4,12 +4,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Self
 
+from core import filters
+from core.mongodb.documents import find_one
+from core.mongodb.order import Order
 from drifts.models import Drift
 from drifts.parameters import leaves
 from drifts.views import FIELDS
-from driftwatch import filters
-from driftwatch.mongodb.documents import find_one
-from driftwatch.mongodb.order import Order
 from experiments.models import Experiment
 from pages.parameters import kind_of
 

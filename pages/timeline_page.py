@@ -9,8 +9,8 @@ from django.http import HttpResponse
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from driftwatch.api.errors import sentences
-from driftwatch.spreadsheets import csv_file
+from core.api.errors import sentences
+from core.csv_export import csv_file
 from experiments.models import Experiment, Level
 from pages.plot_page import PlotPage
 from pages.plots.timeline import Timeline, Verdicts, newest_of

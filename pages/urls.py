@@ -7,11 +7,11 @@ from django.urls import path
 from pages.account import AccountPage, TokensPage
 from pages.chart_page import ChartPage
 from pages.comparison import ComparisonPage
+from pages.experiment_edit import ArchivePage, DeleteExperimentPage, EditExperimentPage, NewExperimentPage
 from pages.experiments import ExperimentsPage
-from pages.managing import ArchivePage, DeleteExperimentPage, EditExperimentPage, NewExperimentPage
+from pages.permissions import PermissionsPage
 from pages.run import RunPage
 from pages.runs import RunsPage
-from pages.sharing import PermissionsPage
 from pages.timeline_page import TimelinePage
 
 NEW: Any = {"get": "new", "post": "create"}

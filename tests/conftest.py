@@ -14,10 +14,10 @@ from pytest_django import DjangoDbBlocker, Settings
 from accounts.authentication import recent_identities, trusted_issuers
 from accounts.models import ServiceToken, User
 from audit.models import Event
+from core.api.totals import forget_totals
+from core.models import KeptAnswer
+from core.mongodb.base import mongodb
 from drifts.models import Drift
-from driftwatch.api.totals import forget_totals
-from driftwatch.models import KeptAnswer
-from driftwatch.mongodb.base import mongodb
 from experiments import leases
 from experiments.models import Experiment, Level, Permission
 from tests.browser import CHROMIUM

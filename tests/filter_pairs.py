@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from core.mongodb.match import Mql
 from drifts.models import Drift
-from driftwatch.mongodb.match import Mql
 
 LOGICAL = ("$and", "$or", "$nor")
 COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte")

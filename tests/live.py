@@ -11,7 +11,7 @@ from typing import Any
 import requests
 from pymongo import MongoClient
 
-from driftwatch.mongodb.embedded import free_port
+from core.mongodb.embedded import free_port
 
 START_SECONDS = 60
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,8 +3,8 @@
 import jwt
 from pytest_django import Settings
 
-from accounts.identity import Identity
 from accounts.sessions import PROVIDER_BACKEND, remember
+from core.identity import Identity
 from tests.caller import Caller
 
 

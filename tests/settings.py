@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from driftwatch.mongodb.embedded import EmbeddedServer
+from core.mongodb.embedded import EmbeddedServer
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system, in which mkdtemp makes a directory of this run's own
 ROOM = 2 * 1024**3

@@ -10,13 +10,13 @@ from django.contrib.admin import site as admin_site
 from django.urls import URLPattern, reverse
 from pytest_django import Settings
 
-from accounts.identity import Standing
 from accounts.models import ServiceToken
-from accounts.service_tokens import delegable
+from accounts.models.service_token import delegable
 from accounts.tokens import access_token
+from core.api.resource import Resource
+from core.identity import Standing
 from drifts.models import Drift
-from driftwatch.api.resource import Resource
-from driftwatch.api.urls import urlpatterns
+from driftwatch.api_urls import urlpatterns
 from experiments.models import Experiment, Level
 from tests.caller import Caller
 from tests.conftest import RUN

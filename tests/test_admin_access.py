@@ -10,11 +10,11 @@ from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 
-from accounts.identity import Standing
 from accounts.models import ServiceToken, User
 from audit.models import Event
+from core.identity import Standing
+from core.portal.permissions import GuardedAdmin
 from drifts.models import Drift
-from driftwatch.portal.guarding import GuardedAdmin
 from experiments.models import Experiment, Level
 from tests.caller import Caller
 from tests.conftest import GROUP

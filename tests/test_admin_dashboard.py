@@ -8,9 +8,9 @@ from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import User
+from core import timestamps
 from drifts import dashboard
 from drifts.models import Drift
-from driftwatch import timestamps
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.session import through_session

@@ -10,11 +10,11 @@ from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 
+from core.portal import permissions
 from drifts import admin as drift_admin
 from drifts import exports
 from drifts.models import Drift
-from drifts.tree import tree
-from driftwatch.portal import guarding
+from drifts.parameters import tree
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.session import through_session
@@ -136,7 +136,7 @@ def test_all_that_match_are_exported(browser: Client, drift: Drift, other: Drift
 def test_as_many_are_deleted_as_one_request_takes(
     browser: Client, drift: Drift, other: Drift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guarding, "CHANGED_AT_ONCE", 1)
+    monkeypatch.setattr(permissions, "CHANGED_AT_ONCE", 1)
     asked = browser.post(LIST, {"action": "delete_selected", "_selected_action": drift.pk, "select_across": "1"})
     page = asked.content.decode()
     assert "These are the first 1 of all that match" in page

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from accounts.identity import Identity, identity_of_user
 from accounts.models import User
 from audit.models import Event
-from driftwatch import timestamps
-from driftwatch.mongodb.base import mongodb
-from driftwatch.mongodb.order import Order
+from core import timestamps
+from core.identity import Identity, identity_of_user
+from core.mongodb.base import mongodb
+from core.mongodb.order import Order
 from experiments.models import Experiment, Level, Permission
 from tests.caller import Caller
 from tests.conftest import RUN

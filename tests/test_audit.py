@@ -17,14 +17,14 @@ from django.urls import reverse
 from pymongo.errors import BulkWriteError
 from pytest_django import Settings
 
-from accounts.identity import Identity, identity_of_user
 from accounts.models import ServiceToken, User
 from audit.checks import check_audit_settings
 from audit.models import Action, AppendOnly, Event
 from audit.trail import MAX_CHARACTERS, record
+from core.client import client_address
+from core.identity import Identity, identity_of_user
+from core.mongodb.base import mongodb
 from drifts.models import Drift
-from driftwatch.addresses import client_address
-from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import GROUP, RUN

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from accounts.models import User
+from core.mongodb.base import mongodb
 from drifts.models import Drift
-from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import RUN

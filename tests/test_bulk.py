@@ -10,9 +10,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pytest_django import Settings
 
+from core.api.bulk import MAX_ITEMS
+from core.mongodb.base import mongodb
 from drifts.models import Drift
-from driftwatch.api.bulk import MAX_ITEMS
-from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import RUN

@@ -9,10 +9,10 @@ import pytest
 import requests
 
 from accounts.models import User
+from core.api import pagination as pages
+from core.mongodb.base import mongodb
+from core.mongodb.order import Order
 from drifts.models import Drift
-from driftwatch.api import pages
-from driftwatch.mongodb.base import mongodb
-from driftwatch.mongodb.order import Order
 from experiments.models import Experiment
 from tests.caller import Caller
 

@@ -18,7 +18,7 @@ import pytest
 import requests
 from requests import Response
 
-from driftwatch.mongodb.embedded import EmbeddedServer, free_port
+from core.mongodb.embedded import EmbeddedServer, free_port
 from tests.conftest import RUN
 from tests.live import ROOT, LiveServer
 
@@ -333,7 +333,7 @@ def test_serve_starts_the_database_when_the_process_that_ran_it_ends(directory: 
 @contextlib.contextmanager
 def first_to_need_a_database(directory: Path) -> Iterator[Callable[[], None]]:
     """A process that holds the embedded database until it is told to end."""
-    code = "from driftwatch.mongodb import embedded; embedded.server(); print('up', flush=True); input()"
+    code = "from core.mongodb import embedded; embedded.server(); print('up', flush=True); input()"
     process = subprocess.Popen(
         [sys.executable, "manage.py", "shell", "--verbosity=0", "--command", code],
         cwd=ROOT,

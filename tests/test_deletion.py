@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pymongo.errors import AutoReconnect
 
-from accounts.identity import Identity
 from audit.models import Event
+from core.identity import Identity
+from core.mongodb.transaction import in_transaction
 from drifts import models
 from drifts.models import Drift
-from driftwatch.mongodb.transaction import in_transaction
 from experiments.models import Experiment, deleting
 from tests.caller import Caller
 from tests.conftest import RUN

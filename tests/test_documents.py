@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from accounts.models import ServiceToken, User
+from core.mongodb.documents import collection_of, instances_of
 from drifts.models import Drift
-from driftwatch.mongodb.documents import collection_of, instances_of
 from experiments.models import Experiment
 from tests.caller import Caller
 

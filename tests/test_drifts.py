@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from core.mongodb.base import mongodb
 from drifts.models import SCHEMA_VERSION, Drift
 from drifts.verdict import MATCHES, JobStatus, Verdict
-from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import RUN

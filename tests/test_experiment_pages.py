@@ -11,10 +11,10 @@ from django.utils.html import escape
 from pytest_django import Settings
 
 from audit.models import Event
+from core import timestamps
 from drifts.models import Drift
-from drifts.recent import COUNTED, NEWEST, recent_of
+from drifts.summaries import COUNTED, NEWEST
 from drifts.verdict import Verdict
-from driftwatch import timestamps
 from experiments.models import Experiment, Level, Permission
 from experiments.views import ExperimentView
 from pages.experiments import PAGE_SIZE
@@ -195,7 +195,7 @@ def test_the_newest_runs_and_their_number_are_told_for_each_experiment() -> None
     Drift.objects.bulk_create(run(many, number, drift_detected=number == NEWEST) for number in range(NEWEST + 1))
     Drift.objects.bulk_create([run(few, 1, drift_detected=True), run(few, 2)])
     Drift.objects.filter(experiment=few, drift_detected=False).update(job_status="Running")
-    found = recent_of([many.pk, few.pk, none.pk])
+    found = Drift.objects.summaries_of([many.pk, few.pk, none.pk])
     assert (found[many.pk].runs, found[few.pk].runs, found[none.pk].runs) == (NEWEST + 1, 2, 0)
     assert found[many.pk].verdicts == [Verdict.DRIFT, *[Verdict.NO_DRIFT] * (NEWEST - 1)]
     assert found[few.pk].verdicts == [Verdict.UNKNOWN, Verdict.DRIFT]
@@ -206,7 +206,7 @@ def test_the_newest_runs_and_their_number_are_told_for_each_experiment() -> None
 def test_runs_are_counted_so_far_and_no_further(anonymous: Caller) -> None:
     (experiment,) = made("many")
     Drift.objects.bulk_create(run(experiment, number) for number in range(COUNTED + 5))
-    assert recent_of([experiment.pk])[experiment.pk].runs == COUNTED + 1
+    assert Drift.objects.summaries_of([experiment.pk])[experiment.pk].runs == COUNTED + 1
     assert f"{COUNTED:,}+" in read(anonymous.client)
 
 
@@ -224,7 +224,7 @@ def test_one_query_by_an_index_tells_of_the_runs_of_a_whole_page(anonymous: Call
 
 
 def verdicts(*letters: str) -> list[Verdict]:
-    """The last first, as `recent_of` tells them."""
+    """The last first, as `summaries_of` tells them."""
     meaning = {"d": Verdict.DRIFT, "n": Verdict.NO_DRIFT, "u": Verdict.UNKNOWN}
     return [meaning[letter] for letter in "".join(letters)]
 
@@ -456,7 +456,7 @@ def test_experiments_with_few_runs_are_no_example_for_those_with_many() -> None:
     Drift.objects.bulk_create(run(few, number) for number in range(24))
     Drift.objects.bulk_create(run(many, number) for number in range(10 * NEWEST))
     for _ in range(3):
-        recent_of([few.pk])
+        Drift.objects.summaries_of([few.pk])
     with reads_of(Drift) as reads:
-        recent_of([many.pk])
+        Drift.objects.summaries_of([many.pk])
     assert not any(each.sorts_in_memory for each in reads)

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.filters import FilterError, translate
+from core.filters.fields import MAX_MATCHED, Records
+from core.mongodb.base import mongodb
+from core.mongodb.match import Mql
 from drifts.models import Drift
 from drifts.verdict import MATCHES
 from drifts.views import FIELDS as DRIFT_FIELDS
-from driftwatch.filters import FilterError, translate
-from driftwatch.filters.fields import MAX_MATCHED, Records
-from driftwatch.mongodb.base import mongodb
-from driftwatch.mongodb.match import Mql
 from experiments.views import PERMISSION_FIELDS
 from tests.filter_pairs import COMPARISONS, IDS, LOGICAL, Pair, pairs, random_runs, reproducible
 

@@ -23,11 +23,11 @@ from requests import Response
 
 from accounts.models import ServiceToken, User
 from audit.models import Event
+from core import timestamps
+from core.models import KeptAnswer
+from core.mongodb.base import mongodb
+from core.mongodb.embedded import EmbeddedServer
 from drifts.models import Drift
-from driftwatch import timestamps
-from driftwatch.models import KeptAnswer
-from driftwatch.mongodb.base import mongodb
-from driftwatch.mongodb.embedded import EmbeddedServer
 from experiments import leases
 from experiments.models import Experiment, Level, Permission
 from tests.caller import Caller

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core import identifiers, timestamps
+from core.identifiers import time_of, uuid7
 from drifts.models import Drift
-from driftwatch import identifiers, timestamps
-from driftwatch.identifiers import time_of, uuid7
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import RUN

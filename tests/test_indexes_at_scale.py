@@ -14,14 +14,14 @@ from pymongo import WriteConcern
 from pytest_django import DjangoDbBlocker
 
 from accounts.models import User
+from core.api import totals
+from core.identifiers import time_of
+from core.mongodb.base import mongodb
+from core.portal.changelists import COUNTED_AT_MOST
 from drifts import dashboard
 from drifts.admin import LOOKED_AT, SUGGESTED_FROM
 from drifts.models import Drift
-from drifts.recent import NEWEST
-from driftwatch.api import totals
-from driftwatch.identifiers import time_of
-from driftwatch.mongodb.base import mongodb
-from driftwatch.portal.changelists import COUNTED_AT_MOST
+from drifts.summaries import NEWEST
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.profiler import Read, reads_of

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
+from core.mongodb.transaction import in_transaction
 from drifts.models import Drift
-from driftwatch.mongodb.transaction import in_transaction
 from experiments import leases
 from experiments.models import Experiment
 from tests.caller import Caller

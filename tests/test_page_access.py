@@ -9,8 +9,8 @@ import pytest
 from django.urls import URLPattern
 from pytest_django import Settings
 
-from accounts.identity import Standing
 from accounts.models import ServiceToken, User
+from core.identity import Standing
 from drifts.models import Drift
 from experiments.models import Experiment, Level
 from pages.page import Page

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from driftwatch.mongodb.embedded import free_port
+from core.mongodb.embedded import free_port
 from examples.mytoken import mytoken_server
 from tests.live import ROOT, LiveServer
 

@@ -5,9 +5,9 @@ import time
 import pytest
 
 from accounts.authentication import RECENT_SECONDS, RecentIdentities, identify, recent_identities
-from accounts.identity import Identity
 from accounts.issuers import LEEWAY_SECONDS, InvalidToken
 from accounts.models import User
+from core.identity import Identity
 from tests.caller import Caller
 from tests.conftest import registered
 from tests.provider import Provider

@@ -10,9 +10,9 @@ from django.template.loader import render_to_string
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.filters import translate
 from drifts.models import Drift
 from drifts.views import FIELDS
-from driftwatch.filters import translate
 from experiments.models import Experiment
 from pages.run_filter import MAX_CONDITIONS, OPERATORS, RunFilter
 from tests.filter_pairs import reproducible

@@ -9,11 +9,11 @@ from pytest_django import Settings
 
 from accounts.models import User
 from audit.models import Event
+from core import timestamps
+from core.identifiers import time_of
 from drifts.models import Drift
 from drifts.serializers import DriftSerializer
 from drifts.verdict import JobStatus, Verdict
-from driftwatch import timestamps
-from driftwatch.identifiers import time_of
 from experiments.models import Experiment
 from tests.caller import Caller
 

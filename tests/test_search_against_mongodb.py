@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.mongodb.base import mongodb
+from core.mongodb.match import Mql
 from drifts.models import Drift
-from driftwatch.mongodb.base import mongodb
-from driftwatch.mongodb.match import Mql
 from experiments.models import Experiment, Level, Permission
 from tests.caller import Caller
 from tests.filter_pairs import Pair, pairs, random_runs, reproducible

@@ -18,11 +18,11 @@ from pymongo import MongoClient
 from pytest_django import Settings
 
 from accounts.models import ServiceToken, User
-from accounts.service_tokens import TokenState
+from accounts.models.service_token import TokenState
 from accounts.tokens import access_token
+from core import timestamps
+from core.mongodb.base import mongodb
 from drifts.models import Drift
-from driftwatch import timestamps
-from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment, Level, Permission
 from tests.caller import Caller
 from tests.conftest import GROUP, RUN

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from accounts.identity import Identity
 from accounts.models import User
+from core.identity import Identity
 from experiments.models import Experiment, Level, Permission, PermissionsChanged
 from tests.caller import Caller
 from tests.conftest import GROUP, permissions_of

@@ -14,13 +14,13 @@ from pymongo.errors import OperationFailure
 from pytest_django import Settings
 from rest_framework.exceptions import ValidationError
 
+from core.api.search import bounded_time
+from core.mongodb.base import mongodb
 from drifts.intervals import Calendar, Interval
 from drifts.models import Drift
 from drifts.statistics import Statistics
 from drifts.statistics_views import ADVICE
 from drifts.verdict import EXPRESSION, MATCHES, JobStatus, Verdict, verdict_of
-from driftwatch.api.search import bounded_time
-from driftwatch.mongodb.base import mongodb
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.profiler import commands

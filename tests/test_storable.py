@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from driftwatch.api.parsers import is_plainly_storable, parsed
-from driftwatch.values import SURROGATE, problem_in
+from core.api.parsers import is_plainly_storable, parsed
+from core.json_values import SURROGATE, problem_in
 from tests.conftest import RUN
 
 texts = st.text() | st.sampled_from(["\0", "\ud800", "\udfff", "$ref", "$id", "$db", "\\u0000", "1e999"])

@@ -11,8 +11,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from pytest_django import Settings
 
+from core.mongodb.documents import collection_of
 from drifts.models import Drift
-from driftwatch.mongodb.documents import collection_of
 from experiments.models import Experiment
 from pages.plots import timeline
 from pages.plots.scales import UTC

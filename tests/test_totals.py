@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from core.api import totals
 from drifts.models import Drift
-from driftwatch.api import totals
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.profiler import commands

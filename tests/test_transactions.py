@@ -7,9 +7,9 @@ from django.db import DatabaseError, IntegrityError
 from pymongo.errors import OperationFailure
 
 from accounts.models import User
-from driftwatch.api.errors import is_database_away
-from driftwatch.mongodb import transaction
-from driftwatch.mongodb.transaction import in_transaction
+from core.api.errors import is_database_away
+from core.mongodb import transaction
+from core.mongodb.transaction import in_transaction
 
 
 def register(subject: str) -> User:

@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import django_mongodb_backend.fields
-import driftwatch.timestamps
+import core.timestamps
 import uuid
 from django.conf import settings
 from django.db import migrations, models
@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
                 ('entitlements', django_mongodb_backend.fields.ArrayField(base_field=models.CharField(max_length=255), blank=True, default=list)),
                 ('issued_by_operator', models.BooleanField(default=False, help_text='Made by `manage.py token`: carries its entitlements whatever the provider says.')),
                 ('refresh_id', models.UUIDField(editable=False, null=True)),
-                ('created_at', models.DateTimeField(default=driftwatch.timestamps.now, editable=False)),
+                ('created_at', models.DateTimeField(default=core.timestamps.now, editable=False)),
                 ('expires_at', models.DateTimeField()),
                 ('last_used_at', models.DateTimeField(editable=False, null=True)),
                 ('revoked_at', models.DateTimeField(editable=False, null=True)),

@@ -2,8 +2,8 @@
 
 import audit.models
 import django_mongodb_backend.fields
-import driftwatch.mongodb.indexes
-import driftwatch.timestamps
+import core.mongodb.indexes
+import core.timestamps
 import uuid
 from django.db import migrations, models
 
@@ -46,7 +46,7 @@ class Migration(migrations.Migration):
             name='Event',
             fields=[
                 ('id', models.UUIDField(db_column='_id', default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(default=driftwatch.timestamps.now, editable=False)),
+                ('created_at', models.DateTimeField(default=core.timestamps.now, editable=False)),
                 ('expires_at', models.DateTimeField(default=audit.models.expiry, editable=False)),
                 ('action', models.CharField(choices=[('login', 'Login'), ('login_failed', 'Login Failed'), ('logout', 'Logout'), ('registered', 'Registered'), ('email_changed', 'Email Changed'), ('token_issued', 'Token Issued'), ('token_revoked', 'Token Revoked'), ('experiment_created', 'Experiment Created'), ('experiment_updated', 'Experiment Updated'), ('permissions_changed', 'Permissions Changed'), ('visibility_changed', 'Visibility Changed'), ('experiment_deleted', 'Experiment Deleted'), ('drift_deleted', 'Drift Deleted'), ('admin_added', 'Admin Added'), ('admin_changed', 'Admin Changed'), ('admin_deleted', 'Admin Deleted')], max_length=30)),
                 ('actor', django_mongodb_backend.fields.EmbeddedModelField(embedded_model=audit.models.Actor)),
@@ -60,7 +60,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-created_at', '-id'),
-                'indexes': [models.Index(fields=['-created_at', '-id'], name='event_newest'), models.Index(fields=['experiment_id', '-created_at', '-id'], name='event_experiment'), driftwatch.mongodb.indexes.EmbeddedIndex(fields=['actor', '-created_at', '-id'], name='event_actor', parts={'actor': 'user_id'}), driftwatch.mongodb.indexes.EmbeddedIndex(fields=['actor', '-created_at', '-id'], name='event_email', parts={'actor': 'email'}), driftwatch.mongodb.indexes.ExpiryIndex(fields=['expires_at'], name='event_expiry')],
+                'indexes': [models.Index(fields=['-created_at', '-id'], name='event_newest'), models.Index(fields=['experiment_id', '-created_at', '-id'], name='event_experiment'), core.mongodb.indexes.EmbeddedIndex(fields=['actor', '-created_at', '-id'], name='event_actor', parts={'actor': 'user_id'}), core.mongodb.indexes.EmbeddedIndex(fields=['actor', '-created_at', '-id'], name='event_email', parts={'actor': 'email'}), core.mongodb.indexes.ExpiryIndex(fields=['expires_at'], name='event_expiry')],
             },
         ),
     ]

@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import django_mongodb_backend.fields
-import driftwatch.timestamps
+import core.timestamps
 import uuid
 from django.db import migrations, models
 
@@ -29,8 +29,8 @@ class Migration(migrations.Migration):
                 ('environment', models.CharField(blank=True, max_length=255, null=True)),
                 ('model_version', models.CharField(blank=True, max_length=255, null=True)),
                 ('schema_version', models.CharField(default='1.0.0', editable=False, max_length=20)),
-                ('created_at', models.DateTimeField(default=driftwatch.timestamps.now, editable=False)),
-                ('updated_at', models.DateTimeField(default=driftwatch.timestamps.now, editable=False)),
+                ('created_at', models.DateTimeField(default=core.timestamps.now, editable=False)),
+                ('updated_at', models.DateTimeField(default=core.timestamps.now, editable=False)),
                 ('experiment', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='drifts', to='experiments.experiment')),
             ],
             options={

@@ -9,12 +9,12 @@ from typing import Any
 
 from bson import Decimal128
 
+from core.mongodb.documents import Document
+from core.mongodb.match import Mql
+from core.mongodb.order import Order
 from drifts.models import DriftQuerySet
 from drifts.statistics import parameter
 from drifts.verdict import Verdict, verdict_of
-from driftwatch.mongodb.documents import Document
-from driftwatch.mongodb.match import Mql
-from driftwatch.mongodb.order import Order
 from pages.plots.scales import UTC, seconds_of
 
 TIME = "created_at"

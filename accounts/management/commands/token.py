@@ -9,9 +9,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError
 from django.utils import timezone
 
-from accounts.levels import Level
 from accounts.models import ServiceToken, User
 from accounts.tokens import access_token
+from core.identity import Level
 
 
 class Command(BaseCommand):

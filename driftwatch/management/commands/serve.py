@@ -15,7 +15,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.models import User
-from driftwatch.mongodb import embedded
+from core.mongodb import embedded
 
 START_SECONDS = 60
 TICK_SECONDS = 0.5

@@ -1,0 +1,32 @@
+"""Records logins and logouts, which Django announces, in the audit trail."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.dispatch import receiver
+
+from accounts.models import User
+from audit.models import Action
+from audit.trail import record
+from core.identity import identity_of_user
+
+
+@receiver(user_logged_in)
+def record_login(user: User, **kwargs: Any) -> None:
+    record(Action.LOGIN, user.identity or identity_of_user(user), user)
+
+
+@receiver(user_logged_out)
+def record_logout(user: User | None, **kwargs: Any) -> None:
+    """A session that nobody was logged in with ends unrecorded."""
+    if user:
+        record(Action.LOGOUT, user.identity or identity_of_user(user), user)
+
+
+@receiver(user_login_failed)
+def record_failed_login(credentials: dict[str, Any], **kwargs: Any) -> None:
+    """With the account that was tried, if it exists: a name that does not may be a password in the wrong field."""
+    name = credentials.get("username")
+    tried = User.objects.filter(issuer=settings.LOCAL_ISSUER, subject=name).first() if isinstance(name, str) else None
+    record(Action.LOGIN_FAILED, None, tried)

@@ -1,0 +1,65 @@
+"""Changes made in the admin portal, recorded in the audit trail."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.utils import flatten_fieldsets
+from django.core.exceptions import BadRequest
+from django.db import IntegrityError
+from django.db.models import Model, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+
+from audit.models import Action
+from audit.trail import record
+from core.identity import identity_of_session
+from core.mongodb.transaction import in_transaction
+from core.portal.permissions import GuardedAdmin
+
+
+class AuditedAdmin(GuardedAdmin):
+    """Records what is added, changed and deleted, in the transaction that does it."""
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """What somebody else took a moment ago, such as a name, is told. No form here saves a copy."""
+        if "_saveasnew" in request.POST:
+            raise BadRequest
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except IntegrityError:
+            self.message_user(request, "Nothing is saved: there is another one of this name by now.", messages.ERROR)
+            return redirect(request.get_full_path())
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        save = super().save_model
+
+        def save_and_record() -> None:
+            stored = self.model._default_manager.filter(pk=obj.pk).first() if change else None
+            if change and stored is None:
+                raise Http404("It was deleted meanwhile.")
+            before = self.values_of(request, stored) if stored else {}
+            save(request, obj, form, change)
+            action = Action.ADMIN_CHANGED if change else Action.ADMIN_ADDED
+            record(action, identity_of_session(request), obj, before=before, after=self.values_of(request, obj))
+
+        in_transaction(save_and_record)
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        delete = super().delete_model
+
+        def record_and_delete() -> None:
+            record(Action.ADMIN_DELETED, identity_of_session(request), obj, before=self.values_of(request, obj))
+            delete(request, obj)
+
+        in_transaction(record_and_delete)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """Each by itself, so that each is recorded."""
+        for obj in queryset.iterator():
+            self.delete_model(request, obj)
+
+    def values_of(self, request: HttpRequest, obj: Model) -> dict[str, Any]:
+        """The values of what can be edited here."""
+        names = flatten_fieldsets(self.get_fieldsets(request, obj))
+        editable = [name for name in names if name not in self.get_readonly_fields(request, obj)]
+        return {name: getattr(obj, name) for name in editable}

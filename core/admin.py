@@ -1,0 +1,24 @@
+"""The portal's own pages: what was done in it."""
+
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+
+from core.identity import Standing
+from core.portal.permissions import GuardedAdmin
+
+admin.site.site_header = admin.site.site_title = "Drift Watch"
+admin.site.index_title = "Dashboard"
+
+
+@admin.register(LogEntry)
+class LogEntryAdmin(GuardedAdmin):
+    """The record of changes made in the portal; nobody writes it by hand."""
+
+    required_levels = {"view": Standing.ADMIN, "add": None, "change": None, "delete": None}
+    list_display = ("action_time", "user", "content_type", "object_repr", "action_flag")
+    list_filter = ("action_flag",)
+    list_prefetch_related = ("user", "content_type")
+    search_fields = ("object_repr",)
+    search_help_text = "What was changed, by its name"
+    ordering = ("-action_time", "-pk")
+    sortable_by = ("action_time",)

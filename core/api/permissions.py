@@ -1,0 +1,72 @@
+"""The access rule at every view: whether the caller may do what is asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from rest_framework.exceptions import NotAuthenticated, PermissionDenied
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from core.identity import Identity, Level, Standing, identity_of
+
+if TYPE_CHECKING:
+    from core.api.resource import Resource
+
+
+class Guarded(Protocol):
+    """An object whose levels of access are known: an experiment."""
+
+    def level_of(self, identity: Identity) -> Level | None: ...
+
+    def gives(self, identity: Identity, required: Level) -> bool: ...
+
+
+class AccessRule(BasePermission):
+    """Lets an action through if the caller has what the view's `required_levels` asks for it."""
+
+    def has_permission(self, request: Request, view: Resource) -> bool:  # type: ignore[override]
+        required = view.required_levels[view.action]
+        standing = required if isinstance(required, Standing) else standing_for(required)
+        identity = identity_of(request)
+        if not identity.has(standing):
+            refuse(identity, standing)
+        return True
+
+    def has_object_permission(self, request: Request, view: Resource, guarded: Guarded) -> bool:  # type: ignore[override]
+        identity = identity_of(request)
+        required: Level = view.required_levels[view.action]
+        if not guarded.gives(identity, required):
+            refuse_level(identity, guarded.level_of(identity), required)
+        return True
+
+
+def standing_for(level: Level) -> Standing:
+    """Reading may need no user at all (public experiments); changing always needs one."""
+    return Standing.ANYONE if level is Level.READ else Standing.REGISTERED
+
+
+def refuse(identity: Identity, standing: Standing) -> NoReturn:
+    if identity.is_anonymous:
+        raise NotAuthenticated(f"This needs {standing.value}. Send a token: Authorization: Bearer <token>.")
+    raise PermissionDenied(reason(identity) or f"This needs {standing.value}.")
+
+
+def refuse_level(identity: Identity, level: Level | None, required: Level) -> NoReturn:
+    hint = "Send a token of someone who has it." if identity.is_anonymous else "Ask one of its managers."
+    has = f"you have {level}" if level else "you have none"
+    raise PermissionDenied(
+        (not identity.is_anonymous and reason(identity))
+        or f"This needs the level {required} on the experiment; {has}. {hint}"
+    )
+
+
+def reason(identity: Identity) -> str | None:
+    """Why a token's owner does not count as a user, if so."""
+    if not identity.is_admitted:
+        return "The token carries no entitlement that admits to this service. Ask its administrators for one."
+    if identity.user is None:
+        return "You are not registered. Register once with POST /api/v1/user."
+    if not identity.user.is_active:
+        return "This account is not active any more. Ask the administrators of this service."
+    return None

@@ -1,0 +1,85 @@
+"""What the views of every resource share."""
+
+from functools import cached_property
+from typing import Any, ClassVar
+
+from rest_framework.exceptions import AuthenticationFailed, ParseError, UnsupportedMediaType
+from rest_framework.request import Request
+from rest_framework.serializers import BaseSerializer
+from rest_framework.viewsets import GenericViewSet
+
+from core.api.responses import Answer
+from core.api.throttling import RateLimits
+from core.identity import Identity, identity_of
+
+
+class Resource(GenericViewSet[Any]):
+    """A resource of the API, named `resource`.
+
+    `required_levels` says for each action what it asks of the caller: a `Standing`, or the
+    `Level` on the experiment. An action without one is refused. `tightly_limited` names the actions
+    that are counted as logins are. `query_parameters`, where a resource takes any, is the serializer
+    that validates them.
+    """
+
+    request: Request
+    resource: ClassVar[str]
+    required_levels: ClassVar[dict[str, Any]] = {}
+    tightly_limited: ClassVar[frozenset[str]] = frozenset()
+    # The serializers of those answers that are made otherwise than the body that asks for them.
+    answers: ClassVar[dict[str, type[BaseSerializer[Any]]]] = {}
+    query_parameters: ClassVar[type[BaseSerializer[Any]] | None] = None
+    conflict: ClassVar[str] = "It conflicts with something that exists already."
+    throttle_classes = [RateLimits]
+    http_method_names = ["get", "post", "put", "patch", "delete", "head"]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if str(request.method).lower() not in self.action_map:
+            self.http_method_not_allowed(request)
+        super().initial(request, *args, **kwargs)
+
+    def perform_authentication(self, request: Request) -> None:
+        """Count the request as soon as it is known whose it is: what is refused afterwards counts too.
+
+        One with a bad token counts for its address.
+        """
+        try:
+            super().perform_authentication(request)
+        except AuthenticationFailed:
+            super().check_throttles(request)
+            raise
+        super().check_throttles(request)
+
+    def check_throttles(self, request: Request) -> None:
+        """Nothing: `perform_authentication` has counted the request before it was judged."""
+
+    @property
+    def identity(self) -> Identity:
+        return identity_of(self.request)
+
+    @cached_property
+    def body(self) -> Any:
+        """The parsed body. A request without one is refused: an empty body is not an empty object."""
+        request = self.request
+        parsers = self.get_parsers()
+        parser = self.get_content_negotiator().select_parser(request, parsers)
+        if parser is None:
+            media_types = " or ".join(str(parser.media_type) for parser in parsers)
+            raise UnsupportedMediaType(request.content_type, f"Send JSON, with Content-Type: {media_types}.")
+        if request.stream is None:
+            raise ParseError("The body is empty, or sent in chunks. Send JSON, with its Content-Length.")
+        return parser.parse(request.stream)
+
+    def check_access(self) -> None:
+        """Refuse who may not act on what the path names, before an action that does not look at it itself."""
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        """None: which methods there are is said where one is refused."""
+        return {}
+
+    def save(self, serializer: BaseSerializer[Any], status: int = 200) -> Answer:
+        """Validate, write, and answer with what was written."""
+        serializer.is_valid(raise_exception=True)
+        serializer.save()
+        return Answer(serializer.data, status)

@@ -1,0 +1,153 @@
+"""`POST …/search`, the same for every resource."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, lru_cache
+from typing import Any, ClassVar
+
+import pymongo
+from django.conf import settings
+from django.db import DatabaseError
+from django.http import QueryDict
+from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure, PyMongoError
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from core import filters
+from core.api.errors import database_cause
+from core.api.exceptions import InvalidQuery
+from core.api.pagination import FOREIGN, Search, digest
+from core.api.resource import Resource
+from core.api.responses import Answer, json_of
+from core.filters.fields import Field
+from core.mongodb.base import primary_answers
+from core.mongodb.documents import instances_of
+from core.mongodb.order import Order
+from core.mongodb.querysets import FilterableQuerySet
+
+MAX_PAGE = 10_000_000
+# The longest holds the 255 characters of a name, of 4 bytes each.
+MAX_CURSOR = 2_000
+# Query strings whose parameters are kept: about 2 MB at most in each process.
+MAX_QUERIES = 256
+# MongoDB's codes for more than a stage may hold, and for a document larger than it stores or spills.
+TOO_MUCH_MEMORY = (146, 10334)
+ADVICE = (
+    "name a model, a status or a time range beside what is slow, ask for a smaller page number, "
+    "or anchor a regex with ^"
+)
+
+
+class SearchParameters(serializers.Serializer[dict[str, Any]]):
+    """The query parameters of a search; a view adds what it sorts by."""
+
+    page = serializers.IntegerField(min_value=1, max_value=MAX_PAGE, default=1, help_text="Counted from 1.")
+    cursor = serializers.RegexField(
+        r"^[A-Za-z0-9_.-]+$",
+        default=None,
+        max_length=MAX_CURSOR,
+        error_messages={"invalid": FOREIGN},
+        help_text="`next_cursor` of a page: this is the one after it, however deep. In place of `page`.",
+    )
+    page_size = serializers.IntegerField(min_value=1, max_value=100, default=10)
+    order_by = serializers.ChoiceField(
+        ["asc", "desc"], default="desc", help_text="Ties are broken by time, then by id, in the same direction."
+    )
+
+    @classmethod
+    def sortable_by(cls, names: tuple[str, ...]) -> type["SearchParameters"]:
+        sort_by = serializers.ChoiceField(names, default="created_at")
+        return type(cls.__name__, (cls,), {"sort_by": sort_by})
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if "page" in data and "cursor" in data:
+            raise serializers.ValidationError({"cursor": ["Send either a cursor or the number of a page."]})
+        return super().to_internal_value(data)
+
+
+@cache
+def only(kind: type[SearchParameters]) -> SearchParameters:
+    """The one instance of its kind. It keeps nothing of what it validates, and takes a millisecond to make."""
+    return kind()
+
+
+@lru_cache(MAX_QUERIES)
+def validated(kind: type[SearchParameters], query: str) -> Mapping[str, Any]:
+    """The parameters in a query string, of which clients send few. Raises `ValidationError`."""
+    parameters: Mapping[str, Any] = only(kind).run_validation(QueryDict(query.encode("latin-1")))
+    return parameters
+
+
+class SearchMixin(Resource):
+    """Adds the action `search` to a resource: filter, sort, and one page."""
+
+    search_parameters: ClassVar[type[SearchParameters]]
+
+    def get_queryset(self) -> FilterableQuerySet[Any]:
+        """What the caller may read, sorted and filtered by nothing."""
+        raise NotImplementedError
+
+    def filter_fields(self) -> Mapping[str, Field]:
+        """What the caller's filter may name."""
+        raise NotImplementedError
+
+    def search(self, request: Request, **path: str) -> Answer:
+        """One page of what a filter finds among what the caller may read.
+
+        The filter takes MongoDB's operators `$eq $ne $gt $gte $lt $lte $in $nin $and $or $nor $not
+        $exists $type $all $elemMatch $size $mod $regex $options`, names the resource's own fields
+        (`_id` is `id`) and paths below the free ones (`parameters.`, `config.`), and compares
+        RFC 3339 strings with times as times. A regular expression finds nothing in a string of more
+        than 1,000 characters. MongoDB gives it a few seconds.
+        """
+        queryset = self.get_queryset()
+        parameters = self.parameters()
+        size, cursor = parameters["page_size"], parameters["cursor"]
+        same = {name: parameters[name] for name in ("page_size", "sort_by", "order_by")}
+        order = Order.by(same["sort_by"], is_descending=same["order_by"] == "desc")
+        matching = queryset.matching(self.condition())
+        search = Search(matching, order, digest([self.resource, path, self.body, order.sort]))
+        with bounded_time():
+            page = search.page(parameters["page"], size) if cursor is None else search.page_after(cursor, size)
+        show = self.get_serializer().to_representation
+        found = [show(instance) for instance in instances_of(queryset.model, page.documents)]
+        links = page.links(request.build_absolute_uri(request.path), same)
+        return Answer(found, headers={"X-Pagination": json_of(page.pagination).decode(), "Link": links})
+
+    def parameters(self) -> Mapping[str, Any]:
+        try:
+            return validated(self.search_parameters, self.request.META.get("QUERY_STRING", ""))
+        except ValidationError as error:
+            raise InvalidQuery(error.detail) from error
+
+    def condition(self) -> dict[str, Any]:
+        try:
+            return filters.translate(self.body, self.filter_fields())
+        except filters.FilterError as error:
+            raise ValidationError({error.path: [error.problem]} if error.path else [error.problem]) from error
+
+
+@contextmanager
+def bounded_time(advice: str = ADVICE, seconds: float | None = None) -> Iterator[None]:
+    """Give MongoDB a time limit for what runs inside; refuse a filter that it exceeds or that fails there.
+
+    `advice` says how to ask for less. The limit is that of searches, or a shorter one in `seconds`.
+    """
+    limit = seconds or settings.SEARCH_TIME_LIMIT
+    try:
+        with pymongo.timeout(limit):
+            yield
+    except (DatabaseError, PyMongoError) as error:
+        cause = database_cause(error)
+        # The driver's patience may end a moment before the server's; when the server hangs, it is not the filter.
+        if isinstance(cause, ExecutionTimeout) or (isinstance(cause, NetworkTimeout) and primary_answers()):
+            raise ValidationError(f"The search took longer than {limit:g} s. Narrow it: {advice}.") from error
+        if isinstance(cause, OperationFailure) and cause.code in TOO_MUCH_MEMORY:
+            raise ValidationError(
+                f"The search takes more memory than MongoDB gives it. Narrow it: {advice}."
+            ) from error
+        if isinstance(cause, OperationFailure) and not cause.has_error_label("TransientTransactionError"):
+            explanation = (cause.details or {}).get("errmsg", "it does not say why")
+            raise ValidationError(f"MongoDB cannot evaluate this filter: {explanation}.") from error
+        raise

@@ -1,0 +1,210 @@
+"""From a client's filter to a match document."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from core.filters.fields import ALL_OPERATORS, Computed, Field, FilterError, Free, Records, Text, Texts
+from core.mongodb.match import Mql
+
+MAX_DEPTH = 10
+MAX_CLAUSES = 100
+MAX_LIST = 1_000
+MAX_PATTERN = 200
+MAX_PATTERNS = 10
+MAX_PATH = 250
+LOGICAL = ("$and", "$or", "$nor")
+BSON_TYPES = frozenset(
+    "double string object array binData objectId bool date null regex int timestamp long decimal number".split()
+)
+
+
+def translate(document: Any, fields: Mapping[str, Field]) -> Mql:
+    """The match document of a filter over a resource with these fields.
+
+    `document` is parsed JSON. Raises `FilterError` for whatever is not in the grammar of this
+    package; what is returned holds only operators of it, on columns of `fields`.
+    """
+    return Translation().filter(document, fields, "", 0)
+
+
+class Translation:
+    """One walk over one filter; counts its clauses and its regular expressions."""
+
+    def __init__(self) -> None:
+        self.clauses = 0
+        self.patterns = 0
+
+    def filter(self, document: Any, fields: Mapping[str, Field] | None, path: str, depth: int) -> Mql:
+        """`fields` is None inside a free value, where every name is a path of its own."""
+        if not isinstance(document, dict):
+            raise FilterError(path, "A filter is a JSON object.")
+        if depth > MAX_DEPTH:
+            raise FilterError(path, f"Nested deeper than {MAX_DEPTH} levels.")
+        parts = [self.member(name, value, fields, join(path, name), depth) for name, value in document.items()]
+        return parts[0] if len(parts) == 1 else {"$and": parts} if parts else {}
+
+    def member(self, name: str, value: Any, fields: Mapping[str, Field] | None, path: str, depth: int) -> Mql:
+        self.count(path)
+        if name in LOGICAL:
+            if not isinstance(value, list) or not value:
+                raise FilterError(path, f"{name} takes a list of at least one filter.")
+            return {name: [self.filter(item, fields, join(path, i), depth + 1) for i, item in enumerate(value)]}
+        if name.startswith("$"):
+            raise FilterError(path, f"{name} is not allowed. Allowed here: {', '.join(LOGICAL)} and names of fields.")
+        field, guard = find(name, fields, path)
+        conditions = self.conditions(value, field, path, depth)
+        if isinstance(field, Computed):
+            return {"$and": [computed(operator, operand, field) for operator, operand in conditions.items()]}
+        leaf = {field.column: conditions}
+        return {"$and": [guard, leaf]} if guard else leaf
+
+    def conditions(self, value: Any, field: Field, path: str, depth: int) -> Mql:
+        """The operators that a field is to satisfy; a plain value means that it equals it."""
+        if not is_operators(value):
+            return {"$eq": self.value(value, field, path)}
+        if "$options" in value and "$regex" not in value:
+            raise FilterError(join(path, "$options"), "$options goes with $regex.")
+        return {name: self.operand(name, value[name], field, join(path, name), depth) for name in value}
+
+    def operand(self, operator: str, operand: Any, field: Field, path: str, depth: int) -> Any:
+        self.count(path)
+        if operator not in field.operators:
+            names = ", ".join(sorted(field.operators))
+            raise FilterError(path, f"{operator} is not allowed here. Allowed on this field: {names}.")
+        match operator:
+            case "$in" | "$nin":
+                return self.values(operand, field, path)
+            case "$all":
+                # Each value is a search of its own through the array, where those of $in are looked up.
+                values = self.values(operand, field, path)
+                self.count(path, len(values))
+                return values
+            case "$not":
+                if not is_operators(operand):
+                    raise FilterError(path, "$not takes operators, such as {'$gt': 1}.")
+                return self.conditions(operand, field, path, self.deeper(depth, path))
+            case "$elemMatch":
+                return self.element(operand, field, path, self.deeper(depth, path))
+            case "$exists" | "$size" | "$type" | "$mod" | "$regex" | "$options":
+                if not OPERANDS[operator][0](operand):
+                    raise FilterError(path, f"{operator} takes {OPERANDS[operator][1]}.")
+                return self.pattern(operand, field, path) if operator == "$regex" else operand
+        return self.value(operand, field, path)
+
+    def pattern(self, pattern: str, field: Field, path: str) -> str:
+        self.patterns += 1
+        if self.patterns > MAX_PATTERNS:
+            raise FilterError(path, f"A filter has at most {MAX_PATTERNS} regular expressions. Join them with |.")
+        return field.pattern(pattern)
+
+    def element(self, operand: Any, field: Field, path: str, depth: int) -> Mql:
+        """What one element of an array is to satisfy: operators for a plain one, a filter for an object."""
+        if not isinstance(operand, dict) or not operand:
+            raise FilterError(path, "$elemMatch takes operators or a filter.")
+        if isinstance(field, Records):
+            return self.filter(operand, field.fields, path, depth)
+        if is_operators(operand) and not any(name in LOGICAL for name in operand):
+            element: Field = Text(field.column) if isinstance(field, Texts) else field
+            return self.conditions(operand, element, path, depth)
+        if isinstance(field, Free):
+            return self.filter(operand, None, path, depth)
+        raise FilterError(path, "$elemMatch takes operators here: the elements are strings.")
+
+    def values(self, operand: Any, field: Field, path: str) -> list[Any]:
+        if not isinstance(operand, list) or len(operand) > MAX_LIST:
+            raise FilterError(path, f"Takes a list of at most {MAX_LIST} values.")
+        return [self.value(item, field, join(path, index)) for index, item in enumerate(operand)]
+
+    def value(self, value: Any, field: Field, path: str) -> Any:
+        try:
+            return field.value(value)
+        except ValueError as error:
+            raise FilterError(path, str(error)) from error
+
+    def count(self, path: str, clauses: int = 1) -> None:
+        self.clauses += clauses
+        if self.clauses > MAX_CLAUSES:
+            raise FilterError(path, f"A filter has at most {MAX_CLAUSES} clauses.")
+
+    def deeper(self, depth: int, path: str) -> int:
+        if depth >= MAX_DEPTH:
+            raise FilterError(path, f"Nested deeper than {MAX_DEPTH} levels.")
+        return depth + 1
+
+
+def find(name: str, fields: Mapping[str, Field] | None, path: str) -> tuple[Field, Mql]:
+    """The field of that name or path, and the guard that goes before any condition on it."""
+    root, dot, below = name.partition(".")
+    field = Free(root) if fields is None else fields.get(root)
+    match field:
+        case None:
+            raise FilterError(path, f"There is no such field. Fields: {', '.join(fields or ())}.")
+        case Records() if below in field.fields:
+            part = field.fields[below]
+            return replace(part, column=f"{field.column}.{part.column}"), field.guard
+        case Records() if not dot:
+            return field, field.guard
+        case Free():
+            refuse_bad_path(name, path)
+            return replace(field, column=".".join(filter(None, (field.column, below)))), {}
+        case _ if dot:
+            raise FilterError(path, f"{root} has no such part.")
+    return field, {}
+
+
+def computed(operator: str, operand: Any, field: Computed) -> Mql:
+    chosen = [field.values[value] for value in (operand if isinstance(operand, list) else [operand])]
+    if operator in ("$eq", "$in"):
+        return {"$or": chosen} if chosen else {"$nor": [{}]}
+    return {"$nor": chosen} if chosen else {}
+
+
+def is_operators(value: Any) -> bool:
+    """Whether an object holds operators; one that mixes them with names is caught as a value with a `$` key."""
+    return isinstance(value, dict) and bool(value) and all(key.startswith("$") for key in value)
+
+
+def refuse_bad_path(name: str, path: str) -> None:
+    segments = name.split(".")
+    if len(name) > MAX_PATH or not all(segments) or any(segment.startswith("$") for segment in segments):
+        raise FilterError(
+            path, f"A path is names with dots between, none empty or with a leading $, at most {MAX_PATH} characters."
+        )
+
+
+def join(path: str, name: object) -> str:
+    return f"{path}.{name}" if path else str(name)
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+# What an operator that compares with no value of the field takes: a test and its name.
+OPERANDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "$exists": (lambda value: isinstance(value, bool), "true or false"),
+    "$size": (lambda value: is_whole(value) and 0 <= value < 2**31, "a number of elements"),
+    "$type": (
+        lambda value: (
+            all(
+                isinstance(item, str) and item in BSON_TYPES for item in (value if isinstance(value, list) else [value])
+            )
+            and value != []
+        ),
+        f"one or a list of: {', '.join(sorted(BSON_TYPES))}",
+    ),
+    "$mod": (
+        lambda value: isinstance(value, list) and len(value) == 2 and all(map(is_whole, value)) and value[0] != 0,
+        "[divisor, remainder], two whole numbers, the divisor not 0",
+    ),
+    "$regex": (
+        lambda value: isinstance(value, str) and 0 < len(value) <= MAX_PATTERN,
+        f"a regular expression of at most {MAX_PATTERN} characters",
+    ),
+    "$options": (
+        lambda value: isinstance(value, str) and set(value) <= set("imsx") and len(set(value)) == len(value),
+        "a string of the letters i, m, s and x, each at most once",
+    ),
+}
+assert OPERANDS.keys() < ALL_OPERATORS

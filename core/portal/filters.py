@@ -1,0 +1,100 @@
+"""Filters beside the changelists of the admin portal, of which each says what of the address it takes."""
+
+import datetime
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from django.contrib.admin import ListFilter, SimpleListFilter
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.dateparse import parse_date
+
+from core.mongodb.match import Match, Mql
+
+
+class FormFilter(ListFilter):
+    """A small form: what is typed there goes into the address as the `parameters`."""
+
+    template = "admin/form_filter.html"
+    parameters: ClassVar[tuple[str, ...]]
+    # The type of the inputs, as HTML has them.
+    kind = "search"
+
+    def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
+        super().__init__(request, params, model, model_admin)
+        self.problem = ""
+        self.texts: dict[str, str] = {}
+        for name in self.parameters:
+            if text := params.pop(name, [""])[-1].strip():
+                self.texts[name] = text
+
+    def has_output(self) -> bool:
+        return True
+
+    def expected_parameters(self) -> list[str | None]:
+        return list(self.parameters)
+
+    def suggestions(self) -> list[str]:
+        """What the inputs offer."""
+        return []
+
+    def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
+        """The one form, with what else the address says."""
+        others = changelist.filter_params.items()
+        yield {
+            "fields": [(name, self.texts.get(name, "")) for name in self.parameters],
+            "kept": [(name, value) for name, values in others if name not in self.parameters for value in values],
+            "without": changelist.get_query_string(remove=list(self.parameters)),
+        }
+
+
+class TextFilter(FormFilter):
+    """The one text that a column holds."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        text = self.texts.get(self.parameters[0])
+        return queryset.filter(Match(self.condition(text))) if text else queryset
+
+    def condition(self, text: str) -> Mql:
+        return {self.parameters[0]: text}
+
+
+class TagFilter(TextFilter):
+    title = "tag"
+    parameters = ("tag",)
+
+    def condition(self, text: str) -> Mql:
+        return {"tags": text}
+
+
+class PeriodFilter(FormFilter):
+    """From one day to another, both of them included, in UTC."""
+
+    title = "day (UTC)"
+    parameters = ("since", "until")
+    kind = "date"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        since, until = self.day("since"), self.day("until")
+        bounds = {"$gte": since, "$lt": until and until + datetime.timedelta(days=1)}
+        given = {operator: time for operator, time in bounds.items() if time}
+        return queryset.filter(Match({"created_at": given})) if given else queryset
+
+    def day(self, name: str) -> datetime.datetime | None:
+        """Its beginning. What is no day is told beside the form."""
+        text = self.texts.get(name)
+        try:
+            day = parse_date(text) if text else None
+        except ValueError:
+            day = None
+        if text and not day:
+            self.problem = f"{text} is not a day: write it as 2026-11-25."
+        return datetime.datetime.combine(day, datetime.time(), datetime.UTC) if day else None
+
+
+def parameters_of(list_filter: Any) -> tuple[str, ...]:
+    """What an entry of `list_filter` takes of the address."""
+    if isinstance(list_filter, str):
+        return (f"{list_filter}__exact",)
+    return (list_filter.parameter_name,) if issubclass(list_filter, SimpleListFilter) else list_filter.parameters

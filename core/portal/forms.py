@@ -1,0 +1,65 @@
+"""Forms of the admin portal, which take what the API takes."""
+
+import json
+from typing import Any, ClassVar
+
+from django import forms
+from django.http import HttpRequest
+from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.request import Request
+from rest_framework.serializers import ModelSerializer
+
+from core.api.errors import sentences
+from core.api.parsers import parsed, refuse_unstorable
+from core.identity import identity_of_session
+
+
+class Decoder(json.JSONDecoder):
+    """Reads JSON as the API does."""
+
+    def decode(self, text: str, *args: Any) -> Any:
+        try:
+            return parsed(text.encode(errors="replace"))
+        except APIException as error:
+            raise json.JSONDecodeError(str(error), text, 0) from error
+
+
+class ApiForm(forms.ModelForm):
+    """Has the API's serializer check what was filled in, so that each rule stands there alone."""
+
+    serializer: ClassVar[type[ModelSerializer[Any]]]
+    # Of the page with the form.
+    request: ClassVar[HttpRequest]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for field in self.fields.values():
+            if isinstance(field, forms.JSONField):
+                field.decoder = Decoder
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        context = {"request": self.api_request()}
+        stored = None if self.instance._state.adding else self.instance
+        names = self.serializer(context=context).fields.keys() & cleaned.keys()
+        data = {name: self.sent(name) for name in names}
+        checked = self.serializer(stored, data=data, partial=True, context=context)
+        try:
+            refuse_unstorable(data)
+            checked.is_valid(raise_exception=True)
+        except ValidationError as error:
+            for path, sentence in sentences(error.detail):
+                name = path.partition(".")[0]
+                self.add_error(name if name in self.fields else None, sentence)
+            return cleaned
+        return cleaned | checked.validated_data
+
+    def api_request(self) -> Request:
+        """The page's request as the serializers of the API know one: made by the identity of the session."""
+        request = Request(self.request)
+        request.auth = identity_of_session(self.request)
+        return request
+
+    def sent(self, name: str) -> Any:
+        """The value of a field as a client of the API would send it."""
+        return self.cleaned_data[name]

@@ -1,0 +1,68 @@
+"""The door of the admin portal: the session's identity decides, as everywhere."""
+
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from rest_framework.exceptions import ValidationError
+
+from accounts.login import logout
+from core.api.search import bounded_time
+from core.identity import Standing, identity_of_session
+from drifts.dashboard import dashboard_of
+
+ORDER = ("experiments", "drifts", "accounts", "audit", "admin")
+
+
+class Portal(AdminSite):
+    """Lets staff in, sends nobody to the login page, and tells anybody else why not."""
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        return identity_of_session(request).has(Standing.STAFF)
+
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
+        guarded = super().admin_view(view, cacheable)
+
+        def door(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            refuse_plain_users(request)
+            return guarded(request, *args, **kwargs)
+
+        return update_wrapper(door, view)
+
+    def get_urls(self) -> list[Any]:
+        """Without the addresses that lead from here to an object's page elsewhere, which no model declares."""
+        return [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") != "view_on_site"]
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """What is looked at most comes first."""
+        return sorted(super().get_app_list(request, app_label), key=lambda app: ORDER.index(app["app_label"]))
+
+    def index(self, request: HttpRequest, extra_context: Any = None) -> TemplateResponse:
+        """The dashboard. Without it, should MongoDB be too busy: the way to everything else leads through here."""
+        try:
+            with bounded_time():
+                dashboard = dashboard_of(identity_of_session(request))
+        except ValidationError:
+            dashboard = None
+        return super().index(request, {"dashboard": dashboard, **(extra_context or {})})
+
+    def login(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        refuse_plain_users(request)
+        return redirect_to_login(request.GET.get("next", request.path.removesuffix("login/")))
+
+    def logout(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # type: ignore[override]
+        return logout(request)
+
+
+def refuse_plain_users(request: HttpRequest) -> None:
+    identity = identity_of_session(request)
+    if not identity.is_anonymous and not identity.has(Standing.STAFF):
+        raise PermissionDenied(
+            f"The admin portal is for staff, and {identity.email} is not one of them. "
+            "Ask the administrators of this service, or log out and log in as somebody else."
+        )

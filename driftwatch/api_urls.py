@@ -1,0 +1,51 @@
+"""The API, version 1."""
+
+from typing import Any
+
+from django.urls import path
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+
+from accounts.token_views import TokenRefreshView, TokenView
+from accounts.views import EntitlementView, UserView
+from audit.views import AuditExportView, AuditView
+from core.api.errors import read_only
+from core.api.throttling import RateLimits
+from drifts.bulk import DriftBulkView
+from drifts.statistics_views import DriftStatisticsView, VisibleDriftStatisticsView
+from drifts.views import DriftView, VisibleDriftView
+from experiments.audit_views import ExperimentAuditView
+from experiments.views import AccessView, ExperimentView
+
+ONE: Any = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
+LIMITED: Any = {"throttle_classes": [RateLimits]}
+
+urlpatterns = [
+    # First what is asked for all day.
+    path("experiment/<str:experiment_id>/drift", DriftView.as_view({"post": "create"})),
+    path("experiment/<str:experiment_id>/drift/bulk", DriftBulkView.as_view({"post": "bulk"})),
+    path("experiment/<str:experiment_id>/drift/search", DriftView.as_view({"post": "search"})),
+    path("experiment/<str:experiment_id>/drift/stats", DriftStatisticsView.as_view({"post": "stats"})),
+    path("experiment/<str:experiment_id>/drift/<str:drift_id>", DriftView.as_view(ONE)),
+    path("experiment", ExperimentView.as_view({"post": "create"})),
+    path("experiment/search", ExperimentView.as_view({"post": "search"})),
+    path("experiment/<str:experiment_id>", ExperimentView.as_view(ONE)),
+    path("experiment/<str:experiment_id>/access", AccessView.as_view({"get": "retrieve"})),
+    path("experiment/<str:experiment_id>/access/preview", AccessView.as_view({"post": "preview"})),
+    path("experiment/<str:experiment_id>/access/handover", AccessView.as_view({"post": "handover"})),
+    path("drift/search", VisibleDriftView.as_view({"post": "search"})),
+    path("drift/stats", VisibleDriftStatisticsView.as_view({"post": "stats"})),
+    path("experiment/<str:experiment_id>/audit/search", ExperimentAuditView.as_view({"post": "search"})),
+    path("audit/search", AuditView.as_view({"post": "search"})),
+    path("audit/export", AuditExportView.as_view({"get": "export"})),
+    path("user", UserView.as_view({"post": "register"})),
+    path("user/self", UserView.as_view({"get": "retrieve_self", "put": "update_self"})),
+    path("user/lookup", UserView.as_view({"post": "lookup"})),
+    path("user/search", UserView.as_view({"post": "search"})),
+    path("entitlement", EntitlementView.as_view({"get": "retrieve"})),
+    path("entitlements", EntitlementView.as_view({"get": "retrieve"})),
+    path("token", TokenView.as_view({"post": "create", "get": "list"})),
+    path("token/refresh", TokenRefreshView.as_view({"post": "refresh"})),
+    path("token/<str:token_id>", TokenView.as_view({"get": "retrieve", "delete": "destroy"})),
+    path("openapi.json", read_only(SpectacularJSONAPIView.as_view(**LIMITED)), name="openapi"),
+    path("docs", read_only(SpectacularSwaggerSplitView.as_view(url_name="openapi", **LIMITED)), name="docs"),
+]

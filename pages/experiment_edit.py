@@ -1,0 +1,123 @@
+"""Making an experiment, changing it, putting it away and deleting it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.contrib import messages
+from django.db import IntegrityError
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from core.api.totals import total_of
+from core.identity import Standing
+from core.mongodb.transaction import in_transaction
+from drifts.models import Drift
+from experiments.models import Experiment, Level
+from experiments.serializers import ExperimentSerializer
+from experiments.views import ExperimentView
+from pages.experiment_form import ExperimentForm
+from pages.page import ExperimentPage, Page
+
+
+class NewExperimentPage(Page):
+    resource = "experiment-new-page"
+    required_levels = {"new": Standing.CREATOR, "create": Standing.CREATOR}
+
+    def new(self, request: Request) -> HttpResponse:
+        return self.show("experiment_new.html", form=ExperimentForm.of(Experiment()))
+
+    def create(self, request: Request) -> HttpResponse:
+        form = ExperimentForm.sent(request.POST)
+        with refusals(form):
+            serializer = ExperimentSerializer(data=form.document(), context=self.get_serializer_context())
+            serializer.is_valid(raise_exception=True)
+            experiment = serializer.save()
+            messages.success(request._request, f"{experiment} is there now, and you manage it.")
+            return redirect("experiment", experiment.pk)
+        return self.show("experiment_new.html", 422, form=form)
+
+
+class EditExperimentPage(ExperimentPage):
+    resource = "experiment-edit-page"
+    required_levels = {"edit": Level.MANAGE, "update": Level.MANAGE}
+
+    def edit(self, request: Request, experiment_id: str) -> HttpResponse:
+        experiment = self.get_experiment()
+        return self.show_of(experiment, "experiment_edit.html", form=ExperimentForm.of(experiment))
+
+    def update(self, request: Request, experiment_id: str) -> HttpResponse:
+        """Save the form, unless somebody else changed the experiment since the form was filled."""
+        form = ExperimentForm.sent(request.POST)
+        document, made_from = form.document(), form.made_from
+
+        def compare_and_save() -> bool:
+            experiment = self.get_experiment()
+            if made_from != ExperimentForm.of(experiment).made_from:
+                form.compare(experiment)
+                return not form.newer
+            context = self.get_serializer_context()
+            serializer = ExperimentSerializer(experiment, data=document, partial=True, context=context)
+            serializer.is_valid(raise_exception=True)
+            serializer.save()
+            return True
+
+        with refusals(form):
+            if in_transaction(compare_and_save):
+                messages.success(request._request, f"{form.values['name']} is saved.")
+                return redirect("experiment", experiment_id)
+        return self.show_of(self.get_experiment(), "experiment_edit.html", 409 if form.newer else 422, form=form)
+
+
+@contextmanager
+def refusals(form: ExperimentForm) -> Iterator[None]:
+    """What the API would refuse becomes the form's errors."""
+    try:
+        yield
+    except ValidationError as error:
+        form.refuse(error)
+    except IntegrityError:
+        form.errors["name"] = [ExperimentView.conflict]
+
+
+class ArchivePage(ExperimentPage):
+    """No page of its own: the buttons that put an experiment away and take it out."""
+
+    resource = "experiment-archive-page"
+    required_levels = {"archive": Level.MANAGE, "restore": Level.MANAGE}
+
+    def archive(self, request: Request, experiment_id: str) -> HttpResponse:
+        experiment = self.get_experiment()
+        experiment.archive_by(self.identity)
+        messages.success(request._request, f"{experiment} is archived: lists leave it out. It can be restored.")
+        return redirect("experiment-edit", experiment_id)
+
+    def restore(self, request: Request, experiment_id: str) -> HttpResponse:
+        experiment = self.get_experiment()
+        experiment.restore_by(self.identity)
+        messages.success(request._request, f"{experiment} is restored: lists show it again.")
+        return redirect("experiment-edit", experiment_id)
+
+
+class DeleteExperimentPage(ExperimentPage):
+    resource = "experiment-delete-page"
+    required_levels = {"confirm": Level.MANAGE, "destroy": Level.MANAGE}
+
+    def confirm(self, request: Request, experiment_id: str) -> HttpResponse:
+        return self.ask(self.get_experiment())
+
+    def destroy(self, request: Request, experiment_id: str) -> HttpResponse:
+        """Delete it with its runs, once its name was typed: a deletion cannot be undone."""
+        experiment = self.get_experiment()
+        typed = request.POST.get("name", "").strip()
+        if typed != experiment.name:
+            return self.ask(experiment, 422, typed=typed, error="Type the name as it stands above, and nothing else.")
+        experiment.delete_by(self.identity)
+        messages.success(request._request, f"{experiment} is deleted, with its runs.")
+        return redirect("experiments")
+
+    def ask(self, experiment: Experiment, status: int = 200, **context: str) -> HttpResponse:
+        runs = total_of(Drift.objects.of(experiment))
+        number = f"{runs.number:,}" if runs.is_exact else f"at least {runs.number:,}"
+        return self.show_of(experiment, "experiment_delete.html", status, runs=runs, number=number, **context)
