@@ -35,7 +35,6 @@ class DriftBulkView(DriftResource):
         Send a JSON array, or NDJSON with a run on each line. Of runs that are not valid the errors
         are listed by position, counted from 0.
         """
-        experiment = self.get_experiment()
-        runs = validated(self.body, DriftSerializer)
-        ids = Drift.objects.create_all_in(experiment, runs)
+        body = self.body
+        ids = Drift.objects.create_all_in(self.get_reference(), validated(body, DriftSerializer))
         return Answer({"ids": ids, "count": len(ids)}, 201)

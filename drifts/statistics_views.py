@@ -66,7 +66,7 @@ class DriftStatisticsView(StatisticsMixin, DriftResource):
     required_levels = {"stats": Level.READ}
 
     def get_queryset(self) -> DriftQuerySet:
-        return Drift.objects.filter(experiment=self.get_experiment())
+        return Drift.objects.of(self.get_reference())
 
 
 class VisibleDriftStatisticsView(StatisticsMixin):

@@ -14,8 +14,7 @@ from core.identity import Standing
 from drifts.models import Drift, DriftQuerySet
 from drifts.serializers import DriftSerializer
 from drifts.verdict import MATCHES
-from experiments import leases
-from experiments.models import Experiment, Level
+from experiments.models import Level
 from experiments.views import ExperimentResource, id_in_path
 
 FIELDS: Mapping[str, Field] = {
@@ -60,35 +59,16 @@ class VisibleDriftView(DriftSearchMixin):
 
 
 class DriftResource(ExperimentResource):
-    """A resource of an experiment's runs, or of one of them.
+    """A resource of an experiment's runs, or of one of them."""
 
-    It goes by the experiment as this process read it within the lease, if that lets the caller in: nobody
-    is refused but by what is so now.
-    """
-
-    def get_experiment(self) -> Experiment:
-        return self.held_experiment() or self.entered(super().get_experiment())
-
-    def get_with_experiment(self) -> tuple[Experiment, Drift]:
-        """The experiment and the run of the path, once the caller's level on the experiment is found sufficient."""
+    def get_drift(self) -> Drift:
+        """The run of the path, once the caller's level on its experiment is found sufficient."""
         drift_id = id_in_path(self.kwargs["drift_id"])
-        if experiment := self.held_experiment():
-            drift = Drift.objects.by_id_in(experiment, drift_id)
-        else:
-            found, drift = Drift.objects.with_experiment(self.experiment_id, drift_id)
-            experiment = self.entered(self.permitted(found))
+        experiment, drift = Drift.objects.with_experiment(self.experiment_id, drift_id)
+        self.permitted(experiment)
         if drift is None:
             raise Http404("The experiment has no drift run with this id.")
-        return experiment, drift
-
-    def held_experiment(self) -> Experiment | None:
-        experiment = leases.held(self.experiment_id)
-        is_enough = experiment and experiment.gives(self.identity, self.required_levels[self.action])
-        return experiment if is_enough else None
-
-    def entered(self, experiment: Experiment) -> Experiment:
-        leases.hold(experiment)
-        return experiment
+        return drift
 
 
 class DriftView(DriftSearchMixin, DriftResource):
@@ -103,19 +83,14 @@ class DriftView(DriftSearchMixin, DriftResource):
     }
 
     def get_queryset(self) -> DriftQuerySet:
-        return Drift.objects.of(self.get_experiment())
-
-    def get_drift(self) -> Drift:
-        """The run of the path, once the caller's level on its experiment is found sufficient."""
-        _, drift = self.get_with_experiment()
-        return drift
+        return Drift.objects.of(self.get_reference())
 
     @idempotent
     @tagged
     def create(self, request: Request, experiment_id: str) -> Answer:
         """Report a run. A completed one must say whether it detected drift."""
-        experiment = self.get_experiment()
-        drift = Drift.objects.create_in(experiment, **DriftSerializer.validated(self.body))
+        body = self.body
+        drift = Drift.objects.create_in(self.get_reference(), **DriftSerializer.validated(body))
         return Answer(DriftSerializer.shown(drift), 201)
 
     @tagged

@@ -20,7 +20,6 @@ from core import timestamps
 from core.identity import Identity, Standing, identity_of_session
 from core.portal.changelists import BoundedChangeList
 from core.portal.filters import PeriodFilter, TagFilter
-from experiments import leases
 from experiments.admin_forms import GO_ON, ExperimentForm, PermissionsField
 from experiments.models import Experiment, ExperimentQuerySet, Level
 from experiments.sharing import Preview, holders
@@ -210,22 +209,21 @@ class ExperimentAdmin(AuditedAdmin):
     ) -> None:
         """Change those of them that the session may change, and tell of both."""
         identity, changed, refused = identity_of_session(request), 0, []
-        with leases.settled_together():
-            for experiment in queryset:
-                if not self.has_change_permission(request, experiment):
-                    refused.append(experiment.name)
-                    continue
-                try:
-                    change(experiment, identity)
-                except Experiment.DoesNotExist:
-                    refused.append(experiment.name)
-                else:
-                    changed += 1
+        for experiment in queryset:
+            if not self.has_change_permission(request, experiment):
+                refused.append(experiment.name)
+                continue
+            try:
+                change(experiment, identity)
+            except Experiment.DoesNotExist:
+                refused.append(experiment.name)
+            else:
+                changed += 1
         if changed:
             self.message_user(request, f"{done}: {changed}.")
         if refused:
             names = ", ".join(refused[:10])
-            problem = f"Left as they are, since you do not manage them or they are being deleted: {names}."
+            problem = f"Left as they are, since you do not manage them or they are deleted: {names}."
             self.message_user(request, problem, messages.WARNING)
 
     def save_model(self, request: HttpRequest, experiment: Experiment, form: Any, change: bool) -> None:

@@ -11,4 +11,4 @@ class ExperimentAuditView(EventSearch, ExperimentResource):
     required_levels = {"search": Level.MANAGE}
 
     def get_queryset(self) -> EventQuerySet:
-        return Event.objects.matching({"experiment_id": self.get_experiment().pk.hex})
+        return Event.objects.matching({"experiment_id": self.get_reference().pk.hex})

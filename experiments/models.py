@@ -1,7 +1,6 @@
 """Experiments, and the access rule."""
 
 import datetime
-import time
 import uuid
 from collections.abc import Iterable
 from typing import Any, Self
@@ -19,16 +18,20 @@ from core import timestamps
 from core.identity import USER_ID, Identity
 from core.identity import Level as Level  # noqa: PLC0414 - the levels are spoken of as the experiments'
 from core.mongodb.base import mongodb
-from core.mongodb.documents import collection_of, find_one
+from core.mongodb.documents import collection_of, delete_one, find_one
 from core.mongodb.indexes import EmbeddedIndex
-from core.mongodb.match import Match, MatchAny, Mql
+from core.mongodb.match import Match
 from core.mongodb.querysets import FilterableQuerySet
 from core.mongodb.transaction import in_transaction
-from experiments import leases
+from experiments.access import AccessRule, ExperimentReference, readable_by
 
-# Sent with an `experiment` whose deletion began, outside of any transaction: receivers delete what belongs to it and
-# may be too much for one.
-deleting = Signal()
+# Sent with the `experiment_id` of a deleted experiment, outside of any transaction: receivers remove what belongs to it
+# and may be too much for one.
+purging = Signal()
+# A request that read an experiment before its deletion may still add runs, but none is at work for so long.
+LONGEST_REQUEST = datetime.timedelta(minutes=10)
+# A deletion removes so many records of earlier ones.
+REMOVED_AT_ONCE = 100
 
 
 class NoManager(Exception):
@@ -53,20 +56,19 @@ class Permission(EmbeddedModel):
 
 
 class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
-    def by_id(self, pk: uuid.UUID) -> "Experiment | None":
-        asked_for_at = time.monotonic()
-        experiment = super().by_id(pk)
-        if experiment:
-            experiment.lease_from(asked_for_at)
-        return experiment
+    def reference_to(self, pk: uuid.UUID) -> ExperimentReference | None:
+        """As much of the experiment of that id as work with its runs needs, or None."""
+        document = find_one(self.model, {"_id": pk.hex}, projection=ExperimentReference.COLUMNS)
+        return ExperimentReference.of(document) if document else None
 
     def visible_to(self, identity: Identity) -> Self:
         """The experiments that the identity may read: the access rule, for sets."""
-        public = {"public": True}
-        if not identity.entities:
-            return self.where(Match(public))
-        granted = granted_to(identity)
-        return self.where(MatchAny([public, granted])) if granted else self.all()
+        readable = readable_by(identity)
+        return self.where(readable) if readable else self.all()
+
+    def ids(self) -> list[str]:
+        """Their ids as they are stored."""
+        return [document["_id"] for document in self.aggregated({"$project": {"_id": 1}})]
 
     def naming(self, identity: Identity) -> Self:
         """Those whose permissions name the identity or one of its groups."""
@@ -82,16 +84,6 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         """Those that are put away, or those that are not: lists for people leave them out unless asked for them."""
         return self.matching({"archived_at": {"$ne": None} if is_archived else None})
 
-    def begin_deletion(self) -> int:
-        """Have them take no more runs; return for how many of them that is new."""
-        return self.filter(deletion_began=None).update(deletion_began=timestamps.now())
-
-    def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete them and their drift runs, in one transaction. `Experiment.delete_by` is for those with many."""
-        if self.begin_deletion():
-            leases.outwait()
-        return in_transaction(super().delete)
-
     def create_by(self, identity: Identity, **fields: Any) -> "Experiment":
         """A new experiment that its creator manages. Raises `IntegrityError` when the name is taken."""
         fields["permissions"] = with_manager(fields.get("permissions", ()), identity)
@@ -104,7 +96,7 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         return in_transaction(create)
 
 
-class Experiment(models.Model):
+class Experiment(AccessRule, models.Model):
     """A named container of drift runs."""
 
     id = models.UUIDField(primary_key=True, db_column="_id", default=uuid.uuid4, editable=False)
@@ -117,7 +109,6 @@ class Experiment(models.Model):
     created_at = models.DateTimeField(default=timestamps.now, editable=False)
     updated_at = models.DateTimeField(default=timestamps.now, editable=False)
     archived_at = models.DateTimeField(null=True, editable=False, help_text="Since then lists leave it out.")
-    deletion_began = models.DateTimeField(null=True, editable=False, help_text="Since then it takes no more runs.")
 
     objects = ExperimentQuerySet.as_manager()
 
@@ -136,56 +127,20 @@ class Experiment(models.Model):
             ),
         )
 
-    # When it was asked for, on this process's monotonic clock, if a lease on it began then.
-    asked_for_at: float = float("-inf")
-
     def __str__(self) -> str:
         return self.name
 
     def save(self, *args: Any, **options: Any) -> None:
         """Write it, but for what methods of their own write: who read it before does not undo that."""
-        is_new = self._state.adding
-        if not is_new:
+        if not self._state.adding:
             names = [field.name for field in self._meta.concrete_fields if not field.primary_key]
             options.setdefault("update_fields", [name for name in names if name not in WRITTEN_BY_METHODS])
         super().save(*args, **options)
-        if not is_new:
-            transaction.on_commit(leases.settle)
-
-    def lease_from(self, asked_for_at: float) -> None:
-        """Let it be gone by for the length of a lease from when it was asked for, as `leases` says.
-
-        Not in a transaction: that shows it as it was when the transaction began, which may be long ago.
-        """
-        if not mongodb().in_atomic_block_mongo:
-            self.asked_for_at = asked_for_at
-
-    def level_of(self, identity: Identity) -> Level | None:
-        """The identity's level on this experiment: the access rule, for one."""
-        return self.level_granted_to(identity) or (Level.READ if self.public else None)
-
-    def gives(self, identity: Identity, required: Level) -> bool:
-        """Whether the identity has the level on this experiment, or a higher one."""
-        level = self.level_of(identity)
-        return level is not None and level.includes(required)
-
-    def level_granted_to(self, identity: Identity) -> Level | None:
-        """The highest level that the identity holds by the list, or as an admin, as far as its token reaches."""
-        if not identity.scope.covers(self.pk):
-            return None
-        levels = [Level(entry.level) for entry in self.permissions if entry.entity in identity.entities]
-        if identity.is_admin:
-            levels.append(Level.MANAGE)
-        highest = max(levels, key=lambda level: level.rank, default=None)
-        return highest and identity.scope.lowered(highest)
-
-    def shows_permissions_to(self, identity: Identity) -> bool:
-        return self.level_granted_to(identity) is not None
 
     def update_by(self, identity: Identity, **changes: Any) -> None:
         """Write the named fields and no others, leaving the caller a manager.
 
-        Raises `IntegrityError` when the name is taken, `DoesNotExist` when the experiment is gone or going,
+        Raises `IntegrityError` when the name is taken, `DoesNotExist` when the experiment is gone,
         `NoManager` when the permissions name no manager and the caller is not to become one.
         """
         if "permissions" in changes:
@@ -194,8 +149,6 @@ class Experiment(models.Model):
 
         def update() -> None:
             self.refresh_from_db()
-            if self.deletion_began:
-                raise self.DoesNotExist
             before = self.recorded_values()
             type(self).objects.filter(pk=self.pk).update(**changes)
             self.refresh_from_db()
@@ -207,7 +160,7 @@ class Experiment(models.Model):
         """Put it away: lists for people leave it out, and whatever works with it goes on working.
 
         It says what it said, so it keeps its `updated_at`. Of one that is put away already nothing
-        changes. Raises `DoesNotExist` when the experiment is gone or going.
+        changes. Raises `DoesNotExist` when the experiment is gone.
         """
         self._put_away(identity, Action.EXPERIMENT_ARCHIVED, timestamps.now())
 
@@ -218,8 +171,6 @@ class Experiment(models.Model):
     def _put_away(self, identity: Identity, action: Action, at: datetime.datetime | None) -> None:
         def write() -> None:
             self.refresh_from_db()
-            if self.deletion_began:
-                raise self.DoesNotExist
             was = self.archived_at
             if bool(was) == bool(at):
                 return
@@ -232,30 +183,24 @@ class Experiment(models.Model):
     def delete_by(self, identity: Identity, action: Action = Action.EXPERIMENT_DELETED) -> None:
         """Delete it with its drift runs, for the audit trail to tell. One that is gone already is no error.
 
-        It may have more runs than fit one transaction. First it is marked, and the deletion recorded; once
-        that is committed its runs are deleted, batch by batch; then what is left of them, with it. If that
-        is broken off, the experiment can still be read, but not changed, and goes when it is deleted again.
-
-        No run outlives it, and none that was acknowledged is lost otherwise: whoever adds runs looks at the
-        experiment again (`takes_runs`) once they are committed. If there is no mark yet, they were
-        committed before it, and the deletion, which goes on after it, finds them. Else they are
-        taken back, and whoever sent them is told. Whoever is done within the lease (`leases`) need not
-        look again: the deletion waits for its end before it looks for runs the last time.
+        First a `DeletedExperiment` takes its place, and the deletion is recorded: from then on nobody sees it or its
+        runs, and its name is free. Then it is purged. What a purge that is broken off leaves, `manage.py purge`
+        removes.
         """
         before = {**self.recorded_values(), "drift_runs": self.count_runs()}
 
-        def begin() -> None:
-            if type(self).objects.filter(pk=self.pk).begin_deletion():
+        def replace() -> None:
+            if delete_one(type(self), {"_id": self.pk.hex}):
+                DeletedExperiment.objects.create(id=self.pk, name=self.name)
                 record(action, identity, self, before=before)
 
-        in_transaction(begin)
-        transaction.on_commit(self._finish_deletion)
+        def purge() -> None:
+            for deleted in DeletedExperiment.objects.filter(pk=self.pk):
+                deleted.purge()
+            DeletedExperiment.objects.remove_purged()
 
-    def _finish_deletion(self) -> None:
-        began = time.monotonic()
-        deleting.send(type(self), experiment=self)
-        leases.outwait(began)
-        self.delete()
+        in_transaction(replace)
+        transaction.on_commit(purge)
 
     def count_runs(self) -> int:
         """How many runs it has, by an index alone."""
@@ -263,29 +208,15 @@ class Experiment(models.Model):
             {"experiment_id": self.pk.hex}, session=mongodb().session
         )
 
-    def takes_runs(self) -> bool:
-        """Whether it is there now, or was a moment ago, and nobody began to delete it."""
-        if time.monotonic() < leases.runs_out(self.asked_for_at):
-            return True
-        found = find_one(type(self), {"_id": self.pk.hex}, projection=["deletion_began"])
-        return found is not None and found.get("deletion_began") is None
-
     def recorded_values(self) -> dict[str, Any]:
         """What the audit trail tells of it, by field."""
         return {name: getattr(self, name) for name in RECORDED}
 
     def _record_changes(self, identity: Identity, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """Events of their own for who may do what, and for who may look: they are what one asks for.
-
-        A change of these is acknowledged once it holds everywhere.
-        """
-        happened = set()
+        """Events of their own for who may do what, and for who may look: they are what one asks for."""
         for action, names in CHANGES.items():
             was, became = ({name: values[name] for name in names} for values in (before, after))
-            if record(action, identity, self, before=was, after=became):
-                happened.add(action)
-        if happened & OF_ACCESS:
-            transaction.on_commit(leases.settle)
+            record(action, identity, self, before=was, after=became)
 
     def hand_over(self, identity: Identity, manager: User, keep: Level | None) -> None:
         """Make `manager` a manager, and leave the caller's own entry at the level `keep`, or remove it.
@@ -299,7 +230,7 @@ class Experiment(models.Model):
 
         def hand_over() -> None:
             before = self.recorded_values()
-            unchanged = type(self).objects.filter(Match({"permissions": as_read}), pk=self.pk, deletion_began=None)
+            unchanged = type(self).objects.filter(Match({"permissions": as_read}), pk=self.pk)
             written = unchanged.update(permissions=entries, updated_at=timestamps.now())
             self.refresh_from_db()
             if not written:
@@ -314,27 +245,51 @@ class Experiment(models.Model):
         if not has_manager(self.permissions) and managed.exists():
             raise ValidationError({"permissions": str(NoManager())})
 
-    def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
-        """Delete it and its drift runs, in one transaction. `delete_by` is for those with many."""
-        return type(self).objects.filter(pk=self.pk).delete()
+
+class DeletedExperimentQuerySet(FilterableQuerySet["DeletedExperiment"]):
+    def remove_purged(self) -> None:
+        """Remove those whose runs are gone, once no request can add any."""
+        for deleted in self.exclude(purged_at=None).filter(deleted_at__lt=earliest_request())[:REMOVED_AT_ONCE]:
+            deleted.purge()
 
 
-WRITTEN_BY_METHODS = ("archived_at", "deletion_began")
+class DeletedExperiment(models.Model):
+    """The record of an experiment that was deleted. What belongs to it is hidden, and removed before the record is."""
+
+    id = models.UUIDField(primary_key=True, db_column="_id", editable=False)
+    name = models.CharField(max_length=255)
+    deleted_at = models.DateTimeField(default=timestamps.now, editable=False)
+    purged_at = models.DateTimeField(null=True, editable=False, help_text="When its runs were removed.")
+
+    objects = DeletedExperimentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("deleted_at", "id")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def purge(self) -> None:
+        """Remove what belongs to it, and then the record, unless a request may still add runs."""
+        purging.send(type(self), experiment_id=self.pk)
+        if self.deleted_at < earliest_request():
+            self.delete()
+        else:
+            type(self).objects.filter(pk=self.pk).update(purged_at=timestamps.now())
+
+
+def earliest_request() -> datetime.datetime:
+    """The time before which no request began that is still at work."""
+    return timestamps.now() - LONGEST_REQUEST
+
+
+WRITTEN_BY_METHODS = ("archived_at",)
 CHANGES = {
     Action.PERMISSIONS_CHANGED: ("permissions",),
     Action.VISIBILITY_CHANGED: ("public",),
     Action.EXPERIMENT_UPDATED: ("name", "description", "tags", "config"),
 }
-OF_ACCESS = {Action.PERMISSIONS_CHANGED, Action.VISIBILITY_CHANGED}
 RECORDED = [name for names in CHANGES.values() for name in names]
-
-
-def granted_to(identity: Identity) -> Mql:
-    """The match document of the experiments where the identity holds a level that is not everybody's."""
-    document: Mql = {} if identity.is_admin else {"permissions.entity": {"$in": sorted(identity.entities)}}
-    if identity.scope.experiments is not None:
-        document["_id"] = {"$in": sorted(experiment.hex for experiment in identity.scope.experiments)}
-    return document
 
 
 def with_manager(permissions: Iterable[Permission], identity: Identity) -> list[Permission]:

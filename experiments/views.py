@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -19,7 +19,8 @@ from core.api.search import SearchMixin, SearchParameters
 from core.filters.fields import Field, Free, Identifier, LongText, Records, Text, Texts, Time, Truth
 from core.identity import Standing
 from core.json_values import text_problem
-from experiments.models import Experiment, ExperimentQuerySet, Level, PermissionsChanged, granted_to
+from experiments.access import AccessRule, ExperimentReference, granted_to
+from experiments.models import Experiment, ExperimentQuerySet, Level, PermissionsChanged
 from experiments.serializers import (
     AccessSerializer,
     ExperimentSerializer,
@@ -49,6 +50,9 @@ FIELDS: Mapping[str, Field] = {
 PERMISSION_FIELDS: Mapping[str, Field] = {"entity": Text("entity"), "level": Text("level")}
 
 
+Found = TypeVar("Found", bound=AccessRule)
+
+
 class ExperimentResource(Resource):
     """A resource at or below `experiment/{experiment_id}`."""
 
@@ -60,11 +64,15 @@ class ExperimentResource(Resource):
     def experiment_id(self) -> uuid.UUID:
         return id_in_path(self.kwargs["experiment_id"])
 
-    def check_access(self) -> None:
-        if "experiment_id" in self.kwargs and self.get_experiment().deletion_began:
-            raise Experiment.DoesNotExist
+    def get_reference(self) -> ExperimentReference:
+        """As much of that experiment as work with its runs needs. It is read in a quarter of the time."""
+        return self.permitted(Experiment.objects.reference_to(self.experiment_id))
 
-    def permitted(self, experiment: Experiment | None) -> Experiment:
+    def check_access(self) -> None:
+        if "experiment_id" in self.kwargs:
+            self.get_reference()
+
+    def permitted(self, experiment: Found | None) -> Found:
         """The experiment of the path as it was found, once the caller's level on it is found sufficient."""
         if experiment is None:
             raise Http404("There is no experiment with this id.")

@@ -15,7 +15,8 @@ from accounts.token_serializers import IssuedTokenSerializer, NewTokenSerializer
 from accounts.token_views import SECRET, TokenView
 from core.api.errors import sentences
 from core.identity import Standing
-from experiments.models import Experiment, Level, granted_to
+from experiments.access import granted_to
+from experiments.models import Experiment, Level
 from pages.page import Page
 
 MAX_SHOWN = 100

@@ -32,7 +32,7 @@ class RunPage(ExperimentPage, DriftResource):
     required_levels = {"retrieve": Level.READ, "state": Level.READ, "confirm": Level.EDIT, "destroy": Level.EDIT}
 
     def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
-        experiment, run = self.get_with_experiment()
+        experiment, run = self.get_experiment(), self.get_drift()
         path = f"/api/v1/experiment/{experiment.pk}/drift/{run.pk}"
         return self.show_of(
             experiment,
@@ -48,15 +48,15 @@ class RunPage(ExperimentPage, DriftResource):
     @tagged
     def state(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         """What a run says by now: the part of its page that changes."""
-        experiment, run = self.get_with_experiment()
+        experiment, run = self.get_experiment(), self.get_drift()
         return self.show_of(experiment, "fragments/run_state.html", run=run, parameters=tree_of(run))
 
     def confirm(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
-        experiment, run = self.get_with_experiment()
+        experiment, run = self.get_experiment(), self.get_drift()
         return self.show_of(experiment, "run_delete.html", run=run)
 
     def destroy(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
-        experiment, run = self.get_with_experiment()
+        experiment, run = self.get_experiment(), self.get_drift()
         run.delete_by(self.identity)
         messages.success(request._request, f"The run of {run.model} was deleted.")
         return redirect("experiment", experiment.pk)

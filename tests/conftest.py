@@ -18,8 +18,7 @@ from core.api.totals import forget_totals
 from core.models import KeptAnswer
 from core.mongodb.base import mongodb
 from drifts.models import Drift
-from experiments import leases
-from experiments.models import Experiment, Level, Permission
+from experiments.models import DeletedExperiment, Experiment, Level, Permission
 from tests.browser import CHROMIUM
 from tests.caller import Caller
 from tests.crowd import Someone, unique
@@ -64,11 +63,10 @@ def migrated_database(django_db_blocker: DjangoDbBlocker, testrun_uid: str, work
 def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """A real MongoDB, empty at the start of each test."""
     recent_identities.forget()
-    leases.release()
     forget_totals()
     with django_db_blocker.unblock():
         yield
-        for model in (Drift, Experiment, ServiceToken, User, Event, LogEntry, Session, KeptAnswer):
+        for model in (Drift, Experiment, DeletedExperiment, ServiceToken, User, Event, LogEntry, Session, KeptAnswer):
             mongodb().database[model._meta.db_table].delete_many({})
 
 
@@ -123,12 +121,6 @@ def stored(live: LiveServer) -> Iterator[Database[dict[str, Any]]]:
 def registered(provider: Provider, subject: str, *entitlements: str) -> Caller:
     user = User.objects.create(issuer=provider.issuer, subject=subject, email=f"{subject}@example.org")
     return Caller(provider.token(subject, *entitlements), user)
-
-
-@pytest.fixture
-def long_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lease that outlasts the test, however slow the machine."""
-    monkeypatch.setattr(leases, "LEASE", 60.0)
 
 
 # The cast. All but `anonymous` hold a token of the provider; those from `manager` to `admin` are registered.

@@ -83,7 +83,8 @@ def test_whoever_saves_it_as_it_was_before_does_not_take_it_out(experiment: Expe
 
 @pytest.mark.parametrize("way", ["archive_by", "restore_by"])
 def test_one_that_is_going_is_left_alone(experiment: Experiment, identity: Identity, way: str) -> None:
-    Experiment.objects.all().begin_deletion()
+    Experiment.objects.get().delete_by(identity)
+    Event.objects.all()._raw_delete("default")
     with pytest.raises(Experiment.DoesNotExist):
         getattr(experiment, way)(identity)
     assert not Event.objects.exists()

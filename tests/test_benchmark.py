@@ -44,7 +44,7 @@ def test_it_measures_every_operation_against_its_floor(tmp_path: Path) -> None:
     assert operations_in(done.stdout) == list(OPERATIONS)
     for row in outcome["operations"]:
         assert row["void"] is None
-        assert row["ratio"] == row["per_second"] / row["floor_per_second"]
+        assert row["ratio"] == pytest.approx(row["per_second"] / row["floor_per_second"])
         assert 0 < row["p50_ms"] <= row["p99_ms"]
     assert {len(workers) for workers in outcome["memory_mib"].values()} == {2}
     assert len(outcome["memory_mib"]) > 2

@@ -221,9 +221,12 @@ def test_whatever_is_sent_fares_as_if_it_came_alone(editor: Caller, path: str, r
     assert_as_alone(editor, path, run)
 
 
-def test_a_run_that_is_larger_than_what_mongodb_stores_is_refused(editor: Caller, path: str) -> None:
+@pytest.mark.parametrize("others", [[], [RUN]], ids=["alone", "among others"])
+def test_a_run_that_is_larger_than_what_mongodb_stores_is_refused(
+    editor: Caller, path: str, others: list[dict[str, Any]]
+) -> None:
     """8 MB of JSON may be 50 MB in the database."""
-    body = json.dumps([RUN | {"parameters": {"a": [0] * 2_500_000}}])
+    body = json.dumps([*others, RUN | {"parameters": {"a": [0] * 2_500_000}}])
     answer = refusal(413, editor.post(f"{path}/bulk", body), "too large to store")
     assert "16 MB" in answer["message"]
     assert stored() == []

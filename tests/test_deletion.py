@@ -1,21 +1,31 @@
-"""Deleting experiments that have more runs than fit one transaction, and what is added to them meanwhile."""
+"""Deleting experiments: nobody sees one from then on, and what belongs to it is purged."""
 
+import datetime
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.db import DatabaseError
+from pymongo.database import Database
 from pymongo.errors import AutoReconnect
 
 from audit.models import Event
-from core.identity import Identity
-from core.mongodb.transaction import in_transaction
+from core import timestamps
+from core.mongodb.documents import delete_one
 from drifts import models
 from drifts.models import Drift
-from experiments.models import Experiment, deleting
+from experiments.models import LONGEST_REQUEST, DeletedExperiment, Experiment, purging
 from tests.caller import Caller
 from tests.conftest import RUN
+from tests.crowd import Someone
 from tests.profiler import commands
+from tests.session import through_session
+
+WRITERS = 6
 
 
 @pytest.fixture
@@ -28,170 +38,217 @@ def path(experiment: Experiment) -> str:
     return f"/experiment/{experiment.id}"
 
 
+def break_off_a_deletion(experiment: Experiment, ago: datetime.timedelta = datetime.timedelta()) -> None:
+    """Leave everything as a deletion does that ends before the purge."""
+    assert delete_one(Experiment, {"_id": experiment.pk.hex})
+    DeletedExperiment.objects.create(id=experiment.pk, name=experiment.name, deleted_at=timestamps.now() - ago)
+
+
+def purge() -> str:
+    said = StringIO()
+    call_command("purge", stdout=said)
+    return said.getvalue()
+
+
 def recorded() -> list[tuple[str, Any]]:
     return [(event.action, event.before.get("drift_runs")) for event in Event.objects.all()]
 
 
-def assert_gone(path: str, manager: Caller) -> None:
-    assert manager.get(path).status_code == 404
-    assert not Experiment.objects.exists()
-    assert not Drift.objects.exists()
-
-
 @pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize("headers", [{}, {"If-Match": "*"}], ids=["as it is", "if it is there"])
-def test_runs_go_in_batches_and_then_the_experiment_with_what_is_left(
+def test_the_runs_go_in_batches(
     manager: Caller, path: str, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "DELETED_AT_ONCE", 10)
     with commands() as entries:
         assert manager.delete(path, headers=headers).status_code == 204
     removals = [(entry["ns"].partition(".")[2], entry["ndeleted"]) for entry in entries if entry["op"] == "remove"]
-    drifts, experiments = Drift._meta.db_table, Experiment._meta.db_table
-    assert removals == [(drifts, 10), (drifts, 10), (drifts, 5), (drifts, 0), (experiments, 1)]
-    assert_gone(path, manager)
+    runs = Drift._meta.db_table
+    assert removals == [(Experiment._meta.db_table, 1), (runs, 10), (runs, 10), (runs, 5)]
+    assert not Drift.objects.exists()
     assert recorded() == [("experiment_deleted", 25)]
 
 
-@pytest.mark.parametrize("left", [25, 7, 0])
-def test_a_deletion_that_was_broken_off_is_ended_by_another(
-    manager: Caller, path: str, runs: list[Drift], left: int
-) -> None:
-    """Whatever it had come to: the experiment can be read, not changed, and goes when it is deleted again."""
-    Experiment.objects.all().begin_deletion()
-    for run in runs[left:]:
-        run.delete()
-    assert manager.get(path).status_code == 200
-    assert len(manager.post(f"{path}/drift/search?page_size=100", {}).json()) == left
-    changes = [("PATCH", "", {"public": True}), ("POST", "/drift", RUN), ("POST", "/drift/bulk", [RUN, RUN])]
-    for method, address, body in changes:
-        refused = manager.request(method, path + address, body)
-        assert refused.status_code == 404
-        assert "being deleted" in refused.json()["message"]
-    assert Drift.objects.count() == left
+def test_the_name_is_free_at_once(manager: Caller, experiment: Experiment, path: str) -> None:
+    assert manager.post("/experiment", {"name": experiment.name}).status_code == 409
     assert manager.delete(path).status_code == 204
-    assert_gone(path, manager)
+    assert manager.post("/experiment", {"name": experiment.name}).status_code == 201
+    assert manager.post("/experiment", {"name": experiment.name}).status_code == 409
+
+
+@pytest.mark.parametrize("role", ["anonymous", "reader", "manager", "admin"])
+@pytest.mark.parametrize(
+    ("method", "address", "body"),
+    [
+        ("GET", "", None),
+        ("GET", "/access", None),
+        ("GET", "/drift/{drift}", None),
+        ("POST", "/drift/search", {}),
+        ("POST", "/drift/stats", {}),
+        ("PUT", "", {"name": "renamed"}),
+        ("PATCH", "", {"public": True}),
+        ("DELETE", "", None),
+        ("POST", "/drift", RUN),
+        ("POST", "/drift/bulk", [RUN]),
+        ("PATCH", "/drift/{drift}", {"tags": ["late"]}),
+        ("DELETE", "/drift/{drift}", None),
+        ("POST", "/access/preview", {"public": True}),
+        ("POST", "/audit/search", {}),
+    ],
+)
+def test_a_deleted_experiment_does_not_exist_for_anybody(
+    request: pytest.FixtureRequest, drift: Drift, path: str, role: str, method: str, address: str, body: Any
+) -> None:
+    caller: Caller = request.getfixturevalue(role)
+    Experiment.objects.filter(pk=drift.experiment_id).update(public=True)
+    break_off_a_deletion(drift.experiment)
+    response = caller.request(method, path + address.format(drift=drift.id), body)
+    reads = method == "GET" or address in ("/drift/search", "/drift/stats")
+    assert response.status_code == (404 if role != "anonymous" or reads else 401)
+    assert drift.experiment.name not in response.content.decode()
+
+
+@pytest.mark.parametrize("role", ["anonymous", "reader", "manager", "admin"])
+def test_no_search_finds_it_or_its_runs(request: pytest.FixtureRequest, drift: Drift, role: str) -> None:
+    caller: Caller = request.getfixturevalue(role)
+    Experiment.objects.filter(pk=drift.experiment_id).update(public=True)
+    searches = ["/experiment/search", "/drift/search", "/drift/stats"]
+    assert [len(caller.post(search, {}).json()) for search in searches] == [1, 1, 1]
+    break_off_a_deletion(drift.experiment)
+    assert [caller.post(search, {}).json() for search in searches] == [[], [], []]
+
+
+def test_pages_and_the_portal_do_not_show_it(admin: Caller, drift: Drift, settings: Any) -> None:
+    client = through_session(admin, settings).client
+    Experiment.objects.update(name="sulphates of 2019")
+    addresses = [
+        f"/experiments/{drift.experiment_id}",
+        f"/experiments/{drift.experiment_id}/runs/{drift.id}",
+        f"/admin/experiments/experiment/{drift.experiment_id}/change/",
+        f"/admin/drifts/drift/{drift.id}/change/",
+    ]
+    lists = ["/experiments", "/admin/experiments/experiment/", "/admin/drifts/drift/", "/admin/"]
+    assert [client.get(address, headers={"accept": "text/html"}).status_code for address in addresses] == [200] * 4
+    break_off_a_deletion(drift.experiment)
+    assert {client.get(address, headers={"accept": "text/html"}).status_code for address in addresses} <= {404, 302}
+    for address in lists:
+        shown = client.get(address, headers={"accept": "text/html"})
+        assert shown.status_code == 200
+        assert "sulphates" not in shown.content.decode(), address
 
 
 @pytest.mark.usefixtures("runs")
-def test_a_deletion_in_which_the_database_goes_away_is_told_and_ended_by_another(manager: Caller, path: str) -> None:
+def test_a_deletion_in_which_the_database_goes_away_holds_and_is_ended_by_a_purge(manager: Caller, path: str) -> None:
     def lose_connection(**signal: Any) -> None:
         raise AutoReconnect("connection closed")
 
-    deleting.connect(lose_connection)
+    purging.connect(lose_connection)
     try:
         response = manager.delete(path)
     finally:
-        deleting.disconnect(lose_connection)
+        purging.disconnect(lose_connection)
     assert response.status_code == 503
-    assert manager.get(path).status_code == 200
-    assert manager.delete(path).status_code == 204
-    assert_gone(path, manager)
-    assert recorded() == [("experiment_deleted", 25)], "it is recorded once, when it began"
+    assert manager.get(path).status_code == 404
+    assert manager.delete(path).status_code == 404
+    assert recorded() == [("experiment_deleted", 25)]
+    purge()
+    assert not Drift.objects.exists()
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_purge_removes_what_a_deletion_left(experiment: Experiment) -> None:
+    break_off_a_deletion(experiment, ago=LONGEST_REQUEST)
+    said = purge()
+    assert f"Removed all that belonged to {experiment.name}." in said
+    assert "Nothing is left" in said
+    assert not Drift.objects.exists()
+    assert not DeletedExperiment.objects.exists()
 
 
 def test_other_experiments_keep_their_runs(manager: Caller, path: str, runs: list[Drift]) -> None:
     other = Experiment.objects.create(name="other")
     kept = Drift.objects.create_in(other, **RUN)
     assert manager.delete(path).status_code == 204
+    purge()
     assert list(Drift.objects.all()) == [kept]
     assert list(Experiment.objects.all()) == [other]
-    assert other.takes_runs()
 
 
-# Added meanwhile. What is read before it began is a stale experiment here.
-
-
-@pytest.fixture
-def stale(experiment: Experiment) -> Experiment:
-    return Experiment.objects.get(pk=experiment.pk)
-
-
-def add_one(experiment: Experiment) -> None:
-    Drift.objects.create_in(experiment, **RUN)
-
-
-def add_many(experiment: Experiment) -> None:
-    Drift.objects.create_all_in(experiment, [RUN] * 30)
-
-
-def add_in_a_transaction(experiment: Experiment) -> None:
-    in_transaction(lambda: add_many(experiment))
-
-
-WAYS = [add_one, add_many, add_in_a_transaction]
-
-
-@pytest.mark.parametrize("add", WAYS)
-def test_what_is_added_after_a_deletion_began_is_taken_back(stale: Experiment, add: Any) -> None:
-    Experiment.objects.all().begin_deletion()
-    with pytest.raises(Experiment.DoesNotExist):
-        add(stale)
-    assert not Drift.objects.exists()
-
-
-@pytest.mark.parametrize("add", WAYS)
-def test_what_is_added_after_a_deletion_ended_is_taken_back(stale: Experiment, add: Any) -> None:
-    Experiment.objects.all().delete()
-    with pytest.raises(Experiment.DoesNotExist):
-        add(stale)
-    assert not Drift.objects.exists()
-
-
-@pytest.mark.parametrize("add", WAYS)
-@pytest.mark.parametrize("way", ["by somebody", "by the model"])
-def test_what_is_added_within_the_lease_is_found_by_the_deletion(
-    experiment: Experiment, add: Any, way: str, monkeypatch: pytest.MonkeyPatch, long_lease: None
+@pytest.mark.parametrize("is_bulk", [False, True], ids=["one", "many"])
+def test_a_run_of_a_request_that_began_before_the_deletion_is_seen_by_nobody_and_goes_in_the_end(
+    admin: Caller, manager: Caller, experiment: Experiment, path: str, is_bulk: bool
 ) -> None:
-    began, added = threading.Event(), threading.Event()
-
-    def outwait(since: float | None = None) -> None:
-        began.set()
-        assert added.wait(30)
-
-    monkeypatch.setattr("experiments.leases.outwait", outwait)
-    leased = Experiment.objects.by_id(experiment.pk)
-    assert leased
-    with ThreadPoolExecutor(1) as elsewhere:
-        delete = (lambda: experiment.delete_by(Identity())) if way == "by somebody" else experiment.delete
-        deletion = elsewhere.submit(delete)
-        assert began.wait(30)
-        add(leased)
-        assert Drift.objects.exists()
-        added.set()
-        deletion.result()
-    assert not Experiment.objects.exists()
+    as_read_before = Experiment.objects.reference_to(experiment.pk)
+    assert as_read_before
+    assert manager.delete(path).status_code == 204
+    if is_bulk:
+        Drift.objects.create_all_in(as_read_before, [RUN] * 3)
+    else:
+        Drift.objects.create_in(as_read_before, **RUN)
+    assert admin.post("/drift/search", {}).json() == []
+    assert "Records kept: 1" in purge()
     assert not Drift.objects.exists()
+    Drift.objects.create_in(as_read_before, **RUN)
+    DeletedExperiment.objects.update(deleted_at=timestamps.now() - LONGEST_REQUEST)
+    purge()
+    assert not Drift.objects.exists()
+    assert not DeletedExperiment.objects.exists()
 
 
-def test_who_reads_it_in_a_transaction_looks_again(experiment: Experiment, long_lease: None) -> None:
-    """There it may be shown as it was long before."""
-    leased = Experiment.objects.by_id(experiment.pk)
-    read_in_transaction = in_transaction(lambda: Experiment.objects.by_id(experiment.pk))
-    assert leased
-    assert read_in_transaction
-    Experiment.objects.all().begin_deletion()
-    add_one(leased)
-    with pytest.raises(Experiment.DoesNotExist):
-        add_one(read_in_transaction)
-    assert Drift.objects.count() == 1
+def test_a_deletion_removes_the_records_of_earlier_ones(manager: Caller, experiment: Experiment) -> None:
+    assert manager.delete(f"/experiment/{experiment.pk}").status_code == 204
+    DeletedExperiment.objects.update(deleted_at=timestamps.now() - LONGEST_REQUEST)
+    other = manager.post("/experiment", {"name": "other"}).json()["id"]
+    assert manager.delete(f"/experiment/{other}").status_code == 204
+    assert [str(left.pk) for left in DeletedExperiment.objects.all()] == [other]
 
 
-def test_whoever_changes_it_as_it_was_before_does_not_undo_that_its_deletion_began(stale: Experiment) -> None:
-    Experiment.objects.all().begin_deletion()
+def test_saving_it_as_it_was_before_does_not_bring_it_back(experiment: Experiment) -> None:
+    stale = Experiment.objects.get(pk=experiment.pk)
+    break_off_a_deletion(experiment)
     stale.description = "renewed"
-    stale.save()
-    assert not Experiment.objects.get(description="renewed").takes_runs()
+    with pytest.raises(DatabaseError):
+        stale.save()
+    assert not Experiment.objects.exists()
 
 
-def test_runs_that_are_not_committed_yet_when_a_deletion_begins_are_taken_back(stale: Experiment) -> None:
-    def add_while_it_is_deleted() -> None:
-        add_many(stale)
-        with ThreadPoolExecutor(1) as elsewhere:
-            elsewhere.submit(Experiment.objects.all().delete).result()
-        # Seen from inside the transaction, it is still there.
-        assert Experiment.objects.count() == 1
+def test_parallel_writers_add_no_run_that_anybody_could_see_and_lose_none_elsewhere(
+    someone: Someone, stored: Database[dict[str, Any]]
+) -> None:
+    """On real workers: some write to an experiment while it is deleted, others to one that lives on."""
+    going, living = someone.new_experiment(), someone.new_experiment()
+    acknowledged: list[str] = []
+    answers: Counter[int] = Counter()
+    late: Counter[int] = Counter()
+    is_deleted, is_over = threading.Event(), threading.Event()
 
-    with pytest.raises(Experiment.DoesNotExist):
-        in_transaction(add_while_it_is_deleted)
-    assert not Drift.objects.exists()
+    def write(to: str) -> None:
+        while not is_over.is_set():
+            began_after = is_deleted.is_set()
+            response = someone.call("POST", f"{to}/drift", RUN)
+            if to == living:
+                assert response.status_code == 201
+                acknowledged.append(response.json()["id"])
+            else:
+                (late if began_after else answers)[response.status_code] += 1
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        writers = [pool.submit(write, going if number % 2 else living) for number in range(WRITERS)]
+        while answers[201] < 20:
+            assert not any(writer.done() for writer in writers)
+        assert someone.call("DELETE", going).status_code == 204
+        is_deleted.set()
+        while sum(late.values()) < 20:
+            assert not any(writer.done() for writer in writers)
+        is_over.set()
+        for writer in writers:
+            writer.result()
+    assert set(answers) <= {201, 404}
+    assert set(late) == {404}
+    assert someone.call("POST", f"{going}/drift/search", {}).status_code == 404
+    kept = {run["_id"] for run in stored["drifts_drift"].find({"experiment_id": living[-36:].replace("-", "")})}
+    assert kept == {pk.replace("-", "") for pk in acknowledged}
+    # Of the deleted one at most those are left that were on their way: they go with its record.
+    left = stored["drifts_drift"].count_documents({"experiment_id": going[-36:].replace("-", "")})
+    assert left <= WRITERS
+    assert stored["experiments_deletedexperiment"].find_one({"_id": going[-36:].replace("-", "")})

@@ -1,5 +1,6 @@
 """`POST /drift/search`: the runs of every experiment that the caller may read, and of no other."""
 
+import datetime
 import json
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_runs_of_several_experiments_come_newest_first(runs: dict[str, Drift], r
     for name in ("private", "public", "private"):
         Drift.objects.create(experiment=runs[name].experiment, job_status="Running", model="later")
     answer = reader.post(SEARCH, {}).json()
-    times = [run["created_at"] for run in answer]
+    times = [datetime.datetime.fromisoformat(run["created_at"]) for run in answer]
     assert len(times) == 5
     assert times == sorted(times, reverse=True)
 

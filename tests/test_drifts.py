@@ -147,11 +147,3 @@ def test_a_deleted_run_is_gone(editor: Caller, drift: Drift) -> None:
     assert editor.delete(path).status_code == 204
     assert editor.get(path).status_code == 404
     assert editor.delete(path).status_code == 404
-
-
-def test_a_run_that_loses_its_experiment_while_it_is_stored_is_not_kept(experiment: Experiment) -> None:
-    stale = Experiment.objects.get(pk=experiment.pk)
-    experiment.delete()
-    with pytest.raises(Experiment.DoesNotExist):
-        Drift.objects.create_in(stale, **RUN)
-    assert not Drift.objects.exists()

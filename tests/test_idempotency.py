@@ -24,11 +24,11 @@ from requests import Response
 from accounts.models import ServiceToken, User
 from audit.models import Event
 from core import timestamps
+from core.identity import Identity
 from core.models import KeptAnswer
 from core.mongodb.base import mongodb
 from core.mongodb.embedded import EmbeddedServer
 from drifts.models import Drift
-from experiments import leases
 from experiments.models import Experiment, Level, Permission
 from tests.caller import Caller
 from tests.conftest import RUN
@@ -161,10 +161,7 @@ def test_who_could_not_create_any_more_is_refused_the_answer_too(
     experiment.permissions = [Permission(entity=sender.manager.id, level=Level.EDIT)]
     experiment.save()
     assert sender.send(creation, creation.body, headers=KEY).status_code == 201
-    Experiment.objects.all().begin_deletion()
-    leases.outwait()
-    assert sender.send(creation, creation.body, headers=KEY).status_code == 404
-    experiment.delete()
+    experiment.delete_by(Identity())
     assert sender.send(creation, creation.body, headers=KEY).status_code == 404
 
 

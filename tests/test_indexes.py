@@ -281,7 +281,7 @@ def test_a_run_is_looked_up_by_its_id(reader: Caller, drift: Drift) -> None:
         response = reader.get(f"/experiment/{drift.experiment_id}/drift/{drift.id}")
     assert response.status_code == 200, response.content
     (read,) = reads
-    assert (read.stages, read.documents, read.returned) == (["$match", "$lookup"], 2, 1)
+    assert (read.documents, read.returned) == (2, 1)
     assert read.plan == "IDHACK"
 
 

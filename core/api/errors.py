@@ -20,6 +20,9 @@ from rest_framework.views import APIView, exception_handler
 from core.api.exceptions import RETRY_SECONDS, Away, BodyTooLarge, Conflict, InvalidQuery
 from core.api.responses import Answer
 
+# MongoDB's code for a document that is larger than it stores.
+TOO_LARGE = 10334
+
 
 def problem(code: int, message: str, errors: dict[str, Any] | None = None) -> dict[str, Any]:
     """The body of every refusal: `code`, `status`, `message`, and on a 422 `errors`."""
@@ -35,7 +38,7 @@ def answer(exc: Exception, context: dict[str, Any]) -> Answer | None:
         exc = Away()
     elif isinstance(exc, IntegrityError):
         exc = Conflict(context["view"].conflict)
-    elif isinstance(exc, DocumentTooLarge):
+    elif is_document_too_large(exc):
         exc = BodyTooLarge("What would be stored is larger than the 16 MB that MongoDB stores in one piece. Send less.")
     elif isinstance(exc, ObjectDoesNotExist):
         exc = NotFound("It does not exist any more, or is being deleted.")
@@ -82,6 +85,11 @@ def database_cause(exc: BaseException) -> PyMongoError | None:
     if isinstance(exc, DatabaseError):
         return exc.__cause__ if isinstance(exc.__cause__, PyMongoError) else None
     return exc if isinstance(exc, PyMongoError) else None
+
+
+def is_document_too_large(exc: BaseException) -> bool:
+    """Whether something is larger than MongoDB stores: the driver says so of one document, the server of several."""
+    return isinstance(exc, DocumentTooLarge) or getattr(database_cause(exc), "code", None) == TOO_LARGE
 
 
 def is_database_away(exc: BaseException) -> bool:

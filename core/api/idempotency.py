@@ -45,11 +45,13 @@ def idempotent(action: Action) -> Action:
         if key is None:
             return action(view, request, **path)
         claim = claim_of(view, key)
+        # Before the transaction: a slow client keeps none open.
+        body = digest_of_body(view)
 
         def create_and_keep() -> HttpResponse:
             stake(claim)
             response = action(view, request, **path)
-            keep(claim, digest_of_body(view), response)
+            keep(claim, body, response)
             return response
 
         try:
@@ -58,7 +60,7 @@ def idempotent(action: Action) -> Action:
             view.check_access()
             kept = KeptAnswer.objects.filter(pk=claim).first()
             # It may have expired since.
-            return answered_again(kept, digest_of_body(view)) if kept else create(view, request, **path)
+            return answered_again(kept, body) if kept else create(view, request, **path)
 
     create.is_idempotent = True  # type: ignore[attr-defined]
     return create

@@ -22,7 +22,7 @@ class Guarded(Protocol):
     def gives(self, identity: Identity, required: Level) -> bool: ...
 
 
-class AccessRule(BasePermission):
+class RequiredLevels(BasePermission):
     """Lets an action through if the caller has what the view's `required_levels` asks for it."""
 
     def has_permission(self, request: Request, view: Resource) -> bool:  # type: ignore[override]

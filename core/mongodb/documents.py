@@ -69,6 +69,13 @@ def insert_many(model: type[Model], documents: list[Document]) -> None:
     connection.collection(model._meta.db_table).insert_many(documents, session=connection.session)
 
 
+@with_django_errors
+def delete_one(model: type[Model], match: Mql) -> bool:
+    """Delete one stored document and nothing that refers to it. Return whether there was one."""
+    connection = mongodb()
+    return connection.collection(model._meta.db_table).delete_one(match, session=connection.session).deleted_count == 1
+
+
 def instances_of(model: type[M], documents: Iterable[Document]) -> Iterator[M]:
     """An instance for each stored document, equal to the one that a queryset makes of it."""
     columns, conversions = layout(model)

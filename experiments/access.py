@@ -1,0 +1,87 @@
+"""The access rule: which level an identity has on an experiment, and which experiments it may read.
+
+Every view, page and model admin comes here: through `level_of` for one experiment, through `readable_by` for sets.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+from core.identity import Identity, Level
+from core.mongodb.documents import Document
+from core.mongodb.match import Match, MatchAny, Mql
+
+
+class AccessRule:
+    """The access rule for one experiment, of which it needs the id, the `public` flag and the permission list."""
+
+    pk: Any
+    public: Any
+    permissions: Any
+
+    def level_of(self, identity: Identity) -> Level | None:
+        """The identity's level on this experiment."""
+        return self.level_granted_to(identity) or (Level.READ if self.public else None)
+
+    def gives(self, identity: Identity, required: Level) -> bool:
+        """Whether the identity has the level on this experiment, or a higher one."""
+        level = self.level_of(identity)
+        return level is not None and level.includes(required)
+
+    def level_granted_to(self, identity: Identity) -> Level | None:
+        """The highest level that the identity holds by the list, or as an admin, as far as its token reaches."""
+        if not identity.scope.covers(self.pk):
+            return None
+        levels = [Level(entry.level) for entry in self.permissions if entry.entity in identity.entities]
+        if identity.is_admin:
+            levels.append(Level.MANAGE)
+        highest = max(levels, key=lambda level: level.rank, default=None)
+        return highest and identity.scope.lowered(highest)
+
+    def shows_permissions_to(self, identity: Identity) -> bool:
+        """Whether the identity holds a level that is not everybody's: others see an empty list."""
+        return self.level_granted_to(identity) is not None
+
+
+class Entry(NamedTuple):
+    """An entry of a permission list."""
+
+    entity: str
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentReference(AccessRule):
+    """A stored experiment as work with its runs knows it: its id, and what the access rule needs."""
+
+    pk: uuid.UUID
+    public: bool
+    permissions: list[Entry]
+
+    # What is read of the stored document.
+    COLUMNS = ("public", "permissions")
+
+    @classmethod
+    def of(cls, document: Document) -> Self:
+        """The reference to a stored experiment, of which the `COLUMNS` were read."""
+        entries = [Entry(entry["entity"], entry["level"]) for entry in document["permissions"]]
+        return cls(uuid.UUID(document["_id"]), document["public"], entries)
+
+
+def readable_by(identity: Identity) -> Match | None:
+    """The condition of the experiments that the identity may read; None where it may read all."""
+    public = {"public": True}
+    if not identity.entities:
+        return Match(public)
+    granted = granted_to(identity)
+    return MatchAny([public, granted]) if granted else None
+
+
+def granted_to(identity: Identity) -> Mql:
+    """The match document of the experiments where the identity holds a level that is not everybody's."""
+    document: Mql = {} if identity.is_admin else {"permissions.entity": {"$in": sorted(identity.entities)}}
+    if identity.scope.experiments is not None:
+        document["_id"] = {"$in": sorted(experiment.hex for experiment in identity.scope.experiments)}
+    return document
