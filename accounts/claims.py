@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from core.json_values import text_problem
+from core.api.json_input import text_problem
 
 Claims = Mapping[str, Any]
 

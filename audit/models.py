@@ -8,10 +8,10 @@ from django.conf import settings
 from django.db import models
 from django_mongodb_backend.fields import EmbeddedModelField
 from django_mongodb_backend.models import EmbeddedModel
+from uuid_utils.compat import uuid7
 
 from audit.source import Way
 from core import timestamps
-from core.identifiers import uuid7
 from core.mongodb.indexes import EmbeddedIndex, ExpiryIndex
 from core.mongodb.querysets import FilterableQuerySet
 

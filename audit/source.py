@@ -1,13 +1,11 @@
-"""Where a deed comes from: known at the edge, recorded far below it."""
+"""Request metadata (address, user agent, authentication) for audit events."""
 
-from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 from django.db import models
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 
-from core.client import bears_token, client_address
+from core.client import bears_token, client_address, current_request
 
 MAX_USER_AGENT = 300
 
@@ -30,27 +28,12 @@ class Source:
 
 
 COMMAND_LINE = Source()
-request_at_hand: ContextVar[HttpRequest | None] = ContextVar("request_at_hand", default=None)
 
 
 def source() -> Source:
-    """Where the deed at hand comes from."""
-    request = request_at_hand.get()
+    """The metadata of the current request, or those of the command line."""
+    request = current_request.get()
     return source_of(request) if request else COMMAND_LINE
-
-
-class SourceMiddleware:
-    """Remembers the request while it is answered: few are for a deed, and only then it matters where it comes from."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        token = request_at_hand.set(request)
-        try:
-            return self.get_response(request)
-        finally:
-            request_at_hand.reset(token)
 
 
 def source_of(request: HttpRequest) -> Source:

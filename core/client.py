@@ -1,11 +1,29 @@
-"""What a request says of its client: the address that it comes from, and whether it bears a token."""
+"""The current request, and what it says of its client: the address, and whether it bears a token."""
 
 import ipaddress
+from collections.abc import Callable
+from contextvars import ContextVar
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from rest_framework.request import Request
+
+current_request: ContextVar[HttpRequest | None] = ContextVar("current_request", default=None)
+
+
+class CurrentRequestMiddleware:
+    """Keeps the request while it is answered, for code far below the views that asks where a change comes from."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        token = current_request.set(request)
+        try:
+            return self.get_response(request)
+        finally:
+            current_request.reset(token)
 
 
 def client_address(request: HttpRequest | Request) -> str | None:

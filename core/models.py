@@ -1,4 +1,4 @@
-"""What the service keeps for itself."""
+"""Records that the service keeps for itself. Their app label is `driftwatch`: that of the first release."""
 
 from django.db import models
 
@@ -6,7 +6,7 @@ from core.mongodb.indexes import ExpiryIndex
 
 
 class KeptAnswer(models.Model):
-    """The answer to a request with an `Idempotency-Key`. `driftwatch/api/idempotency.py` keeps it and gives it again.
+    """The answer to a request with an `Idempotency-Key`. `core/api/idempotency.py` keeps it and gives it again.
 
     The id is a digest and the answer is encrypted: neither tells who created what.
     """
@@ -23,7 +23,7 @@ class KeptAnswer(models.Model):
 
 
 class RequestCount(models.Model):
-    """The requests of one caller: in the window at hand and in the one before. `driftwatch/limits.py` writes it.
+    """The requests of one caller: in the window at hand and in the one before. `core/api/throttling.py` writes it.
 
     The id is a digest: neither addresses nor account names are kept. Times are milliseconds since 1970.
     """

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+from uuid_utils.compat import uuid7
+
 from accounts.models import User
 from core import timestamps
-from core.identifiers import uuid7_at
 from core.identity import identity_of_user
 from drifts.models import Drift
 from drifts.verdict import JobStatus
@@ -127,7 +128,7 @@ def run_of(
         case JobStatus.FAILED:
             parameters["error"] = "The reference data could not be read: connection timed out."
     return {
-        "_id": uuid7_at(started).hex,
+        "_id": uuid7(nanoseconds=round(started.timestamp() * 1_000) * 1_000_000).hex,
         "job_status": status.value,
         "drift_detected": status is JobStatus.COMPLETED and p_value < series.threshold,
         "model": series.model,

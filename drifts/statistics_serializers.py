@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo, available_timezones
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from core.api.json_input import MAX_DEPTH
 from core.api.serializers import StrictNumber, StrictObject, StrictSerializer, StrictText
 from core.filters import FilterError
 from core.filters.language import refuse_bad_path
-from core.json_values import MAX_DEPTH
 from drifts.intervals import Calendar, Interval
 from drifts.statistics import GROUPS, Statistics
 

@@ -5,7 +5,7 @@ from django.http import HttpRequest, JsonResponse
 
 from core.api.errors import read_only
 from core.api.exceptions import RETRY_SECONDS
-from core.mongodb.base import mongodb, primary_answers
+from core.mongodb.documents import mongodb, primary_answers
 
 
 @read_only

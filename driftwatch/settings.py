@@ -74,8 +74,7 @@ MIDDLEWARE = [
     "accounts.middleware.SessionIdentityMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "core.api.errors.DatabaseAwayMiddleware",
-    "audit.source.SourceMiddleware",
+    "core.client.CurrentRequestMiddleware",
     "core.api.throttling.LoginLimits",
 ]
 ROOT_URLCONF = "driftwatch.urls"
@@ -104,7 +103,7 @@ FORMAT_MODULE_PATH = "driftwatch.formats"
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
 
-# Database. An empty MONGODB_URI starts the embedded server (driftwatch/mongodb/embedded.py).
+# Database. An empty MONGODB_URI starts the embedded server (core/mongodb/embedded.py).
 
 MONGODB_URI = env.str("MONGODB_URI", "")
 DATABASES = {
@@ -192,9 +191,9 @@ REST_FRAMEWORK = {
         "accounts.sessions.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["core.api.permissions.RequiredLevels"],
-    "DEFAULT_PARSER_CLASSES": ["core.api.parsers.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["core.api.json_input.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "core.api.negotiation.OneRenderer",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "core.api.responses.OneRenderer",
     "DEFAULT_SCHEMA_CLASS": "core.api.openapi.ResourceSchema",
     "DEFAULT_METADATA_CLASS": None,
     "EXCEPTION_HANDLER": "core.api.errors.answer",

@@ -17,8 +17,7 @@ from audit.trail import record
 from core import timestamps
 from core.identity import USER_ID, Identity
 from core.identity import Level as Level  # noqa: PLC0414 - the levels are spoken of as the experiments'
-from core.mongodb.base import mongodb
-from core.mongodb.documents import collection_of, delete_one, find_one
+from core.mongodb.documents import collection_of, delete_one, find_one, mongodb
 from core.mongodb.indexes import EmbeddedIndex
 from core.mongodb.match import Match
 from core.mongodb.querysets import FilterableQuerySet

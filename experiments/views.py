@@ -13,12 +13,12 @@ from rest_framework.serializers import BaseSerializer
 from core.api.conditional import conditional, tagged
 from core.api.exceptions import Conflict, InvalidQuery
 from core.api.idempotency import idempotent
+from core.api.json_input import text_problem
 from core.api.resource import Resource
 from core.api.responses import Answer, NoContent
 from core.api.search import SearchMixin, SearchParameters
 from core.filters.fields import Field, Free, Identifier, LongText, Records, Text, Texts, Time, Truth
 from core.identity import Standing
-from core.json_values import text_problem
 from experiments.access import AccessRule, ExperimentReference, granted_to
 from experiments.models import Experiment, ExperimentQuerySet, Level, PermissionsChanged
 from experiments.serializers import (

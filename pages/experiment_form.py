@@ -9,8 +9,8 @@ from typing import Any, Self
 from rest_framework.exceptions import APIException, ValidationError
 
 from core.api.errors import sentences
+from core.api.json_input import parsed, refuse_unstorable
 from core.api.pagination import digest
-from core.api.parsers import parsed, refuse_unstorable
 from experiments.models import Experiment
 
 TEXTS = ("name", "description", "tags", "config")

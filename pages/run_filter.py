@@ -24,10 +24,9 @@ from rest_framework.exceptions import APIException
 
 from core import filters
 from core.api.errors import sentences
-from core.api.parsers import bounded_int, parsed, refuse_unstorable
+from core.api.json_input import bounded_int, parsed, refuse_unstorable, scalar_problem
 from core.api.search import bounded_time
 from core.filters.fields import Free, Truth
-from core.json_values import scalar_problem
 from core.mongodb.match import Mql
 from drifts.verdict import JobStatus, Verdict
 from drifts.views import FIELDS

@@ -9,8 +9,8 @@ from django.http import QueryDict
 from rest_framework.exceptions import ValidationError
 
 from core.api.errors import sentences
+from core.api.json_input import text_problem
 from core.api.search import only
-from core.json_values import text_problem
 from core.mongodb.order import Order
 from drifts.parameters import ROOT
 from drifts.views import DriftSearchMixin

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from accounts.models import ServiceToken, User
 from audit.models import Event
 from core.api.totals import forget_totals
 from core.models import KeptAnswer
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from drifts.models import Drift
 from experiments.models import DeletedExperiment, Experiment, Level, Permission
 from tests.browser import CHROMIUM
@@ -31,10 +32,16 @@ GROUP = "urn:example:group:watchers"
 BROWSER_TESTS = "browser"
 
 
+# It sets the clock of one process.
+LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
 def pytest_report_header() -> list[str]:
-    return (
-        [] if CHROMIUM else [f"tests/{BROWSER_TESTS} is LEFT OUT: there is no chromium here (apt-get install chromium)"]
-    )
+    left_out = {
+        f"tests/{BROWSER_TESTS} is LEFT OUT: there is no chromium here (apt-get install chromium)": not CHROMIUM,
+        "Setting the clock is LEFT OUT: there is no libfaketime here (apt-get install faketime)": not LIBFAKETIME,
+    }
+    return [sentence for sentence, is_left_out in left_out.items() if is_left_out]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

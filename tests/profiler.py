@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Model
 
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from accounts.models import User
 from audit.models import Event
 from core import timestamps
 from core.identity import Identity, identity_of_user
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from core.mongodb.order import Order
 from experiments.models import Experiment, Level, Permission
 from tests.caller import Caller

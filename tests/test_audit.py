@@ -23,7 +23,7 @@ from audit.models import Action, AppendOnly, Event
 from audit.trail import MAX_CHARACTERS, record
 from core.client import client_address
 from core.identity import Identity, identity_of_user
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from accounts.models import User
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller

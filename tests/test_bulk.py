@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from core.api.bulk import MAX_ITEMS
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller

@@ -10,7 +10,7 @@ import requests
 
 from accounts.models import User
 from core.api import pagination as pages
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from core.mongodb.order import Order
 from drifts.models import Drift
 from experiments.models import Experiment

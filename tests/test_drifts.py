@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from drifts.models import SCHEMA_VERSION, Drift
 from drifts.verdict import MATCHES, JobStatus, Verdict
 from experiments.models import Experiment

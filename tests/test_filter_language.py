@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from core.filters import FilterError, translate
 from core.filters.fields import MAX_MATCHED, Records
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from core.mongodb.match import Mql
 from drifts.models import Drift
 from drifts.verdict import MATCHES

@@ -26,7 +26,7 @@ from audit.models import Event
 from core import timestamps
 from core.identity import Identity
 from core.models import KeptAnswer
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from core.mongodb.embedded import EmbeddedServer
 from drifts.models import Drift
 from experiments.models import Experiment, Level, Permission

@@ -15,12 +15,11 @@ from pytest_django import DjangoDbBlocker
 
 from accounts.models import User
 from core.api import totals
-from core.identifiers import time_of
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from core.portal.changelists import COUNTED_AT_MOST
 from drifts import dashboard
 from drifts.admin import LOOKED_AT, SUGGESTED_FROM
-from drifts.models import Drift
+from drifts.models import Drift, time_of
 from drifts.summaries import NEWEST
 from experiments.models import Experiment
 from tests.caller import Caller

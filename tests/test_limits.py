@@ -16,11 +16,10 @@ from pymongo import MongoClient
 from pytest_django import Settings
 
 from accounts.models import User
-from core.api import rate_limits
-from core.api.rate_limits import Count, Limiter, Rate, TooManyRequests, rate_of
-from core.api.throttling import address_of
+from core.api import throttling
+from core.api.throttling import Count, Limiter, Rate, TooManyRequests, address_of, rate_of
 from core.models import RequestCount
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from core.mongodb.embedded import free_port
 from experiments.models import Experiment
 from tests.caller import Caller
@@ -34,9 +33,9 @@ PASSWORD = "correct horse battery"
 @pytest.fixture(autouse=True)
 def fresh_counters(database: None) -> Iterator[None]:
     """Nobody has called yet, and this process remembers nobody."""
-    rate_limits.limiter.cache_clear()
+    throttling.limiter.cache_clear()
     yield
-    rate_limits.limiter.cache_clear()
+    throttling.limiter.cache_clear()
     mongodb().database[RequestCount._meta.db_table].delete_many({})
 
 
@@ -92,7 +91,7 @@ def test_what_is_refused_is_counted_too(settings: Settings, anonymous: Caller, e
 def test_an_empty_setting_is_no_limit(settings: Settings, anonymous: Caller) -> None:
     settings.RATE_LIMIT_ANONYMOUS = ""
     search(anonymous)
-    assert not rate_limits.counters().count_documents({})
+    assert not throttling.counters().count_documents({})
 
 
 def test_tokens_are_limited_tightly_by_address_and_by_identity(
@@ -186,7 +185,7 @@ def test_the_overall_count_asks_the_database_once_in_a_batch() -> None:
     limiter, rate = Limiter(), Rate(1000, "day")
     for _ in range(25):
         assert passes(limiter, rate)
-    assert rate_limits.counters().find_one({}, {"_id": 0, "count": 1}) == {"count": 20}
+    assert throttling.counters().find_one({}, {"_id": 0, "count": 1}) == {"count": 20}
 
 
 def test_who_is_refused_is_let_through_again_after_the_time_said() -> None:
@@ -217,7 +216,7 @@ def test_the_window_slides(current: int, previous: int, elapsed: float, total: f
 def test_the_counters_tell_nothing_of_the_callers_and_go_by_themselves(settings: Settings, anonymous: Caller) -> None:
     settings.RATE_LIMIT_ANONYMOUS = "5/minute"
     search(anonymous, **HERE)
-    (stored,) = rate_limits.counters().find()
+    (stored,) = throttling.counters().find()
     assert HERE["REMOTE_ADDR"] not in str(stored)
     assert RequestCount.objects.get().expires_at.timestamp() == pytest.approx(time.time() + 120, abs=10)
     indexes = mongodb().database[RequestCount._meta.db_table].index_information()
@@ -238,7 +237,7 @@ def counters_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The counters are on a server that does not answer."""
     uri = f"mongodb://127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=100"
     with MongoClient[dict[str, Any]](uri) as client:
-        monkeypatch.setattr(rate_limits, "counters", lambda: client["away"]["counters"])
+        monkeypatch.setattr(throttling, "counters", lambda: client["away"]["counters"])
         yield
 
 

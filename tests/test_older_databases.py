@@ -6,7 +6,7 @@ one before the move, wrote the database: its commands `migrate` and `token`, its
 and its models for what neither of them does. Its SECRET_KEY was the one below. In the dump, sessions and active tokens
 last until 2100, and so do the documents that MongoDB removes when they expire.
 
-The deletion of the experiment `weld inspection` was broken off. No test here says what becomes of that experiment.
+The deletion of the experiment `weld inspection` was broken off.
 """
 
 import json
@@ -24,7 +24,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from core.models import RequestCount
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from tests.crowd import Someone
 from tests.live import LiveServer
 
@@ -338,3 +338,16 @@ def test_pages_show_the_public_experiment_and_its_runs(
     runs = browser.get(f"{server.url}/experiments/{older.id('wine quality')}", timeout=TIMEOUT)
     assert runs.status_code == 200
     assert all(model in runs.text for model in ("ridge", "forest", "boost"))
+
+
+def test_a_deletion_that_was_broken_off_holds_and_can_be_purged(
+    browser: requests.Session, server: LiveServer, older: OlderDatabase, stored: Database[Document]
+) -> None:
+    gone, runs = older.id("weld inspection"), older.runs("weld inspection")
+    of_it = {"experiment_id": gone.hex}
+    assert stored["drifts_drift"].count_documents(of_it) == len(runs) > 0
+    log_in(browser, server.url, PASSWORD)
+    for address in (f"/experiments/{gone}", f"/experiments/{gone}/runs/{uuid.UUID(runs[0]['_id'])}"):
+        assert browser.get(f"{server.url}{address}", timeout=TIMEOUT).status_code == 404
+    assert "weld inspection" in server.manage("purge")
+    assert stored["drifts_drift"].count_documents(of_it) == 0

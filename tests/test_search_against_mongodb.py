@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from core.mongodb.match import Mql
 from drifts.models import Drift
 from experiments.models import Experiment, Level, Permission

@@ -21,7 +21,7 @@ from accounts.models import ServiceToken, User
 from accounts.models.service_token import TokenState
 from accounts.tokens import access_token
 from core import timestamps
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from drifts.models import Drift
 from experiments.models import Experiment, Level, Permission
 from tests.caller import Caller

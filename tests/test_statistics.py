@@ -15,7 +15,7 @@ from pytest_django import Settings
 from rest_framework.exceptions import ValidationError
 
 from core.api.search import bounded_time
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 from drifts.intervals import Calendar, Interval
 from drifts.models import Drift
 from drifts.statistics import Statistics

@@ -7,7 +7,7 @@ from django.conf import settings
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import BaseParser
 
-from core.api.parsers import parsed, read, refuse_unstorable
+from core.api.json_input import parsed, read, refuse_unstorable
 from core.api.serializers import StrictSerializer
 
 MAX_ITEMS = 10_000

@@ -100,19 +100,6 @@ def is_database_away(exc: BaseException) -> bool:
     )
 
 
-class DatabaseAwayMiddleware:
-    """503 instead of 500 outside the API too, while the database cannot be reached."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
-
-    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        return away(request) if is_database_away(exception) else None
-
-
 def away(request: HttpRequest) -> HttpResponse:
     """The 503 of what needs the database, outside the API."""
     response = refusal(request, 503, str(Away.default_detail))
@@ -166,7 +153,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """The database may be away for the page of another refusal, too."""
+    """A 503 where the database cannot be reached, outside the API too; else a 500."""
     exception = sys.exception()
     if exception and is_database_away(exception):
         return away(request)

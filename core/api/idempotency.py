@@ -23,7 +23,7 @@ from rest_framework.request import Request
 
 from core import timestamps
 from core.api.conditional import Action
-from core.json_values import MAX_DEPTH
+from core.api.json_input import MAX_DEPTH
 from core.models import KeptAnswer
 from core.mongodb.transaction import in_transaction
 

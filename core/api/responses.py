@@ -1,10 +1,13 @@
-"""What the API answers: JSON."""
+"""How the API responds: with JSON, whatever a client would rather have."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 from django.http import HttpResponse
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
 from rest_framework.utils.encoders import JSONEncoder
 
 # What the library does not write by itself, as Django REST framework writes it.
@@ -30,3 +33,13 @@ class NoContent(HttpResponse):
     def __init__(self) -> None:
         super().__init__(status=204)
         del self["Content-Type"]
+
+
+class OneRenderer(DefaultContentNegotiation):
+    """Each view responds in one way, whatever the request accepts (RFC 9110, section 12.1)."""
+
+    def select_renderer(
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        renderer = next(iter(renderers))
+        return renderer, str(renderer.media_type)

@@ -21,8 +21,7 @@ from core.api.pagination import FOREIGN, Search, digest
 from core.api.resource import Resource
 from core.api.responses import Answer, json_of
 from core.filters.fields import Field
-from core.mongodb.base import primary_answers
-from core.mongodb.documents import instances_of
+from core.mongodb.documents import instances_of, primary_answers
 from core.mongodb.order import Order
 from core.mongodb.querysets import FilterableQuerySet
 

@@ -10,17 +10,19 @@ import datetime
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
+import pymongo
 from bson import DBRef
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import DateTimeField, Field, JSONField, Model, UUIDField
 from django.db.models.base import ModelState
 from django_mongodb_backend.fields import EmbeddedModelArrayField
 from django_mongodb_backend.query import wrap_database_errors
 from pymongo.collection import Collection
+from pymongo.errors import PyMongoError
 
-from core.mongodb.base import mongodb
+from core.mongodb.base import DatabaseWrapper
 from core.mongodb.match import Mql
 
 M = TypeVar("M", bound=Model)
@@ -31,12 +33,27 @@ Convert: TypeAlias = Callable[[Any], Any]
 SCALARS = frozenset({str, int, float, bool})
 
 
+def mongodb() -> DatabaseWrapper:
+    """This thread's connection, for what only MongoDB has: sessions, commands, collections."""
+    return cast(DatabaseWrapper, connections[DEFAULT_DB_ALIAS])
+
+
+def primary_answers(seconds: float = 2) -> bool:
+    """Whether the primary is there and answers within that time."""
+    try:
+        with pymongo.timeout(seconds):
+            mongodb().database.command("ping")
+    except PyMongoError:
+        return False
+    return True
+
+
 # Has a function raise Django's database errors in place of the driver's.
 with_django_errors: Callable[[Callable[P, T]], Callable[P, T]] = wrap_database_errors
 
 
 def collection_of(model: type[Model]) -> Collection[Document]:
-    return mongodb().collection(model._meta.db_table)
+    return mongodb().database[model._meta.db_table]
 
 
 @with_django_errors
@@ -45,35 +62,30 @@ def aggregate(model: type[Model], pipeline: list[Mql], **options: Any) -> list[D
 
     Raises what a queryset raises.
     """
-    connection = mongodb()
-    return list(connection.collection(model._meta.db_table).aggregate(pipeline, session=connection.session, **options))
+    return list(collection_of(model).aggregate(pipeline, session=mongodb().session, **options))
 
 
 @with_django_errors
 def find_one(model: type[Model], match: Mql, **options: Any) -> Document | None:
     """One stored document that matches, or None."""
-    connection = mongodb()
-    return connection.collection(model._meta.db_table).find_one(match, session=connection.session, **options)
+    return collection_of(model).find_one(match, session=mongodb().session, **options)
 
 
 @with_django_errors
 def insert_one(model: type[Model], document: Document) -> None:
-    connection = mongodb()
-    connection.collection(model._meta.db_table).insert_one(document, session=connection.session)
+    collection_of(model).insert_one(document, session=mongodb().session)
 
 
 @with_django_errors
 def insert_many(model: type[Model], documents: list[Document]) -> None:
     """Call it in a transaction: outside of one, those before the one that fails are kept."""
-    connection = mongodb()
-    connection.collection(model._meta.db_table).insert_many(documents, session=connection.session)
+    collection_of(model).insert_many(documents, session=mongodb().session)
 
 
 @with_django_errors
 def delete_one(model: type[Model], match: Mql) -> bool:
     """Delete one stored document and nothing that refers to it. Return whether there was one."""
-    connection = mongodb()
-    return connection.collection(model._meta.db_table).delete_one(match, session=connection.session).deleted_count == 1
+    return collection_of(model).delete_one(match, session=mongodb().session).deleted_count == 1
 
 
 def instances_of(model: type[M], documents: Iterable[Document]) -> Iterator[M]:

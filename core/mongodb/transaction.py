@@ -9,7 +9,7 @@ from django_mongodb_backend.query import wrap_database_errors
 from pymongo.client_session import ClientSession
 from pymongo.errors import ConnectionFailure, PyMongoError
 
-from core.mongodb.base import mongodb
+from core.mongodb.documents import mongodb
 
 T = TypeVar("T")
 # The driver would go on for two minutes, and a request with it.

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.serializers import ModelSerializer
 
 from core.api.errors import sentences
-from core.api.parsers import parsed, refuse_unstorable
+from core.api.json_input import parsed, refuse_unstorable
 from core.identity import identity_of_session
 
 
