@@ -1,0 +1,32 @@
+"""Workers of gunicorn: with one for each core, each keeps to a core of its own, unless that is switched off."""
+
+import os
+
+import psutil
+import pytest
+
+from tests.live import LiveServer
+
+CORES = sorted(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("setting", "workers", "expected"),
+    [
+        ({}, len(CORES), [[core] for core in CORES]),
+        ({"PIN_WORKERS": "false"}, len(CORES), [CORES] * len(CORES)),
+        ({}, len(CORES) + 1, [CORES] * (len(CORES) + 1)),
+    ],
+    ids=["one for each core", "switched off", "more than cores"],
+)
+def test_each_worker_keeps_to_its_cores(
+    setting: dict[str, str], workers: int, expected: list[list[int]], testrun_uid: str, worker_id: str
+) -> None:
+    name = f"workers_{testrun_uid[:8]}_{worker_id}"
+    server = LiveServer(MONGODB_NAME=name, WEB_CONCURRENCY=str(workers), **setting)
+    server.start()
+    try:
+        started = psutil.Process(server.process.pid).children()
+        assert sorted(sorted(worker.cpu_affinity()) for worker in started) == expected
+    finally:
+        server.stop()
