@@ -1,4 +1,4 @@
-"""Recording a deed."""
+"""Recording events of the audit trail."""
 
 import hashlib
 import json
@@ -26,8 +26,8 @@ def record(
     *,
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
-) -> bool:
-    """Add an event to the trail; return whether something happened.
+) -> None:
+    """Add an event to the trail.
 
     Call it in the transaction of the change: neither is then kept without the other. `identity`
     is None for nobody who is known. Of `before` and `after` the fields that differ are kept;
@@ -36,7 +36,7 @@ def record(
     was, became = plain(before), plain(after)
     same = {name for name in was.keys() & became.keys() if was[name] == became[name]}
     if same and same == was.keys() | became.keys():
-        return False
+        return
     here = source()
     Event.objects.create(
         action=Action(action),
@@ -49,7 +49,6 @@ def record(
         before=recordable(was, same),
         after=recordable(became, same),
     )
-    return True
 
 
 def actor_for(identity: Identity | None, way: Way) -> Actor:

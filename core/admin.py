@@ -1,13 +1,10 @@
-"""The portal's own pages: what was done in it."""
+"""The log of the admin portal in the admin portal."""
 
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 
 from core.identity import Standing
 from core.portal.permissions import GuardedAdmin
-
-admin.site.site_header = admin.site.site_title = "Drift Watch"
-admin.site.index_title = "Dashboard"
 
 
 @admin.register(LogEntry)

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.contrib import admin, messages
@@ -172,7 +173,9 @@ class DriftAdmin(AuditedAdmin):
         return Drift.objects.visible_to(identity_of_session(request)).order_by(*self.ordering)
 
     def gives(self, drift: Drift, identity: Identity, level: Level) -> bool:
-        return drift.experiment.gives(identity, level)
+        with suppress(Experiment.DoesNotExist):
+            return drift.experiment.gives(identity, level)
+        return False
 
     def has_anywhere(self, level: Level, identity: Identity) -> bool:
         return Experiment.objects.giving(identity, level).exists()

@@ -8,10 +8,10 @@ from rest_framework.request import Request
 from core.api.bulk import JSONArrayParser, JSONLinesParser, NDJSONParser, validated
 from core.api.idempotency import idempotent
 from core.api.responses import Answer
+from core.identity import Level
 from drifts.models import Drift
 from drifts.serializers import DriftSerializer
 from drifts.views import DriftResource
-from experiments.models import Level
 
 
 class StoredSerializer(serializers.Serializer[Any]):

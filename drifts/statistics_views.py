@@ -9,13 +9,12 @@ from core import filters
 from core.api.resource import Resource
 from core.api.responses import Answer
 from core.api.search import bounded_time
-from core.identity import Standing
+from core.identity import Level, Standing
 from core.mongodb.match import Mql
 from drifts.models import Drift, DriftQuerySet
 from drifts.statistics import MAX_GROUPS, TooManyGroups
 from drifts.statistics_serializers import StatisticsRowSerializer, StatisticsSerializer
 from drifts.views import FIELDS, DriftResource
-from experiments.models import Level
 
 ADVICE = "have the filter name a model, a status or a time range, or ask for fewer measures"
 

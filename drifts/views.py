@@ -1,6 +1,8 @@
 """The drift runs of the API."""
 
+import uuid
 from collections.abc import Mapping
+from functools import cached_property
 
 from django.http import Http404
 from rest_framework.request import Request
@@ -10,11 +12,10 @@ from core.api.idempotency import idempotent
 from core.api.responses import Answer, NoContent
 from core.api.search import SearchMixin, SearchParameters
 from core.filters.fields import Computed, Field, Free, Identifier, Text, Texts, Time, Truth
-from core.identity import Standing
+from core.identity import Level, Standing
 from drifts.models import Drift, DriftQuerySet
 from drifts.serializers import DriftSerializer
 from drifts.verdict import MATCHES
-from experiments.models import Level
 from experiments.views import ExperimentResource, id_in_path
 
 FIELDS: Mapping[str, Field] = {
@@ -63,9 +64,16 @@ class DriftResource(ExperimentResource):
 
     def get_drift(self) -> Drift:
         """The run of the path, once the caller's level on its experiment is found sufficient."""
-        drift_id = id_in_path(self.kwargs["drift_id"])
-        experiment, drift = Drift.objects.with_experiment(self.experiment_id, drift_id)
+        experiment, drift = Drift.objects.with_experiment(self.experiment_id, self.drift_id)
         self.permitted(experiment)
+        return self.existing(drift)
+
+    @cached_property
+    def drift_id(self) -> uuid.UUID:
+        return id_in_path(self.kwargs["drift_id"])
+
+    def existing(self, drift: Drift | None) -> Drift:
+        """The run of the path as it was found."""
         if drift is None:
             raise Http404("The experiment has no drift run with this id.")
         return drift

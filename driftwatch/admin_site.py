@@ -22,6 +22,9 @@ ORDER = ("experiments", "drifts", "accounts", "audit", "admin")
 class Portal(AdminSite):
     """Lets staff in, sends nobody to the login page, and tells anybody else why not."""
 
+    site_header = site_title = "Drift Watch"
+    index_title = "Dashboard"
+
     def has_permission(self, request: HttpRequest) -> bool:
         return identity_of_session(request).has(Standing.STAFF)
 

@@ -208,6 +208,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1.0.0",
     "OAS_VERSION": "3.1.1",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "DEFAULT_GENERATOR_CLASS": "core.api.openapi.DocumentGenerator",
     "PREPROCESSING_HOOKS": ["core.api.openapi.without_alias"],
     "SERVE_AUTHENTICATION": [],
     "TAGS": [

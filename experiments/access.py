@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from core.identity import Identity, Level
 from core.mongodb.documents import Document
 from core.mongodb.match import Match, MatchAny, Mql
 
 
-class AccessRule:
-    """The access rule for one experiment, of which it needs the id, the `public` flag and the permission list."""
+class AccessControlled:
+    """The access rule for one experiment: it needs the id, the `public` flag and the permission list."""
 
     pk: Any
     public: Any
@@ -26,7 +26,7 @@ class AccessRule:
         return self.level_granted_to(identity) or (Level.READ if self.public else None)
 
     def gives(self, identity: Identity, required: Level) -> bool:
-        """Whether the identity has the level on this experiment, or a higher one."""
+        """Tell whether the identity has the level on this experiment, or a higher one."""
         level = self.level_of(identity)
         return level is not None and level.includes(required)
 
@@ -41,7 +41,7 @@ class AccessRule:
         return highest and identity.scope.lowered(highest)
 
     def shows_permissions_to(self, identity: Identity) -> bool:
-        """Whether the identity holds a level that is not everybody's: others see an empty list."""
+        """Tell whether the identity holds a level that is not everybody's: others see an empty list."""
         return self.level_granted_to(identity) is not None
 
 
@@ -52,21 +52,21 @@ class Entry(NamedTuple):
     level: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExperimentReference(AccessRule):
-    """A stored experiment as work with its runs knows it: its id, and what the access rule needs."""
+@dataclass(frozen=True)
+class ExperimentReference(AccessControlled):
+    """The part of a stored experiment that work with its runs needs: the id, and the fields of the access rule."""
 
     pk: uuid.UUID
     public: bool
-    permissions: list[Entry]
+    permissions: tuple[Entry, ...]
 
-    # What is read of the stored document.
-    COLUMNS = ("public", "permissions")
+    # The fields to read of the stored document, whose `config` may be megabytes.
+    PROJECTION: ClassVar[Mql] = {"public": 1, "permissions": 1}
 
     @classmethod
     def of(cls, document: Document) -> Self:
-        """The reference to a stored experiment, of which the `COLUMNS` were read."""
-        entries = [Entry(entry["entity"], entry["level"]) for entry in document["permissions"]]
+        """The reference to a stored experiment, of which `PROJECTION` was read."""
+        entries = tuple(Entry(entry["entity"], entry["level"]) for entry in document["permissions"])
         return cls(uuid.UUID(document["_id"]), document["public"], entries)
 
 

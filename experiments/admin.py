@@ -17,11 +17,11 @@ from django_mongodb_backend.fields import EmbeddedModelArrayField
 from audit.audited_admin import AuditedAdmin
 from audit.models import Action
 from core import timestamps
-from core.identity import Identity, Standing, identity_of_session
+from core.identity import Identity, Level, Standing, identity_of_session
 from core.portal.changelists import BoundedChangeList
 from core.portal.filters import PeriodFilter, TagFilter
 from experiments.admin_forms import GO_ON, ExperimentForm, PermissionsField
-from experiments.models import Experiment, ExperimentQuerySet, Level
+from experiments.models import Experiment, ExperimentQuerySet
 from experiments.sharing import Preview, holders
 
 CONFIRMED = "_confirmed"

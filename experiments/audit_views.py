@@ -2,7 +2,7 @@
 
 from audit.models import Event, EventQuerySet
 from audit.views import EventSearch
-from experiments.models import Level
+from core.identity import Level
 from experiments.views import ExperimentResource
 
 

@@ -1,34 +1,38 @@
-"""Experiments, and the access rule."""
+"""Experiments and their permissions; `access.py` has the access rule."""
 
 import datetime
+import logging
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.db import DatabaseError, models, transaction
 from django.dispatch import Signal
 from django_mongodb_backend.fields import ArrayField, EmbeddedModelArrayField
 from django_mongodb_backend.models import EmbeddedModel
+from pymongo.errors import PyMongoError
 
 from accounts.models import User
 from audit.models import Action
 from audit.trail import record
 from core import timestamps
-from core.identity import USER_ID, Identity
-from core.identity import Level as Level  # noqa: PLC0414 - the levels are spoken of as the experiments'
+from core.identity import USER_ID, Identity, Level
 from core.mongodb.documents import collection_of, delete_one, find_one, mongodb
 from core.mongodb.indexes import EmbeddedIndex
 from core.mongodb.match import Match
 from core.mongodb.querysets import FilterableQuerySet
 from core.mongodb.transaction import in_transaction
-from experiments.access import AccessRule, ExperimentReference, readable_by
+from experiments.access import AccessControlled, ExperimentReference, readable_by
 
+logger = logging.getLogger(__name__)
 # Sent with the `experiment_id` of a deleted experiment, outside of any transaction: receivers remove what belongs to it
 # and may be too much for one.
 purging = Signal()
-# A request that read an experiment before its deletion may still add runs, but none is at work for so long.
-LONGEST_REQUEST = datetime.timedelta(minutes=10)
+# A request that read an experiment before its deletion may still add runs, but none is at work for so long. The clocks
+# of two copies of the service may differ by less than this.
+LONGEST_REQUEST = datetime.timedelta(minutes=2)
 # A deletion removes so many records of earlier ones.
 REMOVED_AT_ONCE = 100
 
@@ -56,8 +60,8 @@ class Permission(EmbeddedModel):
 
 class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
     def reference_to(self, pk: uuid.UUID) -> ExperimentReference | None:
-        """As much of the experiment of that id as work with its runs needs, or None."""
-        document = find_one(self.model, {"_id": pk.hex}, projection=ExperimentReference.COLUMNS)
+        """Read the reference to the experiment of that id; None if there is none."""
+        document = find_one(self.model, {"_id": pk.hex}, projection=ExperimentReference.PROJECTION)
         return ExperimentReference.of(document) if document else None
 
     def visible_to(self, identity: Identity) -> Self:
@@ -83,6 +87,11 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         """Those that are put away, or those that are not: lists for people leave them out unless asked for them."""
         return self.matching({"archived_at": {"$ne": None} if is_archived else None})
 
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete each of them as `Experiment.delete_by` does, from the command line. Return as Django does."""
+        deleted = [experiment.delete() for experiment in self]
+        return len(deleted), {self.model._meta.label: len(deleted)}
+
     def create_by(self, identity: Identity, **fields: Any) -> "Experiment":
         """A new experiment that its creator manages. Raises `IntegrityError` when the name is taken."""
         fields["permissions"] = with_manager(fields.get("permissions", ()), identity)
@@ -95,7 +104,7 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         return in_transaction(create)
 
 
-class Experiment(AccessRule, models.Model):
+class Experiment(AccessControlled, models.Model):
     """A named container of drift runs."""
 
     id = models.UUIDField(primary_key=True, db_column="_id", default=uuid.uuid4, editable=False)
@@ -179,27 +188,38 @@ class Experiment(AccessRule, models.Model):
 
         in_transaction(write)
 
-    def delete_by(self, identity: Identity, action: Action = Action.EXPERIMENT_DELETED) -> None:
+    def delete_by(self, identity: Identity | None, action: Action = Action.EXPERIMENT_DELETED) -> None:
         """Delete it with its drift runs, for the audit trail to tell. One that is gone already is no error.
 
         First a `DeletedExperiment` takes its place, and the deletion is recorded: from then on nobody sees it or its
         runs, and its name is free. Then it is purged. What a purge that is broken off leaves, `manage.py purge`
         removes.
         """
-        before = {**self.recorded_values(), "drift_runs": self.count_runs()}
+        runs = self.count_runs()
 
         def replace() -> None:
-            if delete_one(type(self), {"_id": self.pk.hex}):
+            with suppress(self.DoesNotExist):
+                self.refresh_from_db()
+                delete_one(type(self), {"_id": self.pk.hex})
                 DeletedExperiment.objects.create(id=self.pk, name=self.name)
-                record(action, identity, self, before=before)
+                record(action, identity, self, before={**self.recorded_values(), "drift_runs": runs})
 
-        def purge() -> None:
+        in_transaction(replace)
+        transaction.on_commit(self._purge)
+
+    def _purge(self) -> None:
+        """Purge it, and what earlier deletions left. The deletion stands, whatever becomes of this."""
+        try:
             for deleted in DeletedExperiment.objects.filter(pk=self.pk):
                 deleted.purge()
             DeletedExperiment.objects.remove_purged()
+        except (DatabaseError, PyMongoError):
+            logger.warning("The purge of experiment %s was broken off: run manage.py purge.", self.pk, exc_info=True)
 
-        in_transaction(replace)
-        transaction.on_commit(purge)
+    def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
+        """Delete it as `delete_by` does, from the command line. Return as Django does."""
+        self.delete_by(None)
+        return 1, {self._meta.label: 1}
 
     def count_runs(self) -> int:
         """How many runs it has, by an index alone."""

@@ -8,8 +8,8 @@ from rest_framework import serializers
 
 from accounts.models import User
 from core.api.serializers import StrictModelSerializer, StrictObject, StrictSerializer, StrictText, Tags
-from core.identity import identity_of
-from experiments.models import Experiment, Level, NoManager, Permission, canonical_entity, completed
+from core.identity import Level, identity_of
+from experiments.models import Experiment, NoManager, Permission, canonical_entity, completed
 from experiments.sharing import Preview, UnknownUser, ids_of_emails, is_email, named_user, preview_of
 
 

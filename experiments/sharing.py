@@ -8,8 +8,8 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from accounts.models import User
-from core.identity import USER_ID, Identity, is_entitlement
-from experiments.models import Experiment, Level, Permission, canonical_entity
+from core.identity import USER_ID, Identity, Level, is_entitlement
+from experiments.models import Experiment, Permission, canonical_entity
 
 NOBODY = "No registered user has this {}; they register once with POST /user."
 SEVERAL = "Several registered users have this email: name the one you mean by their user id."

@@ -18,9 +18,9 @@ from core.api.resource import Resource
 from core.api.responses import Answer, NoContent
 from core.api.search import SearchMixin, SearchParameters
 from core.filters.fields import Field, Free, Identifier, LongText, Records, Text, Texts, Time, Truth
-from core.identity import Standing
-from experiments.access import AccessRule, ExperimentReference, granted_to
-from experiments.models import Experiment, ExperimentQuerySet, Level, PermissionsChanged
+from core.identity import Level, Standing
+from experiments.access import AccessControlled, ExperimentReference, granted_to
+from experiments.models import Experiment, ExperimentQuerySet, PermissionsChanged
 from experiments.serializers import (
     AccessSerializer,
     ExperimentSerializer,
@@ -50,7 +50,7 @@ FIELDS: Mapping[str, Field] = {
 PERMISSION_FIELDS: Mapping[str, Field] = {"entity": Text("entity"), "level": Text("level")}
 
 
-Found = TypeVar("Found", bound=AccessRule)
+Found = TypeVar("Found", bound=AccessControlled)
 
 
 class ExperimentResource(Resource):
@@ -65,7 +65,7 @@ class ExperimentResource(Resource):
         return id_in_path(self.kwargs["experiment_id"])
 
     def get_reference(self) -> ExperimentReference:
-        """As much of that experiment as work with its runs needs. It is read in a quarter of the time."""
+        """The permissions and the visibility of that experiment, for work with its runs; `config` may be megabytes."""
         return self.permitted(Experiment.objects.reference_to(self.experiment_id))
 
     def check_access(self) -> None:

@@ -14,9 +14,9 @@ from accounts.models.service_token import delegable
 from accounts.token_serializers import IssuedTokenSerializer, NewTokenSerializer
 from accounts.token_views import SECRET, TokenView
 from core.api.errors import sentences
-from core.identity import Standing
+from core.identity import Level, Standing
 from experiments.access import granted_to
-from experiments.models import Experiment, Level
+from experiments.models import Experiment
 from pages.page import Page
 
 MAX_SHOWN = 100

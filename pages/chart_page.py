@@ -12,7 +12,8 @@ from rest_framework.request import Request
 
 from core.api.errors import sentences
 from core.csv_export import csv_file
-from experiments.models import Experiment, Level
+from core.identity import Level
+from experiments.models import Experiment
 from pages.plot_page import PlotPage
 from pages.plots.chart import AxisScale, Chart, ChartSerializer, Kind
 from pages.plots.points import Points, ids_of, points_of

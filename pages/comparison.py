@@ -8,10 +8,10 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from core.csv_export import csv_file
+from core.identity import Level
 from core.mongodb.documents import instances_of
 from drifts.models import Drift
 from drifts.parameters import leaves
-from experiments.models import Level
 from pages.page import ExperimentPage
 from pages.parameters import MISSING, Shown, is_number, kind_of
 from pages.runs import documents_by_id

@@ -11,10 +11,10 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from core.api.totals import total_of
-from core.identity import Standing
+from core.identity import Level, Standing
 from core.mongodb.transaction import in_transaction
 from drifts.models import Drift
-from experiments.models import Experiment, Level
+from experiments.models import Experiment
 from experiments.serializers import ExperimentSerializer
 from experiments.views import ExperimentView
 from pages.experiment_form import ExperimentForm

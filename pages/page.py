@@ -12,9 +12,10 @@ from rest_framework.parsers import FormParser
 from rest_framework.request import Request
 
 from accounts.sessions import SessionAuthentication, user_of_session
-from core.api.errors import answer, away, is_database_away
+from core.api.errors import answer, is_database_away
 from core.api.resource import Resource
-from experiments.models import Experiment, Level
+from core.identity import Level
+from experiments.models import Experiment
 from experiments.views import ExperimentResource
 
 
@@ -48,9 +49,7 @@ class Page(Resource):
             request._request.user = sender = user_of_session(request._request)
             if not sender.is_authenticated:
                 return redirect_to_login(request.get_full_path() if request.method in ("GET", "HEAD") else "/")
-        if is_database_away(exc):
-            return away(request._request)
-        refusal = answer(exc, {"view": self})
+        refusal = None if is_database_away(exc) else answer(exc, {"view": self})
         if refusal is None:
             raise exc
         page = render(request._request, "refusal.html", refusal.data, status=refusal.status_code)

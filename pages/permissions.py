@@ -14,9 +14,9 @@ from rest_framework.request import Request
 
 from core.api.errors import sentences
 from core.api.json_input import text_problem
-from core.identity import is_entitlement
+from core.identity import Level, is_entitlement
 from core.mongodb.transaction import in_transaction
-from experiments.models import Experiment, Level, PermissionsChanged, handed_over
+from experiments.models import Experiment, PermissionsChanged, handed_over
 from experiments.serializers import HandoverSerializer, SharingSerializer, entities_of
 from experiments.sharing import (
     Holder,

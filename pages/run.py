@@ -12,12 +12,13 @@ from django.utils.safestring import SafeString
 from rest_framework.request import Request
 
 from core.api.conditional import tagged
+from core.identity import Level
 from core.mongodb.documents import instances_of
 from core.mongodb.order import Order
 from drifts.models import Drift
 from drifts.parameters import leaves
 from drifts.views import DriftResource
-from experiments.models import Experiment, Level
+from experiments.models import Experiment
 from pages.page import ExperimentPage
 from pages.parameters import text_of
 
@@ -31,8 +32,13 @@ class RunPage(ExperimentPage, DriftResource):
     resource = "run-page"
     required_levels = {"retrieve": Level.READ, "state": Level.READ, "confirm": Level.EDIT, "destroy": Level.EDIT}
 
+    def get_run(self) -> tuple[Experiment, Drift]:
+        """The experiment and the run of the path, once the caller's level on the experiment is found sufficient."""
+        experiment = self.get_experiment()
+        return experiment, self.existing(Drift.objects.one_of(experiment, self.drift_id))
+
     def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
-        experiment, run = self.get_experiment(), self.get_drift()
+        experiment, run = self.get_run()
         path = f"/api/v1/experiment/{experiment.pk}/drift/{run.pk}"
         return self.show_of(
             experiment,
@@ -48,15 +54,15 @@ class RunPage(ExperimentPage, DriftResource):
     @tagged
     def state(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         """What a run says by now: the part of its page that changes."""
-        experiment, run = self.get_experiment(), self.get_drift()
+        experiment, run = self.get_run()
         return self.show_of(experiment, "fragments/run_state.html", run=run, parameters=tree_of(run))
 
     def confirm(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
-        experiment, run = self.get_experiment(), self.get_drift()
+        experiment, run = self.get_run()
         return self.show_of(experiment, "run_delete.html", run=run)
 
     def destroy(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
-        experiment, run = self.get_experiment(), self.get_drift()
+        experiment, run = self.get_run()
         run.delete_by(self.identity)
         messages.success(request._request, f"The run of {run.model} was deleted.")
         return redirect("experiment", experiment.pk)

@@ -13,11 +13,12 @@ from core.api.exceptions import InvalidQuery
 from core.api.pagination import Search, digest, sealed
 from core.api.search import bounded_time
 from core.api.totals import Total, total_of
+from core.identity import Level
 from core.mongodb.documents import Document, instances_of
 from core.mongodb.order import Order
 from drifts.models import Drift
 from drifts.verdict import JobStatus
-from experiments.models import Experiment, Level
+from experiments.models import Experiment
 from pages.page import ExperimentPage
 from pages.parameters import Shown, value_at
 from pages.runs_view import DIRECTIONS, MAX_SELECTED, PAGE_SIZES, SORTS, RunsView, ids_of

@@ -11,7 +11,8 @@ from rest_framework.request import Request
 
 from core.api.errors import sentences
 from core.csv_export import csv_file
-from experiments.models import Experiment, Level
+from core.identity import Level
+from experiments.models import Experiment
 from pages.plot_page import PlotPage
 from pages.plots.timeline import Timeline, Verdicts, newest_of
 from pages.run_filter import RunFilter

@@ -16,10 +16,11 @@ from accounts.authentication import recent_identities, trusted_issuers
 from accounts.models import ServiceToken, User
 from audit.models import Event
 from core.api.totals import forget_totals
+from core.identity import Level
 from core.models import KeptAnswer
 from core.mongodb.documents import mongodb
 from drifts.models import Drift
-from experiments.models import DeletedExperiment, Experiment, Level, Permission
+from experiments.models import DeletedExperiment, Experiment, Permission
 from tests.browser import CHROMIUM
 from tests.caller import Caller
 from tests.crowd import Someone, unique

@@ -14,10 +14,10 @@ from accounts.models import ServiceToken
 from accounts.models.service_token import delegable
 from accounts.tokens import access_token
 from core.api.resource import Resource
-from core.identity import Standing
+from core.identity import Level, Standing
 from drifts.models import Drift
 from driftwatch.api_urls import urlpatterns
-from experiments.models import Experiment, Level
+from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import RUN
 from tests.provider import Provider

@@ -12,10 +12,10 @@ from pytest_django import Settings
 
 from accounts.models import ServiceToken, User
 from audit.models import Event
-from core.identity import Standing
+from core.identity import Level, Standing
 from core.portal.permissions import GuardedAdmin
 from drifts.models import Drift
-from experiments.models import Experiment, Level
+from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import GROUP
 from tests.session import through_session

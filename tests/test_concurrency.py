@@ -81,7 +81,7 @@ def test_changes_of_different_fields_are_all_kept(
 
 @pytest.mark.parametrize(("address", "body"), [("drift", RUN), ("drift/bulk", [RUN] * 20)], ids=["one", "many"])
 @pytest.mark.parametrize("round_", ROUNDS)
-def test_no_run_outlives_its_experiment(
+def test_runs_that_are_added_while_their_experiment_is_deleted_go_with_it(
     round_: int, address: str, body: Any, someone: Someone, live: LiveServer, stored: Database[dict[str, Any]]
 ) -> None:
     path = someone.new_experiment()

@@ -12,10 +12,11 @@ from pytest_django import Settings
 
 from audit.models import Event
 from core import timestamps
+from core.identity import Level
 from drifts.models import Drift
 from drifts.summaries import COUNTED, NEWEST
 from drifts.verdict import Verdict
-from experiments.models import Experiment, Level, Permission
+from experiments.models import Experiment, Permission
 from experiments.views import ExperimentView
 from pages.experiments import PAGE_SIZE
 from pages.plots.sparklines import POINTS, rates_over_time, sparkline_of

@@ -24,12 +24,12 @@ from requests import Response
 from accounts.models import ServiceToken, User
 from audit.models import Event
 from core import timestamps
-from core.identity import Identity
+from core.identity import Identity, Level
 from core.models import KeptAnswer
 from core.mongodb.documents import mongodb
 from core.mongodb.embedded import EmbeddedServer
 from drifts.models import Drift
-from experiments.models import Experiment, Level, Permission
+from experiments.models import Experiment, Permission
 from tests.caller import Caller
 from tests.conftest import RUN
 from tests.crowd import Someone, at_once, statuses, unique

@@ -13,8 +13,9 @@ from django.utils import timezone
 
 from accounts.models import User
 from audit.models import Action, Actor, Event, Target
+from core.identity import Level
 from drifts.models import Drift
-from experiments.models import Experiment, Level, Permission
+from experiments.models import Experiment, Permission
 from tests.caller import Caller
 from tests.conftest import GROUP, registered
 from tests.profiler import Read, reads_of

@@ -10,9 +10,9 @@ from django.urls import URLPattern
 from pytest_django import Settings
 
 from accounts.models import ServiceToken, User
-from core.identity import Standing
+from core.identity import Level, Standing
 from drifts.models import Drift
-from experiments.models import Experiment, Level
+from experiments.models import Experiment
 from pages.page import Page
 from pages.urls import urlpatterns
 from tests.caller import Caller

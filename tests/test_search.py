@@ -11,8 +11,9 @@ from django.db.models import Model
 from pytest_django import Settings
 
 from accounts.models import User
+from core.identity import Level
 from drifts.models import Drift
-from experiments.models import Experiment, Level, Permission
+from experiments.models import Experiment, Permission
 from tests.caller import Caller
 from tests.conftest import GROUP
 

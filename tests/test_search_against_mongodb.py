@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.identity import Level
 from core.mongodb.documents import mongodb
 from core.mongodb.match import Mql
 from drifts.models import Drift
-from experiments.models import Experiment, Level, Permission
+from experiments.models import Experiment, Permission
 from tests.caller import Caller
 from tests.filter_pairs import Pair, pairs, random_runs, reproducible
 

@@ -21,9 +21,10 @@ from accounts.models import ServiceToken, User
 from accounts.models.service_token import TokenState
 from accounts.tokens import access_token
 from core import timestamps
+from core.identity import Level
 from core.mongodb.documents import mongodb
 from drifts.models import Drift
-from experiments.models import Experiment, Level, Permission
+from experiments.models import Experiment, Permission
 from tests.caller import Caller
 from tests.conftest import GROUP, RUN
 from tests.live import LiveServer

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from accounts.models import User
-from core.identity import Identity
-from experiments.models import Experiment, Level, Permission, PermissionsChanged
+from core.identity import Identity, Level
+from experiments.models import Experiment, Permission, PermissionsChanged
 from tests.caller import Caller
 from tests.conftest import GROUP, permissions_of
 from tests.provider import Provider

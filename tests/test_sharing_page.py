@@ -14,7 +14,8 @@ from pytest_django import Settings
 
 from accounts.models import User
 from audit.models import Action, Event
-from experiments.models import Experiment, Level, Permission
+from core.identity import Level
+from experiments.models import Experiment, Permission
 from tests.caller import Caller
 from tests.conftest import GROUP
 from tests.session import through_session

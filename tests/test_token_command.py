@@ -7,8 +7,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from accounts.models import ServiceToken, User
+from core.identity import Level
 from drifts.models import Drift
-from experiments.models import Experiment, Level, Permission
+from experiments.models import Experiment, Permission
 from tests.caller import Caller
 from tests.conftest import RUN
 

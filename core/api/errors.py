@@ -20,6 +20,7 @@ from rest_framework.views import APIView, exception_handler
 from core.api.exceptions import RETRY_SECONDS, Away, BodyTooLarge, Conflict, InvalidQuery
 from core.api.responses import Answer
 
+GONE = "It does not exist any more."
 # MongoDB's code for a document that is larger than it stores.
 TOO_LARGE = 10334
 
@@ -41,7 +42,7 @@ def answer(exc: Exception, context: dict[str, Any]) -> Answer | None:
     elif is_document_too_large(exc):
         exc = BodyTooLarge("What would be stored is larger than the 16 MB that MongoDB stores in one piece. Send less.")
     elif isinstance(exc, ObjectDoesNotExist):
-        exc = NotFound("It does not exist any more, or is being deleted.")
+        exc = NotFound(GONE)
     response = exception_handler(exc, context)
     return None if response is None else told(response, exc, context["view"])
 
@@ -153,8 +154,10 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """A 503 where the database cannot be reached, outside the API too; else a 500."""
+    """Refuse outside the API what it refuses too: a missing database, and what was deleted meanwhile. Else a 500."""
     exception = sys.exception()
     if exception and is_database_away(exception):
         return away(request)
+    if isinstance(exception, ObjectDoesNotExist):
+        return refusal(request, 404, GONE)
     return refusal(request, 500, "The service made a mistake. It is in its log.")

@@ -1,9 +1,11 @@
 """The OpenAPI document: what drf-spectacular cannot read off the views by itself."""
 
-from typing import Any
+import threading
+from typing import Any, ClassVar
 
 from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
@@ -152,6 +154,19 @@ STATISTICS_EXAMPLE = {
     "time_zone": "Europe/Berlin",
     "measures": "parameters.p_value",
 }
+
+
+class DocumentGenerator(SchemaGenerator):
+    """Builds the document once for a process: it is the same for everybody, and drf-spectacular is not thread-safe."""
+
+    lock = threading.Lock()
+    document: ClassVar[dict[str, Any] | None] = None
+
+    def get_schema(self, request: Any = None, public: bool = False) -> dict[str, Any]:
+        with self.lock:
+            if DocumentGenerator.document is None:
+                DocumentGenerator.document = super().get_schema(request, public)  # type: ignore[no-untyped-call]
+            return DocumentGenerator.document
 
 
 class ResourceSchema(AutoSchema):

@@ -2,24 +2,23 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, lru_cache
 from typing import Any, ClassVar
 
 import pymongo
 from django.conf import settings
 from django.db import DatabaseError
-from django.http import QueryDict
-from pymongo.errors import ExecutionTimeout, NetworkTimeout, OperationFailure, PyMongoError
+from pymongo.errors import DocumentTooLarge, ExecutionTimeout, NetworkTimeout, OperationFailure, PyMongoError
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from core import filters
-from core.api.errors import database_cause
+from core.api.errors import TOO_LARGE, database_cause
 from core.api.exceptions import InvalidQuery
 from core.api.pagination import FOREIGN, Search, digest
 from core.api.resource import Resource
 from core.api.responses import Answer, json_of
+from core.api.serializers import blank
 from core.filters.fields import Field
 from core.mongodb.documents import instances_of, primary_answers
 from core.mongodb.order import Order
@@ -28,10 +27,8 @@ from core.mongodb.querysets import FilterableQuerySet
 MAX_PAGE = 10_000_000
 # The longest holds the 255 characters of a name, of 4 bytes each.
 MAX_CURSOR = 2_000
-# Query strings whose parameters are kept: about 2 MB at most in each process.
-MAX_QUERIES = 256
 # MongoDB's codes for more than a stage may hold, and for a document larger than it stores or spills.
-TOO_MUCH_MEMORY = (146, 10334)
+TOO_MUCH_MEMORY = (146, TOO_LARGE)
 ADVICE = (
     "name a model, a status or a time range beside what is slow, ask for a smaller page number, "
     "or anchor a regex with ^"
@@ -60,22 +57,11 @@ class SearchParameters(serializers.Serializer[dict[str, Any]]):
         return type(cls.__name__, (cls,), {"sort_by": sort_by})
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if data.get("cursor") == "":
+            raise serializers.ValidationError({"cursor": [FOREIGN]})
         if "page" in data and "cursor" in data:
             raise serializers.ValidationError({"cursor": ["Send either a cursor or the number of a page."]})
         return super().to_internal_value(data)
-
-
-@cache
-def only(kind: type[SearchParameters]) -> SearchParameters:
-    """The one instance of its kind. It keeps nothing of what it validates, and takes a millisecond to make."""
-    return kind()
-
-
-@lru_cache(MAX_QUERIES)
-def validated(kind: type[SearchParameters], query: str) -> Mapping[str, Any]:
-    """The parameters in a query string, of which clients send few. Raises `ValidationError`."""
-    parameters: Mapping[str, Any] = only(kind).run_validation(QueryDict(query.encode("latin-1")))
-    return parameters
 
 
 class SearchMixin(Resource):
@@ -116,7 +102,7 @@ class SearchMixin(Resource):
 
     def parameters(self) -> Mapping[str, Any]:
         try:
-            return validated(self.search_parameters, self.request.META.get("QUERY_STRING", ""))
+            return blank(self.search_parameters).run_validation(self.request.query_params)
         except ValidationError as error:
             raise InvalidQuery(error.detail) from error
 
@@ -137,6 +123,8 @@ def bounded_time(advice: str = ADVICE, seconds: float | None = None) -> Iterator
     try:
         with pymongo.timeout(limit):
             yield
+    except DocumentTooLarge as error:
+        raise ValidationError(f"The search is larger than MongoDB takes. Narrow it: {advice}.") from error
     except (DatabaseError, PyMongoError) as error:
         cause = database_cause(error)
         # The driver's patience may end a moment before the server's; when the server hangs, it is not the filter.

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import models
 from rest_framework import serializers
+
+S = TypeVar("S", bound=serializers.Serializer[Any])
 
 
 class StrictBoolean(serializers.BooleanField):
@@ -110,8 +112,8 @@ class StrictModelSerializer(StrictSerializer, serializers.ModelSerializer[Any]):
 
 
 @cache
-def blank(kind: type[StrictSerializer]) -> StrictSerializer:
-    """A serializer of nothing in particular, for any number of threads: it keeps nothing of what it validates."""
+def blank(kind: type[S]) -> S:
+    """The one instance of a kind of serializer that only validates: it keeps nothing, so that threads share it."""
     return kind()
 
 

@@ -29,7 +29,7 @@ from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from core.api.errors import away, is_database_away, refusal
+from core.api.errors import is_database_away, refusal
 from core.client import client_address
 from core.identity import identity_of
 from core.models import RequestCount
@@ -268,10 +268,6 @@ class LoginLimits:
             refused = refusal(request, 429, str(error))
             refused["Retry-After"] = str(error.wait)
             return refused
-        except (DatabaseError, PyMongoError) as error:
-            if not is_database_away(error):
-                raise
-            return away(request)
         return None
 
 

@@ -1,4 +1,4 @@
-"""Model instances straight from documents, past the compiler of Django's queries.
+"""The connection to MongoDB, and model instances straight from documents, past the compiler of Django's queries.
 
 The requests that are made all day are known in advance: they ask MongoDB in its own words, and only
 what comes back becomes model instances. Compiling the same queryset anew took longer than running it.

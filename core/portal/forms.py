@@ -57,7 +57,7 @@ class ApiForm(forms.ModelForm):
     def api_request(self) -> Request:
         """The page's request as the serializers of the API know one: made by the identity of the session."""
         request = Request(self.request)
-        request.auth = identity_of_session(self.request)
+        request.user, request.auth = self.request.user, identity_of_session(self.request)
         return request
 
     def sent(self, name: str) -> Any:

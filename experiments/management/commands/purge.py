@@ -8,17 +8,18 @@ from experiments.models import LONGEST_REQUEST, DeletedExperiment
 
 
 class Command(BaseCommand):
-    help = "Remove what is left of deleted experiments. A deletion does so itself, unless it is broken off."
+    help = "Remove the runs that broken-off deletions of experiments left, and the records of deletions."
 
     def handle(self, *args: Any, **options: Any) -> None:
         for deleted in DeletedExperiment.objects.all():
+            name, is_purged = f"{deleted} ({deleted.pk})", deleted.purged_at is not None
             deleted.purge()
-            self.stdout.write(f"Removed all that belonged to {deleted}.")
+            if not is_purged:
+                self.stdout.write(f"Removed the runs of {name}.")
         if kept := DeletedExperiment.objects.count():
             minutes = f"{LONGEST_REQUEST.total_seconds() / 60:.0f}"
             self.stdout.write(
-                f"Records kept: {kept}, since a request that is still at work may add runs for {minutes} minutes after "
-                "a deletion. Run this again later, or delete another experiment: either removes them."
+                f"Kept {kept} records of deletions in the last {minutes} minutes. A later purge removes them."
             )
         else:
             self.stdout.write("Nothing is left of deleted experiments.")

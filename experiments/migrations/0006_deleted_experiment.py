@@ -2,16 +2,6 @@ import core.timestamps
 from django.db import migrations, models
 
 
-def replace_marked(apps, schema_editor):
-    """Deletions that were begun and broken off: what has the mark of one is hidden from now on, and can be purged."""
-    experiments = schema_editor.connection.database["experiments_experiment"]
-    deleted = schema_editor.connection.database["experiments_deletedexperiment"]
-    for marked in experiments.find({"deletion_began": {"$ne": None}}):
-        record = {"name": marked["name"], "deleted_at": marked["deletion_began"], "purged_at": None}
-        deleted.replace_one({"_id": marked["_id"]}, record, upsert=True)
-        experiments.delete_one({"_id": marked["_id"]})
-
-
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -32,6 +22,4 @@ class Migration(migrations.Migration):
             ],
             options={"ordering": ("deleted_at", "id")},
         ),
-        migrations.RunPython(replace_marked, migrations.RunPython.noop),
-        migrations.RemoveField("experiment", "deletion_began"),
     ]
