@@ -116,16 +116,16 @@ def as_json(body: Any) -> bytes:
 # What writes comes last: the others find the experiment as it was filled.
 OPERATIONS = {
     "one run": Operation(one_run, floor.find_one, to_reach=0.25),
-    "first page": Operation(search({}), floor.find_ten, to_reach=0.15, items=PAGE),
-    "model and drift_detected": Operation(search_by_model, floor.find_ten_of_a_model, to_reach=0.15, items=PAGE),
+    "first page": Operation(search({}), floor.find_ten, to_reach=0.17, items=PAGE),
+    "model and drift_detected": Operation(search_by_model, floor.find_ten_of_a_model, to_reach=0.16, items=PAGE),
     "parameters.p3 > 0.9": Operation(
-        search({"parameters.p3": {"$gt": 0.9}}), floor.find_ten_of_a_parameter, to_reach=0.10, items=PAGE
+        search({"parameters.p3": {"$gt": 0.9}}), floor.find_ten_of_a_parameter, to_reach=0.17, items=PAGE
     ),
     "parameters.p3 > a new number": Operation(search_by_new_parameter, floor.find_ten_of_a_parameter, items=PAGE),
-    "deep page by number": Operation(search_at_page, floor.find_ten_far_down, to_reach=0.5, items=PAGE),
+    "deep page by number": Operation(search_at_page, floor.find_ten_far_down, to_reach=0.6, items=PAGE),
     "deep page by cursor": Operation(search_at_cursor, twin="first page", to_reach=0.9, items=PAGE),
-    "experiment search": Operation(search_experiments, floor.find_ten_experiments, to_reach=0.18, items=PAGE),
+    "experiment search": Operation(search_experiments, floor.find_ten_experiments, to_reach=0.17, items=PAGE),
     "statistics": Operation(statistics, floor.count_by_model_and_day),
-    "new run": Operation(new_run, floor.insert_one, to_reach=0.35, status=201),
+    "new run": Operation(new_run, floor.insert_one, to_reach=0.28, status=201),
     "bulk ingest": Operation(new_runs, floor.insert_many, to_reach=0.40, status=201, items=BULK, counts=BULK),
 }
