@@ -177,7 +177,7 @@ def test_a_run_of_a_request_that_began_before_the_deletion_is_seen_by_nobody_and
     assert manager.delete(path).status_code == 204
     Drift.objects.create_in(as_read_before, **RUN)
     assert admin.post("/drift/search", {}).json() == []
-    assert "Kept 1 record" in purge()
+    assert "Records kept: 1" in purge()
     assert not Drift.objects.exists()
     Drift.objects.create_in(as_read_before, **RUN)
     DeletedExperiment.objects.update(deleted_at=timestamps.now() - LONGEST_REQUEST)

@@ -19,7 +19,7 @@ class Command(BaseCommand):
         if kept := DeletedExperiment.objects.count():
             minutes = f"{LONGEST_REQUEST.total_seconds() / 60:.0f}"
             self.stdout.write(
-                f"Kept {kept} records of deletions in the last {minutes} minutes. A later purge removes them."
+                f"Records kept: {kept}, of deletions in the last {minutes} minutes. A later purge removes them."
             )
         else:
             self.stdout.write("Nothing is left of deleted experiments.")
