@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 from django.contrib import admin, messages
@@ -173,9 +172,7 @@ class DriftAdmin(AuditedAdmin):
         return Drift.objects.visible_to(identity_of_session(request)).order_by(*self.ordering)
 
     def gives(self, drift: Drift, identity: Identity, level: Level) -> bool:
-        with suppress(Experiment.DoesNotExist):
-            return drift.experiment.gives(identity, level)
-        return False
+        return drift.experiment.gives(identity, level)
 
     def has_anywhere(self, level: Level, identity: Identity) -> bool:
         return Experiment.objects.giving(identity, level).exists()

@@ -218,7 +218,7 @@ def test_one_query_by_an_index_tells_of_the_runs_of_a_whole_page(anonymous: Call
         page = read(anonymous.client)
     assert page.count('class="sparkline"') == PAGE_SIZE
     # The profiler shows an aggregation once, and each of its unions again.
-    assert sum("$unionWith" in each.stages for each in reads) == 1
+    assert sum("$unionWith" in each.stages for each in reads) <= 1
     assert {each.plan.split()[0] for each in reads} == {"IXSCAN"}
     assert not any(each.sorts_in_memory for each in reads)
     assert max(each.documents for each in reads) <= NEWEST * PAGE_SIZE

@@ -24,6 +24,7 @@ from core.mongodb.embedded import free_port
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.live import START_SECONDS, LiveServer
+from tests.profiler import commands
 from tests.provider import Provider
 
 HERE, THERE = {"REMOTE_ADDR": "192.0.2.1"}, {"REMOTE_ADDR": "192.0.2.2"}
@@ -183,9 +184,10 @@ def test_processes_that_count_in_batches_let_at_most_a_batch_each_through_beyond
 
 def test_the_overall_count_asks_the_database_once_in_a_batch() -> None:
     limiter, rate = Limiter(), Rate(1000, "day")
-    for _ in range(25):
-        assert passes(limiter, rate)
-    assert throttling.counters().find_one({}, {"_id": 0, "count": 1}) == {"count": 20}
+    with commands() as entries:
+        for _ in range(25):
+            assert passes(limiter, rate)
+    assert 1 <= len(entries) <= 2
 
 
 def test_who_is_refused_is_let_through_again_after_the_time_said() -> None:

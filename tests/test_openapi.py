@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import requests
@@ -21,6 +22,19 @@ def test_the_document_is_openapi_3_1_and_served_to_anyone(live: LiveServer) -> N
     assert document["openapi"].startswith("3.1")
     assert set(document["components"]["securitySchemes"]) == {"bearer", "session"}
     assert all(path.startswith("/api/v1/") for path in document["paths"])
+
+
+def test_a_new_worker_serves_it_to_many_at_once(testrun_uid: str, worker_id: str) -> None:
+    """The library that makes it loads its extensions at the first request, and not for several threads."""
+    server = LiveServer(MONGODB_NAME=f"openapi_{testrun_uid[:8]}_{worker_id}")
+    server.start()
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: requests.get(f"{server.api}/openapi.json", timeout=30), range(16)))
+    finally:
+        server.stop()
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
 
 
 def test_generation_has_no_warnings(live: LiveServer) -> None:

@@ -486,12 +486,12 @@ def test_what_takes_too_much_memory_is_refused_with_advice(code: int) -> None:
         raise OperationFailure("$push used too much memory and cannot spill to disk.", code)
 
 
-def test_the_statistics_are_one_aggregation(ask: Any, experiment: Experiment) -> None:
+def test_the_runs_are_read_once_at_the_most(ask: Any, experiment: Experiment) -> None:
     add(experiment, {"parameters": {"p": 1}})
     with commands() as seen:
         ask(group_by=["tags", "verdict"], interval="week", time_zone="Europe/Berlin", measures="parameters.p")
     runs = mongodb().database[Drift._meta.db_table].full_name
-    assert [entry["op"] for entry in seen if entry["ns"] == runs] == ["command"]
+    assert sum(entry["ns"] == runs for entry in seen) <= 1
 
 
 @pytest.mark.parametrize(
