@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from accounts.models import ServiceToken, User
 from accounts.models.service_token import ServiceTokenQuerySet, TokenState
 from audit.audited_admin import AuditedAdmin
-from core.identity import Standing, identity_of_session
+from core.identity import Requirement, identity_of_session
 from core.portal.filters import PeriodFilter
 from core.portal.permissions import GuardedAdmin
 
@@ -26,8 +26,8 @@ class UserAdmin(AuditedAdmin):
     Users register themselves; local accounts are made with `manage.py createsuperuser`.
     """
 
-    required_levels = {"view": Standing.ADMIN, "add": None, "change": Standing.ADMIN, "delete": Standing.ADMIN}
-    list_display = ("email", "standing", "subject", "issuer", "last_login", "created_at")
+    required_levels = {"view": Requirement.ADMIN, "add": None, "change": Requirement.ADMIN, "delete": Requirement.ADMIN}
+    list_display = ("email", "role", "subject", "issuer", "last_login", "created_at")
     list_filter = ("is_active", "is_staff", "is_superuser", PeriodFilter)
     search_fields = ("email", "subject", "issuer")
     search_help_text = "Email, subject or issuer"
@@ -48,7 +48,7 @@ class UserAdmin(AuditedAdmin):
     readonly_fields = ("id", "issuer", "subject", "entitlements", "last_login", "created_at")
 
     @admin.display
-    def standing(self, user: User) -> str:
+    def role(self, user: User) -> str:
         """What the account says, and the newest entitlements that were seen."""
         entitled = not set(user.entitlements).isdisjoint(settings.OIDC_ADMIN_ENTITLEMENTS)
         said = {
@@ -81,7 +81,7 @@ class StateFilter(admin.SimpleListFilter):
 class ServiceTokenAdmin(GuardedAdmin):
     """What the tokens may and whether they are used. Nobody makes or changes one here; administrators revoke them."""
 
-    required_levels = {"view": Standing.ADMIN, "add": None, "change": None, "delete": Standing.ADMIN}
+    required_levels = {"view": Requirement.ADMIN, "add": None, "change": None, "delete": Requirement.ADMIN}
     list_display = ("name", "user", "level", "last_used_at", "expires_at", "created_at", "state", "issued_by_operator")
     list_filter = (StateFilter, "issued_by_operator", "level", PeriodFilter)
     list_prefetch_related = ("user",)

@@ -21,7 +21,7 @@ from accounts.claims import entitlements_at, verified_email
 from accounts.issuers import LEEWAY_SECONDS, InvalidToken, IssuerUnavailable, TrustedIssuer, patience
 from accounts.models import User
 from accounts.tokens import identity_of_local_token
-from core.api.exceptions import Away
+from core.api.exceptions import ServiceUnavailable
 from core.client import bears_token
 from core.identity import Identity, RegisteredUser
 
@@ -87,7 +87,7 @@ class BearerAuthentication(BaseAuthentication):
         except InvalidToken as error:
             raise AuthenticationFailed(f"{error} Get a new token and try again.") from error
         except IssuerUnavailable as error:
-            raise Away(f"The token cannot be checked now: {error} Try again in a moment.") from error
+            raise ServiceUnavailable(f"The token cannot be checked now: {error} Try again in a moment.") from error
         return identity.user or AnonymousUser(), identity
 
     def authenticate_header(self, request: Request) -> str:

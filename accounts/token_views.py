@@ -21,8 +21,8 @@ from accounts.tokens import access_token, refresh_token, refreshed
 from core.api.conditional import conditional, tagged
 from core.api.idempotency import idempotent
 from core.api.resource import Resource
-from core.api.responses import Answer, NoContent
-from core.identity import Standing
+from core.api.responses import JSONResponse, NoContent
+from core.identity import Requirement
 
 # What holds a secret is kept by nobody on the way (RFC 6749, section 5.1).
 SECRET = {"Cache-Control": "no-store"}
@@ -31,13 +31,13 @@ SECRET = {"Cache-Control": "no-store"}
 class TokenView(Resource):
     resource = "token"
     required_levels = {
-        "create": Standing.IN_PERSON,
-        "list": Standing.IN_PERSON,
-        "retrieve": Standing.IN_PERSON,
-        "destroy": Standing.IN_PERSON,
+        "create": Requirement.NO_SERVICE_TOKEN,
+        "list": Requirement.NO_SERVICE_TOKEN,
+        "retrieve": Requirement.NO_SERVICE_TOKEN,
+        "destroy": Requirement.NO_SERVICE_TOKEN,
     }
-    answers = {"create": IssuedTokenSerializer}
-    tightly_limited = frozenset({"create"})
+    response_serializers = {"create": IssuedTokenSerializer}
+    login_throttled_actions = frozenset({"create"})
     conflict = "You have a token of this name already. Choose another name, or revoke that one first."
 
     def get_serializer_class(self) -> Any:
@@ -54,7 +54,7 @@ class TokenView(Resource):
             raise Http404("You have no token with this id. GET /api/v1/token lists yours.") from None
 
     @idempotent
-    def create(self, request: Request) -> Answer:
+    def create(self, request: Request) -> JSONResponse:
         """Make a token for a pipeline. The secrets are in this answer and in none after it.
 
         The token stands for its maker: what the maker may not do now it may not do either. It is narrowed
@@ -65,16 +65,16 @@ class TokenView(Resource):
         serializer = self.get_serializer(data=self.body)
         serializer.is_valid(raise_exception=True)
         token = serializer.save()
-        return Answer(IssuedTokenSerializer(token).data, 201, headers=SECRET)
+        return JSONResponse(IssuedTokenSerializer(token).data, 201, headers=SECRET)
 
-    def list(self, request: Request) -> Answer:
+    def list(self, request: Request) -> JSONResponse:
         """All the caller's tokens, the newest first, those that expired or were revoked too."""
-        return Answer(self.get_serializer(self.get_queryset(), many=True).data)
+        return JSONResponse(self.get_serializer(self.get_queryset(), many=True).data)
 
     @tagged
-    def retrieve(self, request: Request, token_id: str) -> Answer:
+    def retrieve(self, request: Request, token_id: str) -> JSONResponse:
         """Read one of the caller's tokens; its secret is not told again."""
-        return Answer(self.get_serializer(self.get_token()).data)
+        return JSONResponse(self.get_serializer(self.get_token()).data)
 
     @conditional
     def destroy(self, request: Request, token_id: str) -> NoContent:
@@ -85,17 +85,17 @@ class TokenView(Resource):
 
 class TokenRefreshView(Resource):
     resource = "token"
-    required_levels = {"refresh": Standing.ANYONE}
+    required_levels = {"refresh": Requirement.ANYONE}
     serializer_class = RefreshSerializer
-    answers = {"refresh": RefreshedTokenSerializer}
-    tightly_limited = frozenset({"refresh"})
+    response_serializers = {"refresh": RefreshedTokenSerializer}
+    login_throttled_actions = frozenset({"refresh"})
     # A client that sends its expired access token along is served: it came for the next one.
     authentication_classes = []
 
     def get_authenticate_header(self, request: Request) -> str:
         return BearerAuthentication().authenticate_header(request)
 
-    def refresh(self, request: Request) -> Answer:
+    def refresh(self, request: Request) -> JSONResponse:
         """Exchange a refresh token for a new access token and a new refresh token.
 
         Each works once. One that comes a second time has been stolen or been used by two: the whole family
@@ -107,4 +107,4 @@ class TokenRefreshView(Resource):
             token = refreshed(serializer.validated_data["refresh"])
         except InvalidToken as error:
             raise AuthenticationFailed(f"{error} Make a new token with POST /api/v1/token.") from error
-        return Answer({"token": access_token(token), "refresh": refresh_token(token)}, headers=SECRET)
+        return JSONResponse({"token": access_token(token), "refresh": refresh_token(token)}, headers=SECRET)

@@ -13,30 +13,30 @@ from accounts.serializers import EntitlementsSerializer, FoundUserSerializer, Lo
 from core.api.conditional import conditional, tagged
 from core.api.idempotency import idempotent
 from core.api.resource import Resource
-from core.api.responses import Answer
+from core.api.responses import JSONResponse
 from core.api.search import SearchMixin, SearchParameters
-from core.filters.fields import Field, Identifier, Text, Time
-from core.identity import Standing
+from core.filters.fields import Field, StringField, TimeField, UUIDField
+from core.identity import Requirement
 from core.mongodb.querysets import FilterableQuerySet
 
 FIELDS: Mapping[str, Field] = {
-    "id": Identifier("_id"),
-    "_id": Identifier("_id"),
-    "subject": Text("subject"),
-    "issuer": Text("issuer"),
-    "email": Text("email"),
-    "created_at": Time("created_at"),
+    "id": UUIDField("_id"),
+    "_id": UUIDField("_id"),
+    "subject": StringField("subject"),
+    "issuer": StringField("issuer"),
+    "email": StringField("email"),
+    "created_at": TimeField("created_at"),
 }
 
 
 class UserView(SearchMixin):
     resource = "user"
     required_levels = {
-        "register": Standing.ADMITTED,
-        "search": Standing.ADMIN,
-        "lookup": Standing.REGISTERED,
-        "retrieve_self": Standing.REGISTERED,
-        "update_self": Standing.REGISTERED,
+        "register": Requirement.ADMITTED,
+        "search": Requirement.ADMIN,
+        "lookup": Requirement.REGISTERED,
+        "retrieve_self": Requirement.REGISTERED,
+        "update_self": Requirement.REGISTERED,
     }
     search_parameters = SearchParameters.sortable_by(("created_at", "email", "subject", "issuer"))
     conflict = "You are registered already. GET /api/v1/user/self tells as whom."
@@ -51,7 +51,7 @@ class UserView(SearchMixin):
         return FIELDS
 
     @extend_schema(request=LookupSerializer)
-    def lookup(self, request: Request) -> Answer:
+    def lookup(self, request: Request) -> JSONResponse:
         """The registered user of exactly this id or email: whom a permission with it would name."""
         wanted = LookupSerializer(data=self.body)
         wanted.is_valid(raise_exception=True)
@@ -60,7 +60,7 @@ class UserView(SearchMixin):
             raise NotFound("No registered user has this id or email.")
         if len(found) > 1:
             raise ValidationError({"email": ["Several registered users have this email: ask by id."]})
-        return Answer(self.get_serializer(found[0]).data)
+        return JSONResponse(self.get_serializer(found[0]).data)
 
     def get_user(self) -> User:
         """The caller as stored now: the identity of the token may be some seconds old."""
@@ -69,30 +69,30 @@ class UserView(SearchMixin):
 
     @idempotent
     @tagged
-    def register(self, request: Request) -> Answer:
+    def register(self, request: Request) -> JSONResponse:
         """Register the token's owner. No body is needed."""
         user = User.objects.register(self.identity)
-        return Answer(self.get_serializer(user).data, 201)
+        return JSONResponse(self.get_serializer(user).data, 201)
 
     @tagged
-    def retrieve_self(self, request: Request) -> Answer:
+    def retrieve_self(self, request: Request) -> JSONResponse:
         """The registered user that the token stands for."""
-        return Answer(self.get_serializer(self.get_user()).data)
+        return JSONResponse(self.get_serializer(self.get_user()).data)
 
     @conditional
     @tagged
-    def update_self(self, request: Request) -> Answer:
+    def update_self(self, request: Request) -> JSONResponse:
         """Refresh the registered email from the token. No body is needed."""
         user = self.get_user()
         user.update_email(self.identity)
-        return Answer(self.get_serializer(user).data)
+        return JSONResponse(self.get_serializer(user).data)
 
 
 class EntitlementView(Resource):
     resource = "entitlement"
-    required_levels = {"retrieve": Standing.REGISTERED}
+    required_levels = {"retrieve": Requirement.REGISTERED}
     serializer_class = EntitlementsSerializer
 
-    def retrieve(self, request: Request) -> Answer:
+    def retrieve(self, request: Request) -> JSONResponse:
         """The entitlements of the token: what permissions may name besides user ids."""
-        return Answer({"items": sorted(self.identity.entitlements)})
+        return JSONResponse({"items": sorted(self.identity.entitlements)})

@@ -8,7 +8,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from audit.models import Event
-from core.identity import Standing
+from core.identity import Requirement
 from core.portal.filters import PeriodFilter
 from core.portal.permissions import GuardedAdmin
 
@@ -17,7 +17,7 @@ from core.portal.permissions import GuardedAdmin
 class EventAdmin(GuardedAdmin):
     """Nobody adds, changes or deletes an event by hand, administrators included."""
 
-    required_levels = {"view": Standing.ADMIN, "add": None, "change": None, "delete": None}
+    required_levels = {"view": Requirement.ADMIN, "add": None, "change": None, "delete": None}
     list_display = ("created_at", "action", "actor", "target", "changed_fields", "address", "way")
     list_filter = ("action", "way", PeriodFilter)
     search_fields = ("actor__email", "actor__subject", "target__name", "target__object_id", "address")

@@ -11,27 +11,27 @@ from audit.serializers import EventSerializer, ExportParameters
 from core.api.exceptions import InvalidQuery
 from core.api.resource import Resource
 from core.api.search import SearchMixin, SearchParameters
-from core.filters.fields import Field, Identifier, Record, Text, Time
-from core.identity import Standing
+from core.filters.fields import Field, ObjectField, StringField, TimeField, UUIDField
+from core.identity import Requirement
 
 ACTOR = {
-    "kind": Text("kind"),
-    "user_id": Identifier("user_id"),
-    "issuer": Text("issuer"),
-    "subject": Text("subject"),
-    "email": Text("email"),
+    "kind": StringField("kind"),
+    "user_id": UUIDField("user_id"),
+    "issuer": StringField("issuer"),
+    "subject": StringField("subject"),
+    "email": StringField("email"),
 }
-TARGET = {"type": Text("type"), "id": Text("object_id"), "name": Text("name")}
+TARGET = {"type": StringField("type"), "id": StringField("object_id"), "name": StringField("name")}
 FIELDS: Mapping[str, Field] = {
-    "id": Identifier("_id"),
-    "_id": Identifier("_id"),
-    "created_at": Time("created_at"),
-    "action": Text("action"),
-    "actor": Record("actor", ACTOR),
-    "target": Record("target", TARGET),
-    "experiment_id": Identifier("experiment_id"),
-    "address": Text("address"),
-    "way": Text("way"),
+    "id": UUIDField("_id"),
+    "_id": UUIDField("_id"),
+    "created_at": TimeField("created_at"),
+    "action": StringField("action"),
+    "actor": ObjectField("actor", ACTOR),
+    "target": ObjectField("target", TARGET),
+    "experiment_id": UUIDField("experiment_id"),
+    "address": StringField("address"),
+    "way": StringField("way"),
 }
 EXPORT_CHUNK = 100
 
@@ -48,7 +48,7 @@ class EventSearch(SearchMixin):
 
 class AuditView(EventSearch):
     resource = "audit"
-    required_levels = {"search": Standing.ADMIN}
+    required_levels = {"search": Requirement.ADMIN}
 
     def get_queryset(self) -> EventQuerySet:
         return Event.objects.all()
@@ -56,7 +56,7 @@ class AuditView(EventSearch):
 
 class AuditExportView(Resource):
     resource = "audit"
-    required_levels = {"export": Standing.ADMIN}
+    required_levels = {"export": Requirement.ADMIN}
     serializer_class = EventSerializer
     query_parameters = ExportParameters
 

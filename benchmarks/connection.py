@@ -20,7 +20,7 @@ class Void(Exception):
     """An answer that is not the one that was to be measured."""
 
 
-class Answer(NamedTuple):
+class JSONResponse(NamedTuple):
     status: int
     head: bytes
     body: bytes
@@ -59,10 +59,10 @@ class Connection:
     def __exit__(self, *exception: object) -> None:
         self.socket.close()
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str) -> JSONResponse:
         return self.send(self.message("GET", path))
 
-    def post(self, path: str, body: Any) -> Answer:
+    def post(self, path: str, body: Any) -> JSONResponse:
         return self.send(self.message("POST", path, json.dumps(body).encode()))
 
     def message(self, method: str, path: str, body: bytes = b"") -> bytes:
@@ -74,13 +74,13 @@ class Connection:
         )
         return head.encode() + body
 
-    def send(self, message: bytes) -> Answer:
+    def send(self, message: bytes) -> JSONResponse:
         self.socket.sendall(message)
         received = b""
         while (end := received.find(b"\r\n\r\n")) < 0:
             received += self._more()
         head, rest = received[:end], received[end + 4 :]
-        return Answer(int(head[9:12]), head, self._body(head, rest))
+        return JSONResponse(int(head[9:12]), head, self._body(head, rest))
 
     def _body(self, head: bytes, received: bytes) -> bytes:
         """As RFC 9112, section 6, delimits it."""

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, TypeAlias
 
 from benchmarks import documents, floor
-from benchmarks.connection import Answer, Connection, Void
+from benchmarks.connection import Connection, JSONResponse, Void
 from benchmarks.floor import BULK, PREPARED, PREPARED_BULKS, Floor
 from benchmarks.subject import PAGE, Subject
 
@@ -46,7 +46,7 @@ class Operation:
         self.check(answer)
         return True
 
-    def check(self, answer: Answer) -> None:
+    def check(self, answer: JSONResponse) -> None:
         """Raise `Void` for any answer but the one that is due."""
         content = answer.checked(self.status).json()
         items = content if isinstance(content, list) else content.get("ids", ())

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 
-from core.identity import Standing
+from core.identity import Requirement
 from core.portal.permissions import GuardedAdmin
 
 
@@ -11,7 +11,7 @@ from core.portal.permissions import GuardedAdmin
 class LogEntryAdmin(GuardedAdmin):
     """The record of changes made in the portal; nobody writes it by hand."""
 
-    required_levels = {"view": Standing.ADMIN, "add": None, "change": None, "delete": None}
+    required_levels = {"view": Requirement.ADMIN, "add": None, "change": None, "delete": None}
     list_display = ("action_time", "user", "content_type", "object_repr", "action_flag")
     list_filter = ("action_flag",)
     list_prefetch_related = ("user", "content_type")

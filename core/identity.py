@@ -70,14 +70,14 @@ class RegisteredUser(Protocol):
     is_staff: bool
 
 
-class Standing(Enum):
+class Requirement(Enum):
     """What an endpoint asks of an identity as such, whatever the experiment."""
 
     ANYONE = "anyone"
     ADMITTED = "a valid token with a user entitlement"
     REGISTERED = "a registered user"
-    IN_PERSON = "a registered user in person, with a token of their provider: a service token will not do"
-    CREATOR = "a registered user; a service token will do that is narrowed to no level and to no experiments"
+    NO_SERVICE_TOKEN = "a registered user in person, with a token of their provider: a service token will not do"  # noqa: S105
+    MAY_CREATE = "a registered user; a service token will do that is narrowed to no level and to no experiments"
     STAFF = "a member of staff"
     ADMIN = "an administrator"
 
@@ -134,21 +134,21 @@ class Identity:
             return frozenset()
         return frozenset({str(self.user.id), *filter(is_entitlement, self.entitlements)})
 
-    def has(self, standing: Standing) -> bool:
-        match standing:
-            case Standing.ANYONE:
+    def has(self, requirement: Requirement) -> bool:
+        match requirement:
+            case Requirement.ANYONE:
                 holds = True
-            case Standing.ADMITTED:
+            case Requirement.ADMITTED:
                 holds = self.is_admitted
-            case Standing.REGISTERED:
+            case Requirement.REGISTERED:
                 holds = self.is_registered
-            case Standing.IN_PERSON:
+            case Requirement.NO_SERVICE_TOKEN:
                 holds = self.is_registered and not self.through_service_token
-            case Standing.CREATOR:
+            case Requirement.MAY_CREATE:
                 holds = self.is_registered and not self.scope.is_narrow
-            case Standing.STAFF:
+            case Requirement.STAFF:
                 holds = self.is_staff and not self.through_service_token
-            case Standing.ADMIN:
+            case Requirement.ADMIN:
                 holds = self.is_admin and not self.scope.is_narrow
         return holds
 

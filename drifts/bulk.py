@@ -7,7 +7,7 @@ from rest_framework.request import Request
 
 from core.api.bulk import JSONArrayParser, JSONLinesParser, NDJSONParser, validated
 from core.api.idempotency import idempotent
-from core.api.responses import Answer
+from core.api.responses import JSONResponse
 from core.identity import Level
 from drifts.models import Drift
 from drifts.serializers import DriftSerializer
@@ -26,10 +26,10 @@ class DriftBulkView(DriftResource):
     required_levels = {"bulk": Level.EDIT}
     parser_classes = [JSONArrayParser, NDJSONParser, JSONLinesParser]
     serializer_class = DriftSerializer
-    answers = {"bulk": StoredSerializer}
+    response_serializers = {"bulk": StoredSerializer}
 
     @idempotent
-    def bulk(self, request: Request, experiment_id: str) -> Answer:
+    def bulk(self, request: Request, experiment_id: str) -> JSONResponse:
         """Report up to 10,000 runs at once. Either all of them are stored or none.
 
         Send a JSON array, or NDJSON with a run on each line. Of runs that are not valid the errors
@@ -37,4 +37,4 @@ class DriftBulkView(DriftResource):
         """
         body = self.body
         ids = Drift.objects.create_all_in(self.get_reference(), validated(body, DriftSerializer))
-        return Answer({"ids": ids, "count": len(ids)}, 201)
+        return JSONResponse({"ids": ids, "count": len(ids)}, 201)

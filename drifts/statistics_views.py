@@ -1,15 +1,13 @@
 """`POST …/drift/stats`."""
 
-from typing import ClassVar
-
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from core import filters
 from core.api.resource import Resource
-from core.api.responses import Answer
+from core.api.responses import JSONResponse
 from core.api.search import bounded_time
-from core.identity import Level, Standing
+from core.identity import Level, Requirement
 from core.mongodb.match import Mql
 from drifts.models import Drift, DriftQuerySet
 from drifts.statistics import MAX_GROUPS, TooManyGroups
@@ -23,13 +21,13 @@ class StatisticsMixin(Resource):
     """Adds the action `stats` to a resource."""
 
     serializer_class = StatisticsSerializer
-    answers: ClassVar = {"stats": StatisticsRowSerializer}
+    response_serializers = {"stats": StatisticsRowSerializer}
 
     def get_queryset(self) -> DriftQuerySet:
         """The runs that the caller may read."""
         raise NotImplementedError
 
-    def stats(self, request: Request, **path: str) -> Answer:
+    def stats(self, request: Request, **path: str) -> JSONResponse:
         """Count runs, and tell their drift rate and the distribution of their parameters, by group and interval.
 
         The rows come by interval, and within one the largest group first; an interval or a group
@@ -43,7 +41,7 @@ class StatisticsMixin(Resource):
         matching = runs.matching(condition(asked.validated_data["filter"]))
         try:
             with bounded_time(ADVICE):
-                return Answer(asked.statistics().of(matching))
+                return JSONResponse(asked.statistics().of(matching))
         except TooManyGroups as error:
             raise ValidationError(
                 f"There are more than {MAX_GROUPS:,} groups. Have the filter name fewer values or a shorter time "
@@ -72,7 +70,7 @@ class VisibleDriftStatisticsView(StatisticsMixin):
     """The statistics of the runs of all experiments together."""
 
     resource = "visible_drift"
-    required_levels = {"stats": Standing.ANYONE}
+    required_levels = {"stats": Requirement.ANYONE}
 
     def get_queryset(self) -> DriftQuerySet:
         return Drift.objects.visible_to(self.identity)

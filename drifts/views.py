@@ -9,31 +9,40 @@ from rest_framework.request import Request
 
 from core.api.conditional import conditional, tagged
 from core.api.idempotency import idempotent
-from core.api.responses import Answer, NoContent
+from core.api.responses import JSONResponse, NoContent
 from core.api.search import SearchMixin, SearchParameters
-from core.filters.fields import Computed, Field, Free, Identifier, Text, Texts, Time, Truth
-from core.identity import Level, Standing
+from core.filters.fields import (
+    BooleanField,
+    ComputedField,
+    Field,
+    JSONField,
+    StringField,
+    StringListField,
+    TimeField,
+    UUIDField,
+)
+from core.identity import Level, Requirement
 from drifts.models import Drift, DriftQuerySet
 from drifts.serializers import DriftSerializer
 from drifts.verdict import MATCHES
 from experiments.views import ExperimentResource, id_in_path
 
 FIELDS: Mapping[str, Field] = {
-    "id": Identifier("_id"),
-    "_id": Identifier("_id"),
-    "experiment_id": Identifier("experiment_id"),
-    "job_status": Text("job_status"),
-    "model": Text("model"),
-    "drift_detected": Truth("drift_detected"),
-    "verdict": Computed("verdict", MATCHES),
-    "parameters": Free("parameters"),
-    "tags": Texts("tags"),
-    "detector": Text("detector"),
-    "environment": Text("environment"),
-    "model_version": Text("model_version"),
-    "schema_version": Text("schema_version"),
-    "created_at": Time("created_at"),
-    "updated_at": Time("updated_at"),
+    "id": UUIDField("_id"),
+    "_id": UUIDField("_id"),
+    "experiment_id": UUIDField("experiment_id"),
+    "job_status": StringField("job_status"),
+    "model": StringField("model"),
+    "drift_detected": BooleanField("drift_detected"),
+    "verdict": ComputedField("verdict", MATCHES),
+    "parameters": JSONField("parameters"),
+    "tags": StringListField("tags"),
+    "detector": StringField("detector"),
+    "environment": StringField("environment"),
+    "model_version": StringField("model_version"),
+    "schema_version": StringField("schema_version"),
+    "created_at": TimeField("created_at"),
+    "updated_at": TimeField("updated_at"),
 }
 
 
@@ -53,7 +62,7 @@ class VisibleDriftView(DriftSearchMixin):
     """The runs of all experiments together."""
 
     resource = "visible_drift"
-    required_levels = {"search": Standing.ANYONE}
+    required_levels = {"search": Requirement.ANYONE}
 
     def get_queryset(self) -> DriftQuerySet:
         return Drift.objects.visible_to(self.identity)
@@ -95,26 +104,26 @@ class DriftView(DriftSearchMixin, DriftResource):
 
     @idempotent
     @tagged
-    def create(self, request: Request, experiment_id: str) -> Answer:
+    def create(self, request: Request, experiment_id: str) -> JSONResponse:
         """Report a run. A completed one must say whether it detected drift."""
         body = self.body
         drift = Drift.objects.create_in(self.get_reference(), **DriftSerializer.validated(body))
-        return Answer(DriftSerializer.shown(drift), 201)
+        return JSONResponse(DriftSerializer.shown(drift), 201)
 
     @tagged
-    def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> Answer:
+    def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> JSONResponse:
         """Read one run."""
-        return Answer(DriftSerializer.shown(self.get_drift()))
+        return JSONResponse(DriftSerializer.shown(self.get_drift()))
 
     @conditional
     @tagged
-    def update(self, request: Request, experiment_id: str, drift_id: str) -> Answer:
+    def update(self, request: Request, experiment_id: str, drift_id: str) -> JSONResponse:
         """Replace every writable field: those left out take their defaults."""
         return self.save(self.get_serializer(self.get_drift(), data=self.body))
 
     @conditional
     @tagged
-    def partial_update(self, request: Request, experiment_id: str, drift_id: str) -> Answer:
+    def partial_update(self, request: Request, experiment_id: str, drift_id: str) -> JSONResponse:
         """Change the named fields."""
         return self.save(self.get_serializer(self.get_drift(), data=self.body, partial=True))
 

@@ -13,7 +13,7 @@ from rest_framework.exceptions import ValidationError
 
 from accounts.login import logout
 from core.api.search import bounded_time
-from core.identity import Standing, identity_of_session
+from core.identity import Requirement, identity_of_session
 from drifts.dashboard import dashboard_of
 
 ORDER = ("experiments", "drifts", "accounts", "audit", "admin")
@@ -26,7 +26,7 @@ class Portal(AdminSite):
     index_title = "Dashboard"
 
     def has_permission(self, request: HttpRequest) -> bool:
-        return identity_of_session(request).has(Standing.STAFF)
+        return identity_of_session(request).has(Requirement.STAFF)
 
     def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
         guarded = super().admin_view(view, cacheable)
@@ -64,7 +64,7 @@ class Portal(AdminSite):
 
 def refuse_plain_users(request: HttpRequest) -> None:
     identity = identity_of_session(request)
-    if not identity.is_anonymous and not identity.has(Standing.STAFF):
+    if not identity.is_anonymous and not identity.has(Requirement.STAFF):
         raise PermissionDenied(
             f"The admin portal is for staff, and {identity.email} is not one of them. "
             "Ask the administrators of this service, or log out and log in as somebody else."

@@ -5,7 +5,7 @@ from django.http import HttpRequest, JsonResponse
 
 from core.api.errors import read_only
 from core.api.exceptions import RETRY_SECONDS
-from core.mongodb.documents import mongodb, primary_answers
+from core.mongodb.documents import is_primary_reachable, mongodb
 
 
 @read_only
@@ -17,7 +17,7 @@ def livez(request: HttpRequest) -> JsonResponse:
 @read_only
 def readyz(request: HttpRequest) -> JsonResponse:
     """200 when MongoDB's primary is reachable and every migration is applied, else 503."""
-    reachable = primary_answers()
+    reachable = is_primary_reachable()
     checks = {
         "mongodb": "ok" if reachable else "the primary is not reachable",
         "migrations": ("ok" if migrations_are_applied() else "run `manage.py migrate`") if reachable else "unknown",

@@ -196,7 +196,7 @@ REST_FRAMEWORK = {
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "core.api.responses.OneRenderer",
     "DEFAULT_SCHEMA_CLASS": "core.api.openapi.ResourceSchema",
     "DEFAULT_METADATA_CLASS": None,
-    "EXCEPTION_HANDLER": "core.api.errors.answer",
+    "EXCEPTION_HANDLER": "core.api.errors.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     "UNAUTHENTICATED_TOKEN": "core.identity.Identity",
     "URL_FORMAT_OVERRIDE": None,

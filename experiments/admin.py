@@ -17,7 +17,7 @@ from django_mongodb_backend.fields import EmbeddedModelArrayField
 from audit.audited_admin import AuditedAdmin
 from audit.models import Action
 from core import timestamps
-from core.identity import Identity, Level, Standing, identity_of_session
+from core.identity import Identity, Level, Requirement, identity_of_session
 from core.portal.changelists import BoundedChangeList
 from core.portal.filters import PeriodFilter, TagFilter
 from experiments.admin_forms import GO_ON, ExperimentForm, PermissionsField
@@ -68,7 +68,7 @@ class Unconfirmed(Exception):
 
 @admin.register(Experiment)
 class ExperimentAdmin(AuditedAdmin):
-    required_levels = {"view": Level.READ, "add": Standing.STAFF, "change": Level.MANAGE, "delete": Level.MANAGE}
+    required_levels = {"view": Level.READ, "add": Requirement.STAFF, "change": Level.MANAGE, "delete": Level.MANAGE}
     list_display = ("name", "visibility", "tag_list", "runs", "last_run", "created_at")
     list_per_page = 25
     list_filter = ("public", ArchivedFilter, TagFilter, PeriodFilter)

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -15,10 +15,20 @@ from core.api.exceptions import Conflict, InvalidQuery
 from core.api.idempotency import idempotent
 from core.api.json_input import text_problem
 from core.api.resource import Resource
-from core.api.responses import Answer, NoContent
+from core.api.responses import JSONResponse, NoContent
 from core.api.search import SearchMixin, SearchParameters
-from core.filters.fields import Field, Free, Identifier, LongText, Records, Text, Texts, Time, Truth
-from core.identity import Level, Standing
+from core.filters.fields import (
+    BooleanField,
+    Field,
+    JSONField,
+    LongStringField,
+    ObjectListField,
+    StringField,
+    StringListField,
+    TimeField,
+    UUIDField,
+)
+from core.identity import Level, Requirement
 from experiments.access import AccessControlled, ExperimentReference, granted_to
 from experiments.models import Experiment, ExperimentQuerySet, PermissionsChanged
 from experiments.serializers import (
@@ -37,17 +47,17 @@ from experiments.sharing import (
 )
 
 FIELDS: Mapping[str, Field] = {
-    "id": Identifier("_id"),
-    "_id": Identifier("_id"),
-    "name": Text("name"),
-    "description": LongText("description"),
-    "public": Truth("public"),
-    "tags": Texts("tags"),
-    "config": Free("config"),
-    "created_at": Time("created_at"),
-    "updated_at": Time("updated_at"),
+    "id": UUIDField("_id"),
+    "_id": UUIDField("_id"),
+    "name": StringField("name"),
+    "description": LongStringField("description"),
+    "public": BooleanField("public"),
+    "tags": StringListField("tags"),
+    "config": JSONField("config"),
+    "created_at": TimeField("created_at"),
+    "updated_at": TimeField("updated_at"),
 }
-PERMISSION_FIELDS: Mapping[str, Field] = {"entity": Text("entity"), "level": Text("level")}
+PERMISSION_FIELDS: Mapping[str, Field] = {"entity": StringField("entity"), "level": StringField("level")}
 
 
 Found = TypeVar("Found", bound=AccessControlled)
@@ -83,8 +93,8 @@ class ExperimentResource(Resource):
 class ExperimentView(SearchMixin, ExperimentResource):
     resource = "experiment"
     required_levels = {
-        "create": Standing.CREATOR,
-        "search": Standing.ANYONE,
+        "create": Requirement.MAY_CREATE,
+        "search": Requirement.ANYONE,
         "retrieve": Level.READ,
         "update": Level.MANAGE,
         "partial_update": Level.MANAGE,
@@ -98,28 +108,31 @@ class ExperimentView(SearchMixin, ExperimentResource):
         return Experiment.objects.visible_to(self.identity)
 
     def filter_fields(self) -> Mapping[str, Field]:
-        return {**FIELDS, "permissions": Records("permissions", PERMISSION_FIELDS, guard=granted_to(self.identity))}
+        return {
+            **FIELDS,
+            "permissions": ObjectListField("permissions", PERMISSION_FIELDS, guard=granted_to(self.identity)),
+        }
 
     @idempotent
     @tagged
-    def create(self, request: Request) -> Answer:
+    def create(self, request: Request) -> JSONResponse:
         """Create an experiment. Its creator is its first manager."""
         return self.save(self.get_serializer(data=self.body), 201)
 
     @tagged
-    def retrieve(self, request: Request, experiment_id: str) -> Answer:
+    def retrieve(self, request: Request, experiment_id: str) -> JSONResponse:
         """Read one experiment."""
-        return Answer(self.get_serializer(self.get_experiment()).data)
+        return JSONResponse(self.get_serializer(self.get_experiment()).data)
 
     @conditional
     @tagged
-    def update(self, request: Request, experiment_id: str) -> Answer:
+    def update(self, request: Request, experiment_id: str) -> JSONResponse:
         """Replace every writable field: those left out take their defaults. The caller stays a manager."""
         return self.save(self.get_serializer(self.get_experiment(), data=self.body))
 
     @conditional
     @tagged
-    def partial_update(self, request: Request, experiment_id: str) -> Answer:
+    def partial_update(self, request: Request, experiment_id: str) -> JSONResponse:
         """Change the named fields. The caller stays a manager."""
         return self.save(self.get_serializer(self.get_experiment(), data=self.body, partial=True))
 
@@ -138,7 +151,7 @@ class AccessView(ExperimentResource):
         "preview": Level.MANAGE,
         "handover": Level.MANAGE,
     }
-    response_serializers: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {
+    response_serializers = {
         "preview": PreviewSerializer,
         "handover": ExperimentSerializer,
     }
@@ -154,7 +167,7 @@ class AccessView(ExperimentResource):
             )
         ]
     )
-    def retrieve(self, request: Request, experiment_id: str) -> Answer:
+    def retrieve(self, request: Request, experiment_id: str) -> JSONResponse:
         """Which level you have on the experiment, and why; with `entity`, which level somebody else has.
 
         Of others only direct, named-group and public reasons are known: their groups stand in
@@ -162,10 +175,10 @@ class AccessView(ExperimentResource):
         """
         entity = request.query_params.get("entity")
         if entity is None:
-            return Answer(self.get_serializer(access_of(self.get_experiment(), self.identity)).data)
+            return JSONResponse(self.get_serializer(access_of(self.get_experiment(), self.identity)).data)
         self.action = "retrieve_of_entity"
         experiment = self.get_experiment()
-        return Answer(self.get_serializer(access_of_entity(experiment, self.named(entity, experiment))).data)
+        return JSONResponse(self.get_serializer(access_of_entity(experiment, self.named(entity, experiment))).data)
 
     def named(self, entity: str, experiment: Experiment) -> str:
         if problem := text_problem(entity) or (None if entity else "Name an entity."):
@@ -176,7 +189,7 @@ class AccessView(ExperimentResource):
             raise InvalidQuery({"entity": [str(error)]}) from error
 
     @extend_schema(request=SharingSerializer)
-    def preview(self, request: Request, experiment_id: str) -> Answer:
+    def preview(self, request: Request, experiment_id: str) -> JSONResponse:
         """Who would gain and who would lose access by an update with this `permissions` and `public`. Saves nothing.
 
         It is refused as the update would be, and completed as that would be: whoever is no
@@ -186,10 +199,10 @@ class AccessView(ExperimentResource):
         context = self.get_serializer_context()
         wanted = SharingSerializer(experiment, data=self.body, partial=True, context=context)
         wanted.is_valid(raise_exception=True)
-        return Answer(self.get_serializer(wanted.preview()).data)
+        return JSONResponse(self.get_serializer(wanted.preview()).data)
 
     @extend_schema(request=HandoverSerializer)
-    def handover(self, request: Request, experiment_id: str) -> Answer:
+    def handover(self, request: Request, experiment_id: str) -> JSONResponse:
         """Make another registered user a manager, and keep the level `keep` yourself, or none.
 
         What you hold through a group stays. It is done whole or not at all: a 409 says that
@@ -202,7 +215,7 @@ class AccessView(ExperimentResource):
             experiment.hand_over(self.identity, wanted.validated_data["entity"], wanted.validated_data["keep"])
         except PermissionsChanged as error:
             raise Conflict(self.conflict) from error
-        return Answer(self.get_serializer(experiment).data)
+        return JSONResponse(self.get_serializer(experiment).data)
 
 
 def id_in_path(text: str) -> uuid.UUID:

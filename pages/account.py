@@ -14,7 +14,7 @@ from accounts.models.service_token import delegable
 from accounts.token_serializers import IssuedTokenSerializer, NewTokenSerializer
 from accounts.token_views import SECRET, TokenView
 from core.api.errors import sentences
-from core.identity import Level, Standing
+from core.identity import Level, Requirement
 from experiments.access import granted_to
 from experiments.models import Experiment
 from pages.page import Page
@@ -26,7 +26,7 @@ class AccountPage(Page):
     """Who the service takes the caller for."""
 
     resource = "account-page"
-    required_levels = {"retrieve": Standing.REGISTERED}
+    required_levels = {"retrieve": Requirement.REGISTERED}
 
     def retrieve(self, request: Request) -> HttpResponse:
         return self.show("account.html", entitlements=sorted(self.identity.entitlements))

@@ -94,7 +94,7 @@ class ComparisonPage(ExperimentPage):
 
 def lines_of(runs: list[Drift]) -> list[Line]:
     """The fields of the runs, and then each path at which one of them has a parameter."""
-    columns = [{name: told_by(run, name) for name in FIELDS} for run in runs]
+    columns = [{name: display_value(run, name) for name in FIELDS} for run in runs]
     parameters = [{".".join(names): value for names, value in leaves(run.parameters)} for run in runs]
     paths = dict.fromkeys(path for values in parameters for path in values)
     return [
@@ -103,7 +103,7 @@ def lines_of(runs: list[Drift]) -> list[Line]:
     ]
 
 
-def told_by(run: Drift, name: str) -> Any:
+def display_value(run: Drift, name: str) -> Any:
     value = getattr(run, name)
     match name:
         case "created_at":

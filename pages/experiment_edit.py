@@ -11,7 +11,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from core.api.totals import total_of
-from core.identity import Level, Standing
+from core.identity import Level, Requirement
 from core.mongodb.transaction import in_transaction
 from drifts.models import Drift
 from experiments.models import Experiment
@@ -23,7 +23,7 @@ from pages.page import ExperimentPage, Page
 
 class NewExperimentPage(Page):
     resource = "experiment-new-page"
-    required_levels = {"new": Standing.CREATOR, "create": Standing.CREATOR}
+    required_levels = {"new": Requirement.MAY_CREATE, "create": Requirement.MAY_CREATE}
 
     def new(self, request: Request) -> HttpResponse:
         return self.show("experiment_new.html", form=ExperimentForm.of(Experiment()))

@@ -59,11 +59,11 @@ class ExperimentForm:
 
     def refuse(self, error: ValidationError) -> None:
         """Take the sentences of an error for those controls that have none yet."""
-        told = set(self.errors)
+        refused = set(self.errors)
         for path, sentence in sentences(error.detail):
             name, _, place = path.partition(".")
             tag = f"{tags_of(self.values['tags'])[int(place)]}: " if name == "tags" and place else ""
-            if name not in told:
+            if name not in refused:
                 self.errors.setdefault(name or "non_field", []).append(tag + sentence)
 
     def compare(self, experiment: Experiment) -> None:
@@ -94,7 +94,7 @@ def config_of(text: str) -> Any:
         config = parsed(text.encode(errors="replace"), "The configuration")
         refuse_unstorable({"config": config})
     except APIException as error:
-        raise ValidationError({"config": [told for _, told in sentences(error.detail)]}) from error
+        raise ValidationError({"config": [sentence for _, sentence in sentences(error.detail)]}) from error
     return config
 
 

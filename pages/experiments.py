@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from core.api.exceptions import InvalidQuery
 from core.api.search import MAX_PAGE, bounded_time
 from core.api.totals import total_of
-from core.identity import Identity, Standing
+from core.identity import Identity, Requirement
 from core.mongodb.documents import instances_of
 from core.mongodb.order import Order
 from drifts.models import Drift
@@ -57,7 +57,7 @@ class ExperimentsPage(Page):
     """The experiments that the caller may read: the public ones, for somebody who is not logged in."""
 
     resource = "experiments-page"
-    required_levels = {"list": Standing.ANYONE}
+    required_levels = {"list": Requirement.ANYONE}
 
     def list(self, request: Request) -> HttpResponse:
         asked = self.asked()
@@ -78,7 +78,7 @@ class ExperimentsPage(Page):
             is_narrowed=bool(asked["q"] or asked["tag"] or asked["show"]),
             previous_page=asked["page"] - 1,
             next_page=asked["page"] + 1 if len(found) > PAGE_SIZE else None,
-            may_create=self.identity.has(Standing.CREATOR),
+            may_create=self.identity.has(Requirement.MAY_CREATE),
             api=request.build_absolute_uri("/api/v1"),
         )
 

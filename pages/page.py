@@ -12,7 +12,7 @@ from rest_framework.parsers import FormParser
 from rest_framework.request import Request
 
 from accounts.sessions import SessionAuthentication, user_of_session
-from core.api.errors import answer, is_database_away
+from core.api.errors import exception_handler, is_database_unavailable
 from core.api.resource import Resource
 from core.identity import Level
 from experiments.models import Experiment
@@ -49,7 +49,7 @@ class Page(Resource):
             request._request.user = sender = user_of_session(request._request)
             if not sender.is_authenticated:
                 return redirect_to_login(request.get_full_path() if request.method in ("GET", "HEAD") else "/")
-        refusal = None if is_database_away(exc) else answer(exc, {"view": self})
+        refusal = None if is_database_unavailable(exc) else exception_handler(exc, {"view": self})
         if refusal is None:
             raise exc
         page = render(request._request, "refusal.html", refusal.data, status=refusal.status_code)

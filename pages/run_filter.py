@@ -26,7 +26,7 @@ from core import filters
 from core.api.errors import sentences
 from core.api.json_input import bounded_int, parsed, refuse_unstorable, scalar_problem
 from core.api.search import bounded_time
-from core.filters.fields import Free, Truth
+from core.filters.fields import BooleanField, JSONField
 from core.mongodb.match import Mql
 from drifts.verdict import JobStatus, Verdict
 from drifts.views import FIELDS
@@ -225,12 +225,16 @@ def condition_of(text: str) -> Any:
     if operator == "exists":
         is_there = existence(value)
         # A field is always stored: one that was not given is null.
-        return {path: {"$exists": is_there} if isinstance(known, Free) else {"$ne" if is_there else "$eq": None}}
+        return {path: {"$exists": is_there} if isinstance(known, JSONField) else {"$ne" if is_there else "$eq": None}}
     if not value:
         raise Refused('Write a value to compare with; "" is the empty text.')
     if operator == "contains":
         return {path: {"$regex": re.escape(storable(unquoted(value))), "$options": "i"}}
-    return {path: {f"${operator}": typed(value) if isinstance(known, Free | Truth) else storable(unquoted(value))}}
+    return {
+        path: {
+            f"${operator}": typed(value) if isinstance(known, JSONField | BooleanField) else storable(unquoted(value))
+        }
+    }
 
 
 def existence(text: str) -> bool:

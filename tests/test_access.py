@@ -14,7 +14,7 @@ from accounts.models import ServiceToken
 from accounts.models.service_token import delegable
 from accounts.tokens import access_token
 from core.api.resource import Resource
-from core.identity import Level, Standing
+from core.identity import Level, Requirement
 from drifts.models import Drift
 from driftwatch.api_urls import urlpatterns
 from experiments.models import Experiment
@@ -254,7 +254,7 @@ def test_the_table_has_a_row_for_every_endpoint() -> None:
     ("action", "view"), [pytest.param(action, view, id=f"{view.resource}-{action}") for *_, action, view in ENDPOINTS]
 )
 def test_every_endpoint_declares_what_it_asks(action: str, view: type[Resource]) -> None:
-    assert isinstance(view.required_levels[action], Standing | Level)
+    assert isinstance(view.required_levels[action], Requirement | Level)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pytest_django import Settings
 
 from accounts.models import ServiceToken, User
 from audit.models import Event
-from core.identity import Level, Standing
+from core.identity import Level, Requirement
 from core.portal.permissions import GuardedAdmin
 from drifts.models import Drift
 from experiments.models import Experiment
@@ -45,7 +45,7 @@ def test_every_model_declares_what_each_deed_asks_for() -> None:
     for model_admin in portal.site._registry.values():
         assert isinstance(model_admin, GuardedAdmin)
         assert set(model_admin.required_levels) == {"view", "add", "change", "delete"}
-        assert all(isinstance(asked, Standing | Level | None) for asked in model_admin.required_levels.values())
+        assert all(isinstance(asked, Requirement | Level | None) for asked in model_admin.required_levels.values())
 
 
 @pytest.mark.parametrize("role", STAFF)

@@ -157,8 +157,8 @@ def test_several_are_archived_and_restored(browser: Client, experiment: Experime
     assert "Restored: 1." in act(browser, "restore", other)
     counts = {which: browser.get(LIST, {"archived": which}).context["cl"].result_count for which in ("yes", "no")}
     assert counts == {"yes": 1, "no": 1}
-    told = Event.objects.exclude(action="login").order_by("created_at").values_list("action", flat=True)
-    assert list(told) == ["experiment_archived"] * 2 + ["experiment_restored"]
+    recorded = Event.objects.exclude(action="login").order_by("created_at").values_list("action", flat=True)
+    assert list(recorded) == ["experiment_archived"] * 2 + ["experiment_restored"]
 
 
 def test_several_are_published_as_far_as_one_manages_them(

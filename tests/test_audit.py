@@ -329,10 +329,10 @@ def test_one_update_is_told_by_what_it_changes(scene: Scene) -> None:
     entry = {"entity": "urn:example:group:brewers", "level": "Edit"}
     changes = {"public": True, "permissions": [entry], "tags": ["new"], "description": ""}
     assert scene.manager.patch(scene.path, changes).status_code == 200
-    told = {event.action: (event.before, event.after) for event in Event.objects.all()}
-    assert told.keys() == {"visibility_changed", "permissions_changed", "experiment_updated"}
-    assert told["experiment_updated"] == ({"tags": []}, {"tags": ["new"]})
-    before, after = told["permissions_changed"]
+    recorded = {event.action: (event.before, event.after) for event in Event.objects.all()}
+    assert recorded.keys() == {"visibility_changed", "permissions_changed", "experiment_updated"}
+    assert recorded["experiment_updated"] == ({"tags": []}, {"tags": ["new"]})
+    before, after = recorded["permissions_changed"]
     assert [item["level"] for item in before["permissions"]] == ["Manage", "Edit", "Read", "Read"]
     assert after["permissions"] == [entry, {"entity": scene.manager.id, "level": "Manage"}]
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.compare import comparison
-from benchmarks.connection import Answer, Connection, Void
+from benchmarks.connection import Connection, JSONResponse, Void
 from benchmarks.operations import OPERATIONS, Operation, one_run
 from tests.live import ROOT, LiveServer
 
@@ -68,11 +68,11 @@ def test_it_measures_a_service_that_runs_already_and_what_is_wrong_there_is_void
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (Answer(503, b"", b"{}"), "503 where 200 was due"),
-        (Answer(200, b"", b"[{}]"), "1 items came where 10 were due"),
+        (JSONResponse(503, b"", b"{}"), "503 where 200 was due"),
+        (JSONResponse(200, b"", b"[{}]"), "1 items came where 10 were due"),
     ],
 )
-def test_a_wrong_answer_makes_it_void(answer: Answer, words: str) -> None:
+def test_a_wrong_answer_makes_it_void(answer: JSONResponse, words: str) -> None:
     with pytest.raises(Void, match=words):
         Operation(one_run, items=10).check(answer)
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.filters import FilterError, translate
-from core.filters.fields import MAX_MATCHED, Records
+from core.filters.fields import MAX_MATCHED, ObjectListField
 from core.mongodb.documents import mongodb
 from core.mongodb.match import Mql
 from drifts.models import Drift
@@ -27,7 +27,7 @@ GUARD: Mql = {"permissions.entity": {"$in": ["me"]}}
 
 def fields_behind(guard: Mql) -> dict[str, Any]:
     """One field at least of each kind."""
-    return {**DRIFT_FIELDS, "permissions": Records("permissions", PERMISSION_FIELDS, guard)}
+    return {**DRIFT_FIELDS, "permissions": ObjectListField("permissions", PERMISSION_FIELDS, guard)}
 
 
 FIELDS = fields_behind(GUARD)

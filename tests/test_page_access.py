@@ -10,7 +10,7 @@ from django.urls import URLPattern
 from pytest_django import Settings
 
 from accounts.models import ServiceToken, User
-from core.identity import Level, Standing
+from core.identity import Level, Requirement
 from drifts.models import Drift
 from experiments.models import Experiment
 from pages.page import Page
@@ -21,12 +21,12 @@ from tests.session import through_session
 # The newcomer has no session: the first login registers.
 ROLES = "anonymous outsider stranger reader watcher editor manager admin".split()
 # What a page asks for: whom it lets in, of a private experiment and of a public one.
-ADMITTED: dict[Standing | Level, tuple[str, str]] = {
-    Standing.ANYONE: (" ".join(ROLES), " ".join(ROLES)),
-    Standing.REGISTERED: ("stranger reader watcher editor manager admin",) * 2,
-    Standing.IN_PERSON: ("stranger reader watcher editor manager admin",) * 2,
-    Standing.CREATOR: ("stranger reader watcher editor manager admin",) * 2,
-    Standing.ADMIN: ("admin",) * 2,
+ADMITTED: dict[Requirement | Level, tuple[str, str]] = {
+    Requirement.ANYONE: (" ".join(ROLES), " ".join(ROLES)),
+    Requirement.REGISTERED: ("stranger reader watcher editor manager admin",) * 2,
+    Requirement.NO_SERVICE_TOKEN: ("stranger reader watcher editor manager admin",) * 2,
+    Requirement.MAY_CREATE: ("stranger reader watcher editor manager admin",) * 2,
+    Requirement.ADMIN: ("admin",) * 2,
     Level.READ: ("reader watcher editor manager admin", " ".join(ROLES)),
     Level.EDIT: ("editor manager admin",) * 2,
     Level.MANAGE: ("manager admin",) * 2,

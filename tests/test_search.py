@@ -106,9 +106,13 @@ def test_a_page_says_where_it_stands(
     response = reader.post(drift_search(experiment, query), {})
     assert len(found(response)) == items
     ends = {"first_page": 1, "last_page": max(header["total_pages"], 1), "total_is_exact": True}
-    told = pagination(response)
-    assert ("next_cursor" in told) == ("next_page" in told)
-    assert told == {**ends, **header, **({"next_cursor": told["next_cursor"]} if "next_cursor" in told else {})}
+    header_content = pagination(response)
+    assert ("next_cursor" in header_content) == ("next_page" in header_content)
+    assert header_content == {
+        **ends,
+        **header,
+        **({"next_cursor": header_content["next_cursor"]} if "next_cursor" in header_content else {}),
+    }
 
 
 def test_the_pages_are_those_of_what_the_filter_matches(reader: Caller, experiment: Experiment) -> None:

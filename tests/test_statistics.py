@@ -252,8 +252,8 @@ def test_each_group_is_measured_by_itself(ask: Any, experiment: Experiment) -> N
 
 def test_percentiles_are_told_by_the_number_that_was_asked_for(ask: Any, experiment: Experiment) -> None:
     add_parameters(experiment, 1, 2)
-    told = ask(measures="parameters.p", percentiles=[50.0, 99.9, 5])[0]["measures"]["parameters.p"]["percentiles"]
-    assert told == {"50": 1.5, "99.9": pytest.approx(1.999), "5": pytest.approx(1.05)}
+    shown = ask(measures="parameters.p", percentiles=[50.0, 99.9, 5])[0]["measures"]["parameters.p"]["percentiles"]
+    assert shown == {"50": 1.5, "99.9": pytest.approx(1.999), "5": pytest.approx(1.05)}
 
 
 def test_the_largest_numbers_are_told_as_far_as_they_are_numbers(ask: Any, experiment: Experiment) -> None:

@@ -26,7 +26,9 @@ def add_runs(experiment: Experiment, number: int, **fields: Any) -> None:
     Drift.objects.bulk_create(Drift(experiment=experiment, **run) for _ in range(number))
 
 
-def told(caller: Caller, experiment: Experiment, query: str = "page_size=5", document: Any = None) -> dict[str, Any]:
+def pagination_of(
+    caller: Caller, experiment: Experiment, query: str = "page_size=5", document: Any = None
+) -> dict[str, Any]:
     response = caller.post(f"/experiment/{experiment.id}/drift/search?{query}", document or {})
     assert response.status_code == 200, response.content
     header: dict[str, Any] = json.loads(response.headers["X-Pagination"])
@@ -34,7 +36,7 @@ def told(caller: Caller, experiment: Experiment, query: str = "page_size=5", doc
 
 
 def total_told(*asked: Any, **how: Any) -> tuple[int, bool]:
-    header = told(*asked, **how)
+    header = pagination_of(*asked, **how)
     return header["total"], header["total_is_exact"]
 
 
@@ -54,11 +56,11 @@ def test_a_total_is_exact_up_to_a_bound_and_a_lower_bound_beyond_it(
 
 def test_the_pages_beyond_a_lower_bound_are_there(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, 47)
-    first = told(reader, experiment)
+    first = pagination_of(reader, experiment)
     assert (first["total"], first["total_pages"], first["last_page"]) == (30, 6, 6)
-    beyond = told(reader, experiment, "page_size=5&page=8")
+    beyond = pagination_of(reader, experiment, "page_size=5&page=8")
     assert (beyond["total"], beyond["total_is_exact"], beyond["last_page"], beyond["next_page"]) == (41, False, 9, 9)
-    last = told(reader, experiment, "page_size=5&page=10")
+    last = pagination_of(reader, experiment, "page_size=5&page=10")
     assert (last["total"], last["total_is_exact"], last["last_page"]) == (47, True, 10)
     assert "next_page" not in last
 
@@ -88,7 +90,7 @@ def test_a_total_is_kept_the_longer_the_greater_it_is(monkeypatch: pytest.Monkey
 
 def test_a_kept_total_is_not_less_than_what_a_page_shows(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, 20)
-    told(reader, experiment)
+    pagination_of(reader, experiment)
     add_runs(experiment, 6)
     assert total_told(reader, experiment, "page_size=5&page=4") == (21, False)
     assert total_told(reader, experiment, "page_size=5&page=6") == (26, True)

@@ -7,7 +7,7 @@ from django.db import DatabaseError, IntegrityError
 from pymongo.errors import OperationFailure
 
 from accounts.models import User
-from core.api.errors import is_database_away
+from core.api.errors import is_database_unavailable
 from core.mongodb import transaction
 from core.mongodb.transaction import in_transaction
 
@@ -56,4 +56,4 @@ def test_a_conflict_that_passes_is_tried_again_and_one_that_does_not_is_given_up
     with pytest.raises(DatabaseError) as given_up:
         in_transaction(lambda: conflict(1_000_000))
     assert time.monotonic() - started < 5
-    assert is_database_away(given_up.value)
+    assert is_database_unavailable(given_up.value)

@@ -13,12 +13,13 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views import defaults
 from pymongo.errors import ConnectionFailure, DocumentTooLarge, ExecutionTimeout, PyMongoError, WriteConcernError
+from rest_framework import views
 from rest_framework.exceptions import MethodNotAllowed, NotFound, ValidationError
 from rest_framework.response import Response
-from rest_framework.views import APIView, exception_handler
+from rest_framework.views import APIView
 
-from core.api.exceptions import RETRY_SECONDS, Away, BodyTooLarge, Conflict, InvalidQuery
-from core.api.responses import Answer
+from core.api.exceptions import RETRY_SECONDS, BodyTooLarge, Conflict, InvalidQuery, ServiceUnavailable
+from core.api.responses import JSONResponse
 
 GONE = "It does not exist any more."
 # MongoDB's code for a document that is larger than it stores.
@@ -31,39 +32,39 @@ def problem(code: int, message: str, errors: dict[str, Any] | None = None) -> di
     return body | ({"errors": errors} if errors else {})
 
 
-def answer(exc: Exception, context: dict[str, Any]) -> Answer | None:
+def exception_handler(exc: Exception, context: dict[str, Any]) -> JSONResponse | None:
     """Django REST framework's exception handler. None, which is a 500, for what no client can cause."""
     if isinstance(exc, ValidationError):
         return invalid(exc)
-    if is_database_away(exc):
-        exc = Away()
+    if is_database_unavailable(exc):
+        exc = ServiceUnavailable()
     elif isinstance(exc, IntegrityError):
         exc = Conflict(context["view"].conflict)
     elif is_document_too_large(exc):
         exc = BodyTooLarge("What would be stored is larger than the 16 MB that MongoDB stores in one piece. Send less.")
     elif isinstance(exc, ObjectDoesNotExist):
         exc = NotFound(GONE)
-    response = exception_handler(exc, context)
-    return None if response is None else told(response, exc, context["view"])
+    response = views.exception_handler(exc, context)
+    return None if response is None else error_response(response, exc, context["view"])
 
 
-def told(response: Response, exc: Exception, view: APIView) -> Answer:
+def error_response(response: Response, exc: Exception, view: APIView) -> JSONResponse:
     """The library's answer to a refusal in our one shape, with the headers that say what to do."""
     headers = {name: response[name] for name in ("WWW-Authenticate", "Retry-After") if name in response}
-    if isinstance(exc, Away):
+    if isinstance(exc, ServiceUnavailable):
         headers["Retry-After"] = RETRY_SECONDS
     if isinstance(exc, MethodNotAllowed):
         headers["Allow"] = ", ".join(view.allowed_methods)
-    return Answer(problem(response.status_code, response.data["detail"]), response.status_code, headers)
+    return JSONResponse(problem(response.status_code, response.data["detail"]), response.status_code, headers)
 
 
-def invalid(exc: ValidationError) -> Answer:
+def invalid(exc: ValidationError) -> JSONResponse:
     """A 422 whose message is the first error, and whose `errors` hold all of them by field."""
     place = "query" if isinstance(exc, InvalidQuery) else "json"
     detail = exc.detail if isinstance(exc.detail, dict) else {"non_field_errors": exc.detail}
     field, sentence = next(sentences(detail))
     subject = field or ("query" if place == "query" else "body")
-    return Answer(problem(422, f"{subject}: {sentence}", {place: detail}), 422)
+    return JSONResponse(problem(422, f"{subject}: {sentence}", {place: detail}), 422)
 
 
 def sentences(detail: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -93,7 +94,7 @@ def is_document_too_large(exc: BaseException) -> bool:
     return isinstance(exc, DocumentTooLarge) or getattr(database_cause(exc), "code", None) == TOO_LARGE
 
 
-def is_database_away(exc: BaseException) -> bool:
+def is_database_unavailable(exc: BaseException) -> bool:
     """Whether trying the same again in a moment may work: no primary, or a conflict that outlived its retries."""
     cause = database_cause(exc)
     return isinstance(cause, ConnectionFailure | ExecutionTimeout | WriteConcernError) or bool(
@@ -101,9 +102,9 @@ def is_database_away(exc: BaseException) -> bool:
     )
 
 
-def away(request: HttpRequest) -> HttpResponse:
+def service_unavailable(request: HttpRequest) -> HttpResponse:
     """The 503 of what needs the database, outside the API."""
-    response = refusal(request, 503, str(Away.default_detail))
+    response = refusal(request, 503, str(ServiceUnavailable.default_detail))
     response["Retry-After"] = RETRY_SECONDS
     return response
 
@@ -156,8 +157,8 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 def server_error(request: HttpRequest) -> HttpResponse:
     """Refuse outside the API what it refuses too: a missing database, and what was deleted meanwhile. Else a 500."""
     exception = sys.exception()
-    if exception and is_database_away(exception):
-        return away(request)
+    if exception and is_database_unavailable(exception):
+        return service_unavailable(request)
     if isinstance(exception, ObjectDoesNotExist):
         return refusal(request, 404, GONE)
     return refusal(request, 500, "The service made a mistake. It is in its log.")

@@ -21,7 +21,7 @@ class PreconditionFailed(APIException):
     status_code = HTTPStatus.PRECONDITION_FAILED
 
 
-class Away(APIException):
+class ServiceUnavailable(APIException):
     """Something that the service depends on does not answer; trying again in a moment may help."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE

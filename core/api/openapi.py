@@ -11,9 +11,9 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
-from core.api.permissions import standing_for
+from core.api.permissions import requirement_for
 from core.filters.language import LOGICAL
-from core.identity import Standing
+from core.identity import Requirement
 
 
 class ProblemSerializer(serializers.Serializer[dict[str, Any]]):
@@ -203,9 +203,9 @@ class ResourceSchema(AutoSchema):
 
     def get_auth(self) -> list[dict[str, Any]]:
         required = self.view.required_levels[self.action]
-        standing = required if isinstance(required, Standing) else standing_for(required)
+        requirement = required if isinstance(required, Requirement) else requirement_for(required)
         bearer = super().get_auth()
-        return [*bearer, {}] if standing is Standing.ANYONE else bearer
+        return [*bearer, {}] if requirement is Requirement.ANYONE else bearer
 
     def get_override_parameters(self) -> list[Any]:
         path = [
@@ -250,13 +250,13 @@ class ResourceSchema(AutoSchema):
 
     def get_response_serializers(self) -> Any:
         status = STATUS.get(self.action, 200)
-        other = self.view.answers.get(self.action)
+        other = self.view.response_serializers.get(self.action)
         found = None if status == 204 else other() if other else self.get_serializer()
         refusals = {code: OpenApiResponse(ProblemSerializer, description=REFUSALS[code]) for code in self.refusals()}
-        answers: dict[Any, Any] = {(status, MEDIA_TYPES.get(self.action, "application/json")): found}
+        responses: dict[Any, Any] = {(status, MEDIA_TYPES.get(self.action, "application/json")): found}
         if self.heeds_conditions and self.method == "GET":
-            answers[304] = OpenApiResponse(description="It is what `If-None-Match` names: it did not change.")
-        return answers | refusals
+            responses[304] = OpenApiResponse(description="It is what `If-None-Match` names: it did not change.")
+        return responses | refusals
 
     def refusals(self) -> list[int]:
         """The statuses with which this operation may refuse a request."""

@@ -8,7 +8,7 @@ from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from core.identity import Identity, Level, Standing, identity_of
+from core.identity import Identity, Level, Requirement, identity_of
 
 if TYPE_CHECKING:
     from core.api.resource import Resource
@@ -27,10 +27,10 @@ class RequiredLevels(BasePermission):
 
     def has_permission(self, request: Request, view: Resource) -> bool:  # type: ignore[override]
         required = view.required_levels[view.action]
-        standing = required if isinstance(required, Standing) else standing_for(required)
+        requirement = required if isinstance(required, Requirement) else requirement_for(required)
         identity = identity_of(request)
-        if not identity.has(standing):
-            refuse(identity, standing)
+        if not identity.has(requirement):
+            refuse(identity, requirement)
         return True
 
     def has_object_permission(self, request: Request, view: Resource, guarded: Guarded) -> bool:  # type: ignore[override]
@@ -41,15 +41,15 @@ class RequiredLevels(BasePermission):
         return True
 
 
-def standing_for(level: Level) -> Standing:
+def requirement_for(level: Level) -> Requirement:
     """Reading may need no user at all (public experiments); changing always needs one."""
-    return Standing.ANYONE if level is Level.READ else Standing.REGISTERED
+    return Requirement.ANYONE if level is Level.READ else Requirement.REGISTERED
 
 
-def refuse(identity: Identity, standing: Standing) -> NoReturn:
+def refuse(identity: Identity, requirement: Requirement) -> NoReturn:
     if identity.is_anonymous:
-        raise NotAuthenticated(f"This needs {standing.value}. Send a token: Authorization: Bearer <token>.")
-    raise PermissionDenied(reason(identity) or f"This needs {standing.value}.")
+        raise NotAuthenticated(f"This needs {requirement.value}. Send a token: Authorization: Bearer <token>.")
+    raise PermissionDenied(reason(identity) or f"This needs {requirement.value}.")
 
 
 def refuse_level(identity: Identity, level: Level | None, required: Level) -> NoReturn:

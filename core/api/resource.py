@@ -1,5 +1,6 @@
 """What the views of every resource share."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -8,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet
 
-from core.api.responses import Answer
+from core.api.responses import JSONResponse
 from core.api.throttling import RateLimits
 from core.identity import Identity, identity_of
 
@@ -16,8 +17,8 @@ from core.identity import Identity, identity_of
 class Resource(GenericViewSet[Any]):
     """A resource of the API, named `resource`.
 
-    `required_levels` says for each action what it asks of the caller: a `Standing`, or the
-    `Level` on the experiment. An action without one is refused. `tightly_limited` names the actions
+    `required_levels` says for each action what it asks of the caller: a `Requirement`, or the
+    `Level` on the experiment. An action without one is refused. `login_throttled_actions` names the actions
     that are counted as logins are. `query_parameters`, where a resource takes any, is the serializer
     that validates them.
     """
@@ -25,9 +26,9 @@ class Resource(GenericViewSet[Any]):
     request: Request
     resource: ClassVar[str]
     required_levels: ClassVar[dict[str, Any]] = {}
-    tightly_limited: ClassVar[frozenset[str]] = frozenset()
-    # The serializers of those answers that are made otherwise than the body that asks for them.
-    answers: ClassVar[dict[str, type[BaseSerializer[Any]]]] = {}
+    login_throttled_actions: ClassVar[frozenset[str]] = frozenset()
+    # Serializers of responses, by action, where they differ from `serializer_class`.
+    response_serializers: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {}
     query_parameters: ClassVar[type[BaseSerializer[Any]] | None] = None
     conflict: ClassVar[str] = "It conflicts with something that exists already."
     throttle_classes = [RateLimits]
@@ -78,8 +79,8 @@ class Resource(GenericViewSet[Any]):
         """None: which methods there are is said where one is refused."""
         return {}
 
-    def save(self, serializer: BaseSerializer[Any], status: int = 200) -> Answer:
+    def save(self, serializer: BaseSerializer[Any], status: int = 200) -> JSONResponse:
         """Validate, write, and answer with what was written."""
         serializer.is_valid(raise_exception=True)
         serializer.save()
-        return Answer(serializer.data, status)
+        return JSONResponse(serializer.data, status)

@@ -19,7 +19,7 @@ def json_of(value: Any) -> bytes:
     return orjson.dumps(value, default=otherwise, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
 
 
-class Answer(HttpResponse):
+class JSONResponse(HttpResponse):
     """`data` as JSON, written at once: the library's own response is a template that looks for its renderer."""
 
     def __init__(self, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:

@@ -17,10 +17,10 @@ from core.api.errors import TOO_LARGE, database_cause
 from core.api.exceptions import InvalidQuery
 from core.api.pagination import FOREIGN, Search, digest
 from core.api.resource import Resource
-from core.api.responses import Answer, json_of
+from core.api.responses import JSONResponse, json_of
 from core.api.serializers import blank
 from core.filters.fields import Field
-from core.mongodb.documents import instances_of, primary_answers
+from core.mongodb.documents import instances_of, is_primary_reachable
 from core.mongodb.order import Order
 from core.mongodb.querysets import FilterableQuerySet
 
@@ -77,7 +77,7 @@ class SearchMixin(Resource):
         """What the caller's filter may name."""
         raise NotImplementedError
 
-    def search(self, request: Request, **path: str) -> Answer:
+    def search(self, request: Request, **path: str) -> JSONResponse:
         """One page of what a filter finds among what the caller may read.
 
         The filter takes MongoDB's operators `$eq $ne $gt $gte $lt $lte $in $nin $and $or $nor $not
@@ -98,7 +98,7 @@ class SearchMixin(Resource):
         show = self.get_serializer().to_representation
         found = [show(instance) for instance in instances_of(queryset.model, page.documents)]
         links = page.links(request.build_absolute_uri(request.path), same)
-        return Answer(found, headers={"X-Pagination": json_of(page.pagination).decode(), "Link": links})
+        return JSONResponse(found, headers={"X-Pagination": json_of(page.pagination).decode(), "Link": links})
 
     def parameters(self) -> Mapping[str, Any]:
         try:
@@ -128,7 +128,7 @@ def bounded_time(advice: str = ADVICE, seconds: float | None = None) -> Iterator
     except (DatabaseError, PyMongoError) as error:
         cause = database_cause(error)
         # The driver's patience may end a moment before the server's; when the server hangs, it is not the filter.
-        if isinstance(cause, ExecutionTimeout) or (isinstance(cause, NetworkTimeout) and primary_answers()):
+        if isinstance(cause, ExecutionTimeout) or (isinstance(cause, NetworkTimeout) and is_primary_reachable()):
             raise ValidationError(f"The search took longer than {limit:g} s. Narrow it: {advice}.") from error
         if isinstance(cause, OperationFailure) and cause.code in TOO_MUCH_MEMORY:
             raise ValidationError(

@@ -29,7 +29,7 @@ from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from core.api.errors import is_database_away, refusal
+from core.api.errors import is_database_unavailable, refusal
 from core.client import client_address
 from core.identity import identity_of
 from core.models import RequestCount
@@ -139,7 +139,7 @@ class Limiter:
         try:
             found = add(key, rate, number)
         except (DatabaseError, PyMongoError) as error:
-            if exact or not is_database_away(error):
+            if exact or not is_database_unavailable(error):
                 raise
             self._paused_until = time.monotonic() + PAUSE_SECONDS
             return
@@ -226,14 +226,14 @@ def counters() -> Collection[dict[str, Any]]:
 class RateLimits(BaseThrottle):
     """Counts an API request for the identity of its token, or without one for its address.
 
-    What a view names in `tightly_limited` is counted as logins are, besides.
+    What a view names in `login_throttled_actions` is counted as logins are, besides.
     """
 
     def allow_request(self, request: Request, view: Any) -> bool:
         identity = identity_of(request)
         caller = "" if identity.is_anonymous else f"{identity.issuer} {identity.subject}"
         try:
-            if getattr(view, "action", None) in getattr(view, "tightly_limited", ()):
+            if getattr(view, "action", None) in getattr(view, "login_throttled_actions", ()):
                 count_login(address_of(request), caller)
             if caller:
                 count("identity", caller, settings.RATE_LIMIT)

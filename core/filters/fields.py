@@ -49,7 +49,7 @@ class Field:
         return pattern
 
 
-class Text(Field):
+class StringField(Field):
     operators = EQUALITY | ORDER | PATTERN
 
     def value(self, value: Any) -> Any:
@@ -58,14 +58,14 @@ class Text(Field):
         raise ValueError("Compare it with a string.")
 
 
-class LongText(Text):
+class LongStringField(StringField):
     """A text of any length."""
 
     def pattern(self, pattern: str) -> str:
         return UNLESS_TOO_LONG + pattern
 
 
-class Truth(Field):
+class BooleanField(Field):
     operators = EQUALITY | ORDER
 
     def value(self, value: Any) -> Any:
@@ -74,7 +74,7 @@ class Truth(Field):
         raise ValueError("Compare it with true or false.")
 
 
-class Identifier(Field):
+class UUIDField(Field):
     """A UUID, stored as 32 hexadecimal digits."""
 
     operators = EQUALITY | ORDER
@@ -86,14 +86,14 @@ class Identifier(Field):
             raise ValueError("Compare it with a UUID.") from None
 
 
-class Time(Field):
+class TimeField(Field):
     operators = EQUALITY | ORDER
 
     def value(self, value: Any) -> Any:
         return value if value is None else parse_time(value)
 
 
-class Texts(Field):
+class StringListField(Field):
     """An array of strings; a condition holds if it holds for one of them, as in MongoDB."""
 
     operators = EQUALITY | ORDER | PATTERN | ARRAY
@@ -105,7 +105,7 @@ class Texts(Field):
         raise ValueError("Compare it with a string or a list of strings.")
 
 
-class Free(Field):
+class JSONField(Field):
     """Any JSON, with any path below it."""
 
     operators = ALL_OPERATORS
@@ -119,7 +119,7 @@ class Free(Field):
 
 
 @dataclass(frozen=True)
-class Records(Field):
+class ObjectListField(Field):
     """An array of objects of known fields. Where `guard` does not match, no condition on it does.
 
     The guard is for what not every reader may see: its content then has no effect on any result.
@@ -134,7 +134,7 @@ class Records(Field):
 
 
 @dataclass(frozen=True)
-class Record(Records):
+class ObjectField(ObjectListField):
     """One object of known fields, which every reader may see."""
 
     guard: Mql = dataclass_field(default_factory=dict)
@@ -145,7 +145,7 @@ class Record(Records):
 
 
 @dataclass(frozen=True)
-class Computed(Field):
+class ComputedField(Field):
     """A field that is not stored: each of its values stands for a match document."""
 
     values: Mapping[str, Mql]

@@ -4,7 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from core.filters.fields import ALL_OPERATORS, Computed, Field, FilterError, Free, Records, Text, Texts
+from core.filters.fields import (
+    ALL_OPERATORS,
+    ComputedField,
+    Field,
+    FilterError,
+    JSONField,
+    ObjectListField,
+    StringField,
+    StringListField,
+)
 from core.mongodb.match import Mql
 
 MAX_DEPTH = 10
@@ -54,7 +63,7 @@ class Translation:
             raise FilterError(path, f"{name} is not allowed. Allowed here: {', '.join(LOGICAL)} and names of fields.")
         field, guard = find(name, fields, path)
         conditions = self.conditions(value, field, path, depth)
-        if isinstance(field, Computed):
+        if isinstance(field, ComputedField):
             return {"$and": [computed(operator, operand, field) for operator, operand in conditions.items()]}
         leaf = {field.column: conditions}
         return {"$and": [guard, leaf]} if guard else leaf
@@ -102,12 +111,12 @@ class Translation:
         """What one element of an array is to satisfy: operators for a plain one, a filter for an object."""
         if not isinstance(operand, dict) or not operand:
             raise FilterError(path, "$elemMatch takes operators or a filter.")
-        if isinstance(field, Records):
+        if isinstance(field, ObjectListField):
             return self.filter(operand, field.fields, path, depth)
         if is_operators(operand) and not any(name in LOGICAL for name in operand):
-            element: Field = Text(field.column) if isinstance(field, Texts) else field
+            element: Field = StringField(field.column) if isinstance(field, StringListField) else field
             return self.conditions(operand, element, path, depth)
-        if isinstance(field, Free):
+        if isinstance(field, JSONField):
             return self.filter(operand, None, path, depth)
         raise FilterError(path, "$elemMatch takes operators here: the elements are strings.")
 
@@ -136,16 +145,16 @@ class Translation:
 def find(name: str, fields: Mapping[str, Field] | None, path: str) -> tuple[Field, Mql]:
     """The field of that name or path, and the guard that goes before any condition on it."""
     root, dot, below = name.partition(".")
-    field = Free(root) if fields is None else fields.get(root)
+    field = JSONField(root) if fields is None else fields.get(root)
     match field:
         case None:
             raise FilterError(path, f"There is no such field. Fields: {', '.join(fields or ())}.")
-        case Records() if below in field.fields:
+        case ObjectListField() if below in field.fields:
             part = field.fields[below]
             return replace(part, column=f"{field.column}.{part.column}"), field.guard
-        case Records() if not dot:
+        case ObjectListField() if not dot:
             return field, field.guard
-        case Free():
+        case JSONField():
             refuse_bad_path(name, path)
             return replace(field, column=".".join(filter(None, (field.column, below)))), {}
         case _ if dot:
@@ -153,7 +162,7 @@ def find(name: str, fields: Mapping[str, Field] | None, path: str) -> tuple[Fiel
     return field, {}
 
 
-def computed(operator: str, operand: Any, field: Computed) -> Mql:
+def computed(operator: str, operand: Any, field: ComputedField) -> Mql:
     chosen = [field.values[value] for value in (operand if isinstance(operand, list) else [operand])]
     if operator in ("$eq", "$in"):
         return {"$or": chosen} if chosen else {"$nor": [{}]}

@@ -38,7 +38,7 @@ def mongodb() -> DatabaseWrapper:
     return cast(DatabaseWrapper, connections[DEFAULT_DB_ALIAS])
 
 
-def primary_answers(seconds: float = 2) -> bool:
+def is_primary_reachable(seconds: float = 2) -> bool:
     """Whether the primary is there and answers within that time."""
     try:
         with pymongo.timeout(seconds):

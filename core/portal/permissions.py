@@ -14,7 +14,7 @@ from rest_framework.exceptions import ValidationError as InvalidSearch
 
 from core.api.errors import invalid
 from core.api.search import bounded_time
-from core.identity import Identity, Level, Standing, identity_of_session
+from core.identity import Identity, Level, Requirement, identity_of_session
 from core.portal.changelists import BoundedChangeList, BoundedPaginator
 from core.portal.filters import parameters_of
 
@@ -27,11 +27,11 @@ class GuardedAdmin(admin.ModelAdmin):
     """Shows and changes what the identity of the session may see and change, on pages that take a bounded time.
 
     `required_levels` says for each deed ("view", "add", "change", "delete") what it asks: a
-    `Standing`, or a `Level` on the experiment of the object, which is for staff; None stands for what
+    `Requirement`, or a `Level` on the experiment of the object, which is for staff; None stands for what
     nobody does here. Where it is a level, `gives`, `has_anywhere` and `get_queryset` know of experiments.
     """
 
-    required_levels: ClassVar[Mapping[str, Standing | Level | None]]
+    required_levels: ClassVar[Mapping[str, Requirement | Level | None]]
     list_prefetch_related: tuple[str, ...] = ()
     # By action, where it is not `CHANGED_AT_ONCE`.
     taken_at_once: ClassVar[Mapping[str, int]] = {}
@@ -54,7 +54,7 @@ class GuardedAdmin(admin.ModelAdmin):
         identity, required = identity_of_session(request), self.required_levels[deed]
         if not isinstance(required, Level):
             return required is not None and identity.has(required)
-        if not identity.has(Standing.STAFF):
+        if not identity.has(Requirement.STAFF):
             return False
         if obj is None:
             return required is Level.READ or identity.is_admin or self.has_anywhere(required, identity)

@@ -143,14 +143,14 @@ class Chart:
     @property
     def picture(self) -> Picture:
         title = f"{self._y_title()} by {self._title('x')}"
-        told = ", ".join(f"{self.counts[verdict]} {label}" for verdict, label in LABELS.items())
+        counts = ", ".join(f"{self.counts[verdict]} {label}" for verdict, label in LABELS.items())
         runs = "1 run" if len(self.points) == 1 else f"{len(self.points):,} runs"
         x, y = (f"{axis} from {self._end(axis, min)} to {self._end(axis, max)}" for axis in "xy")
         ends = x if self.asked["y"] == COUNT else f"{x}; {y}"
-        return Picture(WIDTH, HEIGHT, title, f"{runs}: {told}; {ends}.", element("g", *self._drawn()))
+        return Picture(WIDTH, HEIGHT, title, f"{runs}: {counts}; {ends}.", element("g", *self._drawn()))
 
     def _end(self, axis: str, end: Callable[[Sequence[float]], float]) -> str:
-        return told(end([getattr(point, axis) for point in self.points]), self.asked[axis])
+        return format_value(end([getattr(point, axis) for point in self.points]), self.asked[axis])
 
     def _drawn(self) -> Iterator[SafeString]:
         yield self.plot.axes()
@@ -167,17 +167,19 @@ class Chart:
             yield straight
 
     def _mark(self, point: Point) -> Mark:
-        x, y = (f"{axis} = {told(getattr(point, axis), self.asked[axis])}" for axis in "xy")
+        x, y = (f"{axis} = {format_value(getattr(point, axis), self.asked[axis])}" for axis in "xy")
         explanation = f"{point.model}, {point.created_at:%Y-%m-%d %H:%M} UTC: {LABELS[point.verdict]}\n{x}\n{y}"
         return Mark(point.x, point.y, point.verdict, explanation, self.address_of(point.id))
 
     def _segments(self) -> Iterator[Segment]:
         for each in self.bins:
-            place = f"x from {told(each.left, self.asked['x'])} to {told(each.right, self.asked['x'])}"
+            place = f"x from {format_value(each.left, self.asked['x'])} to {format_value(each.right, self.asked['x'])}"
             if self.asked["y"] != COUNT:
                 average = mean(each.points)
                 base = self.plot.y.scale.value(0) if self.log_y or self.asked["y"] == TIME else 0.0
-                explanation = f"{place}\nmean of y = {told(average, self.asked['y'])}, of {len(each.points):,} runs"
+                explanation = (
+                    f"{place}\nmean of y = {format_value(average, self.asked['y'])}, of {len(each.points):,} runs"
+                )
                 yield Segment(each.left, each.right, base, average, None, explanation)
                 continue
             counts, bottom = Counter(point.verdict for point in each.points), 0
@@ -205,7 +207,7 @@ class Chart:
 
     def _meaning(self) -> str:
         """What the letters of the formula stand for, and of what it is the fit."""
-        first = told(min(point.created_at.timestamp() for point in self.points), TIME)
+        first = format_value(min(point.created_at.timestamp() for point in self.points), TIME)
         parts = [
             f"days since {first}" if self.asked[axis] == TIME else f"{axis} is {self.asked[axis]}" for axis in "xy"
         ]
@@ -239,7 +241,7 @@ def mean(points: Sequence[Point]) -> float:
     return min(max(math.fsum(parts) / len(parts) * unit, min(values)), max(values))
 
 
-def told(value: float, path: str) -> str:
+def format_value(value: float, path: str) -> str:
     """A value of an axis, for people."""
     if path == TIME:
         return f"{moment(value).replace(microsecond=0, tzinfo=None)} UTC"
