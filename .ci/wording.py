@@ -1,4 +1,4 @@
-"""Refuse comments and docstrings that a reader has to puzzle over: `wording.py [FILE …]`, every tracked file by default.
+"""Refuse comments and docstrings that a reader has to puzzle over: `wording.py [FILE …]`, by default all tracked files.
 
 A comment or a docstring begins with a verb or with the thing that it is about, never with a pronoun, a question
 word or a preposition that leaves the thing for later. It also avoids the words below that name no idea of the field.

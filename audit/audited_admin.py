@@ -30,28 +30,20 @@ class AuditedAdmin(GuardedAdmin):
             self.message_user(request, "Nothing is saved: there is another one of this name by now.", messages.ERROR)
             return redirect(request.get_full_path())
 
+    @in_transaction
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        save = super().save_model
+        stored = self.model._default_manager.filter(pk=obj.pk).first() if change else None
+        if change and stored is None:
+            raise Http404("It was deleted meanwhile.")
+        before = self.values_of(request, stored) if stored else {}
+        super().save_model(request, obj, form, change)
+        action = Action.ADMIN_CHANGED if change else Action.ADMIN_ADDED
+        record(action, identity_of_session(request), obj, before=before, after=self.values_of(request, obj))
 
-        def save_and_record() -> None:
-            stored = self.model._default_manager.filter(pk=obj.pk).first() if change else None
-            if change and stored is None:
-                raise Http404("It was deleted meanwhile.")
-            before = self.values_of(request, stored) if stored else {}
-            save(request, obj, form, change)
-            action = Action.ADMIN_CHANGED if change else Action.ADMIN_ADDED
-            record(action, identity_of_session(request), obj, before=before, after=self.values_of(request, obj))
-
-        in_transaction(save_and_record)
-
+    @in_transaction
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        delete = super().delete_model
-
-        def record_and_delete() -> None:
-            record(Action.ADMIN_DELETED, identity_of_session(request), obj, before=self.values_of(request, obj))
-            delete(request, obj)
-
-        in_transaction(record_and_delete)
+        record(Action.ADMIN_DELETED, identity_of_session(request), obj, before=self.values_of(request, obj))
+        super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Each by itself, so that each is recorded."""

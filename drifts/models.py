@@ -120,7 +120,7 @@ class DriftManager(BaseDriftManager["Drift"]):
                 self.of(experiment).matching({"_id": {"$in": [document["_id"] for document in documents]}}).delete()
                 raise Experiment.DoesNotExist
 
-        in_transaction(lambda: insert_many(Drift, documents))
+        in_transaction(insert_many)(Drift, documents)
         transaction.on_commit(remove_if_deleted)
         return [uuid.UUID(document["_id"]) for document in documents]
 
@@ -193,16 +193,13 @@ class Drift(models.Model):
         type(self).objects.filter(pk=self.pk, experiment=self.experiment_id).update(**changes)
         self.refresh_from_db(from_queryset=type(self).objects.filter(experiment=self.experiment_id))
 
+    @in_transaction
     def delete_by(self, identity: Identity) -> None:
-        """Delete the run, for the audit trail to tell. One that is gone already is no error."""
-
-        def delete() -> None:
-            before = {name: getattr(self, name) for name in RECORDED}
-            deleted, _ = type(self).objects.filter(pk=self.pk, experiment=self.experiment_id).delete()
-            if deleted:
-                record(Action.DRIFT_DELETED, identity, self, before=before)
-
-        in_transaction(delete)
+        """Delete the run and record it in the audit trail. A run that does not exist any more is no error."""
+        before = {name: getattr(self, name) for name in RECORDED}
+        deleted, _ = type(self).objects.filter(pk=self.pk, experiment=self.experiment_id).delete()
+        if deleted:
+            record(Action.DRIFT_DELETED, identity, self, before=before)
 
 
 @cache

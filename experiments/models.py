@@ -92,16 +92,13 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         deleted = [experiment.delete() for experiment in self]
         return len(deleted), {self.model._meta.label: len(deleted)}
 
+    @in_transaction
     def create_by(self, identity: Identity, **fields: Any) -> "Experiment":
-        """A new experiment that its creator manages. Raises `IntegrityError` when the name is taken."""
-        fields["permissions"] = with_manager(fields.get("permissions", ()), identity)
-
-        def create() -> Experiment:
-            experiment = self.create(**fields)
-            record(Action.EXPERIMENT_CREATED, identity, experiment, after=experiment.recorded_values())
-            return experiment
-
-        return in_transaction(create)
+        """Create an experiment that its creator manages. Raises `IntegrityError` when the name is taken."""
+        permissions = with_manager(fields.pop("permissions", ()), identity)
+        experiment = self.create(permissions=permissions, **fields)
+        record(Action.EXPERIMENT_CREATED, identity, experiment, after=experiment.recorded_values())
+        return experiment
 
 
 class Experiment(AccessControlled, models.Model):
@@ -145,6 +142,7 @@ class Experiment(AccessControlled, models.Model):
             options.setdefault("update_fields", [name for name in names if name not in WRITTEN_BY_METHODS])
         super().save(*args, **options)
 
+    @in_transaction
     def update_by(self, identity: Identity, **changes: Any) -> None:
         """Write the named fields and no others, leaving the caller a manager.
 
@@ -153,16 +151,11 @@ class Experiment(AccessControlled, models.Model):
         """
         if "permissions" in changes:
             changes["permissions"] = completed(changes["permissions"], identity)
-        changes["updated_at"] = timestamps.now()
-
-        def update() -> None:
-            self.refresh_from_db()
-            before = self.recorded_values()
-            type(self).objects.filter(pk=self.pk).update(**changes)
-            self.refresh_from_db()
-            self._record_changes(identity, before, self.recorded_values())
-
-        in_transaction(update)
+        self.refresh_from_db()
+        before = self.recorded_values()
+        type(self).objects.filter(pk=self.pk).update(**changes, updated_at=timestamps.now())
+        self.refresh_from_db()
+        self._record_changes(identity, before, self.recorded_values())
 
     def archive_by(self, identity: Identity) -> None:
         """Put it away: lists for people leave it out, and whatever works with it goes on working.
@@ -170,23 +163,21 @@ class Experiment(AccessControlled, models.Model):
         It says what it said, so it keeps its `updated_at`. Of one that is put away already nothing
         changes. Raises `DoesNotExist` when the experiment is gone.
         """
-        self._put_away(identity, Action.EXPERIMENT_ARCHIVED, timestamps.now())
+        self._set_archived_at(identity, Action.EXPERIMENT_ARCHIVED, timestamps.now())
 
     def restore_by(self, identity: Identity) -> None:
         """Undo `archive_by`. Raises as that does."""
-        self._put_away(identity, Action.EXPERIMENT_RESTORED, None)
+        self._set_archived_at(identity, Action.EXPERIMENT_RESTORED, None)
 
-    def _put_away(self, identity: Identity, action: Action, at: datetime.datetime | None) -> None:
-        def write() -> None:
-            self.refresh_from_db()
-            was = self.archived_at
-            if bool(was) == bool(at):
-                return
-            type(self).objects.filter(pk=self.pk).update(archived_at=at)
-            self.archived_at = at
-            record(action, identity, self, before={"archived_at": was}, after={"archived_at": at})
-
-        in_transaction(write)
+    @in_transaction
+    def _set_archived_at(self, identity: Identity, action: Action, time: datetime.datetime | None) -> None:
+        self.refresh_from_db()
+        before = self.archived_at
+        if bool(before) == bool(time):
+            return
+        type(self).objects.filter(pk=self.pk).update(archived_at=time)
+        self.archived_at = time
+        record(action, identity, self, before={"archived_at": before}, after={"archived_at": time})
 
     def delete_by(self, identity: Identity | None, action: Action = Action.EXPERIMENT_DELETED) -> None:
         """Delete it with its drift runs, for the audit trail to tell. One that is gone already is no error.
@@ -195,17 +186,16 @@ class Experiment(AccessControlled, models.Model):
         runs, and its name is free. Then it is purged. What a purge that is broken off leaves, `manage.py purge`
         removes.
         """
-        runs = self.count_runs()
-
-        def replace() -> None:
-            with suppress(self.DoesNotExist):
-                self.refresh_from_db()
-                delete_one(type(self), {"_id": self.pk.hex})
-                DeletedExperiment.objects.create(id=self.pk, name=self.name)
-                record(action, identity, self, before={**self.recorded_values(), "drift_runs": runs})
-
-        in_transaction(replace)
+        self._replace_by_record(identity, action, self.count_runs())
         transaction.on_commit(self._purge)
+
+    @in_transaction
+    def _replace_by_record(self, identity: Identity | None, action: Action, runs: int) -> None:
+        with suppress(self.DoesNotExist):
+            self.refresh_from_db()
+            delete_one(type(self), {"_id": self.pk.hex})
+            DeletedExperiment.objects.create(id=self.pk, name=self.name)
+            record(action, identity, self, before={**self.recorded_values(), "drift_runs": runs})
 
     def _purge(self) -> None:
         """Purge it, and what earlier deletions left. The deletion stands, whatever becomes of this."""
@@ -247,7 +237,8 @@ class Experiment(AccessControlled, models.Model):
         entries = handed_over(self.permissions, identity, manager, keep)
         as_read = [{"entity": entry.entity, "level": entry.level} for entry in self.permissions]
 
-        def hand_over() -> None:
+        @in_transaction
+        def write() -> None:
             before = self.recorded_values()
             unchanged = type(self).objects.filter(Match({"permissions": as_read}), pk=self.pk)
             written = unchanged.update(permissions=entries, updated_at=timestamps.now())
@@ -256,7 +247,7 @@ class Experiment(AccessControlled, models.Model):
                 raise PermissionsChanged
             self._record_changes(identity, before, self.recorded_values())
 
-        in_transaction(hand_over)
+        write()
 
     def clean(self) -> None:
         """The portal, too, does not remove the last manager."""

@@ -52,6 +52,7 @@ class EditExperimentPage(ExperimentPage):
         form = ExperimentForm.sent(request.POST)
         document, made_from = form.document(), form.made_from
 
+        @in_transaction
         def compare_and_save() -> bool:
             experiment = self.get_experiment()
             if made_from != ExperimentForm.of(experiment).made_from:
@@ -64,7 +65,7 @@ class EditExperimentPage(ExperimentPage):
             return True
 
         with refusals(form):
-            if in_transaction(compare_and_save):
+            if compare_and_save():
                 messages.success(request._request, f"{form.values['name']} is saved.")
                 return redirect("experiment", experiment_id)
         return self.show_of(self.get_experiment(), "experiment_edit.html", 409 if form.newer else 422, form=form)

@@ -206,9 +206,10 @@ def save_unless_changed(experiment: Experiment, wanted: SharingSerializer) -> No
     """Raises `PermissionsChanged` where somebody else wrote the list since the experiment was read."""
     version = version_of(experiment)
 
+    @in_transaction
     def compare_and_save() -> None:
         experiment.refresh_from_db()
         refuse_other_than(version, experiment)
         wanted.save()
 
-    in_transaction(compare_and_save)
+    compare_and_save()

@@ -30,6 +30,7 @@ class TokenState(models.TextChoices):
 
 
 class ServiceTokenQuerySet(FilterableQuerySet["ServiceToken"]):
+    @in_transaction
     def issue(
         self,
         user: User,
@@ -45,21 +46,17 @@ class ServiceTokenQuerySet(FilterableQuerySet["ServiceToken"]):
         Raises `IntegrityError` when the user has a token of this name that is not revoked.
         """
         created_at = timestamps.now()
-
-        def create() -> ServiceToken:
-            token = self.create(
-                user=user,
-                name=name,
-                held_name=name,
-                created_at=created_at,
-                expires_at=created_at + lifetime,
-                refresh_id=uuid.uuid4() if refreshable else None,
-                **rights,
-            )
-            record(Action.TOKEN_ISSUED, by, token, after={"user": str(user.pk), **token.recorded_values()})
-            return token
-
-        return in_transaction(create)
+        token = self.create(
+            user=user,
+            name=name,
+            held_name=name,
+            created_at=created_at,
+            expires_at=created_at + lifetime,
+            refresh_id=uuid.uuid4() if refreshable else None,
+            **rights,
+        )
+        record(Action.TOKEN_ISSUED, by, token, after={"user": str(user.pk), **token.recorded_values()})
+        return token
 
     def with_user(self, pk: uuid.UUID) -> "ServiceToken | None":
         """The token of that id and the user who made it, read together; None where one of the two is gone."""
@@ -80,17 +77,14 @@ class ServiceTokenQuerySet(FilterableQuerySet["ServiceToken"]):
             case TokenState.ACTIVE:
                 return self.filter(revoked_at=None, expires_at__gt=timestamps.now())
 
+    @in_transaction
     def revoke(self, by: Identity | None = None) -> int:
-        """Have them refused from now on, by every worker. Answers how many were not revoked before."""
-
-        def revoke() -> int:
-            active = list(self.filter(revoked_at=None))
-            for token in active:
-                record(Action.TOKEN_REVOKED, by, token, before=token.recorded_values())
-            names = {"pk__in": [token.pk for token in active]}
-            return type(self)(self.model).filter(**names).update(revoked_at=timestamps.now(), held_name=None)
-
-        return in_transaction(revoke)
+        """Have every worker refuse the tokens from now on. Return how many were not revoked before."""
+        active = list(self.filter(revoked_at=None))
+        for token in active:
+            record(Action.TOKEN_REVOKED, by, token, before=token.recorded_values())
+        revoked = type(self)(self.model).filter(pk__in=[token.pk for token in active])
+        return revoked.update(revoked_at=timestamps.now(), held_name=None)
 
 
 class ServiceToken(models.Model):

@@ -100,26 +100,20 @@ class User(AbstractBaseUser):
         """What the admin portal greets by: a subject of an issuer is often no name."""
         return str(self)
 
+    @in_transaction
     def register_by(self, identity: Identity | None) -> None:
         """Store the new user; None stands for the command line. Raises `IntegrityError` when that was done before."""
+        self.save(force_insert=True)
+        after = {"issuer": self.issuer, "email": self.email, "is_superuser": self.is_superuser}
+        record(Action.REGISTERED, identity, self, after=after)
 
-        def register() -> None:
-            self.save(force_insert=True)
-            after = {"issuer": self.issuer, "email": self.email, "is_superuser": self.is_superuser}
-            record(Action.REGISTERED, identity, self, after=after)
-
-        in_transaction(register)
-
+    @in_transaction
     def update_email(self, identity: Identity) -> None:
         """Take over the email of the user's own token. Raises `DoesNotExist` when the user is gone."""
-
-        def update() -> None:
-            users = type(self).objects
-            before = users.values("email").get(pk=self.pk)
-            users.filter(pk=self.pk).update(email=identity.email)
-            record(Action.EMAIL_CHANGED, identity, self, before=before, after={"email": identity.email})
-
-        in_transaction(update)
+        users = type(self).objects
+        before = users.values("email").get(pk=self.pk)
+        users.filter(pk=self.pk).update(email=identity.email)
+        record(Action.EMAIL_CHANGED, identity, self, before=before, after={"email": identity.email})
         self.email = identity.email
 
     def note_entitlements(self, entitlements: Iterable[str], issued_at: int) -> None:

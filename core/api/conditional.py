@@ -58,13 +58,14 @@ def conditional(action: Action) -> Action:
             return action(view, request, **path)
         read = getattr(view, view.action_map["get"])
 
+        @in_transaction
         def compare_and_change() -> HttpResponse:
             tag = read(request, **path)["ETag"]
             if not holds(request, tag):
                 raise PreconditionFailed(f"If-None-Match names the ETag that it has: {tag}.")
             return action(view, request, **path)
 
-        return in_transaction(compare_and_change)
+        return compare_and_change()
 
     change.is_conditional = True  # type: ignore[attr-defined]
     return change

@@ -48,6 +48,7 @@ def idempotent(action: Action) -> Action:
         # Before the transaction: a slow client keeps none open.
         body = digest_of_body(view)
 
+        @in_transaction
         def create_and_keep() -> HttpResponse:
             stake(claim)
             response = action(view, request, **path)
@@ -55,7 +56,7 @@ def idempotent(action: Action) -> Action:
             return response
 
         try:
-            return in_transaction(create_and_keep)
+            return create_and_keep()
         except ClaimedBefore:
             view.check_access()
             kept = KeptAnswer.objects.filter(pk=claim).first()

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from django.db import DatabaseError
 from django_mongodb_backend.query import wrap_database_errors
@@ -11,21 +12,32 @@ from pymongo.errors import ConnectionFailure, PyMongoError
 
 from core.mongodb.documents import mongodb
 
+P = ParamSpec("P")
 T = TypeVar("T")
-# The driver would go on for two minutes, and a request with it.
+# The driver alone would retry for two minutes, and hold the request for as long.
 RETRY_SECONDS = 10
 
 
-def in_transaction(work: Callable[[], T]) -> T:
-    """Run `work` in one transaction and return what it returns; `on_commit` hooks run after it.
+def in_transaction(work: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function so that each call runs in one transaction; `on_commit` hooks run after the commit.
 
-    Inside another call it just runs, as a part of that one's transaction.
+    A call inside another transaction joins it.
 
-    `work` may run more than once: the driver starts it anew after a write conflict or a change
-    of primary (https://github.com/mongodb/specifications, "Convenient API for Transactions").
-    The backend's own `atomic` does neither, and keeps a dead session after a failed commit.
-    Raises what Django raises elsewhere, such as `IntegrityError`.
+    One call may run the function more than once: the driver repeats it after a write conflict or a
+    change of primary (https://github.com/mongodb/specifications, "Convenient API for Transactions").
+    The function therefore reads what it depends on, and changes no variable outside. The backend's
+    `atomic` does not retry, and keeps a dead session after a failed commit.
+    Raises Django's database errors, such as `IntegrityError`.
     """
+
+    @wraps(work)
+    def transaction(*args: P.args, **kwargs: P.kwargs) -> T:
+        return run(lambda: work(*args, **kwargs))
+
+    return transaction
+
+
+def run(work: Callable[[], T]) -> T:
     connection = mongodb()
     if connection.in_atomic_block_mongo:
         return work()
@@ -42,7 +54,7 @@ def in_transaction(work: Callable[[], T]) -> T:
         try:
             return work()
         except DatabaseError as error:
-            # The driver knows what may be retried by its own exceptions only.
+            # The driver retries its own exceptions only.
             failure = error.__cause__ if isinstance(error.__cause__, PyMongoError) else error
             raise failure from None
         finally:
@@ -52,7 +64,7 @@ def in_transaction(work: Callable[[], T]) -> T:
     connection.ensure_connection()
     with connection.connection.start_session() as session:
         result = wrap_database_errors(session.with_transaction)(attempt)
-    # Not the connection's own method: it refuses inside Django's `atomic`, which means nothing on MongoDB.
+    # The connection's own method would refuse inside Django's `atomic`, which does nothing on MongoDB.
     hooks, connection.run_on_commit = connection.run_on_commit, []
     for _, hook, _ in hooks:
         hook()
