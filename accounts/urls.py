@@ -3,9 +3,10 @@
 from django.urls import path
 
 from accounts import login
+from core.api.throttling import limit_logins
 
 urlpatterns = [
-    path("login", login.Login.as_view(), name="login"),
+    path("login", limit_logins(login.Login.as_view()), name="login"),
     path("login/provider", login.explained(login.ProviderLogin.as_view()), name="login-provider"),
     path("login/callback", login.explained(login.ProviderCallback.as_view()), name="login-callback"),
     path("logout", login.logout, name="logout"),

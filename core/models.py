@@ -23,7 +23,7 @@ class KeptAnswer(models.Model):
 
 
 class RequestCount(models.Model):
-    """The requests of one caller: in the window at hand and in the one before. `core/api/throttling.py` writes it.
+    """The requests of one caller: in the window at hand and in the one before. `core/api/rate_limits.py` writes it.
 
     The id is a digest: neither addresses nor account names are kept. Times are milliseconds since 1970.
     """

@@ -9,7 +9,7 @@ from accounts.token_views import TokenRefreshView, TokenView
 from accounts.views import EntitlementView, UserView
 from audit.views import AuditExportView, AuditView
 from core.api.errors import read_only
-from core.api.throttling import RateLimits
+from core.api.throttling import RequestLimit
 from drifts.bulk import DriftBulkView
 from drifts.statistics_views import DriftStatisticsView, VisibleDriftStatisticsView
 from drifts.views import DriftView, VisibleDriftView
@@ -17,7 +17,7 @@ from experiments.audit_views import ExperimentAuditView
 from experiments.views import AccessView, ExperimentView
 
 ONE: Any = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
-LIMITED: Any = {"throttle_classes": [RateLimits]}
+LIMITED: Any = {"throttle_classes": [RequestLimit]}
 
 urlpatterns = [
     # First what is asked for all day.
@@ -42,7 +42,7 @@ urlpatterns = [
     path("user/lookup", UserView.as_view({"post": "lookup"})),
     path("user/search", UserView.as_view({"post": "search"})),
     path("entitlement", EntitlementView.as_view({"get": "retrieve"})),
-    path("entitlements", EntitlementView.as_view({"get": "retrieve"})),
+    path("entitlements", EntitlementView.as_view({"get": "retrieve"}, operation_suffix="_alias")),
     path("token", TokenView.as_view({"post": "create", "get": "list"})),
     path("token/refresh", TokenRefreshView.as_view({"post": "refresh"})),
     path("token/<str:token_id>", TokenView.as_view({"get": "retrieve", "delete": "destroy"})),

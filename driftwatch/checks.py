@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
 from accounts.issuers import is_safe_url
-from core.api.throttling import rate_of
+from core.api.rate_limits import rate_of
 
 ISSUER_KEYS = {"issuer", "audience", "entitlements"}
 MAX_RENEWAL_SECONDS = 900

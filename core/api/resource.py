@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 from rest_framework.exceptions import AuthenticationFailed, ParseError, UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
+from rest_framework.throttling import BaseThrottle
 from rest_framework.viewsets import GenericViewSet
 
 from core.api.responses import JSONResponse
-from core.api.throttling import RateLimits
+from core.api.throttling import LoginLimit, RequestLimit
 from core.identity import Identity, identity_of
 
 
@@ -24,35 +25,41 @@ class Resource(GenericViewSet[Any]):
     """
 
     request: Request
+    # Paths have no suffix that chooses a format.
+    format_kwarg: str | None = None
     resource: ClassVar[str]
     required_levels: ClassVar[dict[str, Any]] = {}
     login_throttled_actions: ClassVar[frozenset[str]] = frozenset()
     # Serializers of responses, by action, where they differ from `serializer_class`.
     response_serializers: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {}
     query_parameters: ClassVar[type[BaseSerializer[Any]] | None] = None
+    # Descriptions of the parameters in the path, for the OpenAPI document.
+    path_parameters: ClassVar[Mapping[str, str]] = {}
+    # Tells the operations of two paths to one action apart in the OpenAPI document.
+    operation_suffix: str = ""
     conflict: ClassVar[str] = "It conflicts with something that exists already."
-    throttle_classes = [RateLimits]
+    throttle_classes = [RequestLimit]
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Authenticate the caller, count the request, and check permissions: refused requests count too.
+
+        Django REST framework counts last, and negotiates a content type first: responses here are always JSON.
+        A request with a bad token counts for its address.
+        """
         if str(request.method).lower() not in self.action_map:
             self.http_method_not_allowed(request)
-        super().initial(request, *args, **kwargs)
-
-    def perform_authentication(self, request: Request) -> None:
-        """Count the request as soon as it is known whose it is: what is refused afterwards counts too.
-
-        One with a bad token counts for its address.
-        """
         try:
-            super().perform_authentication(request)
+            self.perform_authentication(request)
         except AuthenticationFailed:
-            super().check_throttles(request)
+            self.check_throttles(request)
             raise
-        super().check_throttles(request)
+        self.check_throttles(request)
+        self.check_permissions(request)
 
-    def check_throttles(self, request: Request) -> None:
-        """Nothing: `perform_authentication` has counted the request before it was judged."""
+    def get_throttles(self) -> list[BaseThrottle]:
+        is_login = self.action in self.login_throttled_actions
+        return [*([LoginLimit()] if is_login else []), *super().get_throttles()]
 
     @property
     def identity(self) -> Identity:
