@@ -20,6 +20,7 @@ from accounts.token_serializers import (
 from accounts.tokens import access_token, refresh_token, refreshed
 from core.api.conditional import conditional, tagged
 from core.api.idempotency import idempotent
+from core.api.openapi import responds
 from core.api.resource import Resource
 from core.api.responses import JSONResponse, NoContent
 from core.identity import Requirement
@@ -38,6 +39,7 @@ class TokenView(Resource):
     }
     response_serializers = {"create": IssuedTokenSerializer}
     login_throttled_actions = frozenset({"create"})
+    path_parameters = {"token_id": "The id of one of the caller's service tokens."}
     conflict = "You have a token of this name already. Choose another name, or revoke that one first."
 
     def get_serializer_class(self) -> Any:
@@ -53,6 +55,7 @@ class TokenView(Resource):
         except (ServiceToken.DoesNotExist, ValidationError):
             raise Http404("You have no token with this id. GET /api/v1/token lists yours.") from None
 
+    @responds(201, 409)
     @idempotent
     def create(self, request: Request) -> JSONResponse:
         """Make a token for a pipeline. The secrets are in this answer and in none after it.
@@ -67,6 +70,7 @@ class TokenView(Resource):
         token = serializer.save()
         return JSONResponse(IssuedTokenSerializer(token).data, 201, headers=SECRET)
 
+    @responds(200, many=True)
     def list(self, request: Request) -> JSONResponse:
         """All the caller's tokens, the newest first, those that expired or were revoked too."""
         return JSONResponse(self.get_serializer(self.get_queryset(), many=True).data)
@@ -76,6 +80,7 @@ class TokenView(Resource):
         """Read one of the caller's tokens; its secret is not told again."""
         return JSONResponse(self.get_serializer(self.get_token()).data)
 
+    @responds(204)
     @conditional
     def destroy(self, request: Request, token_id: str) -> NoContent:
         """Revoke the token, and what was or would be refreshed from it, at once."""

@@ -12,6 +12,7 @@ from accounts.models import User
 from accounts.serializers import EntitlementsSerializer, FoundUserSerializer, LookupSerializer, UserSerializer
 from core.api.conditional import conditional, tagged
 from core.api.idempotency import idempotent
+from core.api.openapi import responds
 from core.api.resource import Resource
 from core.api.responses import JSONResponse
 from core.api.search import SearchMixin, SearchParameters
@@ -39,6 +40,7 @@ class UserView(SearchMixin):
         "update_self": Requirement.REGISTERED,
     }
     search_parameters = SearchParameters.sortable_by(("created_at", "email", "subject", "issuer"))
+    filter_example = {"email": {"$regex": "@example\\.org$"}}
     conflict = "You are registered already. GET /api/v1/user/self tells as whom."
 
     def get_queryset(self) -> FilterableQuerySet[User]:
@@ -51,6 +53,7 @@ class UserView(SearchMixin):
         return FIELDS
 
     @extend_schema(request=LookupSerializer)
+    @responds(200, 404)
     def lookup(self, request: Request) -> JSONResponse:
         """The registered user of exactly this id or email: whom a permission with it would name."""
         wanted = LookupSerializer(data=self.body)
@@ -67,6 +70,8 @@ class UserView(SearchMixin):
         assert self.identity.user is not None
         return User.objects.get(pk=self.identity.user.pk)
 
+    @extend_schema(request=None)
+    @responds(201, 409)
     @idempotent
     @tagged
     def register(self, request: Request) -> JSONResponse:
@@ -79,6 +84,7 @@ class UserView(SearchMixin):
         """The registered user that the token stands for."""
         return JSONResponse(self.get_serializer(self.get_user()).data)
 
+    @extend_schema(request=None)
     @conditional
     @tagged
     def update_self(self, request: Request) -> JSONResponse:

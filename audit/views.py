@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from audit.models import Event, EventQuerySet
 from audit.serializers import EventSerializer, ExportParameters
 from core.api.exceptions import InvalidQuery
+from core.api.openapi import responds
 from core.api.resource import Resource
 from core.api.search import SearchMixin, SearchParameters
 from core.filters.fields import Field, ObjectField, StringField, TimeField, UUIDField
@@ -49,6 +50,7 @@ class EventSearch(SearchMixin):
 class AuditView(EventSearch):
     resource = "audit"
     required_levels = {"search": Requirement.ADMIN}
+    filter_example = {"actor.email": "ada@example.org", "created_at": {"$gte": "2026-01-01"}}
 
     def get_queryset(self) -> EventQuerySet:
         return Event.objects.all()
@@ -60,6 +62,7 @@ class AuditExportView(Resource):
     serializer_class = EventSerializer
     query_parameters = ExportParameters
 
+    @responds(200, media_type="application/x-ndjson")
     def export(self, request: Request) -> StreamingHttpResponse:
         """Every event, or those that the query parameters choose, oldest first: a line of JSON for each (NDJSON)."""
         parameters = ExportParameters(data=request.query_params)

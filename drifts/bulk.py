@@ -2,16 +2,20 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 
 from core.api.bulk import JSONArrayParser, JSONLinesParser, NDJSONParser, validated
 from core.api.idempotency import idempotent
+from core.api.openapi import responds
 from core.api.responses import JSONResponse
 from core.identity import Level
 from drifts.models import Drift
 from drifts.serializers import DriftSerializer
 from drifts.views import DriftResource
+
+LINES = {"type": "string", "description": "The objects of the array, one on each line."}
 
 
 class StoredSerializer(serializers.Serializer[Any]):
@@ -28,6 +32,14 @@ class DriftBulkView(DriftResource):
     serializer_class = DriftSerializer
     response_serializers = {"bulk": StoredSerializer}
 
+    @extend_schema(
+        request={
+            JSONArrayParser.media_type: DriftSerializer(many=True),
+            NDJSONParser.media_type: LINES,
+            JSONLinesParser.media_type: LINES,
+        }
+    )
+    @responds(201)
     @idempotent
     def bulk(self, request: Request, experiment_id: str) -> JSONResponse:
         """Report up to 10,000 runs at once. Either all of them are stored or none.

@@ -1,9 +1,11 @@
 """`POST …/drift/stats`."""
 
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from core import filters
+from core.api.openapi import responds
 from core.api.resource import Resource
 from core.api.responses import JSONResponse
 from core.api.search import bounded_time
@@ -16,6 +18,14 @@ from drifts.views import FIELDS, DriftResource
 
 ADVICE = "have the filter name a model, a status or a time range, or ask for fewer measures"
 
+EXAMPLE = {
+    "filter": {"created_at": {"$gte": "2026-01-01"}},
+    "group_by": "model",
+    "interval": "week",
+    "time_zone": "Europe/Berlin",
+    "measures": "parameters.p_value",
+}
+
 
 class StatisticsMixin(Resource):
     """Adds the action `stats` to a resource."""
@@ -27,6 +37,8 @@ class StatisticsMixin(Resource):
         """The runs that the caller may read."""
         raise NotImplementedError
 
+    @extend_schema(examples=[OpenApiExample("By model and week", EXAMPLE, request_only=True)])
+    @responds(200, many=True)
     def stats(self, request: Request, **path: str) -> JSONResponse:
         """Count runs, and tell their drift rate and the distribution of their parameters, by group and interval.
 

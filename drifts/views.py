@@ -9,6 +9,7 @@ from rest_framework.request import Request
 
 from core.api.conditional import conditional, tagged
 from core.api.idempotency import idempotent
+from core.api.openapi import responds
 from core.api.responses import JSONResponse, NoContent
 from core.api.search import SearchMixin, SearchParameters
 from core.filters.fields import (
@@ -63,6 +64,7 @@ class VisibleDriftView(DriftSearchMixin):
 
     resource = "visible_drift"
     required_levels = {"search": Requirement.ANYONE}
+    filter_example = {"verdict": "drift", "created_at": {"$gte": "2026-01-01"}}
 
     def get_queryset(self) -> DriftQuerySet:
         return Drift.objects.visible_to(self.identity)
@@ -70,6 +72,8 @@ class VisibleDriftView(DriftSearchMixin):
 
 class DriftResource(ExperimentResource):
     """A resource of an experiment's runs, or of one of them."""
+
+    path_parameters = {**ExperimentResource.path_parameters, "drift_id": "The id of one of its drift runs."}
 
     def get_drift(self) -> Drift:
         """The run of the path, once the caller's level on its experiment is found sufficient."""
@@ -98,10 +102,12 @@ class DriftView(DriftSearchMixin, DriftResource):
         "partial_update": Level.EDIT,
         "destroy": Level.EDIT,
     }
+    filter_example = {"verdict": "drift", "parameters.p_value": {"$lt": 0.01}}
 
     def get_queryset(self) -> DriftQuerySet:
         return Drift.objects.of(self.get_reference())
 
+    @responds(201)
     @idempotent
     @tagged
     def create(self, request: Request, experiment_id: str) -> JSONResponse:
@@ -127,6 +133,7 @@ class DriftView(DriftSearchMixin, DriftResource):
         """Change the named fields."""
         return self.save(self.get_serializer(self.get_drift(), data=self.body, partial=True))
 
+    @responds(204)
     @conditional
     def destroy(self, request: Request, experiment_id: str, drift_id: str) -> NoContent:
         """Delete the run."""

@@ -9,6 +9,7 @@ from experiments.views import ExperimentResource
 class ExperimentAuditView(EventSearch, ExperimentResource):
     resource = "experiment_audit"
     required_levels = {"search": Level.MANAGE}
+    filter_example = {"action": "permissions_changed"}
 
     def get_queryset(self) -> EventQuerySet:
         return Event.objects.matching({"experiment_id": self.get_reference().pk.hex})

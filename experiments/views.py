@@ -14,6 +14,7 @@ from core.api.conditional import conditional, tagged
 from core.api.exceptions import Conflict, InvalidQuery
 from core.api.idempotency import idempotent
 from core.api.json_input import text_problem
+from core.api.openapi import responds
 from core.api.resource import Resource
 from core.api.responses import JSONResponse, NoContent
 from core.api.search import SearchMixin, SearchParameters
@@ -66,6 +67,8 @@ Found = TypeVar("Found", bound=AccessControlled)
 class ExperimentResource(Resource):
     """A resource at or below `experiment/{experiment_id}`."""
 
+    path_parameters = {"experiment_id": "The id of an experiment."}
+
     def get_experiment(self) -> Experiment:
         """The experiment of the path, once the caller's level on it is found sufficient."""
         return self.permitted(Experiment.objects.by_id(self.experiment_id))
@@ -102,6 +105,7 @@ class ExperimentView(SearchMixin, ExperimentResource):
     }
     serializer_class = ExperimentSerializer
     search_parameters = SearchParameters.sortable_by(("created_at", "name", "public"))
+    filter_example = {"tags": "production", "created_at": {"$gte": "2026-01-01"}}
     conflict = "An experiment of this name exists already. Choose another name."
 
     def get_queryset(self) -> ExperimentQuerySet:
@@ -113,6 +117,7 @@ class ExperimentView(SearchMixin, ExperimentResource):
             "permissions": ObjectListField("permissions", PERMISSION_FIELDS, guard=granted_to(self.identity)),
         }
 
+    @responds(201, 409)
     @idempotent
     @tagged
     def create(self, request: Request) -> JSONResponse:
@@ -124,18 +129,21 @@ class ExperimentView(SearchMixin, ExperimentResource):
         """Read one experiment."""
         return JSONResponse(self.get_serializer(self.get_experiment()).data)
 
+    @responds(200, 409)
     @conditional
     @tagged
     def update(self, request: Request, experiment_id: str) -> JSONResponse:
         """Replace every writable field: those left out take their defaults. The caller stays a manager."""
         return self.save(self.get_serializer(self.get_experiment(), data=self.body))
 
+    @responds(200, 409)
     @conditional
     @tagged
     def partial_update(self, request: Request, experiment_id: str) -> JSONResponse:
         """Change the named fields. The caller stays a manager."""
         return self.save(self.get_serializer(self.get_experiment(), data=self.body, partial=True))
 
+    @responds(204)
     @conditional
     def destroy(self, request: Request, experiment_id: str) -> NoContent:
         """Delete the experiment and all of its drift runs."""
@@ -167,6 +175,7 @@ class AccessView(ExperimentResource):
             )
         ]
     )
+    @responds(200, 422)
     def retrieve(self, request: Request, experiment_id: str) -> JSONResponse:
         """Which level you have on the experiment, and why; with `entity`, which level somebody else has.
 
@@ -202,6 +211,7 @@ class AccessView(ExperimentResource):
         return JSONResponse(self.get_serializer(wanted.preview()).data)
 
     @extend_schema(request=HandoverSerializer)
+    @responds(200, 409)
     def handover(self, request: Request, experiment_id: str) -> JSONResponse:
         """Make another registered user a manager, and keep the level `keep` yourself, or none.
 

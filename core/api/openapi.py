@@ -1,10 +1,13 @@
-"""The OpenAPI document: what drf-spectacular cannot read off the views by itself."""
+"""The OpenAPI document: drf-spectacular reads the views, and this module adds what all of them share.
+
+Facts about one view stand at the view: `responds` at its actions, and the attributes of `Resource` and `SearchMixin`.
+"""
 
 import threading
-from typing import Any, ClassVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
 
-from django.conf import settings
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
@@ -14,6 +17,34 @@ from rest_framework import serializers
 from core.api.permissions import requirement_for
 from core.filters.language import LOGICAL
 from core.identity import Requirement
+
+Action = TypeVar("Action", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Responses:
+    """The responses of one action: its success, and the refusals that not every action has."""
+
+    status: int = 200
+    refusals: tuple[int, ...] = ()
+    many: bool = False
+    media_type: str = "application/json"
+
+
+def responds(
+    status: int, *refusals: int, many: bool = False, media_type: str = "application/json"
+) -> Callable[[Action], Action]:
+    """Declare the status of an action's success, and the statuses of its own refusals.
+
+    `many` is for a list of objects; `media_type` is that of the success. An action without the decorator
+    responds with 200 and one object.
+    """
+
+    def declare(action: Action) -> Action:
+        action.responses = Responses(status, refusals, many, media_type)  # type: ignore[attr-defined]
+        return action
+
+    return declare
 
 
 class ProblemSerializer(serializers.Serializer[dict[str, Any]]):
@@ -27,42 +58,6 @@ class ProblemSerializer(serializers.Serializer[dict[str, Any]]):
     )
 
 
-class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    target_class = "accounts.authentication.BearerAuthentication"
-    name = "bearer"
-
-    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
-        return {
-            "type": "http",
-            "scheme": "bearer",
-            "bearerFormat": "JWT",
-            "description": "A token of a trusted OpenID provider, or one made by `POST /token` or `manage.py token`.",
-        }
-
-
-class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    target_class = "accounts.sessions.SessionAuthentication"
-    name = "session"
-
-    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
-        return {
-            "type": "apiKey",
-            "in": "cookie",
-            "name": settings.SESSION_COOKIE_NAME,
-            "description": "The session of a browser that logged in at `/login`. A method other than GET needs "
-            f"the value of the cookie `{settings.CSRF_COOKIE_NAME}` in the header `X-CSRFToken`.",
-        }
-
-
-STATUS = {"create": 201, "bulk": 201, "register": 201, "destroy": 204}
-MEDIA_TYPES = {"export": "application/x-ndjson"}
-WITH_BODY = {
-    *("create", "bulk", "update", "partial_update", "search", "stats"),
-    *("lookup", "preview", "handover", "refresh"),
-}
-# What has query parameters of its own, and refuses them when they are not valid.
-WITH_QUERY = {("access", "retrieve")}
-CONFLICTING = {"create", "update", "partial_update", "register", "handover"}
 REFUSALS = {
     400: "The body is not JSON, or a header is malformed.",
     401: "No token where one is needed, or a token that is not valid.",
@@ -75,11 +70,6 @@ REFUSALS = {
     422: "A field, a filter or a query parameter is not valid: see `errors`.",
     429: "Too many requests; try again after `Retry-After` seconds.",
     503: "The database, or the issuer of the token, is away; try again after `Retry-After` seconds.",
-}
-PATH_PARAMETERS = {
-    "experiment_id": "The id of an experiment.",
-    "drift_id": "The id of one of its drift runs.",
-    "token_id": "The id of one of the caller's service tokens.",
 }
 PAGINATION = OpenApiParameter(
     "X-Pagination",
@@ -138,22 +128,6 @@ FILTER = {
     "type": "object",
     "description": f"A MongoDB-style filter: names of fields, and {', '.join(LOGICAL)}. `{{}}` finds all.",
 }
-LINES = {"type": "string", "description": "The objects of the array, one on each line."}
-FILTER_EXAMPLES = {
-    "experiment": {"tags": "production", "created_at": {"$gte": "2026-01-01"}},
-    "drift": {"verdict": "drift", "parameters.p_value": {"$lt": 0.01}},
-    "visible_drift": {"verdict": "drift", "created_at": {"$gte": "2026-01-01"}},
-    "user": {"email": {"$regex": "@example\\.org$"}},
-    "audit": {"actor.email": "ada@example.org", "created_at": {"$gte": "2026-01-01"}},
-    "experiment_audit": {"action": "permissions_changed"},
-}
-STATISTICS_EXAMPLE = {
-    "filter": {"created_at": {"$gte": "2026-01-01"}},
-    "group_by": "model",
-    "interval": "week",
-    "time_zone": "Europe/Berlin",
-    "measures": "parameters.p_value",
-}
 
 
 class DocumentGenerator(SchemaGenerator):
@@ -170,7 +144,7 @@ class DocumentGenerator(SchemaGenerator):
 
 
 class ResourceSchema(AutoSchema):
-    """Reads what a `Resource` declares: its actions, levels and search parameters."""
+    """Reads what a `Resource` declares: its actions, levels, responses and parameters."""
 
     view: Any
 
@@ -179,94 +153,93 @@ class ResourceSchema(AutoSchema):
         return str(self.view.action)
 
     @property
-    def resource(self) -> str:
-        return str(self.view.resource)
+    def responses(self) -> Responses:
+        return getattr(getattr(self.view, self.action), "responses", Responses())
 
     def has(self, mark: str) -> bool:
-        """Whether the action carries what a decorator marks it with."""
+        """Tell whether a decorator has put this mark on the action."""
         return hasattr(getattr(self.view, self.action), mark)
 
     @property
-    def heeds_conditions(self) -> bool:
+    def is_conditional(self) -> bool:
+        """Tell whether the action takes `If-Match` and `If-None-Match`."""
         return self.has("is_conditional") or (self.has("is_tagged") and self.method == "GET")
 
+    @property
+    def is_search(self) -> bool:
+        return self.action == "search"
+
     def get_operation_id(self) -> str:
-        alias = "_alias" if self.path.endswith("/entitlements") else ""
-        return f"{self.resource}_{self.action}{alias}"
+        return f"{self.view.resource}_{self.action}{self.view.operation_suffix}"
 
     def get_summary(self) -> str:
-        """The first sentence of what there is to say."""
+        """The first sentence of the description."""
         return f"{self.get_description().partition('.')[0]}."
 
     def get_tags(self) -> list[str]:
-        return [self.resource]
+        return [str(self.view.resource)]
 
     def get_auth(self) -> list[dict[str, Any]]:
         required = self.view.required_levels[self.action]
         requirement = required if isinstance(required, Requirement) else requirement_for(required)
-        bearer = super().get_auth()
-        return [*bearer, {}] if requirement is Requirement.ANYONE else bearer
+        schemes = super().get_auth()
+        return [*schemes, {}] if requirement is Requirement.ANYONE else schemes
 
     def get_override_parameters(self) -> list[Any]:
-        path = [
+        query = self.view.search_parameters if self.is_search else self.view.query_parameters
+        return [
             RETRY_AFTER,
             *([IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED] if self.has("is_idempotent") else []),
             *([ETAG] if self.has("is_tagged") else []),
-            *([IF_MATCH, IF_NONE_MATCH] if self.heeds_conditions else []),
+            *([IF_MATCH, IF_NONE_MATCH] if self.is_conditional else []),
             *(
                 OpenApiParameter(name, OpenApiTypes.UUID, OpenApiParameter.PATH, description=description)
-                for name, description in PATH_PARAMETERS.items()
+                for name, description in self.view.path_parameters.items()
                 if f"{{{name}}}" in self.path
             ),
+            *([query] if query else []),
+            *([PAGINATION, LINK] if self.is_search else []),
         ]
-        if self.action == "search":
-            return [*path, self.view.search_parameters, PAGINATION, LINK]
-        return [*path, self.view.query_parameters] if self.view.query_parameters else path
 
     def get_request_serializer(self) -> Any:
-        if self.action == "search":
+        if self.is_search:
             return {"application/json": FILTER}
-        if self.action == "bulk":
-            array, *others = self.map_parsers()
-            return {array: self.view.get_serializer(many=True)} | dict.fromkeys(others, LINES)
-        return self.get_serializer() if self.action in WITH_BODY else None
+        return self.get_serializer() if self.method in ("POST", "PUT", "PATCH") else None
 
     def _get_request_body(self, direction: str = "request") -> Any:
         body = super()._get_request_body(direction)  # type: ignore[no-untyped-call]
         return body and {**body, "required": True}
 
     def _is_list_view(self, serializer: Any = None) -> bool:
-        return self.action in ("search", "list", "stats")
+        return self.is_search or self.responses.many
 
     def get_serializer(self) -> Any:
         return self.view.get_serializer()
 
     def get_examples(self) -> list[OpenApiExample]:
-        if self.action == "stats":
-            return [OpenApiExample("By model and week", STATISTICS_EXAMPLE, request_only=True)]
-        if self.action != "search":
-            return []
-        return [OpenApiExample("Filter", FILTER_EXAMPLES[self.resource], request_only=True)]
+        return [OpenApiExample("Filter", self.view.filter_example, request_only=True)] if self.is_search else []
 
     def get_response_serializers(self) -> Any:
-        status = STATUS.get(self.action, 200)
+        success = self.responses
         other = self.view.response_serializers.get(self.action)
-        found = None if status == 204 else other() if other else self.get_serializer()
-        refusals = {code: OpenApiResponse(ProblemSerializer, description=REFUSALS[code]) for code in self.refusals()}
-        responses: dict[Any, Any] = {(status, MEDIA_TYPES.get(self.action, "application/json")): found}
-        if self.heeds_conditions and self.method == "GET":
+        content = None if success.status == 204 else other() if other else self.get_serializer()
+        responses: dict[Any, Any] = {(success.status, success.media_type): content}
+        if self.is_conditional and self.method == "GET":
             responses[304] = OpenApiResponse(description="It is what `If-None-Match` names: it did not change.")
-        return responses | refusals
+        return responses | {
+            status: OpenApiResponse(ProblemSerializer, description=REFUSALS[status]) for status in self.refusals()
+        }
 
     def refusals(self) -> list[int]:
         """The statuses with which this operation may refuse a request."""
+        takes_body = self.get_request_serializer() is not None or self.has("is_idempotent")
         return [
-            *([400, 413, 415, 422] if self.action in WITH_BODY or self.has("is_idempotent") else []),
-            *([400, 412] if self.heeds_conditions else []),
-            *([422] if self.view.query_parameters or (self.resource, self.action) in WITH_QUERY else []),
+            *([400, 413, 415, 422] if takes_body else []),
+            *([400, 412] if self.is_conditional else []),
+            *([422] if self.view.query_parameters else []),
             *(401, 403, 429, 503),
-            *([404] if "{" in self.path or self.action == "lookup" else []),
-            *([409] if self.action in CONFLICTING and self.resource != "drift" else []),
+            *([404] if "{" in self.path else []),
+            *self.responses.refusals,
         ]
 
 

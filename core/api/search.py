@@ -68,6 +68,8 @@ class SearchMixin(Resource):
     """Adds the action `search` to a resource: filter, sort, and one page."""
 
     search_parameters: ClassVar[type[SearchParameters]]
+    # A filter that shows the way, in the OpenAPI document.
+    filter_example: ClassVar[Mapping[str, Any]]
 
     def get_queryset(self) -> FilterableQuerySet[Any]:
         """What the caller may read, sorted and filtered by nothing."""
