@@ -59,7 +59,7 @@ def conditional(action: Action) -> Action:
         def compare_and_change() -> HttpResponse:
             tag = read(request, **path)["ETag"]
             if not allows(request, tag):
-                raise PreconditionFailed(f"If-None-Match names the ETag that it has: {tag}.")
+                raise PreconditionFailed(f"If-None-Match names the object's present ETag: {tag}.")
             return action(view, request, **path)
 
         return compare_and_change()
@@ -76,7 +76,7 @@ def allows(request: Request, tag: str) -> bool:
     wanted, known = tags_in(request, "If-Match"), tags_in(request, "If-None-Match")
     if wanted is not None and not wanted & {"*", tag}:
         raise PreconditionFailed(
-            f"It is not what If-Match names: its ETag is {tag}. Read it again, and decide on what it is now."
+            f"The object was changed: its ETag is {tag} now, not the one in If-Match. Read it again, then change it."
         )
     # If-None-Match compares weakly, If-Match strongly (section 13.1).
     return known is None or not {each.removeprefix("W/") for each in known} & {"*", tag}
@@ -90,5 +90,5 @@ def tags_in(request: Request, header: str) -> set[str] | None:
     tags = set(parse_etags(value))
     # Django skips malformed elements. Empty ones are allowed (section 5.6.1.2).
     if not tags or {element.strip() for element in value.split(",")} - tags - {""}:
-        raise ParseError(f'{header} must be *, or ETags as they were answered, in their quotes: {header}: "0c1d2e…".')
+        raise ParseError(f'{header} must be *, or ETags with their quotes, as in the response: {header}: "0c1d2e…".')
     return tags

@@ -1,4 +1,4 @@
-"""The OpenAPI document: drf-spectacular reads the views, and this module adds what all of them share.
+"""The OpenAPI document: drf-spectacular reads the views, and this module adds the parts that all of them share.
 
 Facts about one view stand at the view: `responds` at its actions, and the attributes of `Resource` and `SearchMixin`.
 """
@@ -48,45 +48,45 @@ def responds(
 
 
 class ProblemSerializer(serializers.Serializer[dict[str, Any]]):
-    """Why a request was refused, and what to do."""
+    """The reason why a request was refused, and what to do about it."""
 
     code = serializers.IntegerField(help_text="The HTTP status.")
     status = serializers.CharField(help_text="Its phrase.")
-    message = serializers.CharField(help_text="What is wrong and what to do.")
+    message = serializers.CharField(help_text="The mistake, and what to do about it.")
     errors: Any = serializers.DictField(
-        required=False, help_text="On a 422: the sentences by field, under `json` (the body) or `query`."
+        required=False, help_text="On a 422: the messages by field, under `json` (the body) or `query`."
     )
 
 
 REFUSALS = {
     400: "The body is not JSON, or a header is malformed.",
-    401: "No token where one is needed, or a token that is not valid.",
-    403: "Not registered, no entitlement, or a level too low.",
-    404: "There is no such thing, or no more.",
-    409: "It exists already, or was changed meanwhile.",
-    412: "It is not what `If-Match` or `If-None-Match` asks for: it was changed since it was read.",
+    401: "The token is missing or not valid.",
+    403: "The caller is not registered, lacks an entitlement, or has too low a level.",
+    404: "The object does not exist, or not any more.",
+    409: "The object exists already, or another request changed it.",
+    412: "The object was changed: its `ETag` is not what `If-Match` or `If-None-Match` asks for.",
     413: "The body is too large.",
-    415: "The body is sent as something other than JSON.",
+    415: "The `Content-Type` is not JSON.",
     422: "A field, a filter or a query parameter is not valid: see `errors`.",
     429: "Too many requests; try again after `Retry-After` seconds.",
-    503: "The database, or the issuer of the token, is away; try again after `Retry-After` seconds.",
+    503: "The database or the token's issuer is unavailable; try again after `Retry-After` seconds.",
 }
 PAGINATION = OpenApiParameter(
     "X-Pagination",
     str,
     OpenApiParameter.HEADER,
     response=[200],
-    description="JSON: `total`, `total_is_exact`, `total_pages`, `first_page`, `last_page`, `page`, and where "
-    "they exist `previous_page`, `next_page` and `next_cursor`. A total that is not exact is a lower bound. A page "
-    "that a cursor led to has no number.",
+    description="JSON: `total`, `total_is_exact`, `total_pages`, `first_page`, `last_page`, `page`, and, if they "
+    "exist, `previous_page`, `next_page` and `next_cursor`. A total that is not exact is a lower bound. A page "
+    "requested by its cursor has no number.",
 )
 LINK = OpenApiParameter(
     "Link",
     str,
     OpenApiParameter.HEADER,
     response=[200],
-    description="RFC 8288: the addresses of the `first`, `next`, `prev` and `last` page, as far as they are known. "
-    "Send them the same filter.",
+    description="RFC 8288: the URLs of the `first`, `next`, `prev` and `last` page, if known. "
+    "Send the same filter to them.",
 )
 RETRY_AFTER = OpenApiParameter(
     "Retry-After", int, OpenApiParameter.HEADER, response=[429, 503], description="Seconds to wait."
@@ -95,43 +95,44 @@ IF_MATCH = OpenApiParameter(
     "If-Match",
     str,
     OpenApiParameter.HEADER,
-    description="Go on only if this is its `ETag` (or one of these, or `*` for any), as it was answered: else a 412.",
+    description="ETags of the object, or `*` for any. If none of them is its present `ETag`, the response is 412.",
 )
 IF_NONE_MATCH = OpenApiParameter(
     "If-None-Match",
     str,
     OpenApiParameter.HEADER,
-    description="Go on only if none of these (or `*` for any) is its `ETag`: else a 304 to GET, a 412 to the others.",
+    description="ETags of the object, or `*` for any. If one of them is its present `ETag`, the response is 304 "
+    "to GET and 412 to other methods.",
 )
 ETAG = OpenApiParameter(
     "ETag",
     str,
     OpenApiParameter.HEADER,
     response=[200, 201, 304],
-    description="What `If-Match` and `If-None-Match` take: it changes whenever the body of the answer does.",
+    description="The version of the object, for `If-Match` and `If-None-Match`. It changes with the response's body.",
 )
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     {"type": "string", "minLength": 1, "maxLength": 255},
     OpenApiParameter.HEADER,
-    description="Any printable ASCII, such as a UUID. For 24 hours the same request with the same key is answered "
-    "as the first one was, and creates nothing more; one with another body is a 422.",
+    description="Printable ASCII, such as a UUID. For 24 hours, a repeated request with the same key gets the first "
+    "response and creates nothing; one with another body is refused with 422.",
 )
 IDEMPOTENT_REPLAYED = OpenApiParameter(
     "Idempotent-Replayed",
     str,
     OpenApiParameter.HEADER,
     response=[201],
-    description="`true` where this is the answer of an earlier request with the same `Idempotency-Key`.",
+    description="`true` if this is the response to an earlier request with the same `Idempotency-Key`.",
 )
 FILTER = {
     "type": "object",
-    "description": f"A MongoDB-style filter: names of fields, and {', '.join(LOGICAL)}. `{{}}` finds all.",
+    "description": f"A MongoDB-style filter: names of fields, and {', '.join(LOGICAL)}. `{{}}` matches everything.",
 }
 
 
 class DocumentGenerator(SchemaGenerator):
-    """Builds the document once for a process: it is the same for everybody, and drf-spectacular is not thread-safe."""
+    """Builds the document once in each process. It is the same for all, and drf-spectacular is not thread-safe."""
 
     lock = threading.Lock()
     document: ClassVar[dict[str, Any] | None] = None
@@ -144,7 +145,7 @@ class DocumentGenerator(SchemaGenerator):
 
 
 class ResourceSchema(AutoSchema):
-    """Reads what a `Resource` declares: its actions, levels, responses and parameters."""
+    """Reads the actions, levels, responses and parameters that a `Resource` declares."""
 
     view: Any
 
@@ -225,7 +226,7 @@ class ResourceSchema(AutoSchema):
         content = None if success.status == 204 else other() if other else self.get_serializer()
         responses: dict[Any, Any] = {(success.status, success.media_type): content}
         if self.is_conditional and self.method == "GET":
-            responses[304] = OpenApiResponse(description="It is what `If-None-Match` names: it did not change.")
+            responses[304] = OpenApiResponse(description="The object did not change: `If-None-Match` names its `ETag`.")
         return responses | {
             status: OpenApiResponse(ProblemSerializer, description=REFUSALS[status]) for status in self.refusals()
         }

@@ -1,4 +1,4 @@
-"""How many requests a caller may make, over all workers and copies of the service together.
+"""Counters of requests by caller, over all workers and copies of the service together.
 
 The counters are in MongoDB, the only store that the processes share. A caller has one document, with the counts
 of the current window and of the one before. The previous count weighs as much as its window still overlaps the

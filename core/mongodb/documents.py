@@ -1,7 +1,8 @@
-"""The connection to MongoDB, and model instances straight from documents, past the compiler of Django's queries.
+"""The connection to MongoDB, and model instances made from stored documents.
 
-The requests that are made all day are known in advance: they ask MongoDB in its own words, and only
-what comes back becomes model instances. Compiling the same queryset anew took longer than running it.
+Hot queries are written in MongoDB's own language and bypass querysets, because compiling a queryset takes longer
+than running it. The backend's `raw_aggregate` makes instances too, but a page of ten runs takes 0.23 ms with it
+and 0.02 ms here, and it cannot make them of documents that a page was cut from.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ SCALARS = frozenset({str, int, float, bool})
 
 
 def mongodb() -> DatabaseWrapper:
-    """This thread's connection, for what only MongoDB has: sessions, commands, collections."""
+    """Return this thread's connection, which has what Django does not know: sessions, commands, collections."""
     return cast(DatabaseWrapper, connections[DEFAULT_DB_ALIAS])
 
 
 def is_primary_reachable(seconds: float = 2) -> bool:
-    """Whether the primary is there and answers within that time."""
+    """Return whether the primary answers within that time."""
     try:
         with pymongo.timeout(seconds):
             mongodb().database.command("ping")
@@ -48,55 +49,57 @@ def is_primary_reachable(seconds: float = 2) -> bool:
     return True
 
 
-# Has a function raise Django's database errors in place of the driver's.
+# A decorator: the function raises Django's database errors in place of the driver's.
 with_django_errors: Callable[[Callable[P, T]], Callable[P, T]] = wrap_database_errors
 
 
 def collection_of(model: type[Model]) -> Collection[Document]:
+    """Return the collection of a model. Its methods run outside the current transaction unless given its session."""
     return mongodb().database[model._meta.db_table]
 
 
 @with_django_errors
 def aggregate(model: type[Model], pipeline: list[Mql], **options: Any) -> list[Document]:
-    """What a pipeline makes of the model's collection, as a part of the transaction at hand if there is one.
+    """Run a pipeline on the model's collection, in the current transaction if there is one.
 
-    Raises what a queryset raises.
+    Raises Django's database errors, as a queryset does.
     """
     return list(collection_of(model).aggregate(pipeline, session=mongodb().session, **options))
 
 
 @with_django_errors
 def find_one(model: type[Model], match: Mql, **options: Any) -> Document | None:
-    """One stored document that matches, or None."""
+    """Return one stored document that matches, or None."""
     return collection_of(model).find_one(match, session=mongodb().session, **options)
 
 
 @with_django_errors
 def insert_one(model: type[Model], document: Document) -> None:
+    """Insert a document. Raises Django's database errors, such as `IntegrityError`."""
     collection_of(model).insert_one(document, session=mongodb().session)
 
 
 @with_django_errors
 def insert_many(model: type[Model], documents: list[Document]) -> None:
-    """Call it in a transaction: outside of one, those before the one that fails are kept."""
+    """Insert documents. Outside a transaction, a failure leaves the documents before it stored."""
     collection_of(model).insert_many(documents, session=mongodb().session)
 
 
 @with_django_errors
 def delete_one(model: type[Model], match: Mql) -> bool:
-    """Delete one stored document and nothing that refers to it. Return whether there was one."""
+    """Delete one stored document, without those that refer to it. Return whether there was one."""
     return collection_of(model).delete_one(match, session=mongodb().session).deleted_count == 1
 
 
 def instances_of(model: type[M], documents: Iterable[Document]) -> Iterator[M]:
-    """An instance for each stored document, equal to the one that a queryset makes of it."""
+    """Make an instance of each stored document, equal to the one that a queryset would make."""
     columns, conversions = layout(model)
     for document in documents:
         values = {name: document.get(column) for name, column in columns}
         for name, convert in conversions:
             if (value := values[name]) is not None:
                 values[name] = convert(value)
-        # What `from_db` does for fields that are all there and nobody watches being set.
+        # The same as `from_db`, which also handles deferred fields and calls `__init__` with its signals.
         instance = model.__new__(model)
         instance._state = state = ModelState()
         state.adding, state.db = False, DEFAULT_DB_ALIAS
@@ -105,19 +108,20 @@ def instances_of(model: type[M], documents: Iterable[Document]) -> Iterator[M]:
 
 
 def instance_of(model: type[M], document: Document) -> M:
+    """Make an instance of a stored document."""
     return next(instances_of(model, [document]))
 
 
 @cache
 def layout(model: type[Model]) -> tuple[list[tuple[str, str]], list[tuple[str, Convert]]]:
-    """The attributes of a model with the columns that hold them, and how those are read that are stored otherwise."""
+    """Return the pairs of an attribute and its column, and the conversions of attributes that are stored otherwise."""
     fields = model._meta.concrete_fields
     conversions = [(field.attname, convert) for field in fields for convert in converters_of(field)]
     return [(field.attname, str(field.column)) for field in fields], conversions
 
 
 def converters_of(field: Field[Any, Any]) -> list[Convert]:
-    """From the stored form of a value to the model's: the backend's, or what does the same at once."""
+    """Return the conversions from a stored value to the model's: the backend's, or a faster equivalent."""
     if type(field) in CONVERTERS:
         return [CONVERTERS[type(field)]]
     if isinstance(field, EmbeddedModelArrayField):
@@ -129,7 +133,7 @@ def converters_of(field: Field[Any, Any]) -> list[Convert]:
 
 
 def without_references(value: Any) -> Any:
-    """The driver takes an object with `$ref` and `$id` for a reference; it goes back to what was sent."""
+    """Turn references back into objects: the driver takes an object with `$ref` and `$id` for a reference."""
     match value:
         case dict():
             return {key: item if type(item) in SCALARS else without_references(item) for key, item in value.items()}
