@@ -1,4 +1,4 @@
-"""The log of the admin portal in the admin portal."""
+"""Shows Django's log of portal changes in the admin portal."""
 
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
@@ -9,7 +9,7 @@ from core.portal.permissions import GuardedAdmin
 
 @admin.register(LogEntry)
 class LogEntryAdmin(GuardedAdmin):
-    """The record of changes made in the portal; nobody writes it by hand."""
+    """The log of changes made in the portal, read-only."""
 
     required_levels = {"view": Requirement.ADMIN, "add": None, "change": None, "delete": None}
     list_display = ("action_time", "user", "content_type", "object_repr", "action_flag")

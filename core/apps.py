@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class CoreConfig(AppConfig):
-    """The toolbox. Its models keep the label that they were first stored under."""
+    """The toolbox. Its app label is that of the first release, which its collections are named after."""
 
     name = "core"
     label = "driftwatch"

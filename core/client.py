@@ -1,4 +1,4 @@
-"""The current request, and what it says of its client: the address, and whether it bears a token."""
+"""The current request, and its client: the IP address, and whether it sent a bearer token."""
 
 import ipaddress
 from collections.abc import Callable
@@ -13,7 +13,7 @@ current_request: ContextVar[HttpRequest | None] = ContextVar("current_request", 
 
 
 class CurrentRequestMiddleware:
-    """Keeps the request while it is answered, for code far below the views that asks where a change comes from."""
+    """Makes the current request available to code below the views, such as the audit trail."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -27,10 +27,11 @@ class CurrentRequestMiddleware:
 
 
 def client_address(request: HttpRequest | Request) -> str | None:
-    """The client's IP address, as the outermost trusted proxy saw it.
+    """Return the client's IP address, as the outermost trusted proxy saw it, or None if it is malformed.
 
-    Each of `settings.TRUSTED_PROXIES` appends to X-Forwarded-For whom it heard; what stands left of
-    their entries anyone can have written. A header with fewer entries did not come through all of them.
+    Each of the `settings.TRUSTED_PROXIES` proxies appends its client's address to X-Forwarded-For. Entries
+    to the left of theirs can be forged. A header with fewer entries did not pass through all proxies, and
+    is ignored.
     """
     hops = request.headers.get("X-Forwarded-For", "").split(",")
     proxies = settings.TRUSTED_PROXIES
@@ -47,12 +48,12 @@ def parsed(text: str) -> str | None:
 
 
 def without_port(text: str) -> str:
-    """Some proxies write `192.0.2.1:443` or `[2001:db8::1]:443`."""
+    """Strip the port that some proxies add: `192.0.2.1:443`, `[2001:db8::1]:443`."""
     has_port = text.startswith("[") or text.count(":") == 1
     return urlsplit(f"//{text}").hostname or text if has_port else text
 
 
 def bears_token(request: HttpRequest | Request) -> bool:
-    """Whether a request is to be known by a bearer token, be it a good one or a bad one (RFC 6750, section 2.1)."""
+    """Return whether the request uses bearer authentication (RFC 6750, section 2.1), with a valid token or not."""
     header: str = request.META.get("HTTP_AUTHORIZATION", "")
     return header[:6].lower() == "bearer"

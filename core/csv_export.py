@@ -1,4 +1,4 @@
-"""Tables as CSV, which many open with a spreadsheet."""
+"""CSV downloads that are safe to open in a spreadsheet."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,28 +6,28 @@ from typing import Any
 
 from django.http import HttpResponse
 
-# What a text begins with that a spreadsheet takes for a formula: https://owasp.org/www-community/attacks/CSV_Injection
+# Spreadsheets run texts that begin with these as formulas: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def csv_file(name: str, rows: Iterable[Sequence[Any]]) -> HttpResponse:
-    """A download of rows, of which the first is the header. Texts that would be formulas get an apostrophe in front."""
+    """Return a CSV download. The first row is the header. Texts that would be formulas get a leading apostrophe."""
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     response.writelines(csv_lines(rows))
     return response
 
 
-class Line:
-    """What the writer writes to is what its `writerow` returns."""
+class Echo:
+    """A file whose `write` returns the line, so that `csv.writer.writerow` returns it too."""
 
     def write(self, line: str) -> str:
         return line
 
 
 def csv_lines(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """The same as lines, each made when it is asked for."""
-    writer = csv.writer(Line())
+    """Return the lines of the CSV file, generated lazily."""
+    writer = csv.writer(Echo())
     return (writer.writerow([safe(cell) for cell in row]) for row in rows)
 
 

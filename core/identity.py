@@ -1,4 +1,4 @@
-"""Who makes a request (the user plus the entitlements of the token or login at hand), and what can be asked of them."""
+"""The identity that makes a request: the user, and the entitlements of their token or login."""
 
 import re
 import uuid
@@ -16,7 +16,7 @@ USER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 
 
 class Level(models.TextChoices):
-    """What a permission allows; each level includes the ones before it."""
+    """The level of a permission. Each level includes the ones before it."""
 
     READ = "Read"
     EDIT = "Edit"
@@ -35,9 +35,9 @@ RANKS = {level: number for number, level in enumerate(Level)}
 
 @dataclass(frozen=True)
 class Scope:
-    """How far a token reaches into what its owner may do: up to a level, in some experiments or in all (None).
+    """The limits of a token: its highest level, and its experiments (None for all).
 
-    It takes away only. What lies outside its experiments is met as by someone without permissions.
+    A scope only narrows the owner's rights. In other experiments the token has no permissions.
     """
 
     cap: Level = Level.MANAGE
@@ -51,7 +51,7 @@ class Scope:
         return self.experiments is None or experiment_id in self.experiments
 
     def lowered(self, level: Level) -> Level:
-        """The level, or the cap where that is lower."""
+        """Return the lower of the level and the cap."""
         return level if self.cap.includes(level) else self.cap
 
 
@@ -59,7 +59,7 @@ EVERYTHING = Scope()
 
 
 class RegisteredUser(Protocol):
-    """What an identity needs of its user, whom `accounts` stores."""
+    """The parts of a user (`accounts.models.User`) that an identity needs."""
 
     id: uuid.UUID
     pk: uuid.UUID
@@ -71,7 +71,7 @@ class RegisteredUser(Protocol):
 
 
 class Requirement(Enum):
-    """What an endpoint asks of an identity as such, whatever the experiment."""
+    """The requirement of an endpoint on the identity, independent of any experiment."""
 
     ANYONE = "anyone"
     ADMITTED = "a valid token with a user entitlement"
@@ -84,10 +84,10 @@ class Requirement(Enum):
 
 @dataclass(frozen=True)
 class Identity:
-    """The owner of a verified token or of a session, or nobody: `Identity()` is the anonymous one.
+    """The owner of a verified token or session. `Identity()` is the anonymous identity.
 
-    Rights follow from the entitlements of the token or login at hand, and for a local
-    administrator's session from the account.
+    Rights follow from the entitlements of the current token or login. A local administrator's rights follow
+    from the account.
     """
 
     issuer: str = ""
@@ -98,7 +98,7 @@ class Identity:
     is_local_administrator: bool = False
     scope: Scope = EVERYTHING
     through_service_token: bool = False
-    # These admit to the service and give nothing else: a service token is admitted with its maker.
+    # Entitlements that only admit to the service: a service token is admitted if its maker is.
     admitted_by: frozenset[str] = frozenset()
 
     @property
@@ -107,11 +107,11 @@ class Identity:
 
     @property
     def is_admitted(self) -> bool:
-        """Whether the token carries a user entitlement, where the service asks for one."""
-        wanted = {*settings.OIDC_USER_ENTITLEMENTS, *settings.OIDC_ADMIN_ENTITLEMENTS}
-        asks_for_none = not settings.OIDC_USER_ENTITLEMENTS
-        carries_one = self.is_local_administrator or not wanted.isdisjoint(self.entitlements | self.admitted_by)
-        return not self.is_anonymous and (asks_for_none or carries_one)
+        """True if the token carries a user entitlement, or if the service requires none."""
+        accepted = {*settings.OIDC_USER_ENTITLEMENTS, *settings.OIDC_ADMIN_ENTITLEMENTS}
+        requires_none = not settings.OIDC_USER_ENTITLEMENTS
+        carries_one = self.is_local_administrator or not accepted.isdisjoint(self.entitlements | self.admitted_by)
+        return not self.is_anonymous and (requires_none or carries_one)
 
     @property
     def is_registered(self) -> bool:
@@ -124,17 +124,18 @@ class Identity:
 
     @property
     def is_staff(self) -> bool:
-        """Whether the admin portal is open to them: what they see and change there, the access rule says."""
+        """True if the identity may enter the admin portal. The access rule limits what they see and change there."""
         return self.is_admin or (self.is_registered and self.user is not None and self.user.is_staff)
 
     @cached_property
     def entities(self) -> frozenset[str]:
-        """What a permission can name this identity by: the user's id and the entitlements."""
+        """The entities by which permissions can name this identity: the user's id and the entitlements."""
         if not self.is_registered or self.user is None:
             return frozenset()
         return frozenset({str(self.user.id), *filter(is_entitlement, self.entitlements)})
 
     def has(self, requirement: Requirement) -> bool:
+        """Return whether the identity meets the requirement."""
         match requirement:
             case Requirement.ANYONE:
                 holds = True
@@ -154,25 +155,25 @@ class Identity:
 
 
 def is_entitlement(entity: str) -> bool:
-    """Whether a permission's entity is an entitlement; what looks like a user id always means the user.
+    """Return whether a permission's entity is an entitlement, that is, does not look like a user id.
 
-    Otherwise an issuer could hand out somebody's user id as a group.
+    Otherwise an issuer could impersonate a user by a group named after the user's id.
     """
     return not USER_ID.fullmatch(entity)
 
 
 def identity_of_user(user: RegisteredUser) -> Identity:
-    """The identity of somebody who is known by a session, with no token and so with no entitlements."""
+    """Return the identity of a user without a token, and so without entitlements."""
     return Identity(user.issuer, user.subject, user.email, user=user)
 
 
 def identity_of(request: Request) -> Identity:
-    """The identity of the request's token or session; the anonymous one where there is neither."""
+    """Return the identity of the request's token or session, or the anonymous identity."""
     identity = request.auth
     assert isinstance(identity, Identity)
     return identity
 
 
 def identity_of_session(request: HttpRequest) -> Identity:
-    """The identity that the request's session proves; the anonymous one where it proves none."""
+    """Return the identity of the request's session, or the anonymous identity."""
     return getattr(request.user, "identity", None) or Identity()

@@ -1,14 +1,14 @@
-"""Records that the service keeps for itself. Their app label is `driftwatch`: that of the first release."""
+"""Internal records of the service. Their app label is `driftwatch`, that of the first release."""
 
 from django.db import models
 
 from core.mongodb.indexes import ExpiryIndex
 
 
-class KeptAnswer(models.Model):
-    """The answer to a request with an `Idempotency-Key`. `core/api/idempotency.py` keeps it and gives it again.
+class StoredResponse(models.Model):
+    """The response to a request with an `Idempotency-Key`, which `core/api/idempotency.py` repeats.
 
-    The id is a digest and the answer is encrypted: neither tells who created what.
+    The id is a digest and the response is encrypted: neither reveals who created what.
     """
 
     id = models.CharField(primary_key=True, db_column="_id", max_length=64)
@@ -16,6 +16,8 @@ class KeptAnswer(models.Model):
     expires_at = models.DateTimeField()
 
     class Meta:
+        # The names of the first release.
+        db_table = "driftwatch_keptanswer"
         indexes = (ExpiryIndex(fields=["expires_at"], name="kept_answer_expiry"),)
 
     def __str__(self) -> str:
@@ -23,9 +25,9 @@ class KeptAnswer(models.Model):
 
 
 class RequestCount(models.Model):
-    """The requests of one caller: in the window at hand and in the one before. `core/api/rate_limits.py` writes it.
+    """The number of requests of one caller in the current and the previous window, for `core/api/rate_limits.py`.
 
-    The id is a digest: neither addresses nor account names are kept. Times are milliseconds since 1970.
+    The id is a digest: neither addresses nor account names are stored. Times are milliseconds since 1970.
     """
 
     id = models.CharField(primary_key=True, db_column="_id", max_length=64)

@@ -1,4 +1,4 @@
-"""Times as MongoDB keeps them."""
+"""Times in the precision of MongoDB."""
 
 import datetime
 
@@ -6,6 +6,6 @@ from django.utils import timezone
 
 
 def now() -> datetime.datetime:
-    """The current time in UTC, in milliseconds: what is answered on creation is what a later read answers."""
+    """Return the current UTC time in whole milliseconds, so that a response equals a later read from MongoDB."""
     time = timezone.now()
     return time.replace(microsecond=time.microsecond // 1000 * 1000)

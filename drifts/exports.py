@@ -27,7 +27,7 @@ class TooManyColumns(Exception):
 
 def as_json(runs: DriftQuerySet) -> StreamingHttpResponse:
     """A list of runs as the API answers with them."""
-    documents = (json_of(DriftSerializer.shown(run)) for run in runs.iterator(chunk_size=AT_ONCE))
+    documents = (json_of(DriftSerializer.represent(run)) for run in runs.iterator(chunk_size=AT_ONCE))
     first = next(documents, b"")
     parts = chain([b"[", first], (b",\n" + document for document in documents), [b"]\n"])
     return download(parts, "drift-runs.json", "application/json")
@@ -54,7 +54,7 @@ def paths_of(runs: DriftQuerySet) -> set[str]:
 def table(runs: DriftQuerySet, paths: list[str]) -> Iterator[list[Any]]:
     yield [*OWN, *paths]
     for run in runs.iterator(chunk_size=AT_ONCE):
-        shown = DriftSerializer.shown(run)
+        shown = DriftSerializer.represent(run)
         parameters = {".".join(names): value for names, value in leaves(run.parameters)}
         yield [cell(value) for value in (*(shown[name] for name in OWN), *map(parameters.get, paths))]
 

@@ -114,12 +114,12 @@ class DriftView(DriftSearchMixin, DriftResource):
         """Report a run. A completed one must say whether it detected drift."""
         body = self.body
         drift = Drift.objects.create_in(self.get_reference(), **DriftSerializer.validated(body))
-        return JSONResponse(DriftSerializer.shown(drift), 201)
+        return JSONResponse(DriftSerializer.represent(drift), 201)
 
     @tagged
     def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> JSONResponse:
         """Read one run."""
-        return JSONResponse(DriftSerializer.shown(self.get_drift()))
+        return JSONResponse(DriftSerializer.represent(self.get_drift()))
 
     @conditional
     @tagged

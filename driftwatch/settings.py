@@ -192,7 +192,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["core.api.permissions.RequiredLevels"],
     "DEFAULT_PARSER_CLASSES": ["core.api.json_input.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "core.api.responses.OneRenderer",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "core.api.responses.IgnoreClientContentNegotiation",
     "DEFAULT_SCHEMA_CLASS": "core.api.openapi.ResourceSchema",
     "DEFAULT_METADATA_CLASS": None,
     "EXCEPTION_HANDLER": "core.api.errors.exception_handler",

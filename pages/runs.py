@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from core.api.conditional import tagged
 from core.api.errors import sentences
 from core.api.exceptions import InvalidQuery
-from core.api.pagination import Search, digest, sealed
+from core.api.pagination import Search, digest, encode_cursor
 from core.api.search import bounded_time
 from core.api.totals import Total, total_of
 from core.identity import Level
@@ -156,7 +156,8 @@ def table_of(experiment: Experiment, view: RunsView) -> Table:
     columns = columns_of(rows, view)
     if not documents:
         return Table(rows, page.total, columns)
-    after, before = sealed(order.position(documents[-1]), forwards), sealed(turned.position(documents[0]), backwards)
+    after = encode_cursor(order.position(documents[-1]), forwards)
+    before = encode_cursor(turned.position(documents[0]), backwards)
     return Table(
         rows,
         page.total,

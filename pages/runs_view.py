@@ -10,7 +10,7 @@ from rest_framework.exceptions import ValidationError
 
 from core.api.errors import sentences
 from core.api.json_input import text_problem
-from core.api.serializers import blank
+from core.api.serializers import shared_instance
 from core.mongodb.order import Order
 from drifts.parameters import ROOT
 from drifts.views import DriftSearchMixin
@@ -158,7 +158,7 @@ def parameter_problems(typed: dict[str, str]) -> list[str]:
     """What is wrong with a sort or a size."""
     problems = []
     try:
-        blank(DriftSearchMixin.search_parameters).run_validation(
+        shared_instance(DriftSearchMixin.search_parameters).run_validation(
             {name: typed[name] for name in ("sort_by", "order_by")}
         )
     except ValidationError as error:

@@ -15,9 +15,9 @@ from pytest_django import DjangoDbBlocker, Settings
 from accounts.authentication import recent_identities, trusted_issuers
 from accounts.models import ServiceToken, User
 from audit.models import Event
-from core.api.totals import forget_totals
+from core.api.totals import clear_totals
 from core.identity import Level
-from core.models import KeptAnswer
+from core.models import StoredResponse
 from core.mongodb.documents import mongodb
 from drifts.models import Drift
 from experiments.models import DeletedExperiment, Experiment, Permission
@@ -71,10 +71,20 @@ def migrated_database(django_db_blocker: DjangoDbBlocker, testrun_uid: str, work
 def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """A real MongoDB, empty at the start of each test."""
     recent_identities.forget()
-    forget_totals()
+    clear_totals()
     with django_db_blocker.unblock():
         yield
-        for model in (Drift, Experiment, DeletedExperiment, ServiceToken, User, Event, LogEntry, Session, KeptAnswer):
+        for model in (
+            Drift,
+            Experiment,
+            DeletedExperiment,
+            ServiceToken,
+            User,
+            Event,
+            LogEntry,
+            Session,
+            StoredResponse,
+        ):
             mongodb().database[model._meta.db_table].delete_many({})
 
 

@@ -25,7 +25,7 @@ from accounts.models import ServiceToken, User
 from audit.models import Event
 from core import timestamps
 from core.identity import Identity, Level
-from core.models import KeptAnswer
+from core.models import StoredResponse
 from core.mongodb.documents import mongodb
 from core.mongodb.embedded import EmbeddedServer
 from drifts.models import Drift
@@ -136,7 +136,7 @@ def test_without_a_key_each_request_creates(sender: Sender) -> None:
     for _ in range(2):
         assert sender.send(RUN_OF_ONE, RUN).status_code == 201
     assert Drift.objects.count() == 2
-    assert not KeptAnswer.objects.exists()
+    assert not StoredResponse.objects.exists()
 
 
 def test_a_token_of_another_reach_is_another_caller(manager: Caller, experiment: Experiment) -> None:
@@ -199,7 +199,7 @@ def test_a_refusal_is_not_kept(creation: Creation, body: Any, status: int, sende
     for _ in range(2):
         refused = sender.send(creation, body, headers=KEY)
         assert (refused.status_code, "Idempotent-Replayed" in refused.headers) == (status, False)
-    assert not KeptAnswer.objects.exists()
+    assert not StoredResponse.objects.exists()
     assert sender.send(creation, creation.body, headers=KEY).status_code == 201
 
 
@@ -228,7 +228,7 @@ def test_a_repeat_of_a_body_that_is_nested_without_end_is_refused(sender: Sender
 
 def test_nothing_of_an_answer_can_be_read_in_the_database(sender: Sender) -> None:
     secret = sender.send(TOKEN, TOKEN.body, headers=KEY).json()["token"]
-    (stored,) = mongodb().database[KeptAnswer._meta.db_table].find({})
+    (stored,) = mongodb().database[StoredResponse._meta.db_table].find({})
     for telling in (secret, secret.split(".")[2], "nightly", KEY["Idempotency-Key"], "manager"):
         assert telling not in str(stored)
     assert re.fullmatch("[0-9a-f]{64}", stored["_id"])
@@ -245,9 +245,9 @@ def test_with_another_secret_key_nothing_is_found_and_nothing_fails(sender: Send
 def test_answers_are_kept_for_a_day_and_mongodb_removes_them(sender: Sender) -> None:
     start = timestamps.now()
     sender.send(RUN_OF_ONE, RUN, headers=KEY)
-    kept = KeptAnswer.objects.get()
+    kept = StoredResponse.objects.get()
     assert start + timedelta(hours=24) <= kept.expires_at <= timestamps.now() + timedelta(hours=24)
-    indexes = mongodb().database[KeptAnswer._meta.db_table].index_information()
+    indexes = mongodb().database[StoredResponse._meta.db_table].index_information()
     assert indexes["kept_answer_expiry"]["expireAfterSeconds"] == 0
     kept.delete()
     assert "Idempotent-Replayed" not in sender.send(RUN_OF_ONE, RUN, headers=KEY).headers
@@ -257,7 +257,7 @@ def test_a_request_without_a_key_asks_the_database_no_more_than_before(sender: S
     sender.send(RUN_OF_ONE, RUN)
     with commands() as entries:
         sender.send(RUN_OF_ONE, RUN)
-    assert KeptAnswer._meta.db_table not in str(entries)
+    assert StoredResponse._meta.db_table not in str(entries)
 
 
 # On the real server.

@@ -92,7 +92,7 @@ def filled(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Itera
 @pytest.fixture(autouse=True)
 def at_scale(database: None, filled: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # A machine that is busy testing counts more slowly.
-    monkeypatch.setattr(totals, "PATIENCE_BEYOND", 60)
+    monkeypatch.setattr(totals, "SECOND_TIME_LIMIT", 60)
     with inside(filled):
         yield
 

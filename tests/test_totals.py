@@ -15,10 +15,10 @@ from tests.profiler import commands
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said of 200, 1,000 and 100,000, tested with 10, 10 and 30, kept for a second each."""
-    monkeypatch.setattr(totals, "COUNTED_ANEW", 10)
-    monkeypatch.setattr(totals, "COUNTED_FIRST", 10)
-    monkeypatch.setattr(totals, "KEPT_FOR_EACH", 1.0)
-    monkeypatch.setattr(totals, "COUNTED_AT_MOST", 30)
+    monkeypatch.setattr(totals, "MAX_UNCACHED", 10)
+    monkeypatch.setattr(totals, "FIRST_LIMIT", 10)
+    monkeypatch.setattr(totals, "CACHE_TIME_PER_DOCUMENT", 1.0)
+    monkeypatch.setattr(totals, "SECOND_LIMIT", 30)
 
 
 def add_runs(experiment: Experiment, number: int, **fields: Any) -> None:
@@ -77,15 +77,15 @@ def test_a_great_total_is_kept_for_a_while(reader: Caller, experiment: Experimen
     assert total_told(reader, experiment) == (20, True)
     add_runs(experiment, 5)
     assert total_told(reader, experiment) == (20, True)
-    totals.forget_totals()
+    totals.clear_totals()
     assert total_told(reader, experiment) == (25, True)
 
 
 def test_a_total_is_kept_the_longer_the_greater_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    exact = {number: totals.end_of(b"", totals.Total(number, is_exact=True), 0) for number in (201, 1_000, 90_000)}
+    exact = {number: totals.expires_at(b"", totals.Total(number, is_exact=True), 0) for number in (201, 1_000, 90_000)}
     assert exact == {201: 0.201, 1_000: 1, 90_000: 30}
-    assert totals.end_of(b"", totals.Total(201, is_exact=False), 0) == 30
+    assert totals.expires_at(b"", totals.Total(201, is_exact=False), 0) == 30
 
 
 def test_a_kept_total_is_not_less_than_what_a_page_shows(reader: Caller, experiment: Experiment) -> None:
@@ -124,8 +124,8 @@ def test_nothing_is_counted_where_the_page_itself_tells_the_total(
 @pytest.mark.parametrize(
     ("patience", "least"),
     [
-        pytest.param("PATIENCE", 6, id="of what the page shows"),
-        pytest.param("PATIENCE_BEYOND", 11, id="of what was counted before"),
+        pytest.param("FIRST_TIME_LIMIT", 6, id="of what the page shows"),
+        pytest.param("SECOND_TIME_LIMIT", 11, id="of what was counted before"),
     ],
 )
 def test_a_count_that_takes_too_long_leaves_a_lower_bound(
@@ -143,7 +143,7 @@ def test_a_filter_that_is_slow_to_count_still_finds_its_page(
 ) -> None:
     add_runs(experiment, 3_000, parameters={"note": "a" * 2_000 + "b"})
     add_runs(experiment, 11, parameters={"note": "a"})
-    monkeypatch.setattr(totals, "COUNTED_FIRST", 1_000)
-    monkeypatch.setattr(totals, "PATIENCE", 0.05)
+    monkeypatch.setattr(totals, "FIRST_LIMIT", 1_000)
+    monkeypatch.setattr(totals, "FIRST_TIME_LIMIT", 0.05)
     slow = {"parameters.note": {"$regex": "(a+)+$"}}
     assert total_told(reader, experiment, "page_size=10", slow) == (11, False)

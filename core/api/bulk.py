@@ -1,4 +1,4 @@
-"""Bodies that hold many objects, of which all are taken or none."""
+"""Request bodies that hold many objects: all are stored, or none."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, NamedTuple
@@ -11,18 +11,18 @@ from core.api.json_input import parsed, read, refuse_unstorable
 from core.api.serializers import StrictSerializer
 
 MAX_ITEMS = 10_000
-# Errors beyond these are counted, not listed.
+# Further errors are counted, not listed.
 MAX_LISTED = 100
 
 
-class Unreadable(NamedTuple):
-    """Stands for an object whose JSON is broken; the sentence says how."""
+class MalformedItem(NamedTuple):
+    """A line that is not valid JSON, and the error message."""
 
-    sentence: str
+    message: str
 
 
 class JSONArrayParser(BaseParser):
-    """A JSON array."""
+    """Parses a JSON array."""
 
     media_type = "application/json"
 
@@ -42,30 +42,30 @@ class JSONArrayParser(BaseParser):
 
 
 class NDJSONParser(JSONArrayParser):
-    """A JSON object on each line (https://github.com/ndjson/ndjson-spec); blank lines are skipped."""
+    """Parses one JSON object per line (https://github.com/ndjson/ndjson-spec). Blank lines are skipped."""
 
     media_type = "application/x-ndjson"
 
     def items(self, body: bytes) -> list[Any]:
-        return [readable(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+        return [parse_line(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
 
 
 class JSONLinesParser(NDJSONParser):
-    """The same by its other name (https://jsonlines.org)."""
+    """Parses JSON Lines (https://jsonlines.org), another name of NDJSON."""
 
     media_type = "application/jsonl"
 
 
-def readable(number: int, line: bytes) -> Any:
+def parse_line(number: int, line: bytes) -> Any:
     try:
         return parsed(line, f"Line {number}")
     except (ParseError, ValidationError) as error:
-        (sentence,) = error.detail if isinstance(error, ValidationError) else (error.detail,)
-        return Unreadable(str(sentence))
+        (message,) = error.detail if isinstance(error, ValidationError) else (error.detail,)
+        return MalformedItem(str(message))
 
 
 def validated(items: Iterable[Any], kind: type[StrictSerializer]) -> list[dict[str, Any]]:
-    """The fields of each item. Raises one `ValidationError` with the errors of all, by position."""
+    """Return the validated fields of each item. Raises one `ValidationError` with all errors, by position."""
     taken: list[dict[str, Any]] = []
     refused: list[tuple[int, ValidationError]] = []
     for position, item in enumerate(items):
@@ -79,8 +79,8 @@ def validated(items: Iterable[Any], kind: type[StrictSerializer]) -> list[dict[s
 
 
 def validated_one(item: Any, kind: type[StrictSerializer]) -> dict[str, Any]:
-    if isinstance(item, Unreadable):
-        raise ValidationError(item.sentence)
+    if isinstance(item, MalformedItem):
+        raise ValidationError(item.message)
     refuse_unstorable(item)
     return kind.validated(item)
 

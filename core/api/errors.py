@@ -1,4 +1,4 @@
-"""The one shape of a refusal, and what becomes which refusal."""
+"""Error responses: their common shape, and the mapping from exceptions to them."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -22,18 +22,18 @@ from core.api.exceptions import RETRY_SECONDS, BodyTooLarge, Conflict, InvalidQu
 from core.api.responses import JSONResponse
 
 GONE = "It does not exist any more."
-# MongoDB's code for a document that is larger than it stores.
+# MongoDB's error code for a document that exceeds its size limit.
 TOO_LARGE = 10334
 
 
 def problem(code: int, message: str, errors: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The body of every refusal: `code`, `status`, `message`, and on a 422 `errors`."""
+    """Return the body of an error response: `code`, `status`, `message`, and `errors` for a 422."""
     body: dict[str, Any] = {"code": code, "status": HTTPStatus(code).phrase, "message": message}
     return body | ({"errors": errors} if errors else {})
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> JSONResponse | None:
-    """Django REST framework's exception handler. None, which is a 500, for what no client can cause."""
+    """Handle exceptions for Django REST framework. None, for a bug of the service, leads to a 500."""
     if isinstance(exc, ValidationError):
         return invalid(exc)
     if is_database_unavailable(exc):
@@ -49,7 +49,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> JSONResponse |
 
 
 def error_response(response: Response, exc: Exception, view: APIView) -> JSONResponse:
-    """The library's answer to a refusal in our one shape, with the headers that say what to do."""
+    """Convert Django REST framework's error response to the common shape, with the relevant headers."""
     headers = {name: response[name] for name in ("WWW-Authenticate", "Retry-After") if name in response}
     if isinstance(exc, ServiceUnavailable):
         headers["Retry-After"] = RETRY_SECONDS
@@ -59,7 +59,7 @@ def error_response(response: Response, exc: Exception, view: APIView) -> JSONRes
 
 
 def invalid(exc: ValidationError) -> JSONResponse:
-    """A 422 whose message is the first error, and whose `errors` hold all of them by field."""
+    """Return a 422 whose message is the first error, and whose `errors` hold all errors by field."""
     place = "query" if isinstance(exc, InvalidQuery) else "json"
     detail = exc.detail if isinstance(exc.detail, dict) else {"non_field_errors": exc.detail}
     field, sentence = next(sentences(detail))
@@ -68,7 +68,7 @@ def invalid(exc: ValidationError) -> JSONResponse:
 
 
 def sentences(detail: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Pairs of a dotted path and a sentence, from the nested detail of a validation error."""
+    """Yield pairs of a dotted path and a message from the nested detail of a validation error."""
     match detail:
         case dict():
             for key, value in detail.items():
@@ -83,19 +83,19 @@ def sentences(detail: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def database_cause(exc: BaseException) -> PyMongoError | None:
-    """The driver's own error behind one that Django wrapped."""
+    """Return the driver's error, also if Django wrapped it, or None for any other exception."""
     if isinstance(exc, DatabaseError):
         return exc.__cause__ if isinstance(exc.__cause__, PyMongoError) else None
     return exc if isinstance(exc, PyMongoError) else None
 
 
 def is_document_too_large(exc: BaseException) -> bool:
-    """Whether something is larger than MongoDB stores: the driver says so of one document, the server of several."""
+    """Return whether a document exceeds MongoDB's limit. The driver reports it for one, the server for several."""
     return isinstance(exc, DocumentTooLarge) or getattr(database_cause(exc), "code", None) == TOO_LARGE
 
 
 def is_database_unavailable(exc: BaseException) -> bool:
-    """Whether trying the same again in a moment may work: no primary, or a conflict that outlived its retries."""
+    """Return whether a retry may succeed: there is no primary, or a write conflict outlasted the retries."""
     cause = database_cause(exc)
     return isinstance(cause, ConnectionFailure | ExecutionTimeout | WriteConcernError) or bool(
         cause and cause.has_error_label("TransientTransactionError")
@@ -103,22 +103,25 @@ def is_database_unavailable(exc: BaseException) -> bool:
 
 
 def service_unavailable(request: HttpRequest) -> HttpResponse:
-    """The 503 of what needs the database, outside the API."""
+    """Return a 503 outside the API, for requests that need the database."""
     response = refusal(request, 503, str(ServiceUnavailable.default_detail))
     response["Retry-After"] = RETRY_SECONDS
     return response
 
 
 def refusal(request: HttpRequest, code: int, message: str) -> HttpResponse:
-    """A page for people, JSON for others. The page does not say whose it is: the session may be what cannot be read."""
-    said = problem(code, message)
+    """Return an error page for browsers, and JSON for other clients.
+
+    The page shows no user name: reading the session may be what failed.
+    """
+    body = problem(code, message)
     if wants_page(request):
-        return render(request, "refusal.html", {**said, "user": None, "messages": ()}, status=code)
-    return JsonResponse(said, status=code)
+        return render(request, "refusal.html", {**body, "user": None, "messages": ()}, status=code)
+    return JsonResponse(body, status=code)
 
 
 def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Refuse what is neither GET nor HEAD, in the one shape of a refusal."""
+    """Decorate a view to refuse methods other than GET and HEAD with a 405."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -135,18 +138,21 @@ def wants_page(request: HttpRequest) -> bool:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Handle Django's 400 (`handler400`); a body that is too large becomes a 413."""
     if isinstance(exception, RequestDataTooBig):
         return refusal(request, 413, f"More than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes were sent. Send less.")
     return refusal(request, 400, "The request is malformed: check its address and its Host header.")
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Handle Django's 403 (`handler403`)."""
     if wants_page(request):
         return defaults.permission_denied(request, exception)
     return JsonResponse(problem(403, "You may not do this."), status=403)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Handle Django's 404 (`handler404`)."""
     if wants_page(request):
         return defaults.page_not_found(request, exception)
     hint = "Paths have no trailing slash. " if request.path.endswith("/") else ""
@@ -155,7 +161,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Refuse outside the API what it refuses too: a missing database, and what was deleted meanwhile. Else a 500."""
+    """Handle uncaught exceptions (`handler500`): 503 without a database, 404 for a deleted object, else 500."""
     exception = sys.exception()
     if exception and is_database_unavailable(exception):
         return service_unavailable(request)

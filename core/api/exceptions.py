@@ -1,4 +1,4 @@
-"""Refusals that Django REST framework has no exception for."""
+"""API exceptions that Django REST framework lacks."""
 
 from http import HTTPStatus
 
@@ -12,21 +12,25 @@ class InvalidQuery(ValidationError):
 
 
 class Conflict(APIException):
+    """The request conflicts with a stored object, such as one of the same name."""
+
     status_code = HTTPStatus.CONFLICT
 
 
 class PreconditionFailed(APIException):
-    """What the request names by its entity tag is not there any more, or is what it was not to be."""
+    """The object's current ETag does not meet `If-Match` or `If-None-Match`."""
 
     status_code = HTTPStatus.PRECONDITION_FAILED
 
 
 class ServiceUnavailable(APIException):
-    """Something that the service depends on does not answer; trying again in a moment may help."""
+    """The database or an issuer does not respond. A retry may succeed."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
     default_detail = "The database is not reachable at the moment. Try again in a few seconds."
 
 
 class BodyTooLarge(APIException):
+    """The body, or the document that it leads to, exceeds a size limit."""
+
     status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE

@@ -1,9 +1,9 @@
-"""Safe retries: a POST with an `Idempotency-Key` creates once, however often it is sent.
+"""Safe retries: a POST with an `Idempotency-Key` header runs once, however often it is sent.
 
-The header is that of draft-ietf-httpapi-idempotency-key-header. The key is claimed, the work is done and
-its answer is kept in one transaction: wherever a worker dies, there is all of it or nothing. Of two
-requests at once the second meets the claim of the first, waits for its end, and finds its answer.
-Refusals are raised, and so undo the claim: only what was created is kept.
+The header follows draft-ietf-httpapi-idempotency-key-header. One transaction claims the key, runs the
+action and stores its response, so a worker that dies leaves all of it or nothing. A concurrent request
+with the same key waits for that transaction, then repeats its response. Errors are raised, which rolls
+the claim back: only successful responses are stored.
 """
 
 import base64
@@ -24,53 +24,53 @@ from rest_framework.request import Request
 from core import timestamps
 from core.api.conditional import Action
 from core.api.json_input import MAX_DEPTH
-from core.models import KeptAnswer
+from core.models import StoredResponse
 from core.mongodb.transaction import in_transaction
 
 KEY = re.compile(r"[\x20-\x7e]{1,255}")
-KEPT_FOR = datetime.timedelta(hours=24)
+LIFETIME = datetime.timedelta(hours=24)
 SALT = "driftwatch.api.idempotency"
 
 
-class ClaimedBefore(Exception):
-    """A request with this key was answered already."""
+class KeyAlreadyClaimed(Exception):
+    """An earlier request with this key has a stored response."""
 
 
 def idempotent(action: Action) -> Action:
-    """Have an action that creates do so once for each `Idempotency-Key` of a caller, and else answer as it did."""
+    """Run the action once per caller and `Idempotency-Key`; repeat the stored response afterwards."""
 
     @wraps(action)
     def create(view: Any, request: Request, **path: str) -> HttpResponse:
         key = request.META.get("HTTP_IDEMPOTENCY_KEY")
         if key is None:
             return action(view, request, **path)
-        claim = claim_of(view, key)
-        # Before the transaction: a slow client keeps none open.
+        claim = claim_id(view, key)
+        # The body is read before the transaction: a slow client must not hold one open.
         body = digest_of_body(view)
 
         @in_transaction
-        def create_and_keep() -> HttpResponse:
-            stake(claim)
+        def create_and_store() -> HttpResponse:
+            claim_key(claim)
             response = action(view, request, **path)
-            keep(claim, body, response)
+            store_response(claim, body, response)
             return response
 
         try:
-            return create_and_keep()
-        except ClaimedBefore:
+            return create_and_store()
+        except KeyAlreadyClaimed:
             view.check_access()
-            kept = KeptAnswer.objects.filter(pk=claim).first()
-            # It may have expired since.
-            return answered_again(kept, body) if kept else create(view, request, **path)
+            stored = StoredResponse.objects.filter(pk=claim).first()
+            # The stored response may have expired since.
+            return replayed_response(stored, body) if stored else create(view, request, **path)
 
     create.is_idempotent = True  # type: ignore[attr-defined]
     return create
 
 
-def claim_of(view: Any, key: str) -> str:
-    """What a key stands for: one creation, at one place, by one identity, as far as its token reaches.
+def claim_id(view: Any, key: str) -> str:
+    """Return the digest of a key, the endpoint, the path, the caller and the scope of their token.
 
-    It is a digest by the service's secret: it tells nothing of who did what.
+    It is keyed by the service's secret, so that the database does not reveal who did what.
     """
     if not KEY.fullmatch(key):
         raise ParseError("Idempotency-Key must be 1 to 255 printable ASCII characters, such as a UUID of your own.")
@@ -80,37 +80,37 @@ def claim_of(view: Any, key: str) -> str:
     return salted_hmac(SALT, json.dumps(creation), algorithm="sha256").hexdigest()
 
 
-def stake(claim: str) -> None:
-    """Claim a key, in a transaction. Raises `ClaimedBefore`, which ends it."""
+def claim_key(claim: str) -> None:
+    """Claim a key inside a transaction. Raises `KeyAlreadyClaimed`, which ends the transaction."""
     try:
-        KeptAnswer.objects.create(pk=claim, expires_at=timestamps.now() + KEPT_FOR)
+        StoredResponse.objects.create(pk=claim, expires_at=timestamps.now() + LIFETIME)
     except IntegrityError as error:
-        raise ClaimedBefore from error
+        raise KeyAlreadyClaimed from error
 
 
-def keep(claim: str, body: str, response: HttpResponse) -> None:
-    answer = {
+def store_response(claim: str, body: str, response: HttpResponse) -> None:
+    content = {
         "body": body,
         "status": response.status_code,
         "headers": dict(response.items()),
         "content": response.content.decode(),
     }
-    KeptAnswer.objects.filter(pk=claim).update(sealed=seal().encrypt(json.dumps(answer).encode()))
+    StoredResponse.objects.filter(pk=claim).update(sealed=cipher().encrypt(json.dumps(content).encode()))
 
 
-def answered_again(kept: KeptAnswer, body: str) -> HttpResponse:
-    answer = json.loads(seal().decrypt(bytes(kept.sealed)))
-    if answer["body"] != body:
+def replayed_response(stored: StoredResponse, body: str) -> HttpResponse:
+    content = json.loads(cipher().decrypt(bytes(stored.sealed)))
+    if content["body"] != body:
         raise ValidationError(
             "This Idempotency-Key was used for another body. Send the same body to have the same answer again, "
             "or another key to create something else."
         )
-    headers = {**answer["headers"], "Idempotent-Replayed": "true"}
-    return HttpResponse(answer["content"], status=answer["status"], headers=headers)
+    headers = {**content["headers"], "Idempotent-Replayed": "true"}
+    return HttpResponse(content["content"], status=content["status"], headers=headers)
 
 
 def digest_of_body(view: Any) -> str:
-    """The same for the same JSON, however it is written."""
+    """Return a digest of the parsed JSON. The order of names and the spaces do not matter."""
     body = None if view.request.stream is None else view.body
     try:
         text = json.dumps(body, sort_keys=True)
@@ -119,6 +119,6 @@ def digest_of_body(view: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def seal() -> Fernet:
-    """Answers hold private data, and secrets that are told once: who reads the database does not read them."""
+def cipher() -> Fernet:
+    """Return the cipher of stored responses, which hold private data and new access tokens."""
     return Fernet(base64.urlsafe_b64encode(salted_hmac(SALT, "seal", algorithm="sha256").digest()))

@@ -1,4 +1,4 @@
-"""JSON as clients may send it: parsed strictly, and only values that can be stored and found again."""
+"""Strict parsing of JSON bodies, limited to values that MongoDB can store and filters can find."""
 
 import json
 import math
@@ -12,14 +12,14 @@ from rest_framework.parsers import BaseParser
 
 from core.api.exceptions import BodyTooLarge
 
-MAX_DEPTH = 50  # MongoDB stores 100 levels, of which a document and an update take some.
+MAX_DEPTH = 50  # MongoDB stores 100 levels, including those of the document and the update around the value.
 INT64 = range(-(2**63), 2**63)
 CONTAINERS = (dict, list)
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class StrictJSONParser(BaseParser):
-    """JSON in UTF-8, with finite numbers, 64-bit integers, bounded depth, and strings that are text."""
+    """Parses JSON in UTF-8 with finite numbers, 64-bit integers, bounded depth and valid Unicode strings."""
 
     media_type = "application/json"
 
@@ -32,6 +32,7 @@ class StrictJSONParser(BaseParser):
 
 
 def read(stream: IO[bytes], limit: int) -> bytes:
+    """Return the body. Raises `BodyTooLarge` beyond `limit` bytes."""
     body = stream.read(limit + 1)
     if len(body) > limit:
         raise BodyTooLarge(f"The body is larger than {limit:,} bytes. Send less in one request.")
@@ -39,7 +40,7 @@ def read(stream: IO[bytes], limit: int) -> bytes:
 
 
 def parsed(body: bytes, name: str = "The body") -> Any:
-    """The value of a JSON text, which errors call `name`. Whether it can be stored is not looked at yet."""
+    """Return the value of a JSON text, called `name` in errors. See `refuse_unstorable` for the check of values."""
     try:
         return decoder.decode(body.decode())
     except RecursionError:
@@ -49,7 +50,7 @@ def parsed(body: bytes, name: str = "The body") -> Any:
 
 
 def refuse_unstorable(value: Any) -> None:
-    """Raise `ValidationError` for the first part of it that cannot be stored and found again."""
+    """Raise `ValidationError` for the first part of a value that cannot be stored and found again."""
     if found := problem_in(value):
         path, sentence = found
         raise ValidationError({path: [sentence]} if path else [sentence])
@@ -60,7 +61,7 @@ def refuse_constant(name: str) -> NoReturn:
 
 
 def bounded_int(digits: str) -> int:
-    """Python takes long over very long integers; so many digits are out of bounds whatever comes after them."""
+    """Parse the first 25 digits: they already exceed 64 bits, and very long integers take Python long."""
     return int(digits[:25])
 
 
@@ -68,7 +69,7 @@ decoder = json.JSONDecoder(parse_constant=refuse_constant, parse_int=bounded_int
 
 
 def problem_in(value: Any, path: str = "", depth: int = 0) -> tuple[str, str] | None:
-    """The first thing that keeps a parsed JSON value from being stored: its path and a sentence. None if all can be."""
+    """Return the path and the message of the first part that cannot be stored, or None."""
     if isinstance(value, dict):
         return problem_of_object(value, path) or problem_of_items(value.items(), path, depth)
     if isinstance(value, list):
@@ -85,7 +86,7 @@ def problem_of_object(value: dict[str, Any], path: str) -> tuple[str, str] | Non
 
 
 def problem_of_items(items: Iterable[tuple[str | int, Any]], path: str, depth: int) -> tuple[str, str] | None:
-    """Paths are made for what is nested, and for what is refused: most values are neither."""
+    """Find the first problem. Paths are built for nested and refused items only, since most items are neither."""
     for key, item in items:
         if depth == MAX_DEPTH:
             return path.split(".", 1)[0], f"Nested deeper than {MAX_DEPTH} levels."
@@ -110,6 +111,7 @@ def scalar_problem(value: str | float | None) -> str | None:
 
 
 def text_problem(text: str) -> str | None:
+    """Return why MongoDB cannot store the string (NUL, lone surrogate), or None."""
     if "\0" in text:
         return "A string must not hold the character NUL (U+0000)."
     if not text.isascii() and SURROGATE.search(text):

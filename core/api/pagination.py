@@ -1,4 +1,4 @@
-"""Pages of what a search finds: by number, or by a cursor that goes on where another page ended."""
+"""Pages of search results, by page number or by a cursor that continues after another page."""
 
 import hashlib
 import json
@@ -18,14 +18,14 @@ from core.mongodb.order import Order
 from core.mongodb.querysets import FilterableQuerySet
 
 SALT = "driftwatch.cursor"
-FOREIGN = "It is no cursor of this service. Send next_cursor as the page before gave it."
-OF_ANOTHER_SEARCH = (
+INVALID_CURSOR = "It is no cursor of this service. Send next_cursor as the page before gave it."
+CURSOR_OF_ANOTHER_SEARCH = (
     "It belongs to another search. Send it to the address and with the filter, sort_by and order_by that it came from."
 )
 
 
-class BSON:
-    """What a cursor holds, with times and all other values as MongoDB keeps them."""
+class BSONSerializer:
+    """Serializes the content of a cursor as BSON, which preserves times and MongoDB's other types."""
 
     def dumps(self, value: Any) -> bytes:
         return bson.encode(value)
@@ -35,35 +35,35 @@ class BSON:
 
 
 def signer() -> Signer:
-    """Its separator, like all else in a cursor, stands for itself in an address."""
+    # The separator needs no escaping in a URL.
     return Signer(salt=SALT, sep=".")
 
 
-def sealed(position: list[Any], search: bytes) -> str:
-    """A cursor: the position of a page's last document, and a digest of the search that it belongs to."""
-    return signer().sign_object({"at": position, "of": search}, serializer=BSON)
+def encode_cursor(position: list[Any], search: bytes) -> str:
+    """Return a signed cursor of the position of a page's last document and the digest of its search."""
+    return signer().sign_object({"at": position, "of": search}, serializer=BSONSerializer)
 
 
-def opened(cursor: str, search: bytes) -> list[Any]:
-    """The position of a cursor of this search. Raises `InvalidQuery`."""
+def decode_cursor(cursor: str, search: bytes) -> list[Any]:
+    """Return the position of a cursor. Raises `InvalidQuery` unless the cursor belongs to this search."""
     try:
-        content = signer().unsign_object(cursor, serializer=BSON)
+        content = signer().unsign_object(cursor, serializer=BSONSerializer)
     except BadSignature:
-        raise InvalidQuery({"cursor": [FOREIGN]}) from None
+        raise InvalidQuery({"cursor": [INVALID_CURSOR]}) from None
     if content["of"] != search:
-        raise InvalidQuery({"cursor": [OF_ANOTHER_SEARCH]})
+        raise InvalidQuery({"cursor": [CURSOR_OF_ANOTHER_SEARCH]})
     position: list[Any] = content["at"]
     return position
 
 
 def digest(search: Any) -> bytes:
-    """A digest of anything that JSON can hold."""
+    """Return a digest of the parameters of a search, which are JSON values."""
     return hashlib.blake2b(json.dumps(search, sort_keys=True).encode(), digest_size=8).digest()
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some documents of a search. `number` is None for a page that a cursor led to."""
+    """One page of a search. `number` is None for a page reached by a cursor."""
 
     documents: list[Document]
     size: int
@@ -87,7 +87,7 @@ class Page:
         }
 
     def _neighbours(self, last: int) -> dict[str, int]:
-        """The number of this page, and those of the pages beside it that exist."""
+        """The numbers of this page and of the previous and next pages that exist."""
         if self.number is None:
             return {}
         previous = min(self.number - 1, last)
@@ -98,12 +98,12 @@ class Page:
         }
 
     def links(self, address: str, search: Mapping[str, Any]) -> str:
-        """The content of the Link header (RFC 8288): where to send the same filter for other pages.
+        """Return the content of the Link header (RFC 8288): the URLs of other pages of the same filter.
 
-        `search` holds the query parameters that they have in common.
+        `search` holds the query parameters common to all pages.
         """
         pagination = self.pagination
-        # A cursor's characters stand for themselves in an address.
+        # A cursor needs no escaping in a URL.
         targets = {"first": ""}
         if self.next_cursor:
             targets["next"] = f"&cursor={self.next_cursor}"
@@ -117,9 +117,9 @@ class Page:
 
 @dataclass(frozen=True)
 class Search:
-    """What is looked through, and in which order; `digest` tells it from other searches.
+    """A query and its order. `digest` identifies the search in cursors.
 
-    A page looks for one document more than it shows: that tells whether there is a next page.
+    Each page reads one document more than it shows, to learn whether there is a next page.
     """
 
     queryset: FilterableQuerySet[Any]
@@ -127,6 +127,7 @@ class Search:
     digest: bytes
 
     def page(self, number: int, size: int) -> Page:
+        """Return the page of this number, counted from 1."""
         start = (number - 1) * size
         found = self.queryset.sorted_slice(self.order, size + 1, start=start)
         seen = start + len(found) if found else 0
@@ -135,9 +136,11 @@ class Search:
         return Page(found[:size], size, number, total_of(self.queryset).at_least(seen), self._cursor(found, size))
 
     def page_after(self, cursor: str, size: int) -> Page:
-        """The page after the one that gave the cursor. Raises `InvalidQuery`."""
-        found = self.queryset.sorted_slice(self.order, size + 1, after=opened(cursor, self.digest))
+        """Return the page after the one that the cursor came from. Raises `InvalidQuery`."""
+        found = self.queryset.sorted_slice(self.order, size + 1, after=decode_cursor(cursor, self.digest))
         return Page(found[:size], size, None, total_of(self.queryset), self._cursor(found, size))
 
     def _cursor(self, found: list[Document], size: int) -> str | None:
-        return sealed(self.order.position(*found[size - 1 : size + 1]), self.digest) if len(found) > size else None
+        if len(found) <= size:
+            return None
+        return encode_cursor(self.order.position(*found[size - 1 : size + 1]), self.digest)

@@ -1,4 +1,4 @@
-"""The access rule at every view: whether the caller may do what is asked."""
+"""The permission check of every view."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Guarded(Protocol):
-    """An object whose levels of access are known: an experiment."""
+    """An object with levels of access: an experiment."""
 
     def level_of(self, identity: Identity) -> Level | None: ...
 
@@ -23,7 +23,7 @@ class Guarded(Protocol):
 
 
 class RequiredLevels(BasePermission):
-    """Lets an action through if the caller has what the view's `required_levels` asks for it."""
+    """Allows an action if the caller meets the view's `required_levels` for it."""
 
     def has_permission(self, request: Request, view: Resource) -> bool:  # type: ignore[override]
         required = view.required_levels[view.action]
@@ -42,7 +42,7 @@ class RequiredLevels(BasePermission):
 
 
 def requirement_for(level: Level) -> Requirement:
-    """Reading may need no user at all (public experiments); changing always needs one."""
+    """Return the requirement before the experiment is known: reading a public one needs no user, changes do."""
     return Requirement.ANYONE if level is Level.READ else Requirement.REGISTERED
 
 
@@ -62,7 +62,7 @@ def refuse_level(identity: Identity, level: Level | None, required: Level) -> No
 
 
 def reason(identity: Identity) -> str | None:
-    """Why a token's owner does not count as a user, if so."""
+    """Return why the token's owner does not count as a registered user, or None if they do."""
     if not identity.is_admitted:
         return "The token carries no entitlement that admits to this service. Ask its administrators for one."
     if identity.user is None:

@@ -1,4 +1,4 @@
-"""What the views of every resource share."""
+"""The base class of the API's views."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -18,10 +18,9 @@ from core.identity import Identity, identity_of
 class Resource(GenericViewSet[Any]):
     """A resource of the API, named `resource`.
 
-    `required_levels` says for each action what it asks of the caller: a `Requirement`, or the
-    `Level` on the experiment. An action without one is refused. `login_throttled_actions` names the actions
-    that are counted as logins are. `query_parameters`, where a resource takes any, is the serializer
-    that validates them.
+    `required_levels` maps each action to a `Requirement`, or to the `Level` that it needs on the experiment.
+    An action without one is refused. `login_throttled_actions` names the actions that have the rate limits of
+    logins. `query_parameters` is the serializer that validates the query parameters, if there are any.
     """
 
     request: Request
@@ -30,7 +29,7 @@ class Resource(GenericViewSet[Any]):
     resource: ClassVar[str]
     required_levels: ClassVar[dict[str, Any]] = {}
     login_throttled_actions: ClassVar[frozenset[str]] = frozenset()
-    # Serializers of responses, by action, where they differ from `serializer_class`.
+    # Serializers of responses by action, if they differ from `serializer_class`.
     response_serializers: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {}
     query_parameters: ClassVar[type[BaseSerializer[Any]] | None] = None
     # Descriptions of the parameters in the path, for the OpenAPI document.
@@ -67,7 +66,7 @@ class Resource(GenericViewSet[Any]):
 
     @cached_property
     def body(self) -> Any:
-        """The parsed body. A request without one is refused: an empty body is not an empty object."""
+        """The parsed body. A request without a body is refused: it does not mean an empty object."""
         request = self.request
         parsers = self.get_parsers()
         parser = self.get_content_negotiator().select_parser(request, parsers)
@@ -79,15 +78,15 @@ class Resource(GenericViewSet[Any]):
         return parser.parse(request.stream)
 
     def check_access(self) -> None:
-        """Refuse who may not act on what the path names, before an action that does not look at it itself."""
+        """Check access to the object in the path, for actions that do not load it themselves."""
 
     @property
     def default_response_headers(self) -> dict[str, str]:
-        """None: which methods there are is said where one is refused."""
+        """Omit the library's `Allow` header: only a 405 carries it."""
         return {}
 
     def save(self, serializer: BaseSerializer[Any], status: int = 200) -> JSONResponse:
-        """Validate, write, and answer with what was written."""
+        """Validate and save, and return a response with the saved object."""
         serializer.is_valid(raise_exception=True)
         serializer.save()
         return JSONResponse(serializer.data, status)

@@ -1,4 +1,4 @@
-"""How the API responds: with JSON, whatever a client would rather have."""
+"""JSON responses, whatever the `Accept` header asks for."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,17 +10,17 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.utils.encoders import JSONEncoder
 
-# What the library does not write by itself, as Django REST framework writes it.
-otherwise = JSONEncoder().default
+# Types unknown to orjson are encoded as in Django REST framework.
+encode_other = JSONEncoder().default
 
 
 def json_of(value: Any) -> bytes:
-    """JSON in UTF-8. Times, which are in UTC, are RFC 3339; UUIDs have dashes."""
-    return orjson.dumps(value, default=otherwise, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
+    """Return JSON in UTF-8. Times must be in UTC, and become RFC 3339; UUIDs have dashes."""
+    return orjson.dumps(value, default=encode_other, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
 
 
 class JSONResponse(HttpResponse):
-    """`data` as JSON, written at once: the library's own response is a template that looks for its renderer."""
+    """A response with `data` as JSON, rendered at once and without the library's renderers."""
 
     def __init__(self, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         self.data = data
@@ -28,15 +28,15 @@ class JSONResponse(HttpResponse):
 
 
 class NoContent(HttpResponse):
-    """204, without a body."""
+    """A 204 response."""
 
     def __init__(self) -> None:
         super().__init__(status=204)
         del self["Content-Type"]
 
 
-class OneRenderer(DefaultContentNegotiation):
-    """Each view responds in one way, whatever the request accepts (RFC 9110, section 12.1)."""
+class IgnoreClientContentNegotiation(DefaultContentNegotiation):
+    """Uses each view's only renderer and ignores `Accept`, as RFC 9110, section 12.1 allows."""
 
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None

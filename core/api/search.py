@@ -1,4 +1,4 @@
-"""`POST …/search`, the same for every resource."""
+"""`POST …/search` of every resource."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,19 +15,19 @@ from rest_framework.request import Request
 from core import filters
 from core.api.errors import TOO_LARGE, database_cause
 from core.api.exceptions import InvalidQuery
-from core.api.pagination import FOREIGN, Search, digest
+from core.api.pagination import INVALID_CURSOR, Search, digest
 from core.api.resource import Resource
 from core.api.responses import JSONResponse, json_of
-from core.api.serializers import blank
+from core.api.serializers import shared_instance
 from core.filters.fields import Field
 from core.mongodb.documents import instances_of, is_primary_reachable
 from core.mongodb.order import Order
 from core.mongodb.querysets import FilterableQuerySet
 
 MAX_PAGE = 10_000_000
-# The longest holds the 255 characters of a name, of 4 bytes each.
+# The longest cursor holds a name of 255 characters, of 4 bytes each.
 MAX_CURSOR = 2_000
-# MongoDB's codes for more than a stage may hold, and for a document larger than it stores or spills.
+# MongoDB's error codes for a stage over its memory limit, and for a document over its size limit.
 TOO_MUCH_MEMORY = (146, TOO_LARGE)
 ADVICE = (
     "name a model, a status or a time range beside what is slow, ask for a smaller page number, "
@@ -36,14 +36,14 @@ ADVICE = (
 
 
 class SearchParameters(serializers.Serializer[dict[str, Any]]):
-    """The query parameters of a search; a view adds what it sorts by."""
+    """The query parameters of a search; `sortable_by` adds `sort_by`."""
 
     page = serializers.IntegerField(min_value=1, max_value=MAX_PAGE, default=1, help_text="Counted from 1.")
     cursor = serializers.RegexField(
         r"^[A-Za-z0-9_.-]+$",
         default=None,
         max_length=MAX_CURSOR,
-        error_messages={"invalid": FOREIGN},
+        error_messages={"invalid": INVALID_CURSOR},
         help_text="`next_cursor` of a page: this is the one after it, however deep. In place of `page`.",
     )
     page_size = serializers.IntegerField(min_value=1, max_value=100, default=10)
@@ -53,30 +53,31 @@ class SearchParameters(serializers.Serializer[dict[str, Any]]):
 
     @classmethod
     def sortable_by(cls, names: tuple[str, ...]) -> type["SearchParameters"]:
+        """Return a subclass that sorts by these fields."""
         sort_by = serializers.ChoiceField(names, default="created_at")
         return type(cls.__name__, (cls,), {"sort_by": sort_by})
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if data.get("cursor") == "":
-            raise serializers.ValidationError({"cursor": [FOREIGN]})
+            raise serializers.ValidationError({"cursor": [INVALID_CURSOR]})
         if "page" in data and "cursor" in data:
             raise serializers.ValidationError({"cursor": ["Send either a cursor or the number of a page."]})
         return super().to_internal_value(data)
 
 
 class SearchMixin(Resource):
-    """Adds the action `search` to a resource: filter, sort, and one page."""
+    """Adds the action `search` (filter, sort, paginate) to a resource."""
 
     search_parameters: ClassVar[type[SearchParameters]]
     # A filter that shows the way, in the OpenAPI document.
     filter_example: ClassVar[Mapping[str, Any]]
 
     def get_queryset(self) -> FilterableQuerySet[Any]:
-        """What the caller may read, sorted and filtered by nothing."""
+        """Return all objects that the caller may read."""
         raise NotImplementedError
 
     def filter_fields(self) -> Mapping[str, Field]:
-        """What the caller's filter may name."""
+        """Return the fields that filters may name."""
         raise NotImplementedError
 
     def search(self, request: Request, **path: str) -> JSONResponse:
@@ -104,7 +105,7 @@ class SearchMixin(Resource):
 
     def parameters(self) -> Mapping[str, Any]:
         try:
-            return blank(self.search_parameters).run_validation(self.request.query_params)
+            return shared_instance(self.search_parameters).run_validation(self.request.query_params)
         except ValidationError as error:
             raise InvalidQuery(error.detail) from error
 
@@ -117,9 +118,9 @@ class SearchMixin(Resource):
 
 @contextmanager
 def bounded_time(advice: str = ADVICE, seconds: float | None = None) -> Iterator[None]:
-    """Give MongoDB a time limit for what runs inside; refuse a filter that it exceeds or that fails there.
+    """Limit the time of the queries inside, and raise `ValidationError` for a query that fails or takes longer.
 
-    `advice` says how to ask for less. The limit is that of searches, or a shorter one in `seconds`.
+    `advice` tells the caller how to narrow the search. The limit is `seconds`, by default that of searches.
     """
     limit = seconds or settings.SEARCH_TIME_LIMIT
     try:
@@ -129,7 +130,7 @@ def bounded_time(advice: str = ADVICE, seconds: float | None = None) -> Iterator
         raise ValidationError(f"The search is larger than MongoDB takes. Narrow it: {advice}.") from error
     except (DatabaseError, PyMongoError) as error:
         cause = database_cause(error)
-        # The driver's patience may end a moment before the server's; when the server hangs, it is not the filter.
+        # The driver may time out just before the server. If the primary does not respond, the filter is not the cause.
         if isinstance(cause, ExecutionTimeout) or (isinstance(cause, NetworkTimeout) and is_primary_reachable()):
             raise ValidationError(f"The search took longer than {limit:g} s. Narrow it: {advice}.") from error
         if isinstance(cause, OperationFailure) and cause.code in TOO_MUCH_MEMORY:

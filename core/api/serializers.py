@@ -1,4 +1,4 @@
-"""Serializers that take JSON at its word: no text for a boolean, no number for a text, no unknown field."""
+"""Serializers without type coercion: no string for a boolean, no number for a string, no unknown fields."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -49,7 +49,7 @@ class StrictNumber(serializers.FloatField):
 
 
 class StrictObject(serializers.DictField):
-    """Any JSON object, kept as it is."""
+    """Any JSON object, stored unchanged."""
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if not isinstance(data, dict):
@@ -67,28 +67,29 @@ class Tags(serializers.ListField):
         super().__init__(child=StrictText(min_length=1, max_length=20), max_length=50, **options)
 
 
+# Validates strictly. A docstring would appear in the OpenAPI document, for subclasses without one.
 class StrictSerializer(serializers.Serializer[Any]):
     default_error_messages = {"null": "Must be an object, not null."}
 
     def to_representation(self, instance: Any) -> dict[str, Any]:
-        return self.shown(instance)
+        return self.represent(instance)
 
     @classmethod
-    def shown(cls, instance: Any) -> dict[str, Any]:
-        """What an instance is shown as where it does not matter to whom."""
+    def represent(cls, instance: Any) -> dict[str, Any]:
+        """Return the representation of an instance, if all callers see the same."""
         return {
-            name: value if (value := getattr(instance, attribute)) is None or show is None else show(value)
-            for name, attribute, show in ways_to_show(cls)
+            name: value if (value := getattr(instance, attribute)) is None or convert is None else convert(value)
+            for name, attribute, convert in representations(cls)
         }
 
     @classmethod
     def validated(cls, data: Any) -> dict[str, Any]:
-        """The fields of a new instance, where it does not matter whose. Raises `ValidationError`."""
-        fields: dict[str, Any] = blank(cls).run_validation(data)
+        """Validate the fields of a new instance, if all callers have the same rules. Raises `ValidationError`."""
+        fields: dict[str, Any] = shared_instance(cls).run_validation(data)
         return fields
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """Read-only fields sent back by a client that round-trips an object are ignored, unknown ones refused."""
+        """Ignore read-only fields, which clients send back with an object they read; refuse unknown fields."""
         if isinstance(data, Mapping) and (unknown := sorted(data.keys() - self.fields.keys())):
             writable = ", ".join(name for name, field in self.fields.items() if not field.read_only)
             raise serializers.ValidationError(
@@ -107,17 +108,17 @@ class StrictModelSerializer(StrictSerializer, serializers.ModelSerializer[Any]):
     }
 
     def get_validators(self) -> list[Any]:
-        """None that look for a conflict first: the unique indexes find it."""
+        """Return no uniqueness validators: the unique indexes detect conflicts without an extra query."""
         return []
 
 
 @cache
-def blank(kind: type[S]) -> S:
-    """The one instance of a kind of serializer that only validates: it keeps nothing, so that threads share it."""
+def shared_instance(kind: type[S]) -> S:
+    """Return the one instance of a serializer class. It holds no data, so threads can share it."""
     return kind()
 
 
-# The values of these are shown as they are: JSON knows how to write each.
+# Fields whose values `json_of` can encode unchanged.
 PLAIN = (
     StrictInteger,
     StrictBoolean,
@@ -131,8 +132,8 @@ PLAIN = (
 
 
 @cache
-def ways_to_show(kind: type[StrictSerializer]) -> list[tuple[str, str, Callable[[Any], Any] | None]]:
-    """For each field that is shown: its name, the attribute it shows, and how; None for the value as it is."""
+def representations(kind: type[StrictSerializer]) -> list[tuple[str, str, Callable[[Any], Any] | None]]:
+    """Return the name, attribute and converter of each readable field. None stands for no conversion."""
     return [
         (name, str(field.source), None if isinstance(field, PLAIN) else field.to_representation)
         for name, field in kind().fields.items()

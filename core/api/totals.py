@@ -1,9 +1,9 @@
-"""How many a search finds, at a cost that has a bound.
+"""Totals of searches, at a bounded cost.
 
-A total of up to 200 is counted at each request that needs it. A greater one is kept by this process
-for as many milliseconds as it counts documents, at most for half a minute. Beyond 1,000 it is counted
-up to 100,000 and for a quarter of a second at most: what is beyond is a lower bound. A search never
-fails by its total. Measurements are in docs/search.md.
+A total of up to 200 is counted at each request. A greater one is cached in this process, for one
+millisecond per document and at most 30 s. Totals beyond 1,000 are counted up to 100,000, for at most
+0.25 s; beyond that, the total is a lower bound. A search never fails because of its total.
+Measurements are in docs/search.md.
 """
 
 import hashlib
@@ -19,71 +19,72 @@ from django.db import DatabaseError
 from core.api.errors import database_cause
 from core.mongodb.querysets import FilterableQuerySet
 
-COUNTED_ANEW = 200
-COUNTED_FIRST = 1_000
-COUNTED_AT_MOST = 100_000
+MAX_UNCACHED = 200
+FIRST_LIMIT = 1_000
+SECOND_LIMIT = 100_000
 # Seconds.
-PATIENCE = 1.0
-PATIENCE_BEYOND = 0.25
-KEPT_FOR_EACH = 0.001
-KEPT_AT_MOST = 30
+FIRST_TIME_LIMIT = 1.0
+SECOND_TIME_LIMIT = 0.25
+CACHE_TIME_PER_DOCUMENT = 0.001
+MAX_CACHE_TIME = 30
 # About 2 MB in each process.
-MAX_KEPT = 10_000
+MAX_CACHED = 10_000
 
 
 @dataclass(frozen=True)
 class Total:
-    """How many there are, or if that is not exact, how many there are at least."""
+    """A number of documents: the exact one, or a lower bound."""
 
     number: int
     is_exact: bool
 
     def at_least(self, number: int) -> "Total":
-        """The total, once that many were seen: one that was kept may be less."""
+        """Return the total, raised to `number` if a cached total is lower than the documents seen."""
         return self if self.number >= number else Total(number, is_exact=False)
 
 
-def end_of(key: bytes, total: Total, now: float) -> float:
-    """Until when a total is kept: the more there are, the less a few of them matter, and the longer counting takes."""
-    return now + (min(total.number * KEPT_FOR_EACH, KEPT_AT_MOST) if total.is_exact else KEPT_AT_MOST)
+def expires_at(key: bytes, total: Total, now: float) -> float:
+    """Return when a cached total expires. Greater totals take longer to count, and tolerate a greater error."""
+    return now + (min(total.number * CACHE_TIME_PER_DOCUMENT, MAX_CACHE_TIME) if total.is_exact else MAX_CACHE_TIME)
 
 
-kept: TLRUCache[bytes, Total] = TLRUCache(MAX_KEPT, end_of)
+cache: TLRUCache[bytes, Total] = TLRUCache(MAX_CACHED, expires_at)
 lock = threading.Lock()
 
 
 def total_of(queryset: FilterableQuerySet[Any]) -> Total:
-    """How many documents a queryset has. Beyond 200 it may be some time old, as said above."""
+    """Return the number of documents in a queryset. A number above 200 may be cached, as described above."""
     key = key_of(queryset)
     with lock:
-        total = kept.get(key)
+        total = cache.get(key)
     if total is None:
         total = counted(queryset)
-        if total.number > COUNTED_ANEW or not total.is_exact:
+        if total.number > MAX_UNCACHED or not total.is_exact:
             with lock:
-                kept[key] = total
+                cache[key] = total
     return total
 
 
-def forget_totals() -> None:
+def clear_totals() -> None:
+    """Clear the cache of this process, for tests."""
     with lock:
-        kept.clear()
+        cache.clear()
 
 
 def counted(queryset: FilterableQuerySet[Any]) -> Total:
-    few = count(queryset, COUNTED_FIRST + 1, PATIENCE)
+    few = count(queryset, FIRST_LIMIT + 1, FIRST_TIME_LIMIT)
     if few is None:
         return Total(0, is_exact=False)
-    if few <= COUNTED_FIRST:
+    if few <= FIRST_LIMIT:
         return Total(few, is_exact=True)
-    many = count(queryset, COUNTED_AT_MOST + 1, PATIENCE_BEYOND)
+    many = count(queryset, SECOND_LIMIT + 1, SECOND_TIME_LIMIT)
     if many is None:
         return Total(few, is_exact=False)
-    return Total(min(many, COUNTED_AT_MOST), is_exact=many <= COUNTED_AT_MOST)
+    return Total(min(many, SECOND_LIMIT), is_exact=many <= SECOND_LIMIT)
 
 
 def count(queryset: FilterableQuerySet[Any], limit: int, seconds: float) -> int | None:
-    """How many there are, at most `limit`; None if that takes longer."""
+    """Return the number of documents up to `limit`, or None after the time limit."""
     try:
         with pymongo.timeout(seconds):
             return queryset.count_up_to(limit)
@@ -95,6 +96,6 @@ def count(queryset: FilterableQuerySet[Any], limit: int, seconds: float) -> int 
 
 
 def key_of(queryset: FilterableQuerySet[Any]) -> bytes:
-    """A digest of what is counted: the collection, the filter, and what the caller may see."""
+    """Return a digest of the collection and the match document, which includes what the caller may see."""
     match = {"in": queryset.model._meta.db_table, "match": queryset.match_document()}
     return hashlib.blake2b(bson.encode(match), digest_size=16).digest()

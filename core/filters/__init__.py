@@ -2,7 +2,7 @@
 
     filter    = { (logical | path) : … , … }
     logical   = "$and" | "$or" | "$nor" : [ filter, … ]      at least one filter
-    path      = a field of the resource, or a path below a free one (`parameters.a.b`)
+    path      = a field of the resource, or a path inside a JSON field (`parameters.a.b`)
     condition = value | { operator : operand, … }
     operator  = "$eq" "$ne" "$gt" "$gte" "$lt" "$lte" : value
               | "$in" "$nin" "$all"                    : [ value, … ]
@@ -12,11 +12,11 @@
               | "$not" : { operator : operand, … }
               | "$elemMatch" : { operator : operand, … } or filter
 
-A filter has at most 100 clauses: each path, operator and value of `$all` is one. Ten of them at most are
-regular expressions, which find nothing in a string of more than 1,000 characters.
+A filter has at most 100 clauses: each path, operator and value of `$all` counts as one. At most ten are
+regular expressions, which never match a string of more than 1,000 characters.
 
-`fields.py` says what a field is called in the database and what its values look like;
-`language.py` walks a filter, refuses what is not in the grammar, and returns the match document.
+`fields.py` maps names to columns and values to their stored form. `language.py` checks a filter against
+the grammar and translates it to a MongoDB match document.
 """
 
 from core.filters.fields import FilterError

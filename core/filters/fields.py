@@ -1,4 +1,4 @@
-"""What a filter may name: the fields of a resource, their columns and the values they compare with."""
+"""The fields that a filter may name, with their columns, operators and types of values."""
 
 import datetime
 import uuid
@@ -16,16 +16,16 @@ ORDER = frozenset({"$gt", "$gte", "$lt", "$lte"})
 PATTERN = frozenset({"$regex", "$options"})
 ARRAY = frozenset({"$all", "$elemMatch", "$size"})
 ARITHMETIC = frozenset({"$mod"})
-# Characters of the longest string that a regular expression is tried on, where strings may be of any length. MongoDB
-# looks at the clock between documents only: one match in a long string goes on for minutes after the time limit.
+# Regular expressions are tried on strings of at most so many characters. MongoDB checks its time limit between
+# documents only, so that one match in a long string could run for minutes.
 MAX_MATCHED = 1_000
-# Matches nothing in a longer one, and tries nothing else there (pcrepattern(3), "Backtracking control").
+# The prefix makes a longer string fail at once (pcrepattern(3), "Backtracking control").
 UNLESS_TOO_LONG = rf"\A[\s\S]{{{MAX_MATCHED + 1}}}(*COMMIT)(*FAIL)|"
 ALL_OPERATORS = EQUALITY | ORDER | PATTERN | ARRAY | ARITHMETIC
 
 
 class FilterError(Exception):
-    """A filter that is not in the language: where in it, and what is wrong."""
+    """An invalid filter: the path of the invalid part, and the problem."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}" if path else problem)
@@ -35,21 +35,23 @@ class FilterError(Exception):
 
 @dataclass(frozen=True)
 class Field:
-    """One nameable field: its column, and the operators that a condition on it may use."""
+    """A field that filters may name: its column and its operators."""
 
     column: str
     operators: ClassVar[frozenset[str]] = frozenset()
 
     def value(self, value: Any) -> Any:
-        """The stored form of a value to compare with. Raises `ValueError` with a sentence."""
+        """Return the stored form of a value from a filter. Raises `ValueError` with a message for the client."""
         raise NotImplementedError
 
     def pattern(self, pattern: str) -> str:
-        """The regular expression that MongoDB is to match for this one."""
+        """Return the regular expression to send to MongoDB for this one."""
         return pattern
 
 
 class StringField(Field):
+    """A string of bounded length."""
+
     operators = EQUALITY | ORDER | PATTERN
 
     def value(self, value: Any) -> Any:
@@ -59,13 +61,15 @@ class StringField(Field):
 
 
 class LongStringField(StringField):
-    """A text of any length."""
+    """A string of any length."""
 
     def pattern(self, pattern: str) -> str:
         return UNLESS_TOO_LONG + pattern
 
 
 class BooleanField(Field):
+    """A boolean."""
+
     operators = EQUALITY | ORDER
 
     def value(self, value: Any) -> Any:
@@ -87,6 +91,8 @@ class UUIDField(Field):
 
 
 class TimeField(Field):
+    """A time, in filters an RFC 3339 string."""
+
     operators = EQUALITY | ORDER
 
     def value(self, value: Any) -> Any:
@@ -94,7 +100,7 @@ class TimeField(Field):
 
 
 class StringListField(Field):
-    """An array of strings; a condition holds if it holds for one of them, as in MongoDB."""
+    """An array of strings. A condition matches if any of them does, as in MongoDB."""
 
     operators = EQUALITY | ORDER | PATTERN | ARRAY
 
@@ -106,7 +112,7 @@ class StringListField(Field):
 
 
 class JSONField(Field):
-    """Any JSON, with any path below it."""
+    """Any JSON value. Filters may name any path inside it."""
 
     operators = ALL_OPERATORS
 
@@ -120,9 +126,9 @@ class JSONField(Field):
 
 @dataclass(frozen=True)
 class ObjectListField(Field):
-    """An array of objects of known fields. Where `guard` does not match, no condition on it does.
+    """An array of objects with known fields. A condition matches only documents that `guard` matches.
 
-    The guard is for what not every reader may see: its content then has no effect on any result.
+    The guard protects content that some readers may not see: it cannot affect their results.
     """
 
     fields: Mapping[str, Field]
@@ -135,7 +141,7 @@ class ObjectListField(Field):
 
 @dataclass(frozen=True)
 class ObjectField(ObjectListField):
-    """One object of known fields, which every reader may see."""
+    """An object with known fields, visible to every reader."""
 
     guard: Mql = dataclass_field(default_factory=dict)
     operators = frozenset({"$exists"})
@@ -146,7 +152,7 @@ class ObjectField(ObjectListField):
 
 @dataclass(frozen=True)
 class ComputedField(Field):
-    """A field that is not stored: each of its values stands for a match document."""
+    """A field that is not stored. Each of its values maps to a match document."""
 
     values: Mapping[str, Mql]
     operators = frozenset({"$eq", "$ne", "$in", "$nin"})
@@ -158,7 +164,7 @@ class ComputedField(Field):
 
 
 def parse_time(value: Any) -> datetime.datetime:
-    """An RFC 3339 date or time; without an offset it is UTC."""
+    """Parse an RFC 3339 date or time, in UTC unless it has an offset. Raises `ValueError`."""
     try:
         time = parse_datetime(value) or datetime.datetime.combine(parse_date(value), datetime.time())  # type: ignore[arg-type]
         aware = time if time.tzinfo else time.replace(tzinfo=datetime.UTC)

@@ -1,4 +1,4 @@
-"""From a client's filter to a match document."""
+"""Translation of filters to MongoDB match documents."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -29,23 +29,23 @@ BSON_TYPES = frozenset(
 
 
 def translate(document: Any, fields: Mapping[str, Field]) -> Mql:
-    """The match document of a filter over a resource with these fields.
+    """Translate a filter, given as parsed JSON, to a match document.
 
-    `document` is parsed JSON. Raises `FilterError` for whatever is not in the grammar of this
-    package; what is returned holds only operators of it, on columns of `fields`.
+    Raises `FilterError` for anything outside the grammar of this package. The result holds only operators of
+    the grammar, on columns of `fields`.
     """
     return Translation().filter(document, fields, "", 0)
 
 
 class Translation:
-    """One walk over one filter; counts its clauses and its regular expressions."""
+    """The translation of one filter. Counts its clauses and regular expressions."""
 
     def __init__(self) -> None:
         self.clauses = 0
         self.patterns = 0
 
     def filter(self, document: Any, fields: Mapping[str, Field] | None, path: str, depth: int) -> Mql:
-        """`fields` is None inside a free value, where every name is a path of its own."""
+        """Translate a filter. `fields` is None inside a JSON value, where any name is allowed."""
         if not isinstance(document, dict):
             raise FilterError(path, "A filter is a JSON object.")
         if depth > MAX_DEPTH:
@@ -69,7 +69,7 @@ class Translation:
         return {"$and": [guard, leaf]} if guard else leaf
 
     def conditions(self, value: Any, field: Field, path: str, depth: int) -> Mql:
-        """The operators that a field is to satisfy; a plain value means that it equals it."""
+        """Translate the conditions on a field. A plain value means equality."""
         if not is_operators(value):
             return {"$eq": self.value(value, field, path)}
         if "$options" in value and "$regex" not in value:
@@ -85,7 +85,7 @@ class Translation:
             case "$in" | "$nin":
                 return self.values(operand, field, path)
             case "$all":
-                # Each value is a search of its own through the array, where those of $in are looked up.
+                # Unlike the values of $in, each value of $all costs a search through the array.
                 values = self.values(operand, field, path)
                 self.count(path, len(values))
                 return values
@@ -108,7 +108,7 @@ class Translation:
         return field.pattern(pattern)
 
     def element(self, operand: Any, field: Field, path: str, depth: int) -> Mql:
-        """What one element of an array is to satisfy: operators for a plain one, a filter for an object."""
+        """Translate the operand of $elemMatch: operators for plain elements, a filter for objects."""
         if not isinstance(operand, dict) or not operand:
             raise FilterError(path, "$elemMatch takes operators or a filter.")
         if isinstance(field, ObjectListField):
@@ -143,7 +143,7 @@ class Translation:
 
 
 def find(name: str, fields: Mapping[str, Field] | None, path: str) -> tuple[Field, Mql]:
-    """The field of that name or path, and the guard that goes before any condition on it."""
+    """Return the field of this name or path, and the guard to add to conditions on it."""
     root, dot, below = name.partition(".")
     field = JSONField(root) if fields is None else fields.get(root)
     match field:
@@ -170,7 +170,7 @@ def computed(operator: str, operand: Any, field: ComputedField) -> Mql:
 
 
 def is_operators(value: Any) -> bool:
-    """Whether an object holds operators; one that mixes them with names is caught as a value with a `$` key."""
+    """Return whether a value is an object of operators only. Mixed objects are refused as values with a `$` key."""
     return isinstance(value, dict) and bool(value) and all(key.startswith("$") for key in value)
 
 
@@ -190,7 +190,7 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-# What an operator that compares with no value of the field takes: a test and its name.
+# Operators whose operand is not a value of the field: the test of the operand, and its description.
 OPERANDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "$exists": (lambda value: isinstance(value, bool), "true or false"),
     "$size": (lambda value: is_whole(value) and 0 <= value < 2**31, "a number of elements"),

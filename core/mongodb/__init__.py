@@ -1,1 +1,1 @@
-"""The database engine: django-mongodb-backend, with the few changes that Drift Watch measured a need for."""
+"""The database engine: django-mongodb-backend with a few changes, each based on a measurement."""

@@ -12,22 +12,25 @@ from core.mongodb.schema import DatabaseSchemaEditor
 
 
 class DatabaseOperations(BackendOperations):
+    """The backend's operations, with our compilers and JSON that may look like a reference."""
+
     compiler_module = "core.mongodb.compiler"
 
     def convert_jsonfield_value(self, value: Any, expression: Any, connection: Any) -> str:
-        """Stored JSON as text, which the field parses.
+        """Return stored JSON as text, which the field parses.
 
-        The driver takes an object with `$ref` and `$id` for a reference to a document; it goes
-        back to the object that was sent.
+        The driver reads an object with `$ref` and `$id` as a `DBRef`, which is converted back to the object.
         """
         return json.dumps(value, default=DBRef.as_doc)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
+    """The backend's connection, with the embedded server as its default host."""
+
     SchemaEditorClass = DatabaseSchemaEditor
     ops_class = DatabaseOperations
 
     def get_connection_params(self) -> dict[str, Any]:
-        """With no `HOST` the embedded server is the host: found where it runs, else started for this process."""
+        """Return the connection parameters. Without a `HOST`, connect to the embedded server and start it if needed."""
         params: dict[str, Any] = super().get_connection_params()
         return params if params["host"] else {**params, "host": embedded.uri()}

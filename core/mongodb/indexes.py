@@ -1,4 +1,4 @@
-"""Kinds of index that the backend does not have."""
+"""Index types that the backend lacks."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 
 
 class EmbeddedIndex(Index):
-    """An index over `fields`, where `parts` names, for an embedded one, the part of it that is indexed."""
+    """An index on `fields`. For an embedded field, `parts` names the indexed part."""
 
     def __init__(self, *, parts: dict[str, str], **options: Any) -> None:
         self.parts = parts
@@ -29,7 +29,7 @@ class EmbeddedIndex(Index):
 
 
 class ExpiryIndex(Index):
-    """Has MongoDB delete each document once the time in its one field has passed."""
+    """An index on one time field. MongoDB deletes each document after that time."""
 
     def get_pymongo_index_model(self, model: type[Model], *args: Any, **options: Any) -> IndexModel:
         ((name, _),) = self.fields_orders

@@ -1,4 +1,4 @@
-"""A MongoDB match document as a condition of a queryset."""
+"""MongoDB match documents as conditions of querysets."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -9,10 +9,10 @@ Mql: TypeAlias = dict[str, Any]
 
 
 class Match(Lookup):
-    """Puts a match document into `.filter()`, where it combines with `Q` and with other filters.
+    """A match document for `.filter()`, which combines with `Q` and other filters.
 
-    The document reaches MongoDB as it is: it comes from this code base or from the filter
-    language, never straight from a client.
+    MongoDB receives it unchanged. It must come from this code base or from the filter language, never
+    directly from a client.
     """
 
     lookup_name = "match"
@@ -31,10 +31,10 @@ class Match(Lookup):
 
 
 class MatchAny(Match):
-    """Matches what one of several documents matches.
+    """Matches documents that any of the alternatives matches.
 
-    Unlike a `Match` of their `$or` it says that each has an index of its own, in every order
-    that is asked for: they are then read side by side, and merged as they come.
+    Unlike a `Match` of their `$or`, it promises that each alternative has an index for every sort. MongoDB can
+    then merge the sorted reads of these indexes.
     """
 
     def __init__(self, alternatives: Sequence[Mql]) -> None:

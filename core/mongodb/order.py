@@ -1,4 +1,4 @@
-"""Orders of documents, and what comes after one of them."""
+"""Sort orders, and the ranges of documents after a position in them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,24 +11,26 @@ from core.mongodb.match import Mql
 
 @dataclass(frozen=True)
 class Order:
-    """By the columns of `keys`, all in one direction. The last one is `_id`: no two documents are equal."""
+    """A sort by the columns `keys`, all in one direction. The last is `_id`, so the order is total."""
 
     keys: tuple[str, ...]
     is_descending: bool
 
     @classmethod
     def by(cls, column: str, *, is_descending: bool) -> Self:
-        """By a column; ties are broken by time, then by id."""
+        """Return the order by a column. Ties are broken by creation time, then by id."""
         return cls(tuple(dict.fromkeys((column, "created_at", "_id"))), is_descending)
 
     @property
     def sort(self) -> Mql:
+        """The specification for `$sort`."""
         return dict.fromkeys(self.keys, -1 if self.is_descending else 1)
 
     def position(self, document: Document, following: Document | None = None) -> list[Any]:
-        """Where a document stands, by the values of its keys: of as many as tell it from the `following` one.
+        """Return the position of a document: the values of its keys.
 
-        To go on from there, fewer ranges are to be read than from where all keys are told.
+        If `following` is given, only the keys up to the first that differs are included. Fewer keys mean fewer
+        ranges to read after the position.
         """
         values = [document.get(key) for key in self.keys]
         if following is None:
@@ -37,10 +39,10 @@ class Order:
         return values[: len(list(agreeing)) + 1]
 
     def after(self, position: Sequence[Any]) -> list[Mql]:
-        """What comes after a position, as match documents of which each is a range of an index.
+        """Return match documents of the documents after a position; each is one range of an index.
 
-        The nearest comes first: what equals the position in all keys that it tells but the last, then in
-        all but the last two, and so on. None of them overlap.
+        The ranges do not overlap, and the nearest is first: documents that equal the position in all its keys
+        but the last, then in all but the last two, and so on.
         """
         ranges: list[Mql] = []
         equal: Mql = {}
@@ -50,7 +52,7 @@ class Order:
         return ranges
 
     def _beyond(self, key: str, value: Any) -> list[Any]:
-        """Conditions on one key. Null sorts before every value, and is neither less nor greater than one."""
+        """Return the conditions on one key. Null sorts before all values, but `$lt` and `$gt` never match it."""
         if not self.is_descending:
             return [{"$ne": None} if value is None else {"$gt": value}]
         if value is None:

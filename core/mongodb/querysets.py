@@ -1,4 +1,4 @@
-"""What every queryset of the service can do."""
+"""The base class of the service's querysets."""
 
 import uuid
 from collections.abc import Sequence
@@ -16,26 +16,28 @@ M_co = TypeVar("M_co", bound=Model, covariant=True)
 
 
 class FilterableQuerySet(QuerySet[M_co]):
+    """A queryset that takes match documents, and reads pages and counts at a bounded cost."""
+
     def by_id(self, pk: uuid.UUID) -> M_co | None:
-        """The one of all that has this id, or None; for models whose ids are UUIDs."""
+        """Return the object with this id, or None. Ignores the queryset's filters. For models with UUID ids."""
         document = find_one(self.model, {"_id": pk.hex})
         return instance_of(self.model, document) if document else None
 
     def matching(self, document: Mql) -> Self:
-        """The documents that a match document matches, such as a translated filter."""
+        """Return the queryset filtered by a match document, such as a translated filter."""
         return self.where(Match(document)) if document else self.all()
 
     def where(self, condition: Match) -> Self:
-        """What `filter` makes of a condition that names no fields for Django to look up."""
+        """Return the queryset filtered by a condition, as `filter` does, but without its search for field names."""
         matching = self.all()
         matching.query.where.add(condition, AND)
         return matching
 
     def match_document(self, *more: Mql) -> Mql:
-        """What the queryset filters by, and more conditions, as one match document.
+        """Return the queryset's filters and `more` conditions as one match document.
 
-        MongoDB merges sorted reads of several indexes for an `$or` at the root alone: the
-        conditions are repeated in each of the alternatives of a `MatchAny`.
+        The conditions are repeated in each alternative of a `MatchAny`: MongoDB merges sorted reads of several
+        indexes only for an `$or` at the root.
         """
         alternatives, conditions = self._compiled
         matches = [both(alternative, *more, *conditions) for alternative in alternatives]
@@ -43,7 +45,7 @@ class FilterableQuerySet(QuerySet[M_co]):
 
     @cached_property
     def _compiled(self) -> tuple[list[Mql], list[Mql]]:
-        """What the queryset filters by: alternatives, of which any is to match, and conditions that all are to."""
+        """The queryset's filters: alternatives, of which one must match, and conditions, which must all match."""
         alternatives: list[Mql] = [{}]
         conditions: list[Mql] = []
         children: list[Any] = self.query.where.children
@@ -58,17 +60,16 @@ class FilterableQuerySet(QuerySet[M_co]):
         return alternatives, conditions
 
     def aggregated(self, *stages: Mql) -> list[Document]:
-        """What aggregation stages make of the documents."""
+        """Return the result of aggregation stages on the documents."""
         return aggregate(self.model, [{"$match": self.match_document()}, *stages])
 
     def sorted_slice(
         self, order: Order, limit: int, *, start: int = 0, after: Sequence[Any] | None = None
     ) -> list[Document]:
-        """At most `limit` stored documents in this order, from the `start`th on, or after a position.
+        """Return at most `limit` stored documents in this order, from index `start` on, or after a position.
 
-        What comes after a position is read by one range of an index after the other, whatever is
-        before it. One query for them all is planned worse: MongoDB 6 then reads all that
-        matches, and sorts that.
+        After a position, one range of an index is read after the other, at a cost that does not depend on the
+        position. In a single query for all ranges, MongoDB 6 reads and sorts every match.
         """
         end: list[Mql] = [{"$sort": order.sort}, {"$limit": limit}]
         if after is None:
@@ -79,15 +80,15 @@ class FilterableQuerySet(QuerySet[M_co]):
         return aggregate(self.model, [*first, *unions, *(end if unions else [])])
 
     def count_up_to(self, limit: int) -> int:
-        """How many there are, or `limit` if there are more."""
+        """Return the number of documents, at most `limit`."""
         match = self.match_document()
-        # Where nothing is asked for, the index of ids spares MongoDB the documents, which may be large.
+        # Counting all documents by the index of ids avoids reading them: they may be large.
         hint = {} if match else {"hint": "_id_"}
         counted = aggregate(self.model, [{"$match": match}, {"$limit": limit}, {"$count": "number"}], **hint)
         return counted[0]["number"] if counted else 0
 
 
 def both(*conditions: Mql) -> Mql:
-    """The conjunction of several match documents."""
+    """Return the conjunction of match documents."""
     parts = [condition for condition in conditions if condition]
     return {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}

@@ -1,4 +1,4 @@
-"""Schema changes that make unique indexes serve lookups too."""
+"""Schema changes by which lookups can use unique indexes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pymongo import IndexModel
 
 
 class FullIndex:
-    """An index without the partial filter that the backend gives every unique one.
+    """A unique index without the partial filter that the backend adds.
 
-    The filter (`{"$type": "string"}`) is there for columns that may hold several nulls. MongoDB
-    does not use a partial index for an equality lookup, so that `get(name=…)` scanned the collection.
+    The filter (`{"$type": "string"}`) allows several nulls. MongoDB uses no partial index for equality, so that
+    `get(name=…)` scanned the whole collection.
     """
 
     def __init__(self, index: Index) -> None:
@@ -27,6 +27,8 @@ class FullIndex:
 
 
 class DatabaseSchemaEditor(BackendSchemaEditor):
+    """The backend's schema editor, which creates full unique indexes for columns without nulls."""
+
     def add_index(
         self,
         model: type[Model],

@@ -1,4 +1,4 @@
-"""Transactions that survive the conflicts MongoDB asks its clients to retry."""
+"""Transactions that retry after write conflicts."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from core.mongodb.documents import mongodb
 
 P = ParamSpec("P")
 T = TypeVar("T")
-# The driver alone would retry for two minutes, and hold the request for as long.
+# By default the driver retries for two minutes, which is too long for a request.
 RETRY_SECONDS = 10
 
 
@@ -25,8 +25,8 @@ def in_transaction(work: Callable[P, T]) -> Callable[P, T]:
 
     One call may run the function more than once: the driver repeats it after a write conflict or a
     change of primary (https://github.com/mongodb/specifications, "Convenient API for Transactions").
-    The function therefore reads what it depends on, and changes no variable outside. The backend's
-    `atomic` does not retry, and keeps a dead session after a failed commit.
+    The function must therefore read its data itself, and change no variables outside. The backend's `atomic`
+    does not retry, and reuses a dead session after a failed commit.
     Raises Django's database errors, such as `IntegrityError`.
     """
 
@@ -64,7 +64,7 @@ def run(work: Callable[[], T]) -> T:
     connection.ensure_connection()
     with connection.connection.start_session() as session:
         result = wrap_database_errors(session.with_transaction)(attempt)
-    # The connection's own method would refuse inside Django's `atomic`, which does nothing on MongoDB.
+    # The connection's own method refuses to run inside Django's `atomic`, which has no effect on MongoDB.
     hooks, connection.run_on_commit = connection.run_on_commit, []
     for _, hook, _ in hooks:
         hook()

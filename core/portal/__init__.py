@@ -1,1 +1,1 @@
-"""What all of the admin portal shares: its door, its lists, its forms and its filters."""
+"""The shared parts of the admin portal: permissions, changelists, forms and filters."""

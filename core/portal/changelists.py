@@ -1,4 +1,4 @@
-"""Changelists of the admin portal whose cost has a bound, however much is stored."""
+"""Changelists of the admin portal, with a bounded cost however much is stored."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from django.utils.functional import cached_property
 
 from core.mongodb.querysets import FilterableQuerySet
 
-# More are not counted, and nobody turns so many pages.
+# Counting more would be slow, and nobody turns so many pages.
 COUNTED_AT_MOST = 10_000
 
 
 class BoundedPaginator(Paginator):
-    """Counts up to `COUNTED_AT_MOST`; those are the pages that there are."""
+    """Counts and paginates the first `COUNTED_AT_MOST` objects only."""
 
     @cached_property
     def count(self) -> int:
@@ -24,7 +24,7 @@ class BoundedPaginator(Paginator):
 
     @property
     def total(self) -> str:
-        """The count in words."""
+        """The count as text, with a plus sign if there are more."""
         return f"{self.count:,}+" if self._counted > COUNTED_AT_MOST else f"{self.count:,}"
 
     @cached_property
@@ -38,10 +38,10 @@ class BoundedPaginator(Paginator):
 
 
 class BoundedChangeList(ChangeList):
-    """Sorts by one column, with ties as the indexes have them, and joins nothing.
+    """Sorts by one column, breaks ties as the indexes do, and avoids joins.
 
-    What `list_prefetch_related` names is read for the page alone: a join comes before the sort, so that MongoDB
-    would make it for everything that is stored.
+    `list_prefetch_related` names relations to read for the shown page only. MongoDB would run a join before the
+    sort, for all stored documents.
     """
 
     def get_results(self, request: HttpRequest) -> None:
@@ -50,7 +50,7 @@ class BoundedChangeList(ChangeList):
         prefetch_related_objects(self.result_list, *self.model_admin.list_prefetch_related)  # type: ignore[attr-defined]
 
     def get_ordering_field(self, field_name: Any) -> Any:
-        """What an address names sorts too, and only what its heading offers has an index."""
+        """Ignore columns that are not sortable: the URL may name them, but they have no index."""
         return super().get_ordering_field(field_name) if field_name in (self.sortable_by or ()) else None
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str | Combinable]:

@@ -1,4 +1,4 @@
-"""Filters beside the changelists of the admin portal, of which each says what of the address it takes."""
+"""Filters of the admin portal's changelists. Each declares the query parameters that it reads."""
 
 import datetime
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from core.mongodb.match import Match, Mql
 
 
 class FormFilter(ListFilter):
-    """A small form: what is typed there goes into the address as the `parameters`."""
+    """A filter with a small form, which sets the query parameters `parameters`."""
 
     template = "admin/form_filter.html"
     parameters: ClassVar[tuple[str, ...]]
-    # The type of the inputs, as HTML has them.
+    # The `type` of the HTML inputs.
     kind = "search"
 
     def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
@@ -36,11 +36,11 @@ class FormFilter(ListFilter):
         return list(self.parameters)
 
     def suggestions(self) -> list[str]:
-        """What the inputs offer."""
+        """Return the values that the inputs suggest."""
         return []
 
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
-        """The one form, with what else the address says."""
+        """Yield the data of the form, with the other query parameters as hidden fields."""
         others = changelist.filter_params.items()
         yield {
             "fields": [(name, self.texts.get(name, "")) for name in self.parameters],
@@ -50,7 +50,7 @@ class FormFilter(ListFilter):
 
 
 class TextFilter(FormFilter):
-    """The one text that a column holds."""
+    """Filters by the exact text of a column."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         text = self.texts.get(self.parameters[0])
@@ -61,6 +61,8 @@ class TextFilter(FormFilter):
 
 
 class TagFilter(TextFilter):
+    """Filters by one tag."""
+
     title = "tag"
     parameters = ("tag",)
 
@@ -69,7 +71,7 @@ class TagFilter(TextFilter):
 
 
 class PeriodFilter(FormFilter):
-    """From one day to another, both of them included, in UTC."""
+    """Filters by creation time, from one day (UTC) to another, both included."""
 
     title = "day (UTC)"
     parameters = ("since", "until")
@@ -82,7 +84,7 @@ class PeriodFilter(FormFilter):
         return queryset.filter(Match({"created_at": given})) if given else queryset
 
     def day(self, name: str) -> datetime.datetime | None:
-        """Its beginning. What is no day is told beside the form."""
+        """Return the beginning of the day, or None. An invalid day sets `problem`, which the form shows."""
         text = self.texts.get(name)
         try:
             day = parse_date(text) if text else None
@@ -94,7 +96,7 @@ class PeriodFilter(FormFilter):
 
 
 def parameters_of(list_filter: Any) -> tuple[str, ...]:
-    """What an entry of `list_filter` takes of the address."""
+    """Return the query parameters that an entry of `list_filter` reads."""
     if isinstance(list_filter, str):
         return (f"{list_filter}__exact",)
     return (list_filter.parameter_name,) if issubclass(list_filter, SimpleListFilter) else list_filter.parameters

@@ -1,4 +1,4 @@
-"""Forms of the admin portal, which take what the API takes."""
+"""Forms of the admin portal, validated by the API's serializers."""
 
 import json
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from core.identity import identity_of_session
 
 
 class Decoder(json.JSONDecoder):
-    """Reads JSON as the API does."""
+    """Parses JSON with the rules of the API."""
 
     def decode(self, text: str, *args: Any) -> Any:
         try:
@@ -25,10 +25,10 @@ class Decoder(json.JSONDecoder):
 
 
 class ApiForm(forms.ModelForm):
-    """Has the API's serializer check what was filled in, so that each rule stands there alone."""
+    """A model form that the API's serializer validates, so that the rules are stated once."""
 
     serializer: ClassVar[type[ModelSerializer[Any]]]
-    # Of the page with the form.
+    # The request of the page with the form.
     request: ClassVar[HttpRequest]
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -55,11 +55,11 @@ class ApiForm(forms.ModelForm):
         return cleaned | checked.validated_data
 
     def api_request(self) -> Request:
-        """The page's request as the serializers of the API know one: made by the identity of the session."""
+        """Return the page's request as an API request, with the identity of the session."""
         request = Request(self.request)
         request.user, request.auth = self.request.user, identity_of_session(self.request)
         return request
 
     def sent(self, name: str) -> Any:
-        """The value of a field as a client of the API would send it."""
+        """Return the value of a field in the form of the API."""
         return self.cleaned_data[name]

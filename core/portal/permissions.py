@@ -1,4 +1,4 @@
-"""The access rule at the door of every model of the admin portal."""
+"""The permission check of every model in the admin portal."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -18,22 +18,22 @@ from core.identity import Identity, Level, Requirement, identity_of_session
 from core.portal.changelists import BoundedChangeList, BoundedPaginator
 from core.portal.filters import parameters_of
 
-# Each of them by itself, in a transaction that the audit trail is a part of.
+# The largest number of objects that one request changes, each in its own transaction with its audit event.
 CHANGED_AT_ONCE = 500
 ADVICE = "choose fewer days, an experiment, or other filters"
 
 
 class GuardedAdmin(admin.ModelAdmin):
-    """Shows and changes what the identity of the session may see and change, on pages that take a bounded time.
+    """A model admin that applies the permissions of the session's identity, with bounded query times.
 
-    `required_levels` says for each deed ("view", "add", "change", "delete") what it asks: a
-    `Requirement`, or a `Level` on the experiment of the object, which is for staff; None stands for what
-    nobody does here. Where it is a level, `gives`, `has_anywhere` and `get_queryset` know of experiments.
+    `required_levels` maps each action ("view", "add", "change", "delete") to a `Requirement`, or to the `Level`
+    that staff need on the experiment of the object. None forbids the action to everyone. Subclasses with
+    levels implement `gives` and `has_anywhere`, and limit `get_queryset`.
     """
 
     required_levels: ClassVar[Mapping[str, Requirement | Level | None]]
     list_prefetch_related: tuple[str, ...] = ()
-    # By action, where it is not `CHANGED_AT_ONCE`.
+    # Limits of actions that differ from `CHANGED_AT_ONCE`.
     taken_at_once: ClassVar[Mapping[str, int]] = {}
     paginator = BoundedPaginator
     show_full_result_count = False
@@ -42,16 +42,16 @@ class GuardedAdmin(admin.ModelAdmin):
     list_max_show_all = 200
 
     def gives(self, obj: Any, identity: Identity, level: Level) -> bool:
-        """Whether the identity has the level on the experiment of an object."""
+        """Return whether the identity has the level on the experiment of an object."""
         raise NotImplementedError
 
     def has_anywhere(self, level: Level, identity: Identity) -> bool:
-        """Whether the identity holds the level on any experiment."""
+        """Return whether the identity has the level on any experiment."""
         raise NotImplementedError
 
-    def may(self, deed: str, request: HttpRequest, obj: Any = None) -> bool:
-        """Whether the session may do this to the object; without one, whether there is one to do it to."""
-        identity, required = identity_of_session(request), self.required_levels[deed]
+    def may(self, action: str, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the session may perform the action on the object, or on any object if None is given."""
+        identity, required = identity_of_session(request), self.required_levels[action]
         if not isinstance(required, Level):
             return required is not None and identity.has(required)
         if not identity.has(Requirement.STAFF):
@@ -76,14 +76,14 @@ class GuardedAdmin(admin.ModelAdmin):
         return self.may("delete", request, obj)
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """Who changed it here is for those who may change it."""
+        """Show the history of an object to users who may change it."""
         if not self.has_change_permission(request, self.get_object(request, unquote(object_id))):
             raise PermissionDenied("The history is for those who may change it.")
         return super().history_view(request, object_id, extra_context)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)
-        # The class was made for this one page.
+        # The form class is created for this request, so that it can hold it.
         form.request = request
         return form
 
@@ -91,7 +91,7 @@ class GuardedAdmin(admin.ModelAdmin):
         return BoundedChangeList
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """As a page of its own where MongoDB would take too long, with what to do about it."""
+        """Show the changelist, or an error page with advice if MongoDB exceeds the time limit."""
         try:
             with bounded_time(ADVICE):
                 title = str(self.opts.verbose_name_plural).capitalize()
@@ -100,13 +100,13 @@ class GuardedAdmin(admin.ModelAdmin):
             return render(request, "refusal.html", invalid(error).data, status=422)
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
-        """One on all that match takes no more than one request can do, and says so. Without ids nothing is done."""
+        """Run an action. With “select all”, limit it to the first objects, with a warning. Refuse malformed ids."""
         if request.POST.get("select_across") == "1":
             at_most = self.taken_at_once.get(request.POST.get("action", ""), CHANGED_AT_ONCE)
             chosen = list(queryset.values_list("pk", flat=True)[: at_most + 1])
             if len(chosen) > at_most:
-                said = f"These are the first {at_most:,} of all that match: one request takes no more."
-                self.message_user(request, said, messages.WARNING)
+                warning = f"These are the first {at_most:,} of all that match: one request takes no more."
+                self.message_user(request, warning, messages.WARNING)
             queryset = self.get_queryset(request).filter(pk__in=chosen[:at_most])
         elif not all(map(self.is_id, request.POST.getlist(ACTION_CHECKBOX_NAME))):
             self.message_user(request, "Nothing was done: select the rows again.", messages.ERROR)
@@ -114,7 +114,7 @@ class GuardedAdmin(admin.ModelAdmin):
         return super().response_action(request, queryset, *args)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """None, which is told on the page, also for an id that no object can have."""
+        """Return the object, or None if the id is unknown or malformed."""
         return super().get_object(request, object_id, from_field) if self.is_id(object_id) else None
 
     def is_id(self, text: str) -> bool:
@@ -125,5 +125,5 @@ class GuardedAdmin(admin.ModelAdmin):
         return True
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
-        """What a filter here offers. Any other would be a query of the client's own making."""
+        """Allow only the lookups of this page's filters, so that clients cannot build their own queries."""
         return any(lookup in parameters_of(each) for each in self.get_list_filter(request))

@@ -1,0 +1,18 @@
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('driftwatch', '0002_kept_answer'),
+    ]
+
+    operations = [
+        # Only the class is renamed. The collection and its content type stay, so that the database does not change.
+        migrations.SeparateDatabaseAndState(
+            state_operations=[
+                migrations.AlterModelTable(name='KeptAnswer', table='driftwatch_keptanswer'),
+                migrations.RenameModel(old_name='KeptAnswer', new_name='StoredResponse'),
+            ],
+        ),
+    ]
