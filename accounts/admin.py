@@ -15,15 +15,15 @@ from core.identity import Requirement, identity_of_session
 from core.portal.filters import PeriodFilter
 from core.portal.permissions import GuardedAdmin
 
-# Access is given by experiments' permissions and by entitlements: Django's groups mean nothing here.
+# Experiments' permissions and entitlements give access. Django's groups are not used.
 admin.site.unregister(Group)
 
 
 @admin.register(User)
 class UserAdmin(AuditedAdmin):
-    """Identities come from their issuers; what is changed here is whether they may use the service.
+    """Manages whether users may use the service. Their identities come from the issuers.
 
-    Users register themselves; local accounts are made with `manage.py createsuperuser`.
+    Users register themselves. `manage.py createsuperuser` creates local accounts.
     """
 
     required_levels = {"view": Requirement.ADMIN, "add": None, "change": Requirement.ADMIN, "delete": Requirement.ADMIN}
@@ -49,22 +49,24 @@ class UserAdmin(AuditedAdmin):
 
     @admin.display
     def role(self, user: User) -> str:
-        """What the account says, and the newest entitlements that were seen."""
+        """Return the user's roles, from the account and the last known entitlements."""
         entitled = not set(user.entitlements).isdisjoint(settings.OIDC_ADMIN_ENTITLEMENTS)
-        said = {
+        roles = {
             "not active": not user.is_active,
             "administrator": entitled or (user.is_local and user.is_superuser),
             "staff": user.is_staff,
         }
-        return ", ".join(name for name, is_said in said.items() if is_said) or "user"
+        return ", ".join(role for role, applies in roles.items() if applies) or "user"
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
-        """For users of an issuer their entitlements alone say whether they administrate."""
+        """Make `is_superuser` read-only for users of an issuer: their entitlements make administrators."""
         fields = tuple(super().get_readonly_fields(request, obj))
         return fields if obj is None or obj.is_local else (*fields, "is_superuser")
 
 
 class StateFilter(admin.SimpleListFilter):
+    """Filters service tokens by state."""
+
     title = "state"
     parameter_name = "state"
 
@@ -79,7 +81,7 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(ServiceToken)
 class ServiceTokenAdmin(GuardedAdmin):
-    """What the tokens may and whether they are used. Nobody makes or changes one here; administrators revoke them."""
+    """Shows service tokens to administrators, who can revoke them but not create or change them."""
 
     required_levels = {"view": Requirement.ADMIN, "add": None, "change": None, "delete": Requirement.ADMIN}
     list_display = ("name", "user", "level", "last_used_at", "expires_at", "created_at", "state", "issued_by_operator")
@@ -112,6 +114,6 @@ class ServiceTokenAdmin(GuardedAdmin):
 
     @admin.action(description="Revoke the selected service tokens")
     def revoke(self, request: HttpRequest, queryset: ServiceTokenQuerySet) -> None:
-        # By id: a search may have joined the makers, and an update cannot span collections.
+        # Selected by id: a search may join the users, and MongoDB cannot update a join.
         chosen = ServiceToken.objects.filter(pk__in=[token.pk for token in queryset])
         self.message_user(request, f"Revoked: {chosen.revoke(identity_of_session(request))}.")

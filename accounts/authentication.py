@@ -1,4 +1,4 @@
-"""Bearer tokens: of trusted OpenID providers, and those that Drift Watch signs itself."""
+"""Authentication by bearer tokens: those of trusted OpenID providers, and service tokens."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.claims import entitlements_at, verified_email
-from accounts.issuers import LEEWAY_SECONDS, InvalidToken, IssuerUnavailable, TrustedIssuer, patience
+from accounts.issuers import LEEWAY_SECONDS, InvalidToken, IssuerUnavailable, TrustedIssuer, time_limit
 from accounts.models import User
 from accounts.tokens import identity_of_local_token
 from core.api.exceptions import ServiceUnavailable
@@ -32,48 +32,47 @@ RECENT_SECONDS = 2
 MAX_RECENT = 10_000
 
 
-class Recent(NamedTuple):
-    """What a token was found to prove, and until when (in seconds since 1970) that counts without looking again."""
+class CachedIdentity(NamedTuple):
+    """The identity of a verified token, and the token's expiry with leeway, in seconds since 1970."""
 
     identity: Identity
-    until: float
+    expires_at: float
 
 
 class RecentIdentities:
-    """The registered owners of the providers' tokens that this process verified in the last seconds.
+    """A cache of the registered owners of provider tokens that this process verified in the last two seconds.
 
-    A pipeline sends the same token many times a second; its signature and its user are looked at once in
-    two. What must hold at once is never kept: service tokens, which can be revoked, are read at each use.
-    A user that this process changes or deletes is forgotten at once; what another process does to
-    one is known here two seconds later.
+    A pipeline sends the same token many times per second. The cache saves the check of its signature and the
+    query for its user. It never holds service tokens, which can be revoked and are read at each use. Changes of
+    a user by this process clear the cache; changes by other processes take effect within two seconds.
     """
 
     def __init__(self) -> None:
-        self._kept: TLRUCache[bytes, Recent] = TLRUCache(
-            MAX_RECENT, ttu=lambda _, recent, now: min(now + RECENT_SECONDS, recent.until), timer=time.time
+        self._identities: TLRUCache[bytes, CachedIdentity] = TLRUCache(
+            MAX_RECENT, ttu=lambda _, cached, now: min(now + RECENT_SECONDS, cached.expires_at), timer=time.time
         )
         self._lock = threading.Lock()
 
     def get(self, token: str) -> Identity | None:
         with self._lock:
-            recent = self._kept.get(digest_of(token))
-        return recent and recent.identity
+            cached = self._identities.get(digest_of(token))
+        return cached and cached.identity
 
-    def keep(self, token: str, identity: Identity, expires_at: float) -> None:
+    def add(self, token: str, identity: Identity, expires_at: float) -> None:
         with self._lock:
-            self._kept[digest_of(token)] = Recent(identity, expires_at + LEEWAY_SECONDS)
+            self._identities[digest_of(token)] = CachedIdentity(identity, expires_at + LEEWAY_SECONDS)
 
-    def forget(self, **signal: Any) -> None:
+    def clear(self, **signal: Any) -> None:
         with self._lock:
-            self._kept.clear()
+            self._identities.clear()
 
 
 recent_identities = RecentIdentities()
-receiver([post_save, post_delete], sender=User)(recent_identities.forget)
+receiver([post_save, post_delete], sender=User)(recent_identities.clear)
 
 
 class BearerAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <JWT>`. A request without that scheme is anonymous, one with a bad token is refused."""
+    """Authenticates `Authorization: Bearer <JWT>`. Other requests are anonymous; a bad token is refused."""
 
     def authenticate(self, request: Request) -> tuple[RegisteredUser | AnonymousUser, Identity] | None:
         if not bears_token(request):
@@ -95,14 +94,15 @@ class BearerAuthentication(BaseAuthentication):
 
 
 def identify(token: str) -> Identity:
-    """The identity that a token proves. Raises `InvalidToken` or `IssuerUnavailable`."""
-    if recent := recent_identities.get(token):
-        return recent
-    with patience(settings.OIDC_TIMEOUT):
+    """Return the identity of a token. Raises `InvalidToken` or `IssuerUnavailable`."""
+    if cached := recent_identities.get(token):
+        return cached
+    with time_limit(settings.OIDC_TIMEOUT):
         return verified_identity(token)
 
 
 def verified_identity(token: str) -> Identity:
+    """Verify a token that is not cached, with the userinfo endpoint for missing claims."""
     name = claimed_issuer(token)
     if name == settings.LOCAL_ISSUER:
         return identity_of_local_token(token)
@@ -121,10 +121,10 @@ def verified_identity(token: str) -> Identity:
     user = User.objects.known_as(name, claims["sub"])
     identity = Identity(name, claims["sub"], email, entitlements, user)
     if user:
-        # Few issuers leave the time out; to the minute, so that not every request writes it.
+        # Some issuers omit `iat`. Rounding to the minute avoids a write at every request.
         issued_at = claims["iat"] if "iat" in claims else time.time() // 60 * 60
         user.note_entitlements(entitlements, int(issued_at))
-        recent_identities.keep(token, identity, claims["exp"])
+        recent_identities.add(token, identity, claims["exp"])
     return identity
 
 
@@ -133,7 +133,7 @@ def digest_of(token: str) -> bytes:
 
 
 def claimed_issuer(token: str) -> str:
-    """The `iss` of a token that nothing is known of yet: it only chooses who is to verify it."""
+    """Return the `iss` of an unverified token, which only selects the issuer that verifies it."""
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
     except jwt.InvalidTokenError as error:
@@ -143,5 +143,5 @@ def claimed_issuer(token: str) -> str:
 
 @cache
 def trusted_issuers() -> dict[str, TrustedIssuer]:
-    """The configured issuers by name, each with its caches, made once for a process."""
+    """Return the configured issuers by name. They hold caches, so each process creates them once."""
     return {entry["issuer"]: TrustedIssuer(**entry) for entry in settings.OIDC_ISSUERS}

@@ -1,4 +1,4 @@
-"""Who logs in to a browser session, and by what: a local account's password, or an OpenID provider."""
+"""Login backends of browser sessions: local accounts with a password, and the OpenID provider."""
 
 import time
 from dataclasses import replace
@@ -22,20 +22,20 @@ from core.mongodb.querysets import FilterableQuerySet
 
 
 class LocalAccountBackend(ModelBackend):
-    """Django's own backend: the user manager's natural key finds local accounts and no others."""
+    """Django's own backend. `UserManager.get_by_natural_key` limits it to local accounts."""
 
 
 class ProviderBackend(OIDCAuthenticationBackend):
-    """The authorization-code flow, with the ID token verified as every other token is (`TrustedIssuer.verify`).
+    """The authorization code flow, in which `TrustedIssuer.verify` verifies the ID token.
 
-    What the library calls claims in its later hooks is an `Identity` here. Every way to fail is a
-    `LoginRefused` or an `IssuerUnavailable`.
+    The parameter that the library's hooks call claims is an `Identity` here. Every failure raises
+    `LoginRefused` or `IssuerUnavailable`.
     """
 
     get_settings = staticmethod(relying_party_setting)
 
     def __init__(self) -> None:
-        # The base class would ask the provider for its endpoints here, at every request of every session.
+        # The base class would request the provider's endpoints here, in every request with a session.
         self.UserModel = User
         self.OIDC_RP_CLIENT_ID = settings.OIDC_RP_CLIENT_ID
         self.OIDC_RP_CLIENT_SECRET = settings.OIDC_RP_CLIENT_SECRET
@@ -47,7 +47,10 @@ class ProviderBackend(OIDCAuthenticationBackend):
     def authenticate(
         self, request: HttpRequest | None, nonce: str = "", code_verifier: str = "", **credentials: Any
     ) -> User | None:
-        """The user of a login that was begun here. The base class would take a code from any address it is asked at."""
+        """Return the user of a login that this service started.
+
+        The base class would accept a code in the URL of any login, also of the password form.
+        """
         if not (nonce and code_verifier):
             return None
         user: User | None = super().authenticate(request, nonce=nonce, code_verifier=code_verifier)
@@ -63,14 +66,14 @@ class ProviderBackend(OIDCAuthenticationBackend):
         return answer
 
     def raise_token_response_error(self, response: requests.Response) -> None:
-        """RFC 6749, section 5.2: 400 and 401 carry an error code, such as for a code that was used before."""
+        """Raise for an error response. 400 and 401 carry an error code (RFC 6749, section 5.2)."""
         if response.status_code in (400, 401):
             raise LoginRefused(f"The provider refused to complete the login: {error_code(response)}.")
         if response.status_code != 200:
             raise IssuerUnavailable(f"Its token endpoint answered {response.status_code}.")
 
     def verify_token(self, token: Any, **expected: Any) -> Claims:
-        """The claims of an ID token for this client and this login (OpenID Connect Core 1.0, section 3.1.3.7)."""
+        """Verify an ID token for this client and login (OpenID Connect Core 1.0, section 3.1.3.7)."""
         try:
             claims = provider().verify(token)
         except (InvalidToken, jwt.PyJWTError) as error:
@@ -83,7 +86,7 @@ class ProviderBackend(OIDCAuthenticationBackend):
         return claims
 
     def get_userinfo(self, access_token: str, id_token: str, payload: Claims) -> Identity:
-        """Whom the ID token stands for; the userinfo endpoint adds the claims that it lacks."""
+        """Return the identity of the ID token, with claims that it lacks from the userinfo endpoint."""
         try:
             more = provider().userinfo(access_token, payload)
         except InvalidToken as error:
@@ -105,7 +108,7 @@ class ProviderBackend(OIDCAuthenticationBackend):
         return users
 
     def create_user(self, identity: Identity) -> User:
-        """A first login registers, unless another one of the same moment has done so."""
+        """Register the user at the first login, unless a concurrent login has done so."""
         try:
             user = User.objects.register(identity)
         except IntegrityError:

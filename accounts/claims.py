@@ -1,4 +1,4 @@
-"""What the claims of a token say. Pure functions of the claims."""
+"""Reading of token claims, by pure functions."""
 
 from collections.abc import Mapping
 from typing import Any, TypeGuard
@@ -9,9 +9,9 @@ Claims = Mapping[str, Any]
 
 
 def value_at(claims: Claims, path: str) -> Any:
-    """The value at a path such as `realm_access/roles`, or None.
+    """Return the value at a path such as `realm_access/roles`, or None.
 
-    A claim whose whole name is the path comes first: names may hold slashes (`https://…/groups`).
+    A claim named by the whole path takes precedence, since names may hold slashes (`https://…/groups`).
     """
     if path in claims:
         return claims[path]
@@ -22,14 +22,14 @@ def value_at(claims: Claims, path: str) -> Any:
 
 
 def entitlements_at(claims: Claims, path: str | None) -> frozenset[str]:
-    """The groups or roles at a claim path: a list of strings, or one string. Anything else counts as none."""
+    """Return the groups or roles at a claim path: a list of strings or one string. Other types count as none."""
     value = value_at(claims, path) if path else None
     candidates = value if isinstance(value, list) else [value]
     return frozenset(item for item in candidates if is_text(item))
 
 
 def verified_email(claims: Claims) -> str | None:
-    """The email, if the issuer says that it verified it (OpenID Connect Core 1.0, section 5.1)."""
+    """Return the email if the issuer has verified it (OpenID Connect Core 1.0, section 5.1), else None."""
     email = claims.get("email")
     # Some issuers send the boolean as a string.
     verified = claims.get("email_verified")
@@ -37,5 +37,5 @@ def verified_email(claims: Claims) -> str | None:
 
 
 def is_text(value: Any) -> TypeGuard[str]:
-    """Whether a claim is a string that is not empty and can be stored."""
+    """Return whether a claim is a non-empty string that can be stored."""
     return isinstance(value, str) and bool(value) and text_problem(value) is None

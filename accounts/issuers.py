@@ -1,7 +1,7 @@
 """Trusted OpenID providers: discovery, keys, token validation and userinfo.
 
 Follows OpenID Connect Core 1.0 and Discovery 1.0, RFC 7517 (keys) and RFC 8725 (JWT best current
-practices). Only configured issuers are ever contacted, never one that a token names.
+practices). The service contacts configured issuers only, never one that a token names.
 """
 
 import json
@@ -22,7 +22,7 @@ from jwt.types import JWKDict
 
 from accounts.claims import Claims, is_text
 
-# Key type to the algorithms it may sign with: asymmetric ones only (RFC 8725, section 3.1).
+# Allowed algorithms by key type, all asymmetric (RFC 8725, section 3.1).
 ALGORITHMS = {
     "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     "EC": ("ES256", "ES384", "ES512"),
@@ -30,17 +30,17 @@ ALGORITHMS = {
 }
 ASYMMETRIC = frozenset(name for names in ALGORITHMS.values() for name in names)
 LEEWAY_SECONDS = 30
-MAX_ANSWER_BYTES = 1_000_000
+MAX_RESPONSE_BYTES = 1_000_000
 WELL_KNOWN = "/.well-known/openid-configuration"
 deadline: ContextVar[float] = ContextVar("deadline")
 
 
 class InvalidToken(Exception):
-    """The token is not acceptable; the message says why and is safe to show."""
+    """The token is refused. The message gives the reason and is safe to show."""
 
 
 class IssuerUnavailable(Exception):
-    """A trusted issuer did not give what is needed to judge a token; trying again later may help."""
+    """A trusted issuer did not provide what the check of a token needs. A retry may succeed."""
 
 
 class IssuerRefused(IssuerUnavailable):
@@ -49,7 +49,7 @@ class IssuerRefused(IssuerUnavailable):
 
 @dataclass
 class Fetched:
-    """A value fetched over the network, kept for a while, and fetched at a bounded rate whether or not that works."""
+    """A cached value from the network. Fetches have a bounded rate, whether they succeed or fail."""
 
     fetch: Callable[[], Any]
     value: Any = None
@@ -59,11 +59,11 @@ class Fetched:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, *, newer: bool = False) -> Any:
-        """The value; with `newer`, one fetched anew if the last try is long enough ago.
+        """Return the value. With `newer`, fetch it again unless the last attempt is too recent.
 
-        Raises `IssuerUnavailable` when there has never been a value.
+        Raises `IssuerUnavailable` if no fetch has succeeded yet.
         """
-        # While one thread fetches, the others go on with the value that there is.
+        # While one thread fetches, the others use the cached value.
         if self.lock.acquire(blocking=self.value is None):
             try:
                 self._refresh(newer)
@@ -87,7 +87,7 @@ class Fetched:
 
 
 class TrustedIssuer:
-    """One entry of `settings.OIDC_ISSUERS`."""
+    """An issuer from `settings.OIDC_ISSUERS`, with caches of its metadata, keys and userinfo."""
 
     def __init__(self, issuer: str, audience: list[str] | None = None, entitlements: str | None = None) -> None:
         self.issuer = issuer
@@ -98,9 +98,9 @@ class TrustedIssuer:
         self._userinfo: dict[str, tuple[float, Claims]] = {}
 
     def verify(self, token: str) -> Claims:
-        """The claims of a token that this issuer signed for this service.
+        """Verify a token of this issuer for this service, and return its claims.
 
-        Raises `InvalidToken`, or `IssuerUnavailable` when the keys cannot be had.
+        Raises `InvalidToken`, or `IssuerUnavailable` if the keys cannot be fetched.
         """
         header = jwt.get_unverified_header(token)
         algorithm = str(header.get("alg"))
@@ -124,15 +124,15 @@ class TrustedIssuer:
         return claims
 
     def userinfo(self, token: str, claims: Claims) -> Claims:
-        """What the userinfo endpoint says of the token's owner, kept until the token expires.
+        """Return the claims of the userinfo endpoint, cached until the token expires.
 
-        Empty where the issuer has no such endpoint. Raises `InvalidToken` when the issuer refuses
-        the token or answers for somebody else, `IssuerUnavailable` when it does not answer.
+        Without such an endpoint the result is empty. Raises `InvalidToken` if the issuer refuses the token or
+        responds for another subject, and `IssuerUnavailable` if it does not respond.
         """
         now = time.time()
-        kept = self._userinfo.get(token)
-        if kept and kept[0] > now:
-            return kept[1]
+        cached = self._userinfo.get(token)
+        if cached and cached[0] > now:
+            return cached[1]
         endpoint = self.endpoint("userinfo_endpoint")
         if not endpoint:
             return {}
@@ -147,11 +147,11 @@ class TrustedIssuer:
         return answer
 
     def metadata(self, name: str) -> Any:
-        """A member of the discovery document, None where it has none. Raises `IssuerUnavailable`."""
+        """Return a member of the discovery document, or None. Raises `IssuerUnavailable`."""
         return self._metadata.get().get(name)
 
     def endpoint(self, name: str) -> str | None:
-        """An address from the discovery document, such as `token_endpoint`. Raises `IssuerUnavailable`."""
+        """Return a URL of the discovery document, such as `token_endpoint`, or None. Raises `IssuerUnavailable`."""
         address = self.metadata(name)
         if address is not None and not (isinstance(address, str) and is_safe_url(address)):
             raise IssuerUnavailable(f"The discovery document of {self.issuer} has no https address as {name}.")
@@ -159,7 +159,7 @@ class TrustedIssuer:
 
     def _key(self, key_id: str | None, algorithm: str) -> JWKDict:
         key = suitable_key(self._keys.get(), key_id, algorithm)
-        # An unknown key may be a new one: ask again, at a bounded rate.
+        # An unknown key may be new: fetch the keys again, at a bounded rate.
         key = key or suitable_key(self._keys.get(newer=True), key_id, algorithm)
         if key is None:
             raise InvalidToken(f"The issuer has no {algorithm} key with the id {key_id!r}.")
@@ -180,7 +180,7 @@ class TrustedIssuer:
 
 
 def suitable_key(keys: list[JWKDict], key_id: str | None, algorithm: str) -> JWKDict | None:
-    """The key of that id that may verify that algorithm; with no id, the only key that may."""
+    """Return the key with this id for the algorithm. Without an id, return the only key for the algorithm."""
     fitting = [
         key
         for key in keys
@@ -193,8 +193,8 @@ def suitable_key(keys: list[JWKDict], key_id: str | None, algorithm: str) -> JWK
 
 
 @contextmanager
-def patience(seconds: float) -> Iterator[None]:
-    """Bound the time that all fetches inside may take together."""
+def time_limit(seconds: float) -> Iterator[None]:
+    """Limit the total time of all fetches inside."""
     previous = deadline.set(time.monotonic() + seconds)
     try:
         yield
@@ -203,11 +203,11 @@ def patience(seconds: float) -> Iterator[None]:
 
 
 def fetch_json(url: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
-    """GET a JSON object from an issuer, before the deadline and without following redirects."""
+    """Fetch a JSON object from an issuer, before the deadline and without redirects. Raises `IssuerUnavailable`."""
     try:
         if not is_safe_url(url):
             raise IssuerUnavailable(f"{url} is not an https address.")
-        # The scanner does not see a timeout that is computed.
+        # Bandit does not recognize a computed timeout.
         response = requests.get(  # nosec B113
             url,
             headers={"Accept": "application/json", **(headers or {})},
@@ -222,15 +222,15 @@ def fetch_json(url: str, headers: dict[str, str] | None = None) -> dict[str, Any
         raise IssuerUnavailable(f"{url} did not answer as expected: {error}.") from error
     if response.status_code in (401, 403):
         raise IssuerRefused(f"{url} answered {response.status_code}.")
-    if not isinstance(answer, dict) or len(body) > MAX_ANSWER_BYTES:
+    if not isinstance(answer, dict) or len(body) > MAX_RESPONSE_BYTES:
         raise IssuerUnavailable(f"{url} answered {response.status_code}, not with a JSON object.")
     return answer
 
 
 def read_body(response: requests.Response, url: str) -> bytes:
-    """The body, as far as it is not too large; read piece by piece, since an issuer may drip it."""
+    """Read the body up to the size limit, in pieces, so that a slow issuer cannot exceed the deadline."""
     body = b""
-    while len(body) <= MAX_ANSWER_BYTES and (piece := response.raw.read1(MAX_ANSWER_BYTES, decode_content=True)):
+    while len(body) <= MAX_RESPONSE_BYTES and (piece := response.raw.read1(MAX_RESPONSE_BYTES, decode_content=True)):
         body += piece
         seconds_left(url)
     return body
@@ -244,6 +244,6 @@ def seconds_left(url: str) -> float:
 
 
 def is_safe_url(url: str) -> bool:
-    """https, or http on this machine (a provider for development and tests)."""
+    """Return whether a URL uses https, or http on this machine (for development and tests)."""
     parts = urlsplit(url)
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1"))

@@ -1,4 +1,4 @@
-"""The pages that begin and end a browser session."""
+"""Views for login and logout."""
 
 import logging
 from collections.abc import Callable
@@ -25,16 +25,18 @@ from core.api.exceptions import RETRY_SECONDS
 
 log = logging.getLogger(__name__)
 
-# OpenID Connect Core 1.0, section 3.1.2.6: the provider would have to ask the person something.
-NOT_SILENTLY = {"login_required", "interaction_required", "consent_required", "account_selection_required"}
+# Errors of a login that needs interaction (OpenID Connect Core 1.0, section 3.1.2.6).
+INTERACTION_REQUIRED = {"login_required", "interaction_required", "consent_required", "account_selection_required"}
 
 
 class LocalLoginForm(AuthenticationForm):
+    """The login form of local accounts."""
+
     username = UsernameField(label="User name", max_length=255, widget=forms.TextInput())
 
 
 class Login(LoginView):
-    """A button for the provider where there is one, and a form for local accounts."""
+    """The login page: a button for the provider, if one is configured, and a form for local accounts."""
 
     template_name = "login.html"
     authentication_form = LocalLoginForm
@@ -43,11 +45,11 @@ class Login(LoginView):
         return super().get_context_data(provider=urlsplit(settings.OIDC_RP_ISSUER).hostname, **context)
 
 
-def explained(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Turn the ways in which a login fails into pages that say what to do."""
+def with_failure_pages(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Decorate a view of the login to show a failed login as a page with advice."""
 
     @wraps(view)
-    def answer(request: HttpRequest) -> HttpResponse:
+    def wrapper(request: HttpRequest) -> HttpResponse:
         try:
             return view(request)
         except NotAdmitted as refusal:
@@ -63,11 +65,11 @@ def explained(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
             response["Retry-After"] = RETRY_SECONDS
             return response
 
-    return never_cache(answer)
+    return never_cache(wrapper)
 
 
 class ProviderLogin(OIDCAuthenticationRequestView):
-    """Sends the browser to the provider, to come back to `next`."""
+    """Redirects the browser to the provider, and back to `next` after the login."""
 
     get_settings = staticmethod(relying_party_setting)
 
@@ -80,14 +82,14 @@ class ProviderLogin(OIDCAuthenticationRequestView):
     def get(self, request: HttpRequest) -> HttpResponse:
         known = set(request.session.get("oidc_states", {}))
         response: HttpResponse = super().get(request)
-        # Each login has its own address to come back to: several tabs may log in at once.
+        # Each login has its own return URL, so that several tabs can log in at once.
         [state] = set(request.session["oidc_states"]) - known
         request.session["oidc_states"][state]["next"] = self.next_address(request)
         return response
 
 
 class SilentRenewal(ProviderLogin):
-    """Asks the provider who is logged in there, without showing anything, and comes back to the same address."""
+    """Renews a session at the provider without interaction, and returns to the same URL."""
 
     def get_extra_params(self, request: HttpRequest) -> dict[str, str]:
         return {"prompt": "none"}
@@ -97,17 +99,17 @@ class SilentRenewal(ProviderLogin):
 
 
 class ProviderCallback(OIDCAuthenticationCallbackView):
-    """Where the provider sends the browser back to. A refused login ends the session that was there before."""
+    """The redirect URL of the provider. A refused login ends the previous session."""
 
     get_settings = staticmethod(relying_party_setting)
     success_url = ""
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        begun = request.session.get("oidc_states", {}).get(request.GET.get("state"))
-        # Before anything is ended: anybody could send a browser here.
-        if begun is None:
+        login = request.session.get("oidc_states", {}).get(request.GET.get("state"))
+        # Checked before the session can end: any website could send a browser here.
+        if login is None:
             raise LoginRefused("This login was not begun in this browser, or is over. Begin a new one.")
-        self.success_url = address_here(request, begun["next"])
+        self.success_url = address_here(request, login["next"])
         try:
             response: HttpResponse = super().get(request)
         except LoginRefused:
@@ -121,15 +123,15 @@ class ProviderCallback(OIDCAuthenticationCallbackView):
         return response
 
     def login_failure(self) -> HttpResponse:
-        """The provider sent no code; its reason is an error code of RFC 6749 or OpenID Connect Core 1.0."""
+        """Handle a redirect without a code; `error` is from RFC 6749 or OpenID Connect Core 1.0."""
         error = self.request.GET.get("error", "it sent no code")
-        if error in NOT_SILENTLY:
+        if error in INTERACTION_REQUIRED:
             return HttpResponseRedirect(self.success_url)
         raise LoginRefused(f"The provider did not log you in: {error}.")
 
 
 def address_here(request: HttpRequest, address: str) -> str:
-    """The address if it is on this host, else the home page."""
+    """Return the URL if it is on this host, else that of the home page."""
     safe = url_has_allowed_host_and_scheme(address, {request.get_host()}, require_https=request.is_secure())
     return address if safe else "/"
 
@@ -137,12 +139,12 @@ def address_here(request: HttpRequest, address: str) -> str:
 @never_cache
 @require_POST
 def logout(request: HttpRequest) -> HttpResponse:
-    """End the session here and, where the provider offers it, there (OpenID Connect RP-Initiated Logout 1.0)."""
+    """End the session, also at the provider if it supports OpenID Connect RP-Initiated Logout 1.0."""
     end = end_of_provider_session(request) if sessions.is_of_provider(request.session) else None
     auth.logout(request)
     if end is None:
         return redirect(settings.LOGOUT_REDIRECT_URL)
-    # Not a redirect: the content security policy lets no form lead away from here.
+    # A redirect would fail: the content security policy forbids forms to lead to another site.
     response = render(request, "logged_out.html", {"end": end})
     response["Refresh"] = f"0; url={end}"
     return response

@@ -1,4 +1,4 @@
-"""The middleware of browser sessions: whose a request is, and when that is asked of the provider anew."""
+"""The middleware of browser sessions: identity and renewal."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,10 +18,10 @@ from accounts.sessions import is_part_of_login, is_renewal_due, user_of_session
 
 
 class SessionIdentityMiddleware:
-    """Gives `request.user` its identity, and renews the session of a provider when that is due.
+    """Sets `request.user` with its identity, and renews sessions of the provider when due.
 
-    Then a page is sent through the provider and back to the same address; any other request, which
-    cannot follow there, is anonymous.
+    For a renewal, a page request is redirected to the provider and back to the same URL. Other requests cannot
+    follow the redirect, and are anonymous until then.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -38,13 +38,13 @@ class SessionIdentityMiddleware:
         try:
             return SilentRenewal.as_view()(request) if is_renewal_due(request.session) else None
         except (IssuerUnavailable, LoginRefused):
-            return None  # The page is shown as to anybody, until the provider is back or configured again.
+            return None  # The request is anonymous until the provider responds or is configured again.
         except (DatabaseError, PyMongoError):
-            return None  # A view that needs the session meets the same error, where it is answered.
+            return None  # A view that needs the session raises the same error, which is handled there.
 
 
 def is_page(request: HttpRequest) -> bool:
-    """Whether a browser shows the answer to a person, as against a script that reads it."""
+    """Return whether the response is a page for a person, not data for a script."""
     return (
         request.method == "GET"
         and "text/html" in request.headers.get("Accept", "")

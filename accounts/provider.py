@@ -1,7 +1,7 @@
-"""The OpenID provider of the browser login: what mozilla-django-oidc is told of it.
+"""The OpenID provider of the browser login, as mozilla-django-oidc needs it.
 
-Its settings `OIDC_OP_*` are read from the provider's discovery document when a login needs them,
-never at an import or a start.
+The library's settings `OIDC_OP_*` come from the provider's discovery document. It is read when a login needs
+it, never at import or start.
 """
 
 from functools import cache
@@ -19,16 +19,16 @@ ENDPOINTS = {
 
 
 class LoginRefused(Exception):
-    """The login is not acceptable; the message says why and is safe to show."""
+    """The login is refused. The message gives the reason and is safe to show."""
 
 
 class NotAdmitted(LoginRefused):
-    """The provider vouches for the person, but no claim admits them to this service."""
+    """The provider authenticated the person, but no entitlement admits them to this service."""
 
 
 @cache
 def provider() -> TrustedIssuer:
-    """The provider, which trusts no audience but this client; raises `LoginRefused` when none is configured."""
+    """Return the provider, with this client as the only audience. Raises `LoginRefused` if none is configured."""
     if not settings.OIDC_RP_ISSUER:
         raise LoginRefused("No OpenID provider is configured here (OIDC_RP_ISSUER).")
     paths = {entry["issuer"]: entry.get("entitlements") for entry in settings.OIDC_ISSUERS}
@@ -37,11 +37,11 @@ def provider() -> TrustedIssuer:
 
 
 def relying_party_setting(name: str, *default: Any) -> Any:
-    """mozilla-django-oidc's `get_settings`. Raises `IssuerUnavailable` when the provider must be asked and is away."""
+    """Replace mozilla-django-oidc's `get_settings`. Raises `IssuerUnavailable` if a needed provider is unavailable."""
     if name in ENDPOINTS:
         return required_endpoint(ENDPOINTS[name])
     if name == "OIDC_TOKEN_USE_BASIC_AUTH":
-        # OpenID Connect Discovery 1.0, section 3: basic authentication is what every provider must take.
+        # Basic authentication is the default of every provider (OpenID Connect Discovery 1.0, section 3).
         methods = provider().metadata("token_endpoint_auth_methods_supported")
         return "client_secret_post" not in (methods or ["client_secret_basic"])
     return import_from_settings(name, *default)

@@ -1,4 +1,4 @@
-"""Records logins and logouts, which Django announces, in the audit trail."""
+"""Receivers of Django's login signals, which record audit events."""
 
 from typing import Any
 
@@ -14,19 +14,20 @@ from core.identity import identity_of_user
 
 @receiver(user_logged_in)
 def record_login(user: User, **kwargs: Any) -> None:
+    """Record a login."""
     record(Action.LOGIN, user.identity or identity_of_user(user), user)
 
 
 @receiver(user_logged_out)
 def record_logout(user: User | None, **kwargs: Any) -> None:
-    """A session that nobody was logged in with ends unrecorded."""
+    """Record a logout. The end of an anonymous session is not recorded."""
     if user:
         record(Action.LOGOUT, user.identity or identity_of_user(user), user)
 
 
 @receiver(user_login_failed)
 def record_failed_login(credentials: dict[str, Any], **kwargs: Any) -> None:
-    """With the account that was tried, if it exists: a name that does not may be a password in the wrong field."""
+    """Record a failed login, with the name only if the account exists: other names may be mistyped passwords."""
     name = credentials.get("username")
     tried = User.objects.filter(issuer=settings.LOCAL_ISSUER, subject=name).first() if isinstance(name, str) else None
     record(Action.LOGIN_FAILED, None, tried)

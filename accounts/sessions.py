@@ -1,7 +1,7 @@
-"""Browser sessions: whose they are, with which rights, and until when.
+"""Browser sessions: their identity, rights and renewal.
 
-A session of an OpenID provider holds the claims of its login. They are read anew when renewal is
-due, by a silent login, so that a right that the provider took away is gone here soon after.
+A session of an OpenID provider holds the claims of its login. A silent login renews them regularly, so that
+rights withdrawn at the provider soon end here too.
 """
 
 import time
@@ -25,11 +25,11 @@ from core.identity import Identity, RegisteredUser, identity_of_session
 CLAIMS = "claims"
 PROVIDER_BACKEND = f"{ProviderBackend.__module__}.{ProviderBackend.__qualname__}"
 
-UNSENT = "Nothing was changed: load the page again and send it from there, with cookies allowed for this site."
+CSRF_ADVICE = "Nothing was changed: load the page again and send it from there, with cookies allowed for this site."
 
 
 def remember(session: SessionBase, identity: Identity) -> None:
-    """Keep what a login at the provider proved, until it must be renewed."""
+    """Store the claims of a login at the provider in the session, with the time of their renewal."""
     session[CLAIMS] = {
         "issuer": identity.issuer,
         "subject": identity.subject,
@@ -48,10 +48,10 @@ def is_renewal_due(session: SessionBase) -> bool:
 
 
 def user_of_session(request: HttpRequest) -> User | AnonymousUser:
-    """Django's user of the session, carrying the identity that the session makes of it.
+    """Return the session's user with their identity, or an anonymous user.
 
-    While renewal is due it is nobody, but where logins begin and end: there it tells a renewal
-    from a login as somebody else.
+    While renewal is due, the user is anonymous, except in the login views, which must distinguish a renewal
+    from a login as another user.
     """
     user = auth.get_user(request)
     if not isinstance(user, User) or (is_renewal_due(request.session) and not is_part_of_login(request)):
@@ -62,7 +62,7 @@ def user_of_session(request: HttpRequest) -> User | AnonymousUser:
 
 
 def identity_from_claims(claims: Mapping[str, Any], user: User) -> Identity | None:
-    """None when the claims are not the user's, or of an issuer that nobody logs in with any more."""
+    """Return the identity, or None if the claims are not the user's or the issuer is not configured any more."""
     names = (user.issuer, user.subject)
     if (claims.get("issuer"), claims.get("subject")) != names or user.issuer != settings.OIDC_RP_ISSUER:
         return None
@@ -70,7 +70,7 @@ def identity_from_claims(claims: Mapping[str, Any], user: User) -> Identity | No
 
 
 def local_identity(user: User) -> Identity | None:
-    """The identity of a local account: it has no entitlements. None for users of other issuers."""
+    """Return the identity of a local account, which has no entitlements, or None for users of other issuers."""
     if not user.is_local:
         return None
     return Identity(user.issuer, user.subject, user.email, user=user, is_local_administrator=user.is_superuser)
@@ -81,7 +81,7 @@ def is_part_of_login(request: HttpRequest) -> bool:
 
 
 class SessionAuthentication(authentication.SessionAuthentication):
-    """The browser session, for pages and Swagger UI; a method that changes something needs the CSRF token."""
+    """Authenticates browser sessions, for pages and Swagger UI. Unsafe methods need the CSRF token."""
 
     def authenticate(self, request: Request) -> tuple[RegisteredUser, Identity] | None:
         identity = identity_of_session(request._request)
@@ -92,7 +92,7 @@ class SessionAuthentication(authentication.SessionAuthentication):
 
     def enforce_csrf(self, request: Request) -> None:
         try:
-            # In its own request the library would parse any body, in search of the field of a form.
+            # Given its own request, the library would parse any body to look for the token's form field.
             super().enforce_csrf(request._request)  # type: ignore[arg-type]
         except PermissionDenied as refusal:
-            raise PermissionDenied(f"{refusal.detail} {UNSENT}") from None
+            raise PermissionDenied(f"{refusal.detail} {CSRF_ADVICE}") from None

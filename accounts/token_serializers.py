@@ -1,4 +1,4 @@
-"""Service tokens on the wire."""
+"""Serializers of service tokens."""
 
 import datetime
 import uuid

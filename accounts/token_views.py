@@ -1,4 +1,4 @@
-"""The service tokens of the API."""
+"""The API's endpoints of service tokens."""
 
 from typing import Any
 
@@ -25,11 +25,13 @@ from core.api.resource import Resource
 from core.api.responses import JSONResponse, NoContent
 from core.identity import Requirement
 
-# What holds a secret is kept by nobody on the way (RFC 6749, section 5.1).
+# Responses with secrets must not be cached (RFC 6749, section 5.1).
 SECRET = {"Cache-Control": "no-store"}
 
 
 class TokenView(Resource):
+    """The service tokens of the caller."""
+
     resource = "token"
     required_levels = {
         "create": Requirement.NO_SERVICE_TOKEN,
@@ -89,12 +91,14 @@ class TokenView(Resource):
 
 
 class TokenRefreshView(Resource):
+    """The exchange of refresh tokens."""
+
     resource = "token"
     required_levels = {"refresh": Requirement.ANYONE}
     serializer_class = RefreshSerializer
     response_serializers = {"refresh": RefreshedTokenSerializer}
     login_throttled_actions = frozenset({"refresh"})
-    # A client that sends its expired access token along is served: it came for the next one.
+    # No authentication: clients may send their expired access token along.
     authentication_classes = []
 
     def get_authenticate_header(self, request: Request) -> str:

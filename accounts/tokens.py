@@ -1,4 +1,4 @@
-"""Tokens that Drift Watch signs itself, through simplejwt; each is backed by a `ServiceToken`."""
+"""Signing and verification of service tokens with simplejwt. Each has a `ServiceToken` record."""
 
 import datetime
 import uuid
@@ -12,28 +12,28 @@ from accounts.models.service_token import ServiceToken, TokenState
 from core import timestamps
 from core.identity import Identity
 
-# The claim by which a refresh token names the record it belongs to.
+# The claim of a refresh token that holds the id of its record.
 FAMILY = "family"
 
 
 def access_token(record: ServiceToken) -> str:
-    """A signed token as long-lived as its record; one that can be refreshed lasts for some minutes only."""
+    """Return a signed access token. It lasts as long as its record, or a few minutes if it can be refreshed."""
     start = timestamps.now() if record.refresh_id else record.created_at
     lifetime = record.expires_at - start
     if record.refresh_id:
         lifetime = min(lifetime, AccessToken.lifetime)
-    return str(about(record, AccessToken(), str(record.id), start, lifetime))
+    return str(with_claims(record, AccessToken(), str(record.id), start, lifetime))
 
 
 def refresh_token(record: ServiceToken) -> str:
-    """The token that is exchanged, once, for a new access token and its own successor. It ends with its record."""
+    """Return a refresh token, which works once and expires with its record."""
     start = timestamps.now()
-    token = about(record, RefreshToken(), str(record.refresh_id), start, record.expires_at - start)
+    token = with_claims(record, RefreshToken(), str(record.refresh_id), start, record.expires_at - start)
     token[FAMILY] = str(record.id)
     return str(token)
 
 
-def about(
+def with_claims(
     record: ServiceToken, token: Token, jti: str, start: datetime.datetime, lifetime: datetime.timedelta
 ) -> Token:
     token["jti"] = jti
@@ -44,7 +44,7 @@ def about(
 
 
 def identity_of_local_token(token: str) -> Identity:
-    """Whom a locally signed token stands for, and how far. Raises `InvalidToken`."""
+    """Return the identity of a service token, with its scope. Raises `InvalidToken`."""
     record = usable_record(verified_claims(AccessToken, token)["jti"])
     record.record_use()
     user = record.user
@@ -61,9 +61,9 @@ def identity_of_local_token(token: str) -> Identity:
 
 
 def refreshed(token: str) -> ServiceToken:
-    """The record of a refresh token, for which new tokens may be signed now. Raises `InvalidToken`.
+    """Exchange a refresh token and return its record, for which new tokens can be signed.
 
-    A refresh token works once: coming back with a used one revokes every token of its family.
+    A refresh token works once. A second use revokes all tokens of the record. Raises `InvalidToken`.
     """
     claims = verified_claims(RefreshToken, token)
     record = usable_record(claims.get(FAMILY))
@@ -81,7 +81,7 @@ def verified_claims(kind: type[Token], token: str) -> dict[str, Any]:
 
 
 def usable_record(record_id: Any) -> ServiceToken:
-    """The record with its user, read together. Raises `InvalidToken` when it is of no use any more."""
+    """Return an active record with its active user. Raises `InvalidToken` if there is none."""
     try:
         record = ServiceToken.objects.with_user(uuid.UUID(str(record_id)))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Logging in and out."""
+"""URLs of login and logout."""
 
 from django.urls import path
 
@@ -7,7 +7,7 @@ from core.api.throttling import limit_logins
 
 urlpatterns = [
     path("login", limit_logins(login.Login.as_view()), name="login"),
-    path("login/provider", login.explained(login.ProviderLogin.as_view()), name="login-provider"),
-    path("login/callback", login.explained(login.ProviderCallback.as_view()), name="login-callback"),
+    path("login/provider", login.with_failure_pages(login.ProviderLogin.as_view()), name="login-provider"),
+    path("login/callback", login.with_failure_pages(login.ProviderCallback.as_view()), name="login-callback"),
     path("logout", login.logout, name="logout"),
 ]

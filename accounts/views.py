@@ -1,4 +1,4 @@
-"""Registration, and what the API tells of users."""
+"""The API's endpoints of users and entitlements."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +31,8 @@ FIELDS: Mapping[str, Field] = {
 
 
 class UserView(SearchMixin):
+    """Registered users, and the caller's registration."""
+
     resource = "user"
     required_levels = {
         "register": Requirement.ADMITTED,
@@ -66,7 +68,7 @@ class UserView(SearchMixin):
         return JSONResponse(self.get_serializer(found[0]).data)
 
     def get_user(self) -> User:
-        """The caller as stored now: the identity of the token may be some seconds old."""
+        """Return the caller as stored now: the identity may be cached for some seconds."""
         assert self.identity.user is not None
         return User.objects.get(pk=self.identity.user.pk)
 
@@ -95,6 +97,8 @@ class UserView(SearchMixin):
 
 
 class EntitlementView(Resource):
+    """The entitlements of the caller."""
+
     resource = "entitlement"
     required_levels = {"retrieve": Requirement.REGISTERED}
     serializer_class = EntitlementsSerializer

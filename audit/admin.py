@@ -1,4 +1,4 @@
-"""The audit trail in the admin portal, to be read."""
+"""The audit trail in the admin portal, read-only."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ from core.portal.permissions import GuardedAdmin
 
 @admin.register(Event)
 class EventAdmin(GuardedAdmin):
-    """Nobody adds, changes or deletes an event by hand, administrators included."""
+    """Shows events to administrators. Nobody can add, change or delete them."""
 
     required_levels = {"view": Requirement.ADMIN, "add": None, "change": None, "delete": None}
     list_display = ("created_at", "action", "actor", "target", "changed_fields", "address", "way")
@@ -55,7 +55,7 @@ class EventAdmin(GuardedAdmin):
 
     @admin.display
     def changes(self, event: Event) -> SafeString:
-        """A table of the fields, with what they were and what they became."""
+        """Return a table of the changed fields with their values before and after."""
         rows = (
             (name, readable(event.before, name), readable(event.after, name))
             for name in {**event.before, **event.after}

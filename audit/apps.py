@@ -2,6 +2,8 @@ from django.apps import AppConfig
 
 
 class AuditConfig(AppConfig):
+    """The audit trail."""
+
     name = "audit"
     verbose_name = "Audit trail"
 

@@ -1,4 +1,4 @@
-"""Changes made in the admin portal, recorded in the audit trail."""
+"""A model admin that records its changes in the audit trail."""
 
 from typing import Any
 
@@ -18,10 +18,10 @@ from core.portal.permissions import GuardedAdmin
 
 
 class AuditedAdmin(GuardedAdmin):
-    """Records what is added, changed and deleted, in the transaction that does it."""
+    """Records additions, changes and deletions, each in the transaction of the change."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """What somebody else took a moment ago, such as a name, is told. No form here saves a copy."""
+        """Show the form. Report a conflict, such as a name taken by a concurrent request. Refuse “save as new”."""
         if "_saveasnew" in request.POST:
             raise BadRequest
         try:
@@ -46,12 +46,12 @@ class AuditedAdmin(GuardedAdmin):
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Each by itself, so that each is recorded."""
+        """Delete objects one by one, so that each deletion is recorded."""
         for obj in queryset.iterator():
             self.delete_model(request, obj)
 
     def values_of(self, request: HttpRequest, obj: Model) -> dict[str, Any]:
-        """The values of what can be edited here."""
+        """Return the values of the editable fields."""
         names = flatten_fieldsets(self.get_fieldsets(request, obj))
         editable = [name for name in names if name not in self.get_readonly_fields(request, obj)]
         return {name: getattr(obj, name) for name in editable}

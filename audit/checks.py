@@ -1,16 +1,17 @@
-"""Refuses settings with which the audit trail would not be kept, or would say what is not so."""
+"""System checks of the audit trail's settings."""
 
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
-# A time of expiry must be one that MongoDB and Python can write down.
+# Expiry times must stay within the range of MongoDB and Python.
 MAX_DAYS = 36_500
 
 
 @register
 def check_audit_settings(**options: Any) -> list[CheckMessage]:
+    """Report an `AUDIT_DAYS` that is out of bounds."""
     problems: list[CheckMessage] = []
     if not 0 < settings.AUDIT_DAYS <= MAX_DAYS:
         hint = f"Set the number of days that events are kept, above 0, at most {MAX_DAYS}."

@@ -17,7 +17,7 @@ from core.mongodb.querysets import FilterableQuerySet
 
 
 class Action(models.TextChoices):
-    """What was done."""
+    """The kinds of events."""
 
     LOGIN = "login"
     LOGIN_FAILED = "login_failed"
@@ -40,13 +40,15 @@ class Action(models.TextChoices):
 
 
 class ActorKind(models.TextChoices):
+    """The kinds of actors."""
+
     USER = "user"
     ANONYMOUS = "anonymous"
     COMMAND_LINE = "command line"
 
 
 class Actor(EmbeddedModel):
-    """Who did it, as they were then: users change and go, the trail does not."""
+    """A copy of the user at the time of the event, which outlives changes and deletion of the user."""
 
     kind = models.CharField(max_length=12, choices=ActorKind)
     user_id = models.UUIDField(null=True)
@@ -59,7 +61,7 @@ class Actor(EmbeddedModel):
 
 
 class Target(EmbeddedModel):
-    """What it was done to, by the name that it had then."""
+    """The changed object, with its name at the time of the event."""
 
     type = models.CharField(max_length=50)
     object_id = models.CharField(max_length=255)
@@ -70,12 +72,14 @@ class Target(EmbeddedModel):
 
 
 class AppendOnly(Exception):
-    """Somebody tried to change or delete what was recorded."""
+    """Code tried to change or delete a recorded event."""
 
 
 class EventQuerySet(FilterableQuerySet["Event"]):
+    """Selects events, and refuses to change or delete them."""
+
     def by(self, actor: str) -> "EventQuerySet":
-        """The events of the actor with that user id or email."""
+        """Return the events of the actor with this user id or email."""
         try:
             return self.matching({"actor.user_id": uuid.UUID(actor).hex})
         except ValueError:
@@ -88,7 +92,7 @@ class EventQuerySet(FilterableQuerySet["Event"]):
         action: str | None = None,
         actor: str | None = None,
     ) -> "EventQuerySet":
-        """The events from `since` to before `until`, of one action, of one actor: of whatever is given."""
+        """Return the events of an action and an actor, from `since` to before `until`. None means any."""
         times = {"$gte": since, "$lt": until}
         given = {operator: time for operator, time in times.items() if time}
         chosen = self.matching({"created_at": given} if given else {}).matching({"action": action} if action else {})
@@ -109,9 +113,9 @@ def expiry() -> datetime.datetime:
 
 
 class Event(models.Model):
-    """One deed: who did what to what, when, from where, and what it changed.
+    """An audit event: who did what to which object, when, from where, and which values changed.
 
-    Events are added, and MongoDB removes them when they expire; nothing else touches them.
+    Events are only added. MongoDB deletes them when they expire.
     """
 
     id = models.UUIDField(primary_key=True, db_column="_id", default=uuid7, editable=False)

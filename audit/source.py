@@ -11,7 +11,7 @@ MAX_USER_AGENT = 300
 
 
 class Way(models.TextChoices):
-    """How somebody came in."""
+    """The way in which the actor authenticated."""
 
     BEARER = "bearer"
     SESSION = "session"
@@ -20,7 +20,7 @@ class Way(models.TextChoices):
 
 @dataclass(frozen=True)
 class Source:
-    """Outside of a request it is the command line."""
+    """The origin of an event: by default the command line."""
 
     way: Way = Way.COMMAND
     address: str | None = None
@@ -31,7 +31,7 @@ COMMAND_LINE = Source()
 
 
 def source() -> Source:
-    """The metadata of the current request, or those of the command line."""
+    """Return the metadata of the current request, or of the command line outside a request."""
     request = current_request.get()
     return source_of(request) if request else COMMAND_LINE
 

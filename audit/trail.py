@@ -1,4 +1,4 @@
-"""Recording events of the audit trail."""
+"""Recording of audit events."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from audit.source import Way, source
 from core.identity import Identity
 
 SECRETS = frozenset({"password", "secret", "token"})
-# Texts and objects beyond this length are recorded by a hash; lists, such as permissions, are whole.
+# Longer strings and objects are recorded as a hash; lists, such as permissions, are recorded in full.
 MAX_CHARACTERS = 4_000
 
 
@@ -27,34 +27,34 @@ def record(
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> None:
-    """Add an event to the trail.
+    """Add an event to the audit trail.
 
-    Call it in the transaction of the change: neither is then kept without the other. `identity`
-    is None for nobody who is known. Of `before` and `after` the fields that differ are kept;
-    where none does, nothing happened and nothing is recorded.
+    Call it in the transaction of the change, so that both are stored or neither. `identity` is None for an
+    unknown actor. Only fields that differ between `before` and `after` are recorded. If all are equal, nothing
+    is recorded.
     """
-    was, became = plain(before), plain(after)
-    same = {name for name in was.keys() & became.keys() if was[name] == became[name]}
-    if same and same == was.keys() | became.keys():
+    old, new = plain(before), plain(after)
+    same = {name for name in old.keys() & new.keys() if old[name] == new[name]}
+    if same and same == old.keys() | new.keys():
         return
-    here = source()
+    origin = source()
     Event.objects.create(
         action=Action(action),
-        actor=actor_for(identity, here.way),
+        actor=actor_for(identity, origin.way),
         target=target_for(target),
         experiment_id=experiment_of(target),
-        address=here.address,
-        user_agent=here.user_agent,
-        way=here.way,
-        before=recordable(was, same),
-        after=recordable(became, same),
+        address=origin.address,
+        user_agent=origin.user_agent,
+        way=origin.way,
+        before=recordable(old, same),
+        after=recordable(new, same),
     )
 
 
 def actor_for(identity: Identity | None, way: Way) -> Actor:
     if identity is None or identity.is_anonymous:
-        nobody = ActorKind.COMMAND_LINE if way is Way.COMMAND else ActorKind.ANONYMOUS
-        return Actor(kind=nobody, issuer="", subject="", email="")
+        kind = ActorKind.COMMAND_LINE if way is Way.COMMAND else ActorKind.ANONYMOUS
+        return Actor(kind=kind, issuer="", subject="", email="")
     return Actor(
         kind=ActorKind.USER,
         user_id=identity.user and identity.user.id,
@@ -71,14 +71,14 @@ def target_for(target: models.Model | None) -> Target:
 
 
 def experiment_of(target: models.Model | None) -> uuid.UUID | None:
-    """The experiment that the target is or belongs to, known here by name and id only."""
+    """Return the id of the experiment that the target is or belongs to, or None."""
     if target is not None and target._meta.model_name == "experiment":
         return target.pk
     return getattr(target, "experiment_id", None)
 
 
 def plain(values: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The values as JSON: an embedded object by its fields, any other by its id."""
+    """Return the values as JSON: embedded objects by their fields, other objects by their id."""
     return json.loads(json.dumps(values or {}, cls=Encoder), parse_constant=str)
 
 

@@ -1,4 +1,4 @@
-"""The audit trail of the API."""
+"""The API's endpoints of the audit trail."""
 
 from collections.abc import Iterator, Mapping
 
@@ -38,7 +38,7 @@ EXPORT_CHUNK = 100
 
 
 class EventSearch(SearchMixin):
-    """Searches events; who sees which is the subclass's to say."""
+    """Searches events. Subclasses limit the events that the caller may see."""
 
     serializer_class = EventSerializer
     search_parameters = SearchParameters.sortable_by(("created_at", "action"))
@@ -48,6 +48,8 @@ class EventSearch(SearchMixin):
 
 
 class AuditView(EventSearch):
+    """All events, for administrators."""
+
     resource = "audit"
     required_levels = {"search": Requirement.ADMIN}
     filter_example = {"actor.email": "ada@example.org", "created_at": {"$gte": "2026-01-01"}}
@@ -57,6 +59,8 @@ class AuditView(EventSearch):
 
 
 class AuditExportView(Resource):
+    """The export of events, for administrators."""
+
     resource = "audit"
     required_levels = {"export": Requirement.ADMIN}
     serializer_class = EventSerializer
@@ -77,7 +81,7 @@ class AuditExportView(Resource):
 
 
 def lines(events: EventQuerySet) -> Iterator[bytes]:
-    """One line for each event, read from the server in batches as they are sent."""
+    """Yield one line of JSON per event, read from MongoDB in batches while the response is sent."""
     renderer = JSONRenderer()
     for event in events.iterator(chunk_size=EXPORT_CHUNK):
         yield renderer.render(EventSerializer(event).data) + b"\n"

@@ -45,6 +45,7 @@ class Scope:
 
     @property
     def is_narrow(self) -> bool:
+        """True if the scope is limited in any way."""
         return self != EVERYTHING
 
     def covers(self, experiment_id: uuid.UUID) -> bool:
@@ -115,10 +116,12 @@ class Identity:
 
     @property
     def is_registered(self) -> bool:
+        """True if the identity is admitted and has an active account."""
         return self.is_admitted and self.user is not None and self.user.is_active
 
     @cached_property
     def is_admin(self) -> bool:
+        """True for registered holders of an administrative entitlement, and for local administrators."""
         is_entitled = not self.entitlements.isdisjoint(settings.OIDC_ADMIN_ENTITLEMENTS)
         return self.is_registered and (is_entitled or self.is_local_administrator)
 

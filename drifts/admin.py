@@ -127,7 +127,7 @@ class DriftAdmin(AuditedAdmin):
     sortable_by = ("created_at",)
     raw_id_fields = ("experiment",)
     actions = ("export_as_csv", "export_as_json")
-    taken_at_once = dict.fromkeys(actions, COUNTED_AT_MOST)
+    action_limits = dict.fromkeys(actions, COUNTED_AT_MOST)
     fields = (
         "id",
         "experiment_link",

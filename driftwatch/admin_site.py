@@ -1,4 +1,4 @@
-"""The door of the admin portal: the session's identity decides, as everywhere."""
+"""The admin site, whose access depends on the identity of the session."""
 
 from collections.abc import Callable
 from functools import update_wrapper
@@ -16,11 +16,12 @@ from core.api.search import bounded_time
 from core.identity import Requirement, identity_of_session
 from drifts.dashboard import dashboard_of
 
+# The app labels in the order of the index.
 ORDER = ("experiments", "drifts", "accounts", "audit", "admin")
 
 
 class Portal(AdminSite):
-    """Lets staff in, sends nobody to the login page, and tells anybody else why not."""
+    """Admits staff, redirects anonymous users to the login page, and refuses other users with the reason."""
 
     site_header = site_title = "Drift Watch"
     index_title = "Dashboard"
@@ -31,22 +32,22 @@ class Portal(AdminSite):
     def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
         guarded = super().admin_view(view, cacheable)
 
-        def door(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        def staff_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             refuse_plain_users(request)
             return guarded(request, *args, **kwargs)
 
-        return update_wrapper(door, view)
+        return update_wrapper(staff_view, view)
 
     def get_urls(self) -> list[Any]:
-        """Without the addresses that lead from here to an object's page elsewhere, which no model declares."""
+        """Return the URLs without `view_on_site`, which no model here supports."""
         return [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") != "view_on_site"]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
-        """What is looked at most comes first."""
+        """Return the apps with the most used ones first."""
         return sorted(super().get_app_list(request, app_label), key=lambda app: ORDER.index(app["app_label"]))
 
     def index(self, request: HttpRequest, extra_context: Any = None) -> TemplateResponse:
-        """The dashboard. Without it, should MongoDB be too busy: the way to everything else leads through here."""
+        """Show the index with the dashboard. Leave out the dashboard if MongoDB exceeds the time limit."""
         try:
             with bounded_time():
                 dashboard = dashboard_of(identity_of_session(request))
@@ -63,6 +64,7 @@ class Portal(AdminSite):
 
 
 def refuse_plain_users(request: HttpRequest) -> None:
+    """Raise `PermissionDenied` for users who are logged in but not staff."""
     identity = identity_of_session(request)
     if not identity.is_anonymous and not identity.has(Requirement.STAFF):
         raise PermissionDenied(

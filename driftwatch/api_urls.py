@@ -1,4 +1,4 @@
-"""The API, version 1."""
+"""URLs of version 1 of the API."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ ONE: Any = {"get": "retrieve", "put": "update", "patch": "partial_update", "dele
 LIMITED: Any = {"throttle_classes": [RequestLimit]}
 
 urlpatterns = [
-    # First what is asked for all day.
+    # Django tries the patterns in order: the most frequent requests come first.
     path("experiment/<str:experiment_id>/drift", DriftView.as_view({"post": "create"})),
     path("experiment/<str:experiment_id>/drift/bulk", DriftBulkView.as_view({"post": "bulk"})),
     path("experiment/<str:experiment_id>/drift/search", DriftView.as_view({"post": "search"})),

@@ -1,4 +1,4 @@
-"""Django's own apps with the backend's ids, and the project's."""
+"""App configurations of Django's apps, with the backend's type of id, and of the project."""
 
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig as BaseAdminConfig
@@ -9,20 +9,26 @@ OBJECT_ID = "django_mongodb_backend.fields.ObjectIdAutoField"
 
 
 class AdminConfig(BaseAdminConfig):
+    """Django's admin app."""
+
     default_site = "driftwatch.admin_site.Portal"
     default_auto_field = OBJECT_ID
 
 
 class AuthConfig(BaseAuthConfig):
+    """Django's auth app."""
+
     default_auto_field = OBJECT_ID
 
 
 class ContentTypesConfig(BaseContentTypesConfig):
+    """Django's contenttypes app."""
+
     default_auto_field = OBJECT_ID
 
 
 class DriftWatchConfig(AppConfig):
-    """The project itself. The label `driftwatch` is that of `core`, whose models have had it from the start."""
+    """The project. Its label is not `driftwatch`, which `core` has used since the first release."""
 
     name = "driftwatch"
     label = "project"

@@ -1,4 +1,4 @@
-"""Refuses, at every start, a configuration that is malformed or unsafe."""
+"""System checks that refuse malformed or unsafe settings at each start."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +16,7 @@ ENVIRONMENTS = ("development", "production")
 
 @register
 def check_settings(**options: Any) -> list[CheckMessage]:
+    """Report problems of identities and limits and, in production, of safety."""
     return [
         Error(problem, hint=hint, id=f"driftwatch.{identifier}")
         for identifier, problem, hint in [

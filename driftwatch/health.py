@@ -1,4 +1,4 @@
-"""Health checks for those who run the service."""
+"""Health checks for operators and orchestrators."""
 
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
@@ -10,13 +10,13 @@ from core.mongodb.documents import is_primary_reachable, mongodb
 
 @read_only
 def livez(request: HttpRequest) -> JsonResponse:
-    """The process answers; 200 as long as it does."""
+    """Return 200 while the process responds."""
     return JsonResponse({"status": "ok"})
 
 
 @read_only
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when MongoDB's primary is reachable and every migration is applied, else 503."""
+    """Return 200 if MongoDB's primary is reachable and all migrations are applied, else 503."""
     reachable = is_primary_reachable()
     checks = {
         "mongodb": "ok" if reachable else "the primary is not reachable",

@@ -8,7 +8,7 @@ from core.api.errors import read_only
 
 @read_only
 def home(request: HttpRequest) -> HttpResponse:
-    """A page for browsers, 204 for those who only ask whether somebody is there."""
+    """Return the home page to browsers, and a 204 to other clients."""
     if "text/html" in request.headers.get("Accept", ""):
         return render(request, "home.html")
     return HttpResponse(status=204)

@@ -1,6 +1,6 @@
-"""All settings, from environment variables; a `_FILE` suffix reads the value from a file.
+"""All settings, from environment variables. A `_FILE` suffix reads the value from a file.
 
-The README has the table. `driftwatch/checks.py` refuses what is malformed or unsafe.
+The README lists them. `driftwatch/checks.py` refuses malformed and unsafe values.
 """
 
 import datetime
@@ -24,7 +24,7 @@ DEBUG = env.bool("DEBUG", False)
 
 
 def development_secret() -> str:
-    """The secret of this checkout, made on first use, so that sessions and tokens outlive a restart."""
+    """Return the secret of this checkout, created at first use. It keeps sessions and tokens valid over restarts."""
     file = VAR_DIR / "secret_key"
     VAR_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not file.exists():
@@ -98,11 +98,11 @@ TIME_ZONE = "UTC"
 USE_I18N = False
 FORMAT_MODULE_PATH = "driftwatch.formats"
 
-# Static files are served from the packages they come in: there is no step before a start.
+# Static files are served from their packages, without `collectstatic`.
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
 
-# Database. An empty MONGODB_URI starts the embedded server (core/mongodb/embedded.py).
+# Database. With an empty MONGODB_URI the embedded server starts (core/mongodb/embedded.py).
 
 MONGODB_URI = env.str("MONGODB_URI", "")
 DATABASES = {
@@ -120,7 +120,7 @@ DATABASES = {
     }
 }
 DEFAULT_AUTO_FIELD = "django_mongodb_backend.fields.ObjectIdAutoField"
-# The backend's ids are not the integers that these apps' own migrations make.
+# The backend's ids are no integers, unlike in these apps' own migrations.
 MIGRATION_MODULES = {name: f"core.migrations.{name}" for name in ("admin", "auth", "contenttypes")}
 
 # Identities
@@ -129,8 +129,8 @@ AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["accounts.backends.LocalAccountBackend", "accounts.backends.ProviderBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "home"
-# A subject is unique at its issuer only; password login looks among local accounts, where it is unique.
-# Whether a whole domain is put on the browsers' HSTS preload lists is for its owner to say, not for one service.
+# auth.W004: a subject is unique per issuer only. Password login searches local accounts, where it is unique.
+# security.W021: HSTS preload concerns a whole domain, which is for its owner to decide.
 SILENCED_SYSTEM_CHECKS = ["auth.W004", "security.W021"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
@@ -139,8 +139,8 @@ AUTH_PASSWORD_VALIDATORS = [
 OIDC_ISSUERS = env.json("OIDC_ISSUERS", [])
 OIDC_USER_ENTITLEMENTS = env.json("OIDC_USER_ENTITLEMENTS", [])
 OIDC_ADMIN_ENTITLEMENTS = env.json("OIDC_ADMIN_ENTITLEMENTS", [])
-# Seconds: what an issuer may take while one token is checked, the life of its keys here, and the least
-# time between two fetches.
+# Seconds: the time limit of an issuer for the check of one token, the lifetime of its cached keys, and the
+# shortest time between two fetches.
 OIDC_TIMEOUT = 2.5
 OIDC_KEYS_LIFETIME = 3600.0
 OIDC_REFETCH_INTERVAL = env.float("OIDC_REFETCH_INTERVAL", 30.0)
@@ -151,12 +151,12 @@ OIDC_RP_ISSUER = env.str("OIDC_RP_ISSUER", "")
 OIDC_RP_CLIENT_ID = env.str("OIDC_RP_CLIENT_ID", "")
 OIDC_RP_CLIENT_SECRET = env.str("OIDC_RP_CLIENT_SECRET", "")
 OIDC_RP_SCOPES = env.str("OIDC_RP_SCOPES", "openid email")
-# Where the claims hold the entitlements, for an issuer that is not among OIDC_ISSUERS.
+# The claim path of the entitlements, if the issuer is not in OIDC_ISSUERS.
 OIDC_RP_ENTITLEMENTS = env.str("OIDC_RP_ENTITLEMENTS", "")
 OIDC_USE_PKCE = True
 OIDC_STORE_ID_TOKEN = True
 OIDC_AUTHENTICATION_CALLBACK_URL = "login-callback"
-# A session acts on the claims of its login for so long; then the provider is asked again.
+# The lifetime of a login's claims in a session. Then a silent login at the provider renews them.
 SESSION_RENEWAL_SECONDS = env.int("SESSION_RENEWAL_SECONDS", 900)
 
 SIMPLE_JWT = {
@@ -171,18 +171,18 @@ AUDIT_DAYS = env.float("AUDIT_DAYS", 365)
 
 # API
 
-# Bytes of a request body, and of one that holds many objects.
+# Size limits in bytes, of request bodies and of bulk bodies (MAX_BULK_BYTES).
 DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("MAX_BODY_BYTES", 2_000_000)
-# Of a form: a permission list has two for each entry. How long a form may be is bounded above.
+# The limit of a form's fields is high, because each entry of a permission list has two. The size limit holds too.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
 MAX_BULK_BYTES = env.int("MAX_BULK_BYTES", 8_000_000)
-# Seconds that MongoDB may spend on one search.
+# The time limit of a search in MongoDB, in seconds.
 SEARCH_TIME_LIMIT = env.float("SEARCH_TIME_LIMIT", 5.0)
-# Requests of one identity, of one address without a token, and logins by address and by account; "" for no limit.
+# Limits per identity, per address without a token, and of logins per address and per account; "" for no limit.
 RATE_LIMIT = env.str("RATE_LIMIT", "120000/minute")
 RATE_LIMIT_ANONYMOUS = env.str("RATE_LIMIT_ANONYMOUS", "30000/minute")
 RATE_LIMIT_LOGIN = env.str("RATE_LIMIT_LOGIN", "10/minute")
-# How many proxies in front append to X-Forwarded-For; with 0 the header is not looked at.
+# The number of proxies that append to X-Forwarded-For. With 0 the header is ignored.
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 0)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -233,27 +233,27 @@ SPECTACULAR_SETTINGS = {
 # Serving
 
 PORT = env.int("PORT", 8000)
-# Whether `manage.py serve` stores something to look at when a development service starts for the first time.
+# Store sample data at the first start of `manage.py serve` in development.
 SAMPLE_DATA = env.bool("SAMPLE_DATA", True)
 
 # Browser safety. https://docs.djangoproject.com/en/5.2/topics/security/
 
-# Lax: the provider sends the browser back to its session here.
+# Lax, because the session must survive the redirect back from the provider.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", PRODUCTION)
-# Those who watch the process ask it directly.
+# Health checks reach the process directly, over http.
 SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 31_536_000 if PRODUCTION else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_SECONDS > 0
-# The header by which a proxy says that it was reached over https: it must strip it from what it is sent.
+# The header that a proxy sets for https requests. The proxy must remove it from incoming requests.
 if forwarded_by := env.str("SECURE_PROXY_SSL_HEADER", ""):
     SECURE_PROXY_SSL_HEADER = (f"HTTP_{forwarded_by.upper().replace('-', '_')}", "https")
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-# Everything comes from here, and nothing is inline. The images of Swagger UI's style sheet are data: addresses.
+# All content comes from this host, and none is inline. Swagger UI's style sheet has images in data: URLs.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [SELF],
@@ -283,13 +283,13 @@ LOGGING = {
             "class": "logging.StreamHandler",
             "formatter": env.str("LOG_FORMAT", "json" if PRODUCTION else "console"),
         },
-        # Without any handler, Python would write to stderr by itself.
+        # A logger without handlers would write to stderr.
         "nowhere": {"class": "logging.NullHandler"},
     },
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO").upper()},
     "loggers": {
         "django": {"handlers": ["stderr"], "propagate": False},
-        # Anyone can send a foreign Host header: it is refused, and no event.
+        # A wrong Host header, which anyone can send, is refused and not worth a log entry.
         "django.security.DisallowedHost": {"handlers": ["nowhere"], "propagate": False},
     },
 }

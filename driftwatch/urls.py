@@ -1,4 +1,4 @@
-"""Where everything is."""
+"""The URLs of the service."""
 
 from django.contrib import admin
 from django.templatetags.static import static
@@ -8,9 +8,9 @@ from django.views.generic import RedirectView
 from driftwatch import health, home
 
 urlpatterns = [
-    # First, for it is asked for all day.
+    # Django tries the patterns in order: the most frequent requests come first.
     path("api/v1/", include("driftwatch.api_urls")),
-    # In a namespace of its own: addresses are made of the other.
+    # The alias has its own namespace, so that `reverse` uses version 1.
     path("api/latest/", include(("driftwatch.api_urls", "latest"))),
     path("", home.home, name="home"),
     path("favicon.ico", RedirectView.as_view(url=static("driftwatch/icon.svg"))),

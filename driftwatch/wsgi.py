@@ -7,5 +7,5 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "driftwatch.settings")
 application = get_wsgi_application()
-# A command checks the settings before it runs; a worker that serves must not do with less.
+# Workers run the system checks too, as management commands do.
 BaseCommand().check()

@@ -70,7 +70,7 @@ def migrated_database(django_db_blocker: DjangoDbBlocker, testrun_uid: str, work
 @pytest.fixture(autouse=True)
 def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """A real MongoDB, empty at the start of each test."""
-    recent_identities.forget()
+    recent_identities.clear()
     clear_totals()
     with django_db_blocker.unblock():
         yield

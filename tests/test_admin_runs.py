@@ -136,7 +136,7 @@ def test_all_that_match_are_exported(browser: Client, drift: Drift, other: Drift
 def test_as_many_are_deleted_as_one_request_takes(
     browser: Client, drift: Drift, other: Drift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(permissions, "CHANGED_AT_ONCE", 1)
+    monkeypatch.setattr(permissions, "MAX_CHANGED", 1)
     asked = browser.post(LIST, {"action": "delete_selected", "_selected_action": drift.pk, "select_across": "1"})
     page = asked.content.decode()
     assert "These are the first 1 of all that match" in page

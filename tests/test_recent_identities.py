@@ -64,9 +64,9 @@ def test_what_a_token_carries_is_its_own(provider: Provider) -> None:
 def test_a_token_that_expires_is_not_kept_beyond_that(provider: Provider) -> None:
     over = time.time() - LEEWAY_SECONDS
     kept = RecentIdentities()
-    kept.keep("token", Identity("issuer", "subject"), over - 1)
+    kept.add("token", Identity("issuer", "subject"), over - 1)
     assert kept.get("token") is None
-    kept.keep("token", Identity("issuer", "subject"), over + 1)
+    kept.add("token", Identity("issuer", "subject"), over + 1)
     assert kept.get("token")
 
 

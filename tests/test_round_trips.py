@@ -46,7 +46,7 @@ def test_the_first_request_of_a_providers_token_looks_for_its_user_besides(
 ) -> None:
     address = f"/experiment/{experiment.id}"
     assert editor.get(address).status_code == 200
-    recent_identities.forget()
+    recent_identities.clear()
     with commands() as entries:
         assert editor.get(address).status_code == 200
     assert len(entries) <= 2

@@ -1,4 +1,4 @@
-"""The stored models: users, and the service tokens that they make."""
+"""The models of users and their service tokens."""
 
 from accounts.models.service_token import ServiceToken
 from accounts.models.user import User, UserManager

@@ -1,4 +1,4 @@
-"""The records of the tokens that Drift Watch signs itself: what one may, how long, and whether it still does."""
+"""Service tokens: their rights, lifetime and revocation."""
 
 import datetime
 import uuid
@@ -19,17 +19,21 @@ from core.mongodb.documents import aggregate, instance_of
 from core.mongodb.querysets import FilterableQuerySet
 from core.mongodb.transaction import in_transaction
 
-# Uses are recorded to the minute: a busy pipeline's token is not written at every request.
+# Uses are recorded at most once a minute, to avoid a write at every request.
 USE_INTERVAL = datetime.timedelta(minutes=1)
 
 
 class TokenState(models.TextChoices):
+    """The states of a service token."""
+
     ACTIVE = "active"
     EXPIRED = "expired"
     REVOKED = "revoked"
 
 
 class ServiceTokenQuerySet(FilterableQuerySet["ServiceToken"]):
+    """Issues, finds and revokes service tokens."""
+
     @in_transaction
     def issue(
         self,
@@ -41,9 +45,9 @@ class ServiceTokenQuerySet(FilterableQuerySet["ServiceToken"]):
         refreshable: bool = False,
         **rights: Any,
     ) -> "ServiceToken":
-        """A new record, made `by` its user or on the command line.
+        """Create a token. `by` is its user's identity, or None on the command line.
 
-        Raises `IntegrityError` when the user has a token of this name that is not revoked.
+        Raises `IntegrityError` if the user has a token of this name that is not revoked.
         """
         created_at = timestamps.now()
         token = self.create(
@@ -59,7 +63,7 @@ class ServiceTokenQuerySet(FilterableQuerySet["ServiceToken"]):
         return token
 
     def with_user(self, pk: uuid.UUID) -> "ServiceToken | None":
-        """The token of that id and the user who made it, read together; None where one of the two is gone."""
+        """Return the token with this id and its user, in one query, or None if either does not exist."""
         users = {"from": User._meta.db_table, "localField": "user_id", "foreignField": "_id", "as": "users"}
         found = aggregate(self.model, [{"$match": {"_id": pk.hex}}, {"$lookup": users}])
         if not found or not found[0]["users"]:
@@ -69,6 +73,7 @@ class ServiceTokenQuerySet(FilterableQuerySet["ServiceToken"]):
         return token
 
     def in_state(self, state: TokenState) -> Self:
+        """Return the tokens that are now in this state."""
         match state:
             case TokenState.REVOKED:
                 return self.filter(revoked_at__isnull=False)
@@ -79,7 +84,7 @@ class ServiceTokenQuerySet(FilterableQuerySet["ServiceToken"]):
 
     @in_transaction
     def revoke(self, by: Identity | None = None) -> int:
-        """Have every worker refuse the tokens from now on. Return how many were not revoked before."""
+        """Revoke the tokens, with immediate effect in all workers. Return how many were not revoked before."""
         active = list(self.filter(revoked_at=None))
         for token in active:
             record(Action.TOKEN_REVOKED, by, token, before=token.recorded_values())
@@ -88,17 +93,17 @@ class ServiceTokenQuerySet(FilterableQuerySet["ServiceToken"]):
 
 
 class ServiceToken(models.Model):
-    """A token for a pipeline, signed by Drift Watch, that stands for the user who made it.
+    """A token for a pipeline, signed by Drift Watch, with the identity of the user who created it.
 
-    Its rights are those of its maker at the time of use, less what the token itself leaves out. It is looked
-    up at each use: a signature alone opens nothing.
+    Its rights are the user's current rights, within the limits of the token. The record is read at each use: a
+    valid signature is not enough.
     """
 
     # The `jti` of the access token.
     id = models.UUIDField(primary_key=True, db_column="_id", default=uuid.uuid4, editable=False)
     user = models.ForeignKey(User, models.CASCADE, related_name="service_tokens", db_index=False, verbose_name="maker")
     name = models.CharField(max_length=255)
-    # The name again, as long as no other token of the user may have it; a revoked token gives it back.
+    # The name while it is reserved. Revoking the token sets None, so that the user can use the name again.
     held_name = models.CharField(max_length=255, null=True, editable=False)
     level = models.CharField(max_length=6, choices=Level, default=Level.MANAGE, help_text="Its level is never higher.")
     experiments = ArrayField(
@@ -108,7 +113,7 @@ class ServiceToken(models.Model):
     issued_by_operator = models.BooleanField(
         default=False, help_text="Made by `manage.py token`: carries its entitlements whatever the provider says."
     )
-    # The `jti` of the only refresh token that may be exchanged; None where there is none.
+    # The `jti` of the current refresh token; None if the token cannot be refreshed.
     refresh_id = models.UUIDField(null=True, editable=False)
     created_at = models.DateTimeField(default=timestamps.now, editable=False)
     expires_at = models.DateTimeField()
@@ -130,35 +135,38 @@ class ServiceToken(models.Model):
 
     @property
     def state(self) -> TokenState:
+        """The current state; revoked takes precedence over expired."""
         if self.revoked_at:
             return TokenState.REVOKED
         return TokenState.ACTIVE if self.expires_at > timestamps.now() else TokenState.EXPIRED
 
     @property
     def scope(self) -> Scope:
+        """The highest level and the experiments of the token."""
         experiments = frozenset(map(uuid.UUID, self.experiments)) if self.experiments else None
         return Scope(Level(self.level), experiments)
 
     @property
     def entitlements_in_force(self) -> frozenset[str]:
-        """What it carries now: nothing that its maker has lost, and no administrator's rights.
+        """The entitlements that the token carries now: those its user still has, except administrative ones.
 
-        An operator, who could write to the database as well, is taken at their word.
+        A token issued by an operator carries all its entitlements: operators can write to the database anyway.
         """
         own = frozenset(self.entitlements)
         return own if self.issued_by_operator else delegable(own.intersection(self.user.entitlements))
 
     @property
     def admitted_by(self) -> frozenset[str]:
-        """What admits its maker to the service, and the token with them."""
+        """The user's entitlements, which admit the token to the service but give no permissions."""
         return frozenset() if self.issued_by_operator else frozenset(self.user.entitlements)
 
     def recorded_values(self) -> dict[str, Any]:
-        """What the audit trail tells of it."""
+        """Return the values that the audit trail records."""
         names = ("name", "level", "experiments", "entitlements", "issued_by_operator", "expires_at")
         return {name: getattr(self, name) for name in names}
 
     def record_use(self) -> None:
+        """Set `last_used_at` to now, unless it was set within the last minute."""
         now = timestamps.now()
         due = now - USE_INTERVAL
         if self.last_used_at is None or self.last_used_at <= due:
@@ -166,20 +174,19 @@ class ServiceToken(models.Model):
             type(self).objects.filter(unrecorded, pk=self.pk).update(last_used_at=now)
 
     def rotate(self, refresh_id: uuid.UUID) -> bool:
-        """Exchange the current refresh id for a new one. One that is not current revokes the token.
+        """Replace the current refresh id and return True, or revoke the token and return False.
 
-        Of those who come with the same id one is first; for the others, as for a thief or for the
-        robbed, it is used up. Nobody can tell which of them is which: all of them lose access
-        (RFC 9700, section 4.14.2).
+        A refresh id works once. A second use means that it was stolen, and the service cannot tell the thief from
+        the owner. The token is therefore revoked for both (RFC 9700, section 4.14.2).
         """
-        this, fresh = type(self).objects.filter(pk=self.pk), uuid.uuid4()
-        if this.filter(refresh_id=refresh_id, revoked_at=None).update(refresh_id=fresh):
-            self.refresh_id = fresh
+        record, new_id = type(self).objects.filter(pk=self.pk), uuid.uuid4()
+        if record.filter(refresh_id=refresh_id, revoked_at=None).update(refresh_id=new_id):
+            self.refresh_id = new_id
             return True
-        this.revoke()
+        record.revoke()
         return False
 
 
 def delegable(entitlements: Iterable[str]) -> frozenset[str]:
-    """Those that a service token may carry: administration is for people."""
+    """Return the entitlements that service tokens may carry: all but those of administrators."""
     return frozenset(entitlements).difference(settings.OIDC_ADMIN_ENTITLEMENTS)

@@ -1,4 +1,4 @@
-"""Registered identities."""
+"""The user model."""
 
 import uuid
 from collections.abc import Iterable
@@ -20,28 +20,30 @@ from core.mongodb.transaction import in_transaction
 
 
 class UserManager(BaseUserManager.from_queryset(FilterableQuerySet)):  # type: ignore[misc]
+    """Finds and registers users."""
+
     def get_by_natural_key(self, subject: str | None) -> "User":
-        """The local account of that name: other issuers' subjects never log in with a password."""
+        """Return the local account of this name. Users of other issuers cannot log in with a password."""
         return self.get(issuer=settings.LOCAL_ISSUER, subject=subject)
 
     def known_as(self, issuer: str, subject: str) -> "User | None":
-        """The user of that identity, if it is registered."""
+        """Return the user of this identity, or None if it is not registered."""
         document = find_one(self.model, {"issuer": issuer, "subject": subject})
         return instance_of(self.model, document) if document else None
 
     def active(self) -> FilterableQuerySet["User"]:
-        """Those who count as registered."""
+        """Return the users who may use the service."""
         return self.filter(is_active=True)
 
     def register(self, identity: Identity) -> "User":
-        """Register the owner of a token or login. Raises `IntegrityError` when that was done before."""
+        """Register the owner of a token or login. Raises `IntegrityError` if they are registered already."""
         user: User = self.model(issuer=identity.issuer, subject=identity.subject, email=identity.email)
         user.set_unusable_password()
         user.register_by(replace(identity, user=user))
         return user
 
     def create_superuser(self, subject: str, email: str, password: str | None = None) -> "User":
-        """A local account that may use the whole admin portal. Raises `IntegrityError` when the name is taken."""
+        """Create a local administrator. Raises `IntegrityError` if the name is taken."""
         user: User = self.model(subject=subject, email=self.normalize_email(email), is_superuser=True)
         user.set_password(password)
         user.register_by(None)
@@ -49,10 +51,10 @@ class UserManager(BaseUserManager.from_queryset(FilterableQuerySet)):  # type: i
 
 
 class User(AbstractBaseUser):
-    """A registered identity: a person or a machine, unique by issuer and subject, never by email.
+    """A registered identity of a person or machine, unique by issuer and subject. Emails are not unique.
 
-    Local accounts (`createsuperuser`) have `settings.LOCAL_ISSUER` as issuer and their name as
-    subject; they alone have a usable password.
+    Local accounts (`createsuperuser`) have the issuer `settings.LOCAL_ISSUER` and their name as subject. Only
+    they have a usable password.
     """
 
     id = models.UUIDField(primary_key=True, db_column="_id", default=uuid.uuid4, editable=False)
@@ -70,13 +72,13 @@ class User(AbstractBaseUser):
         default=False,
         help_text="May use the admin portal for what the permissions of experiments allow; administrators may anyway.",
     )
-    # What the provider said of this user in the newest of its tokens seen here, and when that was issued (in
-    # seconds since 1970). Rights follow from the token at hand; these bound what a service token carries.
+    # The entitlements of the user's newest known token, and its time of issue in seconds since 1970. They limit
+    # the entitlements of service tokens. All other rights follow from the current token.
     entitlements = ArrayField(models.CharField(max_length=255), default=list, blank=True, editable=False)
     entitlements_issued_at = models.PositiveBigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(default=timestamps.now, editable=False)
 
-    # Whom the session at hand makes of this user; set where a session's user is read, never stored.
+    # The identity of the current session, set when its user is loaded. Not stored.
     identity: Identity | None = None
 
     USERNAME_FIELD = "subject"
@@ -97,19 +99,19 @@ class User(AbstractBaseUser):
         return self.email or self.subject
 
     def get_short_name(self) -> str:
-        """What the admin portal greets by: a subject of an issuer is often no name."""
+        """Return the name in the admin portal's header. A subject is often not readable."""
         return str(self)
 
     @in_transaction
     def register_by(self, identity: Identity | None) -> None:
-        """Store the new user; None stands for the command line. Raises `IntegrityError` when that was done before."""
+        """Store the new user, registered by an identity or, if None, on the command line. Raises `IntegrityError`."""
         self.save(force_insert=True)
         after = {"issuer": self.issuer, "email": self.email, "is_superuser": self.is_superuser}
         record(Action.REGISTERED, identity, self, after=after)
 
     @in_transaction
     def update_email(self, identity: Identity) -> None:
-        """Take over the email of the user's own token. Raises `DoesNotExist` when the user is gone."""
+        """Update the email from the user's token. Raises `DoesNotExist` if the user was deleted."""
         users = type(self).objects
         before = users.values("email").get(pk=self.pk)
         users.filter(pk=self.pk).update(email=identity.email)
@@ -117,7 +119,7 @@ class User(AbstractBaseUser):
         self.email = identity.email
 
     def note_entitlements(self, entitlements: Iterable[str], issued_at: int) -> None:
-        """Remember what the provider says of the user, unless a token or login issued later said something."""
+        """Store the entitlements of a token or login, unless a newer one is known."""
         latest, known_at = sorted(set(entitlements)), self.entitlements_issued_at
         if issued_at < known_at or (issued_at == known_at and latest == self.entitlements):
             return
@@ -127,10 +129,11 @@ class User(AbstractBaseUser):
 
     @property
     def is_local(self) -> bool:
+        """True for local accounts, which have no OpenID provider."""
         return self.issuer == settings.LOCAL_ISSUER
 
     def has_perm(self, permission: str, obj: Any = None) -> bool:
-        """For Django's admin, where a model says nothing else: an administrator may do everything, others nothing."""
+        """Return whether Django's admin allows an action on a model without its own rule: administrators only."""
         return self.identity is not None and self.identity.is_admin
 
     def has_module_perms(self, app_label: str) -> bool:

@@ -134,6 +134,7 @@ def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 
 
 def wants_page(request: HttpRequest) -> bool:
+    """Return whether the client is a browser outside the API."""
     return not request.path.startswith("/api/") and "text/html" in request.headers.get("Accept", "")
 
 

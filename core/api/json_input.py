@@ -101,6 +101,7 @@ def problem_of_items(items: Iterable[tuple[str | int, Any]], path: str, depth: i
 
 
 def scalar_problem(value: str | float | None) -> str | None:
+    """Return why a string, number, boolean or null cannot be stored, or None."""
     if isinstance(value, str):
         return text_problem(value)
     if isinstance(value, float):

@@ -47,12 +47,14 @@ def requirement_for(level: Level) -> Requirement:
 
 
 def refuse(identity: Identity, requirement: Requirement) -> NoReturn:
+    """Raise a 401 for an anonymous identity, else a 403 with the reason."""
     if identity.is_anonymous:
         raise NotAuthenticated(f"This needs {requirement.value}. Send a token: Authorization: Bearer <token>.")
     raise PermissionDenied(reason(identity) or f"This needs {requirement.value}.")
 
 
 def refuse_level(identity: Identity, level: Level | None, required: Level) -> NoReturn:
+    """Raise a 403 that names the identity's level and the required one."""
     hint = "Send a token of someone who has it." if identity.is_anonymous else "Ask one of its managers."
     has = f"you have {level}" if level else "you have none"
     raise PermissionDenied(

@@ -11,6 +11,8 @@ S = TypeVar("S", bound=serializers.Serializer[Any])
 
 
 class StrictBoolean(serializers.BooleanField):
+    """A JSON boolean."""
+
     default_error_messages = {"invalid": "Must be true or false."}
 
     def to_internal_value(self, data: Any) -> bool:
@@ -20,6 +22,8 @@ class StrictBoolean(serializers.BooleanField):
 
 
 class StrictText(serializers.CharField):
+    """A JSON string, not blank unless `allow_blank` is set."""
+
     default_error_messages = {"invalid": "Must be a string."}
 
     def to_internal_value(self, data: Any) -> str:
@@ -31,6 +35,8 @@ class StrictText(serializers.CharField):
 
 
 class StrictInteger(serializers.IntegerField):
+    """A JSON number without a fraction."""
+
     default_error_messages = {"invalid": "Must be an integer."}
 
     def to_internal_value(self, data: Any) -> int:
@@ -40,6 +46,8 @@ class StrictInteger(serializers.IntegerField):
 
 
 class StrictNumber(serializers.FloatField):
+    """A JSON number."""
+
     default_error_messages = {"invalid": "Must be a number."}
 
     def to_internal_value(self, data: Any) -> float:
@@ -98,6 +106,7 @@ class StrictSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
+# The same for models, again without a docstring.
 class StrictModelSerializer(StrictSerializer, serializers.ModelSerializer[Any]):
     serializer_field_mapping = {
         **serializers.ModelSerializer.serializer_field_mapping,

@@ -19,7 +19,7 @@ from core.portal.changelists import BoundedChangeList, BoundedPaginator
 from core.portal.filters import parameters_of
 
 # The largest number of objects that one request changes, each in its own transaction with its audit event.
-CHANGED_AT_ONCE = 500
+MAX_CHANGED = 500
 ADVICE = "choose fewer days, an experiment, or other filters"
 
 
@@ -33,8 +33,8 @@ class GuardedAdmin(admin.ModelAdmin):
 
     required_levels: ClassVar[Mapping[str, Requirement | Level | None]]
     list_prefetch_related: tuple[str, ...] = ()
-    # Limits of actions that differ from `CHANGED_AT_ONCE`.
-    taken_at_once: ClassVar[Mapping[str, int]] = {}
+    # Limits of actions that differ from `MAX_CHANGED`.
+    action_limits: ClassVar[Mapping[str, int]] = {}
     paginator = BoundedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -102,7 +102,7 @@ class GuardedAdmin(admin.ModelAdmin):
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
         """Run an action. With “select all”, limit it to the first objects, with a warning. Refuse malformed ids."""
         if request.POST.get("select_across") == "1":
-            at_most = self.taken_at_once.get(request.POST.get("action", ""), CHANGED_AT_ONCE)
+            at_most = self.action_limits.get(request.POST.get("action", ""), MAX_CHANGED)
             chosen = list(queryset.values_list("pk", flat=True)[: at_most + 1])
             if len(chosen) > at_most:
                 warning = f"These are the first {at_most:,} of all that match: one request takes no more."

@@ -1,1 +1,1 @@
-"""How times are written where a template does not say how."""
+"""Default formats of dates and times in templates."""

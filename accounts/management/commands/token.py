@@ -1,4 +1,4 @@
-"""`manage.py token`: a signed token without an OpenID provider."""
+"""`manage.py token`: issues a service token without an OpenID provider."""
 
 import datetime
 import uuid
@@ -73,7 +73,7 @@ class Command(BaseCommand):
 
 
 def find(name: str) -> User | None:
-    """The registered user of that id, local name or email. Raises `CommandError` when an email is ambiguous."""
+    """Return the user with this id, local name or email, or None. Raises `CommandError` if several match."""
     try:
         return User.objects.get(pk=uuid.UUID(name))
     except ValueError:

@@ -1,4 +1,4 @@
-"""As in ISO 8601, for every language: they sort, and nobody takes a month for a day."""
+"""Formats of ISO 8601, for all languages: sortable and unambiguous."""
 
 DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i:s"

@@ -1,4 +1,4 @@
-"""`manage.py serve`: everything that it takes to serve, in one command."""
+"""`manage.py serve`: runs the service with its database in one command."""
 
 import os
 import secrets
@@ -41,11 +41,11 @@ class Command(BaseCommand):
         is_new = not (settings.PRODUCTION or User.objects.filter(is_superuser=True).exists())
         administrator = "" if settings.PRODUCTION else first_administrator()
         samples = sample_data() if is_new and settings.SAMPLE_DATA else ""
-        # A session of its own: Ctrl-C comes here alone, so that the database stops after the last request.
+        # In its own session, gunicorn does not receive Ctrl-C: this process stops it first, then the database.
         gunicorn = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "driftwatch.wsgi"],
             cwd=settings.BASE_DIR,
-            # The workers use the database that is watched here, and never start one in a request.
+            # The workers use the database of this process, and never start their own.
             env=os.environ | ({"MONGODB_URI": database.uri} if database else {}),
             start_new_session=True,
             preexec_fn=embedded.die_with_parent,  # noqa: PLW1509 - there are no threads yet
@@ -84,7 +84,7 @@ def wait_until_ready(gunicorn: "subprocess.Popen[bytes]") -> None:
 
 
 def watch(gunicorn: "subprocess.Popen[bytes]", database: embedded.EmbeddedServer | None) -> None:
-    """Wait for gunicorn to end; start the embedded database again whenever it is gone."""
+    """Wait until gunicorn ends, and restart the embedded database when it stops. Raises `CommandError`."""
     while gunicorn.poll() is None:
         time.sleep(TICK_SECONDS)
         if database and not database.is_running:
@@ -96,14 +96,14 @@ def watch(gunicorn: "subprocess.Popen[bytes]", database: embedded.EmbeddedServer
 
 
 def sample_data() -> str:
-    """Have something to look at; say what there is."""
-    said = StringIO()
-    call_command("sample_data", stdout=said)
-    return f"  ({said.getvalue().strip()})"
+    """Store sample data, and return its summary."""
+    output = StringIO()
+    call_command("sample_data", stdout=output)
+    return f"  ({output.getvalue().strip()})"
 
 
 def first_administrator() -> str:
-    """Make the first local administrator, with a password of its own kept in `var/`; say how to log in."""
+    """Create the first local administrator with a random password, stored in `var/`; return the credentials."""
     file = settings.VAR_DIR / "admin_password"
     if not User.objects.filter(is_superuser=True).exists():
         password = secrets.token_urlsafe(12)
