@@ -9,7 +9,7 @@ from accounts.models import User
 
 
 class Caller:
-    """Someone who calls the API: `manager.post("/experiment", {"name": "wine"}).json()`."""
+    """A caller of the API: `manager.post("/experiment", {"name": "wine"}).json()`."""
 
     def __init__(self, token: str | None = None, user: User | None = None) -> None:
         self.token = token
@@ -22,7 +22,7 @@ class Caller:
         return str(self.user.id)
 
     def request(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
-        """`body` is sent as JSON, or as it is when it is text or bytes, or not at all when it is None."""
+        """Send `body` as JSON; send text and bytes unchanged, and no body if it is None."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         options.setdefault("content_type", "application/json")
         if body is not None:

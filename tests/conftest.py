@@ -1,4 +1,4 @@
-"""The cast, and what they act on."""
+"""The callers that send requests, and the experiment and run that they work with."""
 
 import json
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ GROUP = "urn:example:group:watchers"
 BROWSER_TESTS = "browser"
 
 
-# It sets the clock of one process.
+# faketime sets the clock of one process.
 LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
@@ -51,13 +51,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    # Last: Playwright's loop runs on in its process, where Django takes what comes after it for asynchronous.
+    # Playwright's event loop keeps running in its process, and Django then takes later tests for asynchronous code.
     items.sort(key=lambda item: item.path.parent.name == BROWSER_TESTS)
 
 
 @pytest.fixture(scope="session")
 def migrated_database(django_db_blocker: DjangoDbBlocker, testrun_uid: str, worker_id: str) -> Iterator[None]:
-    """A database of this process's own, with every index."""
+    """A database for this process alone, with every index."""
     connection = mongodb()
     connection.settings_dict["TEST"]["NAME"] = f"test_{testrun_uid[:8]}_{worker_id}"
     with django_db_blocker.unblock():
@@ -97,7 +97,7 @@ def provider_server() -> Iterator[Provider]:
 
 @pytest.fixture(autouse=True)
 def provider(provider_server: Provider, settings: Settings) -> Iterator[Provider]:
-    """The trusted OpenID provider, of which the service remembers nothing from the test before."""
+    """The trusted OpenID provider. The service has cached nothing of it from the previous test."""
     settings.OIDC_ISSUERS = [
         {"issuer": provider_server.issuer, "audience": ["driftwatch"], "entitlements": "realm_access/roles"}
     ]
@@ -110,7 +110,7 @@ def provider(provider_server: Provider, settings: Settings) -> Iterator[Provider
 
 @pytest.fixture(scope="session")
 def live(provider_server: Provider, testrun_uid: str, worker_id: str) -> Iterator[LiveServer]:
-    """The service behind gunicorn, on a database of its own, open to everybody whom the provider knows."""
+    """The service behind gunicorn, on its own database. Every user of the provider is admitted."""
     server = LiveServer(
         MONGODB_NAME=f"live_{testrun_uid[:8]}_{worker_id}",
         OIDC_ISSUERS=json.dumps([{"issuer": provider_server.issuer, "audience": ["driftwatch"]}]),
@@ -123,7 +123,7 @@ def live(provider_server: Provider, testrun_uid: str, worker_id: str) -> Iterato
 
 @pytest.fixture
 def someone(live: LiveServer, provider: Provider) -> Someone:
-    """Registered at the service behind gunicorn."""
+    """A registered user of the service behind gunicorn."""
     someone = Someone(live.api, provider.token(unique("someone")))
     assert someone.call("POST", "/user").status_code == 201
     return someone
@@ -131,7 +131,7 @@ def someone(live: LiveServer, provider: Provider) -> Someone:
 
 @pytest.fixture
 def stored(live: LiveServer) -> Iterator[Database[dict[str, Any]]]:
-    """What the service behind gunicorn has stored."""
+    """The database of the service behind gunicorn."""
     with MongoClient[dict[str, Any]](live.environment["MONGODB_URI"]) as client:
         yield client[live.environment["MONGODB_NAME"]]
 
@@ -141,30 +141,30 @@ def registered(provider: Provider, subject: str, *entitlements: str) -> Caller:
     return Caller(provider.token(subject, *entitlements), user)
 
 
-# The cast. All but `anonymous` hold a token of the provider; those from `manager` to `admin` are registered.
+# The callers. All but `anonymous` hold a token of the provider; those from `stranger` to `admin` are registered.
 
 
 @pytest.fixture
 def anonymous() -> Caller:
-    """Sends no token."""
+    """A caller without a token."""
     return Caller()
 
 
 @pytest.fixture
 def newcomer(provider: Provider) -> Caller:
-    """May register, and has not yet."""
+    """A caller who may register and has not done so yet."""
     return Caller(provider.token("newcomer", "users"))
 
 
 @pytest.fixture
 def outsider(provider: Provider) -> Caller:
-    """Has no entitlement that admits to the service, though a user of old."""
+    """A registered user whose token has lost the entitlement that admits users."""
     return registered(provider, "outsider", "guests")
 
 
 @pytest.fixture
 def stranger(provider: Provider) -> Caller:
-    """Registered, and named in no permission."""
+    """A registered user without any permission."""
     return registered(provider, "stranger", "users")
 
 
@@ -175,7 +175,7 @@ def reader(provider: Provider) -> Caller:
 
 @pytest.fixture
 def watcher(provider: Provider) -> Caller:
-    """Reads through a group."""
+    """A user who reads through a group."""
     return registered(provider, "watcher", "users", GROUP)
 
 
@@ -200,12 +200,12 @@ def everybody(request: pytest.FixtureRequest) -> dict[str, Caller]:
     return {name: request.getfixturevalue(name) for name in names}
 
 
-# What they act on.
+# The objects.
 
 
 @pytest.fixture
 def experiment(manager: Caller, editor: Caller, reader: Caller) -> Experiment:
-    """A private experiment, with a permission for each of its people."""
+    """A private experiment with a permission for the manager, the editor, the reader and the watchers' group."""
     return Experiment.objects.create(name="wine quality", permissions=permissions_of(manager, editor, reader))
 
 

@@ -1,4 +1,4 @@
-"""Many requests at once, at the real server."""
+"""Concurrent requests to the real server."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ PATIENCE = 120
 
 
 class Someone:
-    """A person with a token and as many connections as it takes."""
+    """A user with a token, who opens as many connections as needed."""
 
     def __init__(self, api: str, token: str) -> None:
         self.api = api
@@ -30,8 +30,8 @@ class Someone:
     def calls(self, method: str, path: str, *bodies: Any, headers: Headers | None = None) -> list[Call]:
         return [lambda body=body: self.call(method, path, body, headers) for body in bodies]  # type: ignore[misc]
 
-    def insist(self, path: str, body: Any, key: str) -> Response:
-        """The answer to a POST that is sent with its `Idempotency-Key` until there is one."""
+    def post_until_answered(self, path: str, body: Any, key: str) -> Response:
+        """Repeat a POST with its `Idempotency-Key` until the service responds, and return the response."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
@@ -42,11 +42,11 @@ class Someone:
                 return answer
         raise TimeoutError(f"no answer within {PATIENCE} s")
 
-    def insistences(self, path: str, key: str, *bodies: Any) -> list[Call]:
-        return [lambda body=body: self.insist(path, body, key) for body in bodies]  # type: ignore[misc]
+    def calls_until_answered(self, path: str, key: str, *bodies: Any) -> list[Call]:
+        return [lambda body=body: self.post_until_answered(path, body, key) for body in bodies]  # type: ignore[misc]
 
     def new_experiment(self) -> str:
-        """Its path."""
+        """Create an experiment and return its path."""
         return f"/experiment/{self.call('POST', '/experiment', {'name': unique('wine')}).json()['id']}"
 
 
@@ -55,7 +55,7 @@ def unique(name: str) -> str:
 
 
 def at_once(calls: list[Call]) -> list[Response]:
-    """The answers to all of these calls, none of which waits for another."""
+    """Make all calls at the same time and return their responses."""
     together = threading.Barrier(len(calls), timeout=30)
 
     def go(call: Call) -> Response:

@@ -1,5 +1,6 @@
-"""A filter means what MongoDB means by it: pairs of a filter, and the query that a person would write for it
-who knows how the columns are stored; and runs that such filters tell apart.
+"""Pairs of a filter and the MongoDB query that it must mean, and runs that tell such filters apart.
+
+The queries are written by hand, with knowledge of how the fields are stored.
 """
 
 import datetime
@@ -48,7 +49,7 @@ NOTHING: Mql = {"_id": {"$exists": False}}
 
 
 def random_runs(chance: random.Random, count: int, experiments: list[uuid.UUID]) -> list[Drift]:
-    """Runs made of the values above. There are as many ids as `IDS` has."""
+    """Runs with random values from the lists above. `IDS` limits their number."""
     return [
         Drift(
             id=key,
@@ -69,7 +70,7 @@ def operator(name: str, operands: st.SearchStrategy[Any]) -> st.SearchStrategy[M
 
 
 def merged(parts: st.SearchStrategy[Mql]) -> st.SearchStrategy[Mql]:
-    """Two objects in one, or one."""
+    """Merge two objects into one, or give one of them."""
     return st.lists(parts, min_size=1, max_size=2).map(lambda some: {k: v for part in some for k, v in part.items()})
 
 
@@ -120,14 +121,14 @@ VALUES_OR_CONDITIONS = {
 
 @st.composite
 def the_same(draw: st.DrawFn) -> Pair:
-    """A filter of stored fields, which is a query already."""
+    """A filter of stored fields, which is already a MongoDB query."""
     fields = (operator(name, values) for name, values in VALUES_OR_CONDITIONS.items())
     document = draw(merged(st.one_of(*fields)))
     return document, document
 
 
 def compared(name: str, column: str, values: list[tuple[str, Any]]) -> st.SearchStrategy[Pair]:
-    """Comparisons of a field with values that are written in one way and stored in another."""
+    """Comparisons of a field whose values have one form in a filter and another in the database."""
     return st.builds(
         lambda comparison, value: ({name: {comparison: value[0]}}, {column: {comparison: value[1]}}),
         st.sampled_from(COMPARISONS),

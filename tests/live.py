@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class LiveServer:
-    """gunicorn over one database. `environment` adds to, or overrides, the settings it starts with."""
+    """gunicorn over one database. `environment` adds settings or overrides them."""
 
     def __init__(self, **environment: str) -> None:
         port = free_port()

@@ -1,4 +1,4 @@
-"""What MongoDB is asked for, as its own profiler tells."""
+"""The commands that reach MongoDB, from its profiler."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from core.mongodb.documents import mongodb
 
 @contextmanager
 def commands() -> Iterator[list[dict[str, Any]]]:
-    """The operations that reach this database while the block runs, in a list that is filled when it ends."""
+    """Collect the commands that reach this database within the block. The list is filled when the block ends."""
     database = mongodb().database
     entries: list[dict[str, Any]] = []
     database.command("profile", 2)
@@ -26,7 +26,7 @@ def commands() -> Iterator[list[dict[str, Any]]]:
 
 @dataclass
 class Read:
-    """A query. `stages` are those of an aggregation."""
+    """A query. `stages` are the stages of an aggregation."""
 
     stages: list[str]
     plan: str
@@ -38,7 +38,7 @@ class Read:
 
 @contextmanager
 def reads_of(model: type[Model]) -> Iterator[list[Read]]:
-    """The queries on a model's collection that succeed while the block runs, in a list filled when it ends."""
+    """Collect the successful queries of a model within the block. The list is filled when the block ends."""
     reads: list[Read] = []
     with commands() as entries:
         yield reads

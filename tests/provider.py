@@ -1,4 +1,4 @@
-"""An OpenID provider of the tests' own: real keys over real HTTP, and any claims that a test wants."""
+"""An OpenID provider for the tests: real keys over real HTTP, and any claims that a test needs."""
 
 import datetime
 import json
@@ -19,7 +19,7 @@ CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R
 
 
 class SigningKey:
-    """A key pair. `members` adds to what is published of it, or leaves out what is given as None."""
+    """A key pair. `members` adds to the published key; a member that is None is left out."""
 
     def __init__(self, key_id: str, algorithm: str = "RS256", private: Any = None, **members: Any) -> None:
         self.key_id = key_id
@@ -37,7 +37,7 @@ class SigningKey:
 
 
 class Provider:
-    """Serves discovery, keys and userinfo; `token()` signs what it is told to."""
+    """A provider that serves discovery, keys and userinfo. `token()` signs any claims."""
 
     def __init__(self, key: SigningKey | None = None) -> None:
         self.keys = [key or SigningKey("first")]
@@ -45,7 +45,7 @@ class Provider:
         self.requests: Counter[str] = Counter()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.issuer = f"http://127.0.0.1:{self.server.server_port}"
-        # Asked often whether to stop: a test that takes its provider down waits for it.
+        # The server polls often for its shutdown, because tests that stop their provider wait for it.
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
@@ -53,7 +53,7 @@ class Provider:
         self.server.server_close()
 
     def rotate(self) -> None:
-        """Sign with a new key from now on, and publish no other."""
+        """Replace the signing key, and publish the new one only."""
         self.keys = [SigningKey(uuid.uuid4().hex, self.keys[0].algorithm)]
 
     def token(self, subject: str, *entitlements: str, key: SigningKey | None = None, **claims: Any) -> str:
@@ -75,12 +75,12 @@ class Provider:
         return present(payload | claims)
 
     def sign(self, claims: dict[str, Any], key: SigningKey | None = None, **header: Any) -> str:
-        """A signature over any claims and any header; a header given as None is left out."""
+        """Sign any claims and any header; a header given as None is left out."""
         key = key or self.keys[0]
         return compact(present({"typ": "JWT", "alg": key.algorithm, "kid": key.key_id} | header), claims, key.sign)
 
     def answer(self, path: str, authorization: str) -> dict[str, Any] | int:
-        """What is answered at a path: a document, or the status of a refusal."""
+        """The response to a GET request: a document, or the status of a refusal."""
         match path:
             case "/.well-known/openid-configuration":
                 return {
@@ -95,7 +95,7 @@ class Provider:
         return 404
 
     def answer_form(self, path: str, form: dict[str, str]) -> dict[str, Any] | int:
-        """What is answered to a form: nothing takes one here."""
+        """The response to a form. This provider accepts none."""
         return 404
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -117,7 +117,7 @@ class Provider:
                 self.wfile.write(json.dumps(answer).encode())
 
             def log_message(self, *args: Any) -> None:
-                """Keep the test output for the tests."""
+                """Keep requests out of the tests' output."""
 
         return Handler
 
@@ -131,7 +131,7 @@ def new_private_key(algorithm: str) -> Any:
 
 
 def compact(header: Any, claims: Any, sign: Callable[[bytes], bytes]) -> str:
-    """The compact serialization (RFC 7515, section 3.1) of whatever it is given: no library would sign some of it."""
+    """The compact serialization (RFC 7515, section 3.1) of any parts, also of those that libraries refuse to sign."""
     message = b".".join(base64url_encode(json.dumps(part, default=seconds).encode()) for part in (header, claims))
     return b".".join((message, base64url_encode(sign(message)))).decode()
 

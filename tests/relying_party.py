@@ -1,4 +1,4 @@
-"""A provider that logs people in, for the service as its client."""
+"""An OpenID provider for browser logins, with the service as its client."""
 
 import hashlib
 import secrets
@@ -16,7 +16,7 @@ CLIENT_SECRET = "a secret of the client and the provider"
 
 @dataclass
 class Person:
-    """Who sits at the provider, and what it says of them beside that: `id_token` and `userinfo` override claims."""
+    """The user of the provider's login page. `id_token` and `userinfo` override the user's claims."""
 
     subject: str
     entitlements: tuple[str, ...] = ("users",)
@@ -25,7 +25,7 @@ class Person:
 
 
 class LoginProvider(Provider):
-    """The authorization-code flow with PKCE (RFC 6749, RFC 7636) for whoever is its `person`; nobody if None."""
+    """The authorization-code flow with PKCE (RFC 6749, RFC 7636). `person` is logged in; no user is if it is None."""
 
     def __init__(self) -> None:
         self.person: Person | None = None
@@ -34,7 +34,7 @@ class LoginProvider(Provider):
         super().__init__()
 
     def authorize(self, address: str) -> dict[str, str]:
-        """What the provider sends the browser back with, from the address that it was sent to."""
+        """The query parameters of the redirect back to the service, for the address that the service redirected to."""
         asked = dict(parse_qsl(urlsplit(address).query))
         assert asked["response_type"] == "code"
         assert asked["code_challenge_method"] == "S256"
@@ -55,7 +55,7 @@ class LoginProvider(Provider):
         return document
 
     def answer_form(self, path: str, form: dict[str, str]) -> dict[str, Any] | int:
-        """The token endpoint: a code is good for one answer, to the client and browser that it was made for."""
+        """The token endpoint: each code is good for one response, to the client and browser that it was made for."""
         asked = self.codes.pop(form.get("code", ""), None)
         if path != "/token" or form.get("client_secret") != CLIENT_SECRET:
             return 401

@@ -1,4 +1,4 @@
-"""The browser session of one of the cast."""
+"""Browser sessions of the test users."""
 
 import jwt
 from pytest_django import Settings
@@ -9,7 +9,7 @@ from tests.caller import Caller
 
 
 def through_session(caller: Caller, settings: Settings) -> Caller:
-    """The same registered user, by the session of a browser that logged in at the provider."""
+    """The same registered user, with the session of a browser that logged in at the provider."""
     assert caller.user
     settings.OIDC_RP_ISSUER = caller.user.issuer
     claims = jwt.decode(str(caller.token), options={"verify_signature": False})

@@ -1,4 +1,4 @@
-"""The service's own settings, on a MongoDB that lasts as long as the test run."""
+"""The service's own settings, on a MongoDB that runs as long as the tests."""
 
 import atexit
 import os
@@ -13,13 +13,13 @@ ROOM = 2 * 1024**3
 
 
 def fastest_place() -> Path | None:
-    """In memory where there is room for what the tests store: they empty the database thousands of times."""
+    """Return a directory in memory if it has room for the tests, which empty the database thousands of times."""
     return MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM else None
 
 
 var = Path(os.environ.setdefault("VAR_DIR", "") or tempfile.mkdtemp(prefix="driftwatch-", dir=fastest_place()))
 if not os.environ["VAR_DIR"]:
-    # This is the first process of the run; those that it starts inherit what it sets here.
+    # In the first process of the run. The processes that it starts inherit these variables.
     os.environ["VAR_DIR"] = str(var)
     atexit.register(shutil.rmtree, var, ignore_errors=True)
 if "MONGODB_URI" not in os.environ:
@@ -30,11 +30,11 @@ if "MONGODB_URI" not in os.environ:
 
 os.environ["OIDC_USER_ENTITLEMENTS"] = '["users"]'
 os.environ["OIDC_ADMIN_ENTITLEMENTS"] = '["admins"]'
-# Tests send a lot from one address; those of the limits set their own.
+# Tests send many requests from one address. The tests of the limits set their own.
 os.environ |= dict.fromkeys(("RATE_LIMIT", "RATE_LIMIT_ANONYMOUS", "RATE_LIMIT_LOGIN"), "1000000/minute")
 
 from driftwatch.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-# Files are looked up when they are asked for: a test client need not list them all first.
+# Look files up on request, because a test client need not list them all first.
 WHITENOISE_AUTOREFRESH = True

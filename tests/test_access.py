@@ -1,4 +1,4 @@
-"""Who may do what: every role at every endpoint, for private and for public experiments."""
+"""Permissions: every role at every endpoint, for private and for public experiments."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from tests.conftest import RUN
 from tests.provider import Provider
 from tests.session import through_session
 
-# The status that each role gets. `public` differs from `private` where a public experiment may be read by anyone.
+# The status that each role gets. `public` differs from `private` where a public experiment is open to more roles.
 ROLES = "         anonymous newcomer outsider stranger reader watcher editor manager admin".split()
 TABLE = """
 experiment create           private 401 403 403 201 201 201 201 201 201
@@ -129,7 +129,7 @@ CELLS = [
 
 
 def through_service_token(caller: Caller) -> Caller:
-    """The same registered user, by a service token that leaves nothing out."""
+    """The same registered user, with a service token that is not narrowed."""
     assert caller.user
     caller.get("/user/self")
     caller.user.refresh_from_db()
@@ -140,7 +140,9 @@ def through_service_token(caller: Caller) -> Caller:
 
 
 def through_service_token_cells() -> Iterator[Any]:
-    """The table's cells of registered users, with what differs: no administration, and no tokens from tokens."""
+    """The table's cells of registered users, with the differences for service tokens: no administration, and no
+    management of tokens.
+    """
     for row in TABLE.strip().splitlines():
         statuses = dict(zip(ROLES, map(int, row.split()[3:]), strict=True))
         for role in ROLES[2:]:
@@ -154,7 +156,7 @@ def through_service_token_cells() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("resource", "action", "visibility", "role", "status"), CELLS)
-def test_each_role_is_answered_as_the_table_says(
+def test_each_role_gets_the_status_in_the_table(
     request: pytest.FixtureRequest,
     drift: Drift,
     nightly: ServiceToken,
@@ -169,7 +171,7 @@ def test_each_role_is_answered_as_the_table_says(
 
 
 @pytest.mark.parametrize(("resource", "action", "visibility", "role", "status"), list(through_service_token_cells()))
-def test_each_role_is_answered_the_same_through_a_service_token(
+def test_each_role_gets_the_same_status_with_a_service_token(
     request: pytest.FixtureRequest,
     drift: Drift,
     nightly: ServiceToken,
@@ -187,7 +189,7 @@ def test_each_role_is_answered_the_same_through_a_service_token(
 @pytest.mark.parametrize(
     ("resource", "action", "visibility", "role", "status"), [cell for cell in CELLS if cell.values[3] in ROLES[2:]]
 )
-def test_each_role_is_answered_the_same_through_a_session(
+def test_each_role_gets_the_same_status_with_a_session(
     request: pytest.FixtureRequest,
     settings: Settings,
     drift: Drift,
@@ -204,7 +206,7 @@ def test_each_role_is_answered_the_same_through_a_session(
 
 
 @pytest.mark.parametrize("role", ROLES[2:])
-def test_the_portal_is_for_administrators(
+def test_only_administrators_enter_the_portal(
     request: pytest.FixtureRequest, settings: Settings, drift: Drift, role: str
 ) -> None:
     browser = through_session(request.getfixturevalue(role), settings).client
@@ -214,14 +216,14 @@ def test_the_portal_is_for_administrators(
 
 
 @pytest.mark.parametrize("path", ["/", "/login", "/api/v1/docs", "/api/v1/openapi.json", "/livez", "/readyz"])
-def test_pages_that_show_nothing_of_anybody_are_for_everybody(
+def test_pages_without_private_data_are_open_to_everybody(
     anonymous: Caller, outsider: Caller, settings: Settings, path: str
 ) -> None:
     for browser in (anonymous.client, through_session(outsider, settings).client):
         assert browser.get(path, headers={"Accept": "text/html,*/*;q=0.8"}).status_code == 200
 
 
-def test_the_portal_sends_a_visitor_to_the_login(anonymous: Caller) -> None:
+def test_the_portal_redirects_a_visitor_to_the_login(anonymous: Caller) -> None:
     for model in admin_site._registry:
         path = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
         page = anonymous.client.get(path, follow=True)
@@ -253,7 +255,7 @@ def test_the_table_has_a_row_for_every_endpoint() -> None:
 @pytest.mark.parametrize(
     ("action", "view"), [pytest.param(action, view, id=f"{view.resource}-{action}") for *_, action, view in ENDPOINTS]
 )
-def test_every_endpoint_declares_what_it_asks(action: str, view: type[Resource]) -> None:
+def test_every_endpoint_declares_its_required_level(action: str, view: type[Resource]) -> None:
     assert isinstance(view.required_levels[action], Requirement | Level)
 
 
@@ -271,7 +273,7 @@ def test_every_endpoint_declares_what_it_asks(action: str, view: type[Resource])
         ("admin", {"public", "wine quality", "nobody's"}),
     ],
 )
-def test_a_search_finds_what_the_caller_may_read_and_nothing_else(
+def test_a_search_finds_only_what_the_caller_may_read(
     request: pytest.FixtureRequest, experiment: Experiment, role: str, names: set[str]
 ) -> None:
     Experiment.objects.create(name="public", public=True)
@@ -294,7 +296,7 @@ def test_a_search_finds_what_the_caller_may_read_and_nothing_else(
         ("admin", True),
     ],
 )
-def test_permissions_are_shown_to_those_who_hold_a_level_through_them(
+def test_permissions_are_shown_only_to_callers_who_hold_a_level_through_them(
     request: pytest.FixtureRequest, experiment: Experiment, role: str, sees: bool
 ) -> None:
     Experiment.objects.update(public=True)
@@ -311,13 +313,15 @@ def test_an_entitlement_that_looks_like_a_user_id_gives_nothing(
     assert forged.get(f"/experiment/{experiment.id}").status_code == 403
 
 
-def test_rights_end_with_the_token_that_carried_them(experiment: Experiment, admin: Caller, provider: Provider) -> None:
+def test_access_through_an_entitlement_ends_with_the_token_that_carried_it(
+    experiment: Experiment, admin: Caller, provider: Provider
+) -> None:
     demoted = Caller(provider.token("admin", "users"))
     assert admin.get(f"/experiment/{experiment.id}").status_code == 200
     assert demoted.get(f"/experiment/{experiment.id}").status_code == 403
 
 
-def test_a_deactivated_user_is_turned_away(experiment: Experiment, manager: Caller) -> None:
+def test_a_deactivated_user_is_refused(experiment: Experiment, manager: Caller) -> None:
     assert manager.user
     manager.user.is_active = False
     manager.user.save()
@@ -326,14 +330,14 @@ def test_a_deactivated_user_is_turned_away(experiment: Experiment, manager: Call
     assert "not active" in response.json()["message"]
 
 
-def test_an_unknown_experiment_is_not_found_once_the_caller_is_known(anonymous: Caller, stranger: Caller) -> None:
+def test_an_unknown_experiment_is_not_found_by_an_authenticated_caller(anonymous: Caller, stranger: Caller) -> None:
     path = "/experiment/00000000-0000-4000-8000-000000000000"
     assert anonymous.get(path).status_code == 404
     assert anonymous.delete(path).status_code == 401
     assert stranger.delete(path).status_code == 404
 
 
-def test_a_run_is_found_below_its_own_experiment_only(drift: Drift, manager: Caller) -> None:
+def test_a_run_is_found_only_below_its_own_experiment(drift: Drift, manager: Caller) -> None:
     other = manager.post("/experiment", {"name": "another"}).json()
     assert manager.get(f"/experiment/{drift.experiment_id}/drift/{drift.id}").status_code == 200
     assert manager.get(f"/experiment/{other['id']}/drift/{drift.id}").status_code == 404

@@ -1,4 +1,4 @@
-"""My account and my tokens: what somebody is taken for, and tokens that are shown once."""
+"""The account page and the token pages: the user's identity and rights, and tokens that are shown once."""
 
 import datetime
 import html
@@ -22,7 +22,7 @@ FORM = "application/x-www-form-urlencoded"
 
 @pytest.fixture
 def browser(watcher: Caller, settings: Settings) -> Client:
-    """The watcher's, whose login told of their entitlements."""
+    """The watcher's browser, whose login carried their entitlements."""
     assert watcher.user
     watcher.user.note_entitlements({"users", GROUP}, issued_at=1)
     return through_session(watcher, settings).client
@@ -39,7 +39,7 @@ def secret_in(page: Any) -> str:
     return found[1]
 
 
-def test_somebody_sees_who_they_are_taken_for(browser: Client, watcher: Caller) -> None:
+def test_users_see_their_identity_and_groups(browser: Client, watcher: Caller) -> None:
     page = browser.get("/account").content.decode()
     assert watcher.user
     for told in ("watcher@example.org", watcher.id, watcher.user.issuer, "watcher", GROUP, "users"):
@@ -48,7 +48,7 @@ def test_somebody_sees_who_they_are_taken_for(browser: Client, watcher: Caller) 
     assert 'href="/account"' in browser.get("/experiments").content.decode()
 
 
-def test_an_administrator_reads_that_they_are_one(admin: Caller, settings: Settings) -> None:
+def test_administrators_see_that_they_are_administrators(admin: Caller, settings: Settings) -> None:
     assert "manage every experiment" in through_session(admin, settings).client.get("/account").content.decode()
 
 
@@ -74,7 +74,7 @@ def test_a_short_lived_token_comes_with_its_refresh_token(browser: Client) -> No
     assert "/api/v1/token/refresh" in page
 
 
-def test_the_form_offers_what_the_maker_has_and_may_pass_on(
+def test_the_form_offers_only_what_the_maker_may_pass_on(
     admin: Caller, experiment: Experiment, browser: Client, settings: Settings
 ) -> None:
     page = browser.get(TOKENS).content.decode()
@@ -95,7 +95,7 @@ def test_the_form_offers_what_the_maker_has_and_may_pass_on(
         ({"entitlements": "admins"}, "You do not have admins"),
     ],
 )
-def test_a_token_that_cannot_be_is_refused_with_what_was_filled_in(
+def test_an_invalid_token_is_refused_and_the_form_keeps_its_values(
     browser: Client, fields: dict[str, str], problem: str
 ) -> None:
     answer = make(browser, **fields)
@@ -106,14 +106,14 @@ def test_a_token_that_cannot_be_is_refused_with_what_was_filled_in(
     assert not ServiceToken.objects.exists()
 
 
-def test_a_name_is_given_once(browser: Client) -> None:
+def test_two_tokens_cannot_share_a_name(browser: Client) -> None:
     make(browser)
     answer = make(browser)
     assert answer.status_code == 409
     assert "You have a token of this name already." in answer.content.decode()
 
 
-def test_a_token_is_revoked_by_its_maker_and_nobody_else(browser: Client, editor: Caller, settings: Settings) -> None:
+def test_only_its_maker_revokes_a_token(browser: Client, editor: Caller, settings: Settings) -> None:
     secret = secret_in(make(browser))
     token = ServiceToken.objects.get()
     other = through_session(editor, settings).client

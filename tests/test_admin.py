@@ -35,12 +35,12 @@ def page(model: type, name: str) -> str:
 
 
 def save(browser: Client, path: str, form: dict[str, str]) -> Any:
-    """Send the form of an experiment, and confirm what would change for whom."""
+    """Send the form of an experiment, and confirm the changes of permissions."""
     asked = browser.post(path, form)
     return browser.post(path, form | {name: value for name, value in asked.context["sent"] if name == "_confirmed"})
 
 
-def test_every_model_is_there() -> None:
+def test_the_portal_has_every_model() -> None:
     assert set(admin.site._registry) == {User, ServiceToken, Experiment, Drift, Event, LogEntry}
 
 
@@ -51,14 +51,14 @@ def test_every_model_is_listed_and_searched(staff: Client, drift: Drift, model: 
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_who_is_not_logged_in_is_sent_to_the_login_page(drift: Drift, model: type) -> None:
+def test_visitors_are_redirected_to_the_login_page(drift: Drift, model: type) -> None:
     address = page(model, "changelist")
     response = Client().get(address, follow=True)
     assert response.redirect_chain[-1] == (f"/login?next={address}", 302)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_plain_user_is_told_that_the_portal_is_for_administrators(drift: Drift, model: type) -> None:
+def test_an_ordinary_user_reads_that_the_portal_is_for_administrators(drift: Drift, model: type) -> None:
     plain = User.objects.create(subject="plain", email="plain@example.org")
     client = Client()
     client.force_login(plain)
@@ -104,7 +104,7 @@ def test_an_experiment_is_edited_with_its_permissions(staff: Client, experiment:
     assert [(entry.entity, entry.level) for entry in experiment.permissions] == [(GROUP, "Manage")]
 
 
-def test_a_name_that_is_taken_is_said_in_the_form(staff: Client, experiment: Experiment) -> None:
+def test_the_form_refuses_a_name_that_is_taken(staff: Client, experiment: Experiment) -> None:
     response = staff.post(
         reverse("admin:experiments_experiment_add"),
         {

@@ -1,4 +1,4 @@
-"""The admin portal shows and changes what the access rule gives: to administrators all, to other staff their own."""
+"""The access rule in the admin portal: administrators see and change everything, other staff their own."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def address(model: type[Model], name: str, *args: object) -> str:
 
 @pytest.fixture
 def enter(request: pytest.FixtureRequest, settings: Settings) -> Enter:
-    """The session of one of the cast, whom an administrator made staff."""
+    """Log in as one of the test users, whom an administrator made staff."""
 
     def enter(role: str) -> Client:
         caller: Caller = request.getfixturevalue(role)
@@ -41,7 +41,7 @@ def enter(request: pytest.FixtureRequest, settings: Settings) -> Enter:
     return enter
 
 
-def test_every_model_declares_what_each_deed_asks_for() -> None:
+def test_every_model_declares_the_level_of_each_action() -> None:
     for model_admin in portal.site._registry.values():
         assert isinstance(model_admin, GuardedAdmin)
         assert set(model_admin.required_levels) == {"view", "add", "change", "delete"}
@@ -49,7 +49,7 @@ def test_every_model_declares_what_each_deed_asks_for() -> None:
 
 
 @pytest.mark.parametrize("role", STAFF)
-def test_staff_see_the_experiments_and_runs_that_they_may_read(enter: Enter, drift: Drift, role: str) -> None:
+def test_staff_see_only_experiments_and_runs_that_they_may_read(enter: Enter, drift: Drift, role: str) -> None:
     browser = enter(role)
     for model in (Experiment, Drift):
         found = browser.get(address(model, "changelist")).context["cl"].result_count
@@ -58,14 +58,12 @@ def test_staff_see_the_experiments_and_runs_that_they_may_read(enter: Enter, dri
 
 @pytest.mark.parametrize("model", [User, ServiceToken, Event, LogEntry])
 @pytest.mark.parametrize("role", STAFF)
-def test_people_tokens_and_records_are_for_administrators(enter: Enter, model: type[Model], role: str) -> None:
+def test_only_administrators_see_users_tokens_and_events(enter: Enter, model: type[Model], role: str) -> None:
     assert enter(role).get(address(model, "changelist")).status_code == (200 if role == "admin" else 403)
 
 
 @pytest.mark.parametrize("role", STAFF)
-def test_an_experiment_is_changed_and_deleted_by_those_who_manage_it(
-    enter: Enter, experiment: Experiment, role: str
-) -> None:
+def test_only_its_managers_change_and_delete_an_experiment(enter: Enter, experiment: Experiment, role: str) -> None:
     browser, may_manage = enter(role), role in ("manager", "admin")
     path = address(Experiment, "change", experiment.pk)
     page = browser.get(path)
@@ -86,9 +84,7 @@ def test_an_experiment_is_changed_and_deleted_by_those_who_manage_it(
 
 
 @pytest.mark.parametrize("role", STAFF)
-def test_a_run_is_added_changed_and_deleted_by_those_who_may_edit_its_experiment(
-    enter: Enter, drift: Drift, role: str
-) -> None:
+def test_only_editors_of_its_experiment_add_change_and_delete_a_run(enter: Enter, drift: Drift, role: str) -> None:
     browser, may_edit = enter(role), role in ("editor", "manager", "admin")
     form = {"job_status": "Failed", "model": "other", "tags": "", "parameters": "{}"}
     browser.post(address(Drift, "add"), {**form, "experiment": str(drift.experiment_id)})
@@ -105,7 +101,7 @@ def test_a_run_is_added_changed_and_deleted_by_those_who_may_edit_its_experiment
     ("role", "may_add_runs", "may_change_experiments"),
     [("stranger", False, False), ("watcher", False, False), ("editor", True, False), ("manager", True, True)],
 )
-def test_the_lists_offer_what_one_may_do_somewhere(
+def test_a_list_offers_the_actions_allowed_on_some_experiment(
     enter: Enter, drift: Drift, role: str, may_add_runs: bool, may_change_experiments: bool
 ) -> None:
     browser = enter(role)
@@ -119,16 +115,14 @@ def test_the_lists_offer_what_one_may_do_somewhere(
 
 
 @pytest.mark.parametrize(("role", "status"), [("stranger", 403), ("reader", 403), ("editor", 200), ("manager", 200)])
-def test_the_history_of_a_run_is_for_those_who_may_change_it(
-    enter: Enter, drift: Drift, role: str, status: int
-) -> None:
+def test_only_editors_of_a_run_see_its_history(enter: Enter, drift: Drift, role: str, status: int) -> None:
     Experiment.objects.update(public=True)
     browser, history = enter(role), address(Drift, "history", drift.pk)
     assert browser.get(history).status_code == status
     assert (history in browser.get(address(Drift, "change", drift.pk)).content.decode()) == (status == 200)
 
 
-def test_what_a_public_experiment_permits_is_hidden_from_those_whom_it_does_not_name(
+def test_the_permissions_of_a_public_experiment_are_hidden_from_staff_without_one(
     enter: Enter, experiment: Experiment
 ) -> None:
     Experiment.objects.update(public=True)
@@ -142,7 +136,7 @@ def test_staff_who_add_an_experiment_manage_it(enter: Enter, reader: Caller) -> 
     assert [(entry.entity, entry.level) for entry in Experiment.objects.get().permissions] == [(reader.id, "Manage")]
 
 
-def test_the_portal_is_closed_to_staff_who_are_not_staff_any_more(enter: Enter, reader: Caller) -> None:
+def test_the_portal_refuses_former_staff(enter: Enter, reader: Caller) -> None:
     browser = enter("reader")
     assert browser.get("/admin/").status_code == 200
     User.objects.update(is_staff=False)
@@ -159,7 +153,7 @@ def test_a_query_that_no_filter_offers_is_refused(enter: Enter, drift: Drift, qu
 @pytest.mark.parametrize(
     ("model", "action"), [(Drift, "export_as_csv"), (Experiment, "archive"), (Drift, "delete_selected")]
 )
-def test_an_action_on_what_has_no_id_does_nothing(enter: Enter, drift: Drift, model: type[Model], action: str) -> None:
+def test_an_action_on_a_malformed_id_does_nothing(enter: Enter, drift: Drift, model: type[Model], action: str) -> None:
     browser = enter("manager")
     chosen = {"action": action, "_selected_action": [str(drift.pk), "x"], "post": "yes"}
     page = browser.post(address(model, "changelist"), chosen, follow=True)
@@ -167,11 +161,11 @@ def test_an_action_on_what_has_no_id_does_nothing(enter: Enter, drift: Drift, mo
     assert Drift.objects.count() == 1
 
 
-def test_a_link_fills_in_a_form_but_not_whom_an_experiment_is_shared_with(enter: Enter) -> None:
+def test_a_link_prefills_a_form_but_not_its_permissions(enter: Enter) -> None:
     page = enter("reader").get(f"{address(Experiment, 'add')}?name=wine&permissions=everybody")
     assert page.status_code == 200
     assert page.context["adminform"].form.initial == {"name": "wine"}
 
 
-def test_the_portal_leads_to_no_pages_elsewhere(enter: Enter) -> None:
+def test_the_portal_redirects_to_no_other_site(enter: Enter) -> None:
     assert enter("admin").get("/admin/r/1/1/").status_code == 404

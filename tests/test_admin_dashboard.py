@@ -1,4 +1,4 @@
-"""The first page of the admin portal."""
+"""The dashboard, which is the first page of the admin portal."""
 
 import datetime
 from typing import Any
@@ -33,7 +33,7 @@ def shown(browser: Client) -> dashboard.Dashboard:
     return response.context["dashboard"]
 
 
-def test_it_tells_runs_by_day_and_what_needs_somebody(browser: Client, drift: Drift) -> None:
+def test_the_dashboard_shows_runs_by_day_and_experiments_that_need_attention(browser: Client, drift: Drift) -> None:
     wine = drift.experiment
     run(wine, "calm", job_status="Completed")
     run(wine, "at work", 1, job_status="Running")
@@ -52,7 +52,7 @@ def test_it_tells_runs_by_day_and_what_needs_somebody(browser: Client, drift: Dr
     assert found.looked_at == "Of all runs that you may read."
 
 
-def test_it_looks_at_the_newest_runs_and_says_so(
+def test_the_dashboard_says_that_it_counts_only_the_newest_runs(
     browser: Client, drift: Drift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dashboard, "LOOKED_AT", 1)
@@ -68,7 +68,7 @@ def test_it_looks_at_the_newest_runs_and_says_so(
     assert sum(bar["height"] for bar in found.columns[-1]["bars"]) == dashboard.HEIGHT
 
 
-def test_it_tells_staff_of_what_they_may_read(settings: Settings, drift: Drift, reader: Caller) -> None:
+def test_the_dashboard_shows_staff_only_what_they_may_read(settings: Settings, drift: Drift, reader: Caller) -> None:
     run(Experiment.objects.create(name="barley"), "secret", job_status="Failed")
     User.objects.update(is_staff=True)
     browser = through_session(reader, settings).client
@@ -76,5 +76,5 @@ def test_it_tells_staff_of_what_they_may_read(settings: Settings, drift: Drift, 
     assert "secret" not in browser.get("/admin/").content.decode()
 
 
-def test_it_is_there_before_there_are_runs(browser: Client) -> None:
+def test_the_dashboard_works_without_runs(browser: Client) -> None:
     assert shown(browser).runs == 0

@@ -1,4 +1,6 @@
-"""Experiments in the admin portal: the permission editor, actions on several, what their runs say, and filters."""
+"""Experiments in the admin portal: the permission editor, actions on several experiments, figures of their runs, and
+filters.
+"""
 
 from typing import Any
 
@@ -43,7 +45,7 @@ def entries_of(experiment: Experiment) -> list[tuple[str, str]]:
     return [(entry.entity, entry.level) for entry in experiment.permissions]
 
 
-def test_who_gains_and_loses_is_shown_before_it_is_saved(
+def test_changed_levels_are_reviewed_before_they_are_saved(
     browser: Client, experiment: Experiment, manager: Caller, stranger: Caller
 ) -> None:
     before = entries_of(experiment)
@@ -59,7 +61,7 @@ def test_who_gains_and_loses_is_shown_before_it_is_saved(
     assert entries_of(experiment) == [(manager.id, "Manage"), (stranger.id, "Edit")]
 
 
-def test_what_somebody_else_changes_meanwhile_is_shown_anew(
+def test_a_concurrent_change_is_shown_for_another_review(
     browser: Client, experiment: Experiment, manager: Caller
 ) -> None:
     asked = browser.post(address(experiment), form_of(experiment, (manager.id, "Manage")))
@@ -71,9 +73,7 @@ def test_what_somebody_else_changes_meanwhile_is_shown_anew(
     assert entries_of(experiment) == [(manager.id, "Manage")]
 
 
-def test_from_what_would_change_one_goes_back_to_the_form(
-    browser: Client, experiment: Experiment, manager: Caller
-) -> None:
+def test_the_review_leads_back_to_the_form(browser: Client, experiment: Experiment, manager: Caller) -> None:
     form = form_of(experiment, (manager.id, "Manage"), name="renamed")
     asked = browser.post(address(experiment), form)
     page = browser.post(address(experiment), {**dict(asked.context["sent"]), "_edit": "Go on editing"})
@@ -83,7 +83,7 @@ def test_from_what_would_change_one_goes_back_to_the_form(
     assert experiment.name == "wine quality"
 
 
-def test_becoming_public_is_shown_first_and_a_new_description_is_not(browser: Client, experiment: Experiment) -> None:
+def test_only_changes_of_access_are_reviewed_first(browser: Client, experiment: Experiment) -> None:
     kept = entries_of(experiment)
     public = browser.post(address(experiment), form_of(experiment, *kept, public="on"))
     assert "Anyone would be able to read" in public.content.decode()
@@ -101,7 +101,7 @@ def test_becoming_public_is_shown_first_and_a_new_description_is_not(browser: Cl
         ([(GROUP, "Owner")], "Select a valid choice"),
     ],
 )
-def test_a_list_that_the_api_would_refuse_is_refused_in_the_form(
+def test_the_form_refuses_permissions_that_the_api_would_refuse(
     browser: Client, experiment: Experiment, entries: list[tuple[str, str]], problem: str
 ) -> None:
     before = entries_of(experiment)
@@ -128,9 +128,7 @@ def test_other_fields_follow_the_rules_of_the_api(
         {"permissions-TOTAL_FORMS": "1", "permissions-INITIAL_FORMS": "0", "permissions-0-entity": "\x00"},
     ],
 )
-def test_a_form_that_no_page_sends_changes_nothing(
-    browser: Client, experiment: Experiment, sent: dict[str, str]
-) -> None:
+def test_a_forged_form_changes_nothing(browser: Client, experiment: Experiment, sent: dict[str, str]) -> None:
     before = entries_of(experiment)
     response = browser.post(address(experiment), {"name": "renamed", "config": "{}", **sent})
     assert response.status_code == 200
@@ -150,7 +148,7 @@ def act(browser: Client, action: str, *experiments: Experiment) -> Any:
     return browser.post(LIST, chosen, follow=True).content.decode()
 
 
-def test_several_are_archived_and_restored(browser: Client, experiment: Experiment) -> None:
+def test_several_experiments_are_archived_and_restored(browser: Client, experiment: Experiment) -> None:
     other = Experiment.objects.create(name="barley")
     assert "Archived: 2." in act(browser, "archive", experiment, other)
     assert not Experiment.objects.archived(False).exists()
@@ -161,7 +159,7 @@ def test_several_are_archived_and_restored(browser: Client, experiment: Experime
     assert list(recorded) == ["experiment_archived"] * 2 + ["experiment_restored"]
 
 
-def test_several_are_published_as_far_as_one_manages_them(
+def test_staff_publish_only_the_selected_experiments_that_they_manage(
     settings: Settings, experiment: Experiment, manager: Caller
 ) -> None:
     assert manager.user
@@ -176,7 +174,7 @@ def test_several_are_published_as_far_as_one_manages_them(
     assert "Made private: 1." in act(browser, "make_private", experiment)
 
 
-def test_the_list_tells_how_many_runs_there_are_and_leads_to_them(browser: Client, drift: Drift) -> None:
+def test_the_list_shows_the_number_of_runs_and_links_to_them(browser: Client, drift: Drift) -> None:
     Experiment.objects.create(name="barley")
     page = browser.get(LIST).content.decode()
     runs = f"/admin/drifts/drift/?experiment={drift.experiment_id}"

@@ -57,7 +57,7 @@ def test_runs_are_filtered(browser: Client, drift: Drift, other: Drift) -> None:
     assert found(browser, o="2") == ["forest", other.model]
 
 
-def test_filters_look_at_the_newest_runs_and_say_so(
+def test_filters_say_that_they_search_only_the_newest_runs(
     browser: Client, drift: Drift, other: Drift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drift_admin, "LOOKED_AT", 1)
@@ -78,7 +78,7 @@ def test_filters_look_at_the_newest_runs_and_say_so(
         ({"model": "\x00{$ne: 1}"}, "0 drift runs"),
     ],
 )
-def test_what_a_filter_cannot_read_is_told_or_left_out(
+def test_an_invalid_filter_is_reported_or_left_out(
     browser: Client, drift: Drift, other: Drift, query: dict[str, str], said: str
 ) -> None:
     response = browser.get(LIST, query, follow=True)
@@ -86,18 +86,18 @@ def test_what_a_filter_cannot_read_is_told_or_left_out(
     assert said in response.content.decode()
 
 
-def test_a_page_beyond_the_last_leads_to_the_list(browser: Client, drift: Drift) -> None:
+def test_a_page_beyond_the_last_redirects_to_the_list(browser: Client, drift: Drift) -> None:
     assert browser.get(LIST, {"p": "9" * 40}, follow=True).status_code == 200
 
 
-def test_a_run_shows_its_parameters_as_a_tree_and_leads_to_its_experiment(browser: Client, drift: Drift) -> None:
+def test_a_run_shows_its_parameters_as_a_tree_and_links_to_its_experiment(browser: Client, drift: Drift) -> None:
     page = browser.get(reverse("admin:drifts_drift_change", args=[drift.pk])).content.decode()
     assert "<dt>p_value</dt><dd><code>0.003</code></dd>" in page
     assert "<dt>alcohol</dt><dd><details><summary>1 named values</summary>" in page
     assert reverse("admin:experiments_experiment_change", args=[drift.experiment_id]) in page
 
 
-def test_a_tree_escapes_and_is_bounded() -> None:
+def test_a_tree_is_escaped_and_limited_in_size() -> None:
     assert "<b>" not in tree({"<b>": ["<b>"]})
     assert "and 99,800 more" in tree(list(range(100_000)))
     deep: Any = 1
@@ -124,16 +124,18 @@ def test_a_selection_is_exported_as_a_table_without_formulas(browser: Client, dr
     assert (second["verdict"], second["tags"], second["parameters.note"]) == ("drift", '["nightly"]', "")
 
 
-def test_a_selection_is_exported_as_the_api_answers(browser: Client, admin: Caller, drift: Drift, other: Drift) -> None:
+def test_a_json_export_of_a_selection_equals_the_api_response(
+    browser: Client, admin: Caller, drift: Drift, other: Drift
+) -> None:
     path = f"/experiment/{drift.experiment_id}/drift/{drift.pk}"
     assert json.loads(export(browser, "json", drift).getvalue()) == [admin.get(path).json()]
 
 
-def test_all_that_match_are_exported(browser: Client, drift: Drift, other: Drift) -> None:
+def test_all_matching_runs_are_exported(browser: Client, drift: Drift, other: Drift) -> None:
     assert len(json.loads(export(browser, "json", drift, select_across="1").getvalue())) == 2
 
 
-def test_as_many_are_deleted_as_one_request_takes(
+def test_one_request_deletes_a_limited_number_of_runs(
     browser: Client, drift: Drift, other: Drift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(permissions, "MAX_CHANGED", 1)
@@ -145,13 +147,13 @@ def test_as_many_are_deleted_as_one_request_takes(
 
 
 @pytest.mark.parametrize("pk", ["nonsense", "00000000-0000-0000-0000-000000000000"])
-@pytest.mark.parametrize("deed", ["change", "delete", "history"])
-def test_a_run_that_is_not_there_is_told(browser: Client, pk: str, deed: str) -> None:
-    response = browser.get(f"{LIST}{pk}/{deed}/", follow=True)
+@pytest.mark.parametrize("page", ["change", "delete", "history"])
+def test_a_missing_run_is_reported(browser: Client, pk: str, page: str) -> None:
+    response = browser.get(f"{LIST}{pk}/{page}/", follow=True)
     assert "Perhaps it was deleted?" in response.content.decode()
 
 
-def test_a_run_is_added_to_an_experiment_as_the_api_would(browser: Client, experiment: Experiment) -> None:
+def test_a_run_is_added_to_an_experiment_as_by_the_api(browser: Client, experiment: Experiment) -> None:
     form = {"experiment": str(experiment.pk), "job_status": "Running", "model": "forest", "tags": "nightly"}
     path = reverse("admin:drifts_drift_add")
     for wrong in ({"parameters": "[1]"}, {"tags": "x" * 21}, {"experiment": "nonsense"}, {"model": "\x00"}):
@@ -175,11 +177,11 @@ def test_parameters_that_the_api_would_refuse_are_refused(
     assert not Drift.objects.exists()
 
 
-def test_no_form_saves_a_copy(browser: Client, drift: Drift) -> None:
+def test_the_form_has_no_save_as_new(browser: Client, drift: Drift) -> None:
     assert browser.post(f"/admin/drifts/drift/{drift.pk}/change/", {"_saveasnew": "1"}).status_code == 400
 
 
-def test_what_has_too_many_columns_is_refused(
+def test_an_export_with_too_many_columns_is_refused(
     browser: Client, drift: Drift, other: Drift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exports, "MAX_COLUMNS", 1)
@@ -189,8 +191,6 @@ def test_what_has_too_many_columns_is_refused(
 
 
 @pytest.mark.parametrize("column", range(1, 8))
-def test_an_address_sorts_by_what_has_an_index_and_nothing_else(
-    browser: Client, drift: Drift, other: Drift, column: int
-) -> None:
-    """Newest first, but by time where that is the column."""
+def test_an_address_sorts_only_by_indexed_fields(browser: Client, drift: Drift, other: Drift, column: int) -> None:
+    """Newest first, and by time where the column is a time."""
     assert found(browser, o=str(column)) == (["forest", "=HYPERLINK()"] if column == 2 else ["=HYPERLINK()", "forest"])

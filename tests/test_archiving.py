@@ -1,4 +1,4 @@
-"""Putting an experiment away, and taking it out again."""
+"""Archiving an experiment, and restoring it."""
 
 from datetime import timedelta
 
@@ -28,7 +28,7 @@ def archived(experiment: Experiment, identity: Identity) -> Experiment:
     return experiment
 
 
-def test_an_archived_experiment_is_told_apart_and_restored(archived: Experiment, identity: Identity) -> None:
+def test_an_archived_experiment_is_marked_and_restored(archived: Experiment, identity: Identity) -> None:
     other = Experiment.objects.create(name="barley")
     assert archived.archived_at
     assert list(Experiment.objects.archived()) == [archived]
@@ -38,12 +38,12 @@ def test_an_archived_experiment_is_told_apart_and_restored(archived: Experiment,
     assert not Experiment.objects.archived().exists()
 
 
-def test_one_that_was_stored_before_there_was_an_archive_is_not_archived(experiment: Experiment) -> None:
+def test_an_experiment_stored_without_the_field_is_not_archived(experiment: Experiment) -> None:
     mongodb().database[Experiment._meta.db_table].update_one({}, {"$unset": {"archived_at": ""}})
     assert list(Experiment.objects.archived(False)) == [experiment]
 
 
-def test_both_are_recorded_and_doing_it_again_changes_nothing(archived: Experiment, identity: Identity) -> None:
+def test_archiving_and_restoring_are_recorded_once(archived: Experiment, identity: Identity) -> None:
     since = archived.archived_at
     archived.archive_by(identity)
     assert archived.archived_at == since
@@ -56,7 +56,9 @@ def test_both_are_recorded_and_doing_it_again_changes_nothing(archived: Experime
     assert {event.actor.email for event in events} == {"manager@example.org"}
 
 
-def test_the_api_does_not_tell_it_apart(experiment: Experiment, identity: Identity, reader: Caller) -> None:
+def test_the_api_treats_an_archived_experiment_as_any_other(
+    experiment: Experiment, identity: Identity, reader: Caller
+) -> None:
     path = f"/experiment/{experiment.id}"
     before = reader.get(path)
     experiment.archive_by(identity)
@@ -65,7 +67,9 @@ def test_the_api_does_not_tell_it_apart(experiment: Experiment, identity: Identi
     assert [found["id"] for found in reader.post("/experiment/search", {}).json()] == [str(experiment.id)]
 
 
-def test_who_works_with_it_goes_on_working(archived: Experiment, manager: Caller, editor: Caller) -> None:
+def test_runs_are_still_reported_to_an_archived_experiment(
+    archived: Experiment, manager: Caller, editor: Caller
+) -> None:
     path = f"/experiment/{archived.id}"
     assert editor.post(f"{path}/drift", RUN).status_code == 201
     assert manager.patch(path, {"description": "still in use"}).status_code == 200
@@ -73,7 +77,7 @@ def test_who_works_with_it_goes_on_working(archived: Experiment, manager: Caller
     assert archived.archived_at
 
 
-def test_whoever_saves_it_as_it_was_before_does_not_take_it_out(experiment: Experiment, identity: Identity) -> None:
+def test_saving_an_older_instance_does_not_restore_the_experiment(experiment: Experiment, identity: Identity) -> None:
     stale = Experiment.objects.get(pk=experiment.pk)
     experiment.archive_by(identity)
     stale.description = "renewed"
@@ -82,7 +86,9 @@ def test_whoever_saves_it_as_it_was_before_does_not_take_it_out(experiment: Expe
 
 
 @pytest.mark.parametrize("way", ["archive_by", "restore_by"])
-def test_one_that_was_deleted_meanwhile_is_left_alone(experiment: Experiment, identity: Identity, way: str) -> None:
+def test_archiving_an_experiment_deleted_meanwhile_changes_nothing(
+    experiment: Experiment, identity: Identity, way: str
+) -> None:
     Experiment.objects.get().delete_by(identity)
     with pytest.raises(Experiment.DoesNotExist):
         getattr(experiment, way)(identity)
@@ -90,7 +96,7 @@ def test_one_that_was_deleted_meanwhile_is_left_alone(experiment: Experiment, id
 
 
 @pytest.mark.parametrize("role", ["anonymous", "member", "admin"])
-def test_the_newest_that_are_not_archived_are_read_in_the_order_of_an_index(role: str) -> None:
+def test_the_newest_active_experiments_are_read_in_index_order(role: str) -> None:
     now = timestamps.now()
     Experiment.objects.bulk_create(
         Experiment(

@@ -1,4 +1,4 @@
-"""The audit trail: what is recorded, that it is written with its change and with nothing else, and who reads it."""
+"""The audit trail: recorded events, their transactions, and who may read them."""
 
 import json
 import re
@@ -36,7 +36,7 @@ FROM = {"User-Agent": AGENT}
 
 
 class Scene:
-    """Everybody and everything that a deed needs."""
+    """The users and objects that the audited actions need."""
 
     def __init__(self, manager: Caller, newcomer: Caller, drift: Drift, provider: Provider) -> None:
         self.manager = manager
@@ -49,7 +49,7 @@ class Scene:
         self.browser = Client(headers=FROM)
         assert manager.user
         self.token = ServiceToken.objects.issue(manager.user, "nightly", timedelta(days=1))
-        # What the service notes of a person at the first request is no part of a deed.
+        # The first request of a user stores their email, which is not a part of any audited action.
         manager.get("/user/self")
 
     def enter(self) -> Client:
@@ -86,7 +86,7 @@ class Scene:
 
 @pytest.fixture
 def scene(manager: Caller, newcomer: Caller, drift: Drift, provider: Provider) -> Scene:
-    """Set up before anything is recorded that the test asks for."""
+    """The scene, set up before the test's own events are recorded."""
     scene = Scene(manager, newcomer, drift, provider)
     forget_events()
     return scene
@@ -98,7 +98,7 @@ def forget_events() -> None:
 
 @contextmanager
 def unwritable_events() -> Iterator[None]:
-    """A collection that takes no event, as when a disk or a rule of the database's own is in the way."""
+    """A collection that refuses every event, as with a full disk or a validation rule."""
     database, name = mongodb().database, Event._meta.db_table
     database.command("collMod", name, validator={"never": {"$exists": True}})
     try:
@@ -112,9 +112,9 @@ ROOT = "root@example.org"
 COMMAND = "command line"
 ALL = {"name", "description", "public", "permissions", "tags", "config"}
 
-# Deeds: what is done, then the action, the actor, the target, and something of before and after.
-Deed = Callable[[Scene], Any]
-DEEDS: dict[str, tuple[Deed, str, str, str, dict[str, Any], dict[str, Any]]] = {
+# Audited actions: the call, then the action, the actor, the target, and some of the values before and after.
+AuditedCall = Callable[[Scene], Any]
+ACTIONS: dict[str, tuple[AuditedCall, str, str, str, dict[str, Any], dict[str, Any]]] = {
     "registering": (
         lambda scene: scene.newcomer.post("/user", headers=FROM),
         *("registered", "newcomer@example.org", "user newcomer@example.org"),
@@ -209,10 +209,10 @@ DEEDS: dict[str, tuple[Deed, str, str, str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", DEEDS)
-def test_a_deed_is_recorded(name: str, scene: Scene) -> None:
-    deed, action, actor, target, before, after = DEEDS[name]
-    deed(scene)
+@pytest.mark.parametrize("name", ACTIONS)
+def test_an_action_is_recorded(name: str, scene: Scene) -> None:
+    call, action, actor, target, before, after = ACTIONS[name]
+    call(scene)
     event = Event.objects.get(action=action)
     assert str(event.actor) == actor
     assert str(event.target).startswith(target)
@@ -230,7 +230,7 @@ def test_a_deed_is_recorded(name: str, scene: Scene) -> None:
     assert (event.expires_at - event.created_at).days in (364, 365)
 
 
-def test_handing_over_is_a_change_of_permissions(scene: Scene) -> None:
+def test_a_handover_is_recorded_as_a_change_of_permissions(scene: Scene) -> None:
     scene.manager.post(f"{scene.path}/access/handover", {"entity": "root@example.org"})
     event = Event.objects.get(action=Action.PERMISSIONS_CHANGED)
     new = {"entity": str(scene.root.pk), "level": "Manage"}
@@ -238,9 +238,9 @@ def test_handing_over_is_a_change_of_permissions(scene: Scene) -> None:
     assert new not in event.before["permissions"]
 
 
-@pytest.mark.parametrize("name", DEEDS)
+@pytest.mark.parametrize("name", ACTIONS)
 def test_no_secret_is_recorded(name: str, scene: Scene) -> None:
-    DEEDS[name][0](scene)
+    ACTIONS[name][0](scene)
     recorded = str(list(mongodb().database[Event._meta.db_table].find()))
     assert recorded != "[]"
     passwords = filter(None, User.objects.values_list("password", flat=True))
@@ -249,7 +249,7 @@ def test_no_secret_is_recorded(name: str, scene: Scene) -> None:
         assert secret not in recorded
 
 
-# Deeds that can fail for want of an event, and how to see that they did.
+# Actions that fail if their event cannot be recorded, and how to see that nothing changed.
 STATE = ("accounts_user", "accounts_servicetoken", "experiments_experiment", "drifts_drift")
 
 
@@ -259,33 +259,33 @@ def stored() -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, deed in DEEDS.items() if not deed[1].startswith("log") and deed[1] != "token_issued"]
+    "name", [name for name, call in ACTIONS.items() if not call[1].startswith("log") and call[1] != "token_issued"]
 )
-def test_what_cannot_be_recorded_is_not_done(name: str, scene: Scene) -> None:
+def test_an_action_that_cannot_be_recorded_changes_nothing(name: str, scene: Scene) -> None:
     scene.enter()
     scene.enter = lambda: scene.browser  # type: ignore[method-assign]
     scene.browser.raise_request_exception = False
     before = stored()
     with unwritable_events():
-        if DEEDS[name][2] == COMMAND:
+        if ACTIONS[name][2] == COMMAND:
             with pytest.raises(BulkWriteError):
-                DEEDS[name][0](scene)
+                ACTIONS[name][0](scene)
         else:
-            assert DEEDS[name][0](scene).status_code >= 500
+            assert ACTIONS[name][0](scene).status_code >= 500
     assert stored() == before
     forget_events()
-    DEEDS[name][0](scene)
+    ACTIONS[name][0](scene)
     assert stored() != before, "without that it is done"
 
 
-def test_nobody_is_logged_in_unrecorded(scene: Scene) -> None:
+def test_a_login_that_cannot_be_recorded_fails(scene: Scene) -> None:
     scene.browser.raise_request_exception = False
     with unwritable_events():
         assert scene.log_in(PASSWORD).status_code == 500
     assert scene.browser.get("/admin/").status_code == 302
 
 
-def test_no_token_is_issued_unrecorded(scene: Scene) -> None:
+def test_a_token_that_cannot_be_recorded_is_not_issued(scene: Scene) -> None:
     printed = StringIO()
     with unwritable_events(), pytest.raises(BulkWriteError):
         call_command("token", "root", stdout=printed)
@@ -303,7 +303,7 @@ def test_no_token_is_issued_unrecorded(scene: Scene) -> None:
         (lambda scene: scene.manager.delete(f"{scene.path}/drift/{scene.experiment.id}"), 404),
     ],
 )
-def test_what_is_refused_is_not_recorded(scene: Scene, fail: Deed, status: int) -> None:
+def test_a_refused_request_is_not_recorded(scene: Scene, fail: AuditedCall, status: int) -> None:
     Experiment.objects.create(name="taken")
     assert fail(scene).status_code == status
     assert not Event.objects.exists()
@@ -311,21 +311,21 @@ def test_what_is_refused_is_not_recorded(scene: Scene, fail: Deed, status: int) 
     assert not scene.experiment.public
 
 
-def test_what_changes_nothing_is_not_recorded(scene: Scene) -> None:
+def test_an_update_without_changes_is_not_recorded(scene: Scene) -> None:
     whole = scene.manager.get(scene.path).json()
     assert scene.manager.put(scene.path, whole).status_code == 200
     assert scene.manager.put("/user/self").status_code == 200
     assert not Event.objects.exists()
 
 
-def test_reads_and_reports_of_pipelines_are_not_recorded(scene: Scene) -> None:
+def test_reads_and_new_runs_are_not_recorded(scene: Scene) -> None:
     assert scene.manager.get(scene.path).status_code == 200
     assert scene.manager.post(f"{scene.path}/drift", RUN).status_code == 201
     assert scene.manager.patch(f"{scene.path}/drift/{scene.drift.id}", {"tags": ["a"]}).status_code == 200
     assert not Event.objects.exists()
 
 
-def test_one_update_is_told_by_what_it_changes(scene: Scene) -> None:
+def test_an_update_is_named_after_its_changes(scene: Scene) -> None:
     entry = {"entity": "urn:example:group:brewers", "level": "Edit"}
     changes = {"public": True, "permissions": [entry], "tags": ["new"], "description": ""}
     assert scene.manager.patch(scene.path, changes).status_code == 200
@@ -337,7 +337,7 @@ def test_one_update_is_told_by_what_it_changes(scene: Scene) -> None:
     assert after["permissions"] == [entry, {"entity": scene.manager.id, "level": "Manage"}]
 
 
-def test_long_values_are_recorded_by_their_hash_and_permissions_whole(scene: Scene) -> None:
+def test_long_values_are_recorded_as_hashes_and_permissions_in_full(scene: Scene) -> None:
     entries = [{"entity": f"urn:example:group:{number}", "level": "Read"} for number in range(300)]
     long = {"config": {"notes": "a" * MAX_CHARACTERS}, "description": "b" * MAX_CHARACTERS, "permissions": entries}
     assert scene.manager.patch(scene.path, long).status_code == 200
@@ -346,20 +346,20 @@ def test_long_values_are_recorded_by_their_hash_and_permissions_whole(scene: Sce
     assert len(Event.objects.get(action="permissions_changed").after["permissions"]) == 301
 
 
-def test_a_secret_field_is_recorded_as_changed_and_no_more(scene: Scene) -> None:
+def test_a_secret_field_is_recorded_as_changed_without_its_value(scene: Scene) -> None:
     values = [{"password": text, "name": "same"} for text in ("old", "new")]
     record(Action.ADMIN_CHANGED, None, scene.root, before=values[0], after=values[1])
     event = Event.objects.get()
     assert event.before == event.after == {"password": "(not recorded)"}
 
 
-def test_a_name_that_no_account_has_is_not_recorded(scene: Scene) -> None:
+def test_an_unknown_login_name_is_not_recorded(scene: Scene) -> None:
     scene.browser.post("/login", {"username": PASSWORD, "password": "wrong"})
     assert Event.objects.get().target.name == ""
     assert PASSWORD not in str(mongodb().database[Event._meta.db_table].find_one())
 
 
-# The trail itself.
+# The events.
 
 
 def test_events_are_never_changed_or_deleted(scene: Scene) -> None:
@@ -396,7 +396,7 @@ def test_mongodb_removes_events_when_they_expire() -> None:
     assert indexes["event_expiry"]["expireAfterSeconds"] == 0
 
 
-def test_events_are_kept_as_long_as_the_setting_says(scene: Scene, settings: Settings) -> None:
+def test_the_setting_decides_when_events_expire(scene: Scene, settings: Settings) -> None:
     settings.AUDIT_DAYS = 2
     scene.manager.delete(scene.path)
     event = Event.objects.get()
@@ -404,7 +404,7 @@ def test_events_are_kept_as_long_as_the_setting_says(scene: Scene, settings: Set
 
 
 @pytest.mark.parametrize(("name", "value"), [("AUDIT_DAYS", 0), ("AUDIT_DAYS", 1e9)])
-def test_unsound_settings_are_refused(settings: Settings, name: str, value: float) -> None:
+def test_invalid_settings_are_refused(settings: Settings, name: str, value: float) -> None:
     assert check_audit_settings() == []
     setattr(settings, name, value)
     (problem,) = check_audit_settings()
@@ -425,7 +425,7 @@ def test_unsound_settings_are_refused(settings: Settings, name: str, value: floa
         (1, "2001:DB8::1", "2001:db8::1"),
     ],
 )
-def test_the_address_is_what_the_trusted_proxies_saw(
+def test_the_recorded_address_comes_from_the_trusted_proxies(
     settings: Settings, proxies: int, forwarded: str, address: str
 ) -> None:
     settings.TRUSTED_PROXIES = proxies
@@ -433,7 +433,7 @@ def test_the_address_is_what_the_trusted_proxies_saw(
     assert client_address(RequestFactory(REMOTE_ADDR="192.0.2.1").get("/", headers=headers)) == address
 
 
-# Who reads it.
+# Readers.
 
 
 def record_many(experiment: Experiment, number: int) -> None:
@@ -443,7 +443,7 @@ def record_many(experiment: Experiment, number: int) -> None:
 
 @pytest.fixture
 def hidden() -> Experiment:
-    """An experiment that nobody of the cast but the administrator knows of."""
+    """An experiment that only its manager and the administrator may see."""
     experiment = Experiment.objects.create(name="secret hops")
     record(Action.EXPERIMENT_CREATED, None, experiment, after={"name": experiment.name})
     return experiment
@@ -459,7 +459,7 @@ def hidden() -> Experiment:
     ],
     ids=json.dumps,
 )
-def test_managers_see_the_events_of_their_experiment_and_no_others(
+def test_managers_see_only_the_events_of_their_experiment(
     scene: Scene, hidden: Experiment, document: dict[str, Any]
 ) -> None:
     record(Action.LOGIN, identity_of_user(scene.root), scene.root)
@@ -476,7 +476,7 @@ def test_managers_see_the_events_of_their_experiment_and_no_others(
     assert "secret" not in refused.content.decode()
 
 
-def test_an_event_on_the_wire(scene: Scene) -> None:
+def test_the_api_representation_of_an_event(scene: Scene) -> None:
     scene.manager.patch(scene.path, {"public": True}, headers=FROM)
     (event,) = scene.manager.post(f"{scene.path}/audit/search", {}).json()
     assert scene.manager.user
@@ -531,7 +531,7 @@ def test_administrators_filter_all_events(
 @pytest.mark.parametrize(
     "document", [{"actor": "root"}, {"actor.password": "a"}, {"after": {}}, {"actor": {"$size": 1}}], ids=json.dumps
 )
-def test_a_filter_that_names_what_is_not_there_is_refused(admin: Caller, document: dict[str, Any]) -> None:
+def test_a_filter_by_an_unknown_field_is_refused(admin: Caller, document: dict[str, Any]) -> None:
     assert admin.post("/audit/search", document).status_code == 422
 
 
@@ -556,14 +556,14 @@ def lines_of(response: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in content.splitlines()]
 
 
-def test_the_export_streams_every_event_as_a_line_oldest_first(admin: Caller, scene: Scene) -> None:
+def test_the_export_streams_one_line_for_each_event_oldest_first(admin: Caller, scene: Scene) -> None:
     record_many(scene.experiment, 1_200)
     events = lines_of(admin.get("/audit/export"))
     assert [event["after"]["description"] for event in events] == [f"line\n{index}" for index in range(1_200)]
     assert events[0].keys() == {*admin.post("/audit/search", {}).json()[0]}
 
 
-def test_the_export_reads_from_the_server_as_it_is_read(admin: Caller, scene: Scene) -> None:
+def test_the_export_reads_from_the_server_as_the_client_reads(admin: Caller, scene: Scene) -> None:
     record_many(scene.experiment, 1_200)
     database = mongodb().database
     database.command("profile", 2)
@@ -594,13 +594,13 @@ def test_the_export_reads_from_the_server_as_it_is_read(admin: Caller, scene: Sc
         ("?since=2020-01-01T00:00:00Z&until=2020-02-01", 0),
     ],
 )
-def test_the_export_is_chosen_by_query_parameters(admin: Caller, scene: Scene, query: str, found: int) -> None:
+def test_query_parameters_filter_the_export(admin: Caller, scene: Scene, query: str, found: int) -> None:
     record(Action.LOGIN, identity_of_user(scene.root), scene.root)
     record_many(scene.experiment, 2)
     assert len(lines_of(admin.get(f"/audit/export{query.format(id=scene.root.id)}"))) == found
 
 
-def test_times_choose_from_the_first_to_before_the_last(admin: Caller, scene: Scene) -> None:
+def test_the_start_time_is_inclusive_and_the_end_time_exclusive(admin: Caller, scene: Scene) -> None:
     for _ in range(3):
         record_many(scene.experiment, 1)
     first, second, third = (quote(event["created_at"]) for event in lines_of(admin.get("/audit/export")))
@@ -617,7 +617,7 @@ def test_a_bad_query_parameter_is_refused(admin: Caller, query: str) -> None:
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/x-ndjson", "application/json"])
-def test_the_export_is_had_and_refused_whatever_is_accepted(admin: Caller, reader: Caller, accept: str) -> None:
+def test_the_export_ignores_the_accept_header(admin: Caller, reader: Caller, accept: str) -> None:
     assert lines_of(admin.get("/audit/export", headers={"Accept": accept})) == []
     refused = reader.get("/audit/export", headers={"Accept": accept})
     assert (refused.status_code, refused.headers["Content-Type"]) == (403, "application/json")

@@ -1,4 +1,4 @@
-"""What clients send by mistake or on purpose: each refusal helps, and leaves everything as it was."""
+"""Invalid requests, sent by mistake or on purpose: each refusal helps the client, and changes nothing."""
 
 import json
 import logging
@@ -49,7 +49,7 @@ def name_of(endpoint: Endpoint) -> str:
 
 
 class Sender:
-    """Sends as an administrator, who may do everything: what is refused is refused for what it is."""
+    """An administrator, who has every permission, so that the request itself is the only reason for a refusal."""
 
     def __init__(self, admin: Caller, drift: Drift) -> None:
         self.caller = admin
@@ -60,7 +60,7 @@ class Sender:
         return self.caller.request(endpoint.method, path, body, **options)
 
     def refused(self, status: int, endpoint: Endpoint, body: Any, query: str = "", **options: Any) -> dict[str, Any]:
-        """The answer, once it is found to be a refusal of that status that helps, and nothing changed."""
+        """Require a refusal with that status that helps the client and changes nothing, and return it."""
         before = everything_stored()
         response = self.send(endpoint, body, query, **options)
         answer = refusal(status, response, f"{name_of(endpoint)}{query} {str(body)[:200]}")
@@ -68,7 +68,7 @@ class Sender:
         return answer
 
     def refused_field(self, field: str, endpoint: Endpoint, body: Any) -> None:
-        """A 422 that names the field."""
+        """Require a 422 that names the field."""
         answer = self.refused(422, endpoint, body)
         assert field in answer["errors"]["json"], answer
         assert answer["message"].startswith(field), answer
@@ -76,13 +76,13 @@ class Sender:
 
 @pytest.fixture
 def sender(admin: Caller, drift: Drift) -> Sender:
-    # What the provider says of a user is noted at the first request.
+    # The first request stores the user's email from the token.
     admin.get("/user/self")
     return Sender(admin, drift)
 
 
 def refusal(status: int, response: Any, request: str) -> dict[str, Any]:
-    """The body of a response that refuses with this status, in the one error shape."""
+    """Require a refusal with this status in the one error shape, and return its body."""
     assert response.status_code == status, (request, response.content)
     assert response["Content-Type"] == "application/json", request
     answer: dict[str, Any] = response.json()
@@ -149,7 +149,7 @@ MEDIA_TYPES = (
 
 
 @pytest.mark.parametrize("media_type", MEDIA_TYPES)
-def test_a_body_sent_as_anything_but_json_is_refused(media_type: str, sender: Sender) -> None:
+def test_a_body_of_another_media_type_is_refused(media_type: str, sender: Sender) -> None:
     for endpoint in WRITE + SEARCH:
         sender.refused(415, endpoint, endpoint.good, content_type=media_type)
 
@@ -160,7 +160,7 @@ def test_a_request_without_body_and_type_is_refused(sender: Sender) -> None:
 
 
 @pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "Application/JSON", "application/json;"])
-def test_json_is_recognized_however_its_type_is_written(media_type: str, sender: Sender) -> None:
+def test_json_is_recognized_in_every_spelling_of_its_media_type(media_type: str, sender: Sender) -> None:
     assert sender.send(CREATE_EXPERIMENT, {"name": "beer"}, content_type=media_type).status_code == 201
 
 
@@ -172,7 +172,7 @@ def test_a_body_over_the_limit_is_refused_and_one_at_the_limit_is_not(endpoint: 
     assert sender.send(endpoint, body.ljust(BODY_LIMIT)).status_code in (200, 201)
 
 
-# Values that cannot be stored and found again. `@` marks where a template of a body takes them.
+# Values that cannot be stored and read back unchanged. `@` marks where a template of a body takes them.
 
 PLACES: dict[str, tuple[tuple[Endpoint, ...], str]] = {
     "name": (WRITE_EXPERIMENT, '{"name": @}'),
@@ -221,7 +221,7 @@ def test_a_value_that_cannot_be_stored_is_refused(
             sender.refused(422, endpoint, template.replace("@", value))
 
 
-def test_an_integer_is_said_to_be_too_large_however_large_it_is(sender: Sender) -> None:
+def test_an_integer_of_any_size_is_reported_as_too_large(sender: Sender) -> None:
     answer = sender.refused(422, CREATE_RUN, f'{{"parameters": {{"n": {"9" * 5_000}}}}}')
     assert "64 bits" in answer["message"]
 
@@ -323,7 +323,7 @@ def test_an_unknown_field_is_refused_with_the_names_of_the_known_ones(field: str
     [(WRITE_EXPERIMENT, "name"), (WRITE_RUN, "job_status"), (WRITE_RUN, "model")],
     ids=["name", "job_status", "model"],
 )
-def test_a_required_field_is_missed_unless_it_is_there_already(
+def test_a_missing_required_field_is_refused_unless_it_is_stored_already(
     endpoints: tuple[Endpoint, ...], field: str, sender: Sender
 ) -> None:
     create, replace, change = endpoints
@@ -333,19 +333,19 @@ def test_a_required_field_is_missed_unless_it_is_there_already(
 
 
 @pytest.mark.parametrize("endpoint", [CREATE_RUN, REPLACE_RUN], ids=name_of)
-def test_a_completed_run_says_whether_it_detected_drift(endpoint: Endpoint, sender: Sender) -> None:
+def test_a_completed_run_needs_drift_detected(endpoint: Endpoint, sender: Sender) -> None:
     sender.refused_field("drift_detected", endpoint, {"job_status": "Completed", "model": "forest"})
 
 
 @pytest.mark.parametrize("status", ["Running", "Failed"])
-def test_a_run_that_completes_says_whether_it_detected_drift(status: str, sender: Sender, drift: Drift) -> None:
+def test_a_run_that_completes_needs_drift_detected(status: str, sender: Sender, drift: Drift) -> None:
     Drift.objects.filter(pk=drift.pk).update(job_status=status)
     sender.refused_field("drift_detected", CHANGE_RUN, {"job_status": "Completed", "tags": ["late"]})
     completed = sender.send(CHANGE_RUN, {"job_status": "Completed", "drift_detected": False})
     assert completed.json()["verdict"] == "no_drift"
 
 
-def test_a_completed_run_is_changed_without_saying_it_again(sender: Sender) -> None:
+def test_a_completed_run_is_changed_without_repeating_drift_detected(sender: Sender) -> None:
     assert sender.send(CHANGE_RUN, {"job_status": "Completed", "tags": ["a"]}).json()["drift_detected"] is True
 
 
@@ -354,7 +354,7 @@ READ_ONLY_RUN: dict[str, Any] = READ_ONLY | {"experiment_id": 7, "schema_version
 
 
 @pytest.mark.parametrize("endpoint", [REPLACE_EXPERIMENT, CHANGE_EXPERIMENT, REPLACE_RUN, CHANGE_RUN], ids=name_of)
-def test_an_object_sent_back_as_it_was_read_stays_as_it_is(endpoint: Endpoint, sender: Sender) -> None:
+def test_an_object_sent_back_unchanged_stays_unchanged(endpoint: Endpoint, sender: Sender) -> None:
     read = sender.send(Endpoint("GET", endpoint.path, {}), None).json()
     written = sender.send(endpoint, read).json()
     assert written.pop("updated_at") > read.pop("updated_at")
@@ -369,14 +369,12 @@ def test_an_object_sent_back_as_it_was_read_stays_as_it_is(endpoint: Endpoint, s
     ],
     ids=map(name_of, WRITE),
 )
-def test_read_only_fields_are_ignored_whatever_they_say(
-    endpoint: Endpoint, read_only: dict[str, Any], sender: Sender
-) -> None:
+def test_read_only_fields_are_ignored(endpoint: Endpoint, read_only: dict[str, Any], sender: Sender) -> None:
     written = sender.send(endpoint, endpoint.good | read_only).json()
     assert {name for name in read_only if written[name] == read_only[name]} == set()
 
 
-# Free JSON: any key and any value comes back as it was sent.
+# Free JSON: the service returns any key and any value as it was sent.
 
 FREE: dict[str, dict[str, Any]] = {
     "an operator": {"$ne": None},
@@ -423,13 +421,13 @@ FREE["45 levels"] = nested_objects(45)
 @pytest.mark.parametrize(
     ("create", "field"), [(CREATE_EXPERIMENT, "config"), (CREATE_RUN, "parameters")], ids=["config", "parameters"]
 )
-def test_free_json_comes_back_as_it_was_sent(
+def test_free_json_is_returned_as_it_was_sent(
     create: Endpoint, field: str, free: dict[str, Any], sender: Sender
 ) -> None:
-    """Through creation, PUT and PATCH, at the top and inside; and whoever reads it next can."""
+    """Through creation, PUT and PATCH, at the top and inside, and for another reader."""
     sent = free | {"inside": [free]}
 
-    def assert_kept(written: Any) -> str:
+    def assert_stored(written: Any) -> str:
         identifier: str = written.json()["id"]
         read = sender.send(Endpoint("GET", f"{create.path}/{identifier}", {}), None)
         found = sender.send(Endpoint("POST", f"{create.path}/search", {}), {"id": identifier})
@@ -438,11 +436,11 @@ def test_free_json_comes_back_as_it_was_sent(
             assert same(item[field], sent)
         return identifier
 
-    created = assert_kept(sender.send(create, create.good | {field: sent}))
+    created = assert_stored(sender.send(create, create.good | {field: sent}))
     for method in ("PUT", "PATCH"):
         one = Endpoint(method, f"{create.path}/{created}", {})
         sender.send(one, create.good | {field: {}})
-        assert_kept(sender.send(one, create.good | {field: sent}))
+        assert_stored(sender.send(one, create.good | {field: sent}))
 
 
 def same(one: Any, other: Any) -> bool:
@@ -454,7 +452,7 @@ TEXTS_WITH_A_MEANING = ("$name", "$$ROOT", "a.b", "{$ne: 1}", "' OR 1=1 --", "<b
 
 
 @pytest.mark.parametrize("text", TEXTS_WITH_A_MEANING)
-def test_a_text_that_means_something_elsewhere_is_a_text_here(text: str, sender: Sender) -> None:
+def test_code_and_operators_in_a_text_are_stored_as_text(text: str, sender: Sender) -> None:
     entries = [{"entity": text, "level": "Read"}, {"entity": "keepers", "level": "Manage"}]
     experiment = {"name": text, "description": text, "tags": [text], "permissions": entries}
     run = RUN | {"model": text, "tags": [text], "detector": text, "environment": text, "model_version": text}
@@ -495,7 +493,7 @@ WITH_AN_ID = [
 
 
 @pytest.mark.parametrize("unknown", IDS.values(), ids=IDS)
-def test_an_id_that_names_nothing_is_not_found(unknown: str, sender: Sender) -> None:
+def test_an_unknown_id_is_not_found(unknown: str, sender: Sender) -> None:
     ids = dict(sender.ids)
     for endpoint in WITH_AN_ID:
         for place in [place for place in ids if f"{{{place}}}" in endpoint.path]:
@@ -504,7 +502,7 @@ def test_an_id_that_names_nothing_is_not_found(unknown: str, sender: Sender) -> 
 
 
 @pytest.mark.parametrize("endpoint", WITH_AN_ID, ids=name_of)
-def test_what_was_deleted_takes_nothing_more(endpoint: Endpoint, sender: Sender, drift: Drift) -> None:
+def test_a_deleted_object_accepts_no_request(endpoint: Endpoint, sender: Sender, drift: Drift) -> None:
     assert sender.send(Endpoint("DELETE", "/experiment/{experiment}", {}), None).status_code == 204
     sender.refused(404, endpoint, None if endpoint.method in ("GET", "DELETE") else endpoint.good)
     assert everything_stored()[Drift._meta.db_table] == []
@@ -547,7 +545,7 @@ METHODS = {
 
 
 @pytest.mark.parametrize(("path", "allowed"), METHODS.items(), ids=METHODS)
-def test_a_method_that_an_address_does_not_know_is_refused(path: str, allowed: set[str], sender: Sender) -> None:
+def test_a_method_that_an_address_does_not_support_is_refused(path: str, allowed: set[str], sender: Sender) -> None:
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PURGE"} - allowed:
         response = sender.send(Endpoint(method, path, {}), {})
         refusal(405, response, method)
@@ -555,16 +553,16 @@ def test_a_method_that_an_address_does_not_know_is_refused(path: str, allowed: s
 
 
 @pytest.mark.parametrize("path", ["/api/v1/openapi.json", "/api/v1/docs", "/livez", "/readyz", "/"])
-def test_a_page_that_is_only_read_refuses_other_methods(path: str, admin: Caller) -> None:
+def test_a_read_only_page_refuses_other_methods(path: str, admin: Caller) -> None:
     refusal(405, admin.client.post(path, "{}", "application/json"), path)
 
 
-def test_a_host_that_is_not_ours_is_refused(admin: Caller) -> None:
+def test_an_unknown_host_is_refused(admin: Caller) -> None:
     refusal(400, admin.get("/user/self", headers={"Host": "evil.example"}), "GET")
 
 
-def test_a_host_that_is_not_ours_is_no_event_for_the_log() -> None:
-    """A logger without any handler is not silent: Python then writes to stderr by itself."""
+def test_an_unknown_host_is_not_logged() -> None:
+    """Python writes to stderr if a logger has no handler."""
     handlers = logging.getLogger("django.security.DisallowedHost").handlers
     assert logging.NullHandler in map(type, handlers)
 

@@ -1,4 +1,4 @@
-"""Bearer tokens: each way in which one can be wrong is a 401, and what makes one right."""
+"""Bearer tokens: every kind of invalid token is a 401, and every kind of valid token is accepted."""
 
 import contextlib
 import hmac
@@ -32,20 +32,20 @@ Sign = Callable[[bytes], bytes]
 
 @pytest.fixture(scope="session")
 def rsa_key() -> SigningKey:
-    """A key of the kind that the trusted provider signs with, but not its own. They take long to make."""
+    """A key like those of the trusted provider, but not one of them. RSA keys take long to make."""
     return SigningKey("first")
 
 
 @pytest.fixture
 def attacker(rsa_key: SigningKey) -> Iterator[Provider]:
-    """A provider like the trusted one, that nobody here trusts."""
+    """A provider that the service does not trust."""
     with running(rsa_key) as provider:
         yield provider
 
 
 @pytest.fixture
 def second(settings: Settings) -> Iterator[Provider]:
-    """A provider of one test's own, trusted beside the first, for whatever audience."""
+    """A second trusted provider, for any audience."""
     with running(SigningKey("first", "ES256")) as provider:
         trust(settings, provider.issuer)
         yield provider
@@ -53,7 +53,7 @@ def second(settings: Settings) -> Iterator[Provider]:
 
 @pytest.fixture
 def claims(provider: Provider) -> Claims:
-    """What a good token says."""
+    """The claims of a valid token."""
     return provider.claims("someone", "users")
 
 
@@ -73,7 +73,7 @@ def trust(settings: Settings, issuer: str, entitlements: str = "realm_access/rol
 
 
 def assert_refused(authorization: str) -> None:
-    """401 in the one error shape, where a user is needed and also where nobody is."""
+    """Require a 401 in the one error shape, at an endpoint that needs a user and at one that does not."""
     for method, path, body in (("GET", "/user/self", None), ("POST", "/experiment/search", {})):
         response = Caller().request(method, path, body, headers={"Authorization": authorization})
         assert response.status_code == 401, (path, response.content)
@@ -89,13 +89,13 @@ def assert_token_refused(token: str) -> None:
 
 
 def assert_accepted(token: str) -> None:
-    """The token's owner is let in, as far as the advice to register."""
+    """Require that the token is authenticated; its owner is advised to register."""
     response = Caller(token).get("/user/self")
     assert response.status_code == 403, response.content
     assert "not registered" in response.json()["message"]
 
 
-# The header field, and what is left of a good token in it.
+# The header field, with the format of its value for a valid token.
 
 MALFORMED: dict[str, Callable[[str], str]] = {
     "no token": lambda token: "Bearer",
@@ -141,18 +141,18 @@ def test_a_signature_with_a_byte_changed_is_refused(place: int, provider: Provid
     assert_token_refused(f"{message}.{base64url_encode(bytes(changed)).decode()}")
 
 
-def test_claims_exchanged_under_a_signature_are_refused(provider: Provider) -> None:
+def test_claims_replaced_under_a_signature_are_refused(provider: Provider) -> None:
     header, _, signature = provider.token("someone", "users").split(".")
     _, better_claims, _ = provider.token("someone", "admins").split(".")
     assert_token_refused(f"{header}.{better_claims}.{signature}")
 
 
-def test_a_token_of_more_than_12000_characters_is_refused_however_valid(provider: Provider) -> None:
+def test_a_valid_token_of_more_than_12000_characters_is_refused(provider: Provider) -> None:
     assert_accepted(provider.token("someone", "users", groups="g" * 8_000))
     assert_token_refused(provider.token("someone", "users", groups="g" * 9_000))
 
 
-# The token's header: what it says of the signature decides nothing.
+# The token's header: its statements about the signature decide nothing.
 
 LYING_HEADERS: dict[str, dict[str, Any]] = {
     "alg none over a signature": {"alg": "none"},
@@ -222,7 +222,7 @@ PUBLIC_SECRETS: dict[str, Callable[[SigningKey], bytes]] = {
 
 
 @pytest.mark.parametrize("secret", PUBLIC_SECRETS.values(), ids=PUBLIC_SECRETS)
-def test_a_public_key_is_not_taken_for_a_secret(
+def test_a_public_key_is_not_accepted_as_a_secret(
     secret: Callable[[SigningKey], bytes], provider: Provider, claims: Claims
 ) -> None:
     key = provider.keys[0]
@@ -248,7 +248,7 @@ def test_a_key_signs_with_no_algorithm_but_the_published_one(
 
 @pytest.mark.parametrize("member", ["jku", "x5u", "x5c", "jwk"])
 @pytest.mark.parametrize("names_known_key", [True, False], ids=["the known key id", "a key id of its own"])
-def test_a_key_that_the_token_points_to_is_neither_used_nor_fetched(
+def test_a_key_named_in_the_token_is_neither_used_nor_fetched(
     member: str, names_known_key: bool, provider: Provider, attacker: Provider, claims: Claims
 ) -> None:
     key = SigningKey(provider.keys[0].key_id if names_known_key else "own", private=attacker.keys[0].private)
@@ -258,7 +258,7 @@ def test_a_key_that_the_token_points_to_is_neither_used_nor_fetched(
     assert not attacker.requests
 
 
-# Issuers that are not trusted. A function of the trusted issuer's name and the attacker's.
+# Issuers that are not trusted: functions of the trusted issuer's name and the attacker's.
 
 UNTRUSTED: dict[str, Callable[[str, str], Any]] = {
     "a trailing slash": lambda trusted, _: f"{trusted}/",
@@ -298,7 +298,7 @@ def test_an_untrusted_issuer_is_refused_and_never_contacted(
     assert not attacker.requests
 
 
-def test_one_trusted_issuer_cannot_speak_for_another(
+def test_one_trusted_issuer_cannot_sign_for_another(
     provider: Provider, second: Provider, rsa_key: SigningKey, claims: Claims
 ) -> None:
     second.keys = [rsa_key]
@@ -307,12 +307,12 @@ def test_one_trusted_issuer_cannot_speak_for_another(
     assert_accepted(second.sign(claims | {"iss": second.issuer}))
 
 
-def test_the_same_subject_at_another_issuer_is_another_person(second: Provider, manager: Caller) -> None:
+def test_the_same_subject_at_another_issuer_is_another_user(second: Provider, manager: Caller) -> None:
     assert manager.get("/user/self").status_code == 200
     assert_accepted(second.token("manager", "users"))
 
 
-# Claims under a good signature.
+# Claims under a valid signature.
 
 WRONG_CLAIMS: dict[str, Claims] = {
     "another audience": {"aud": "billing"},
@@ -389,12 +389,12 @@ def test_the_scheme_is_written_in_any_case(scheme: str, provider: Provider, mana
     assert response.json()["id"] == manager.id
 
 
-# Tokens of the service's own.
+# Tokens that the service issued.
 
 
 @pytest.fixture
 def record(manager: Caller) -> ServiceToken:
-    """A service token that is good: what is refused below is refused for what was changed."""
+    """A valid service token. The tests below change one thing of it each."""
     assert manager.user
     return ServiceToken.objects.issue(
         manager.user, "nightly", timedelta(hours=1), entitlements=["users"], issued_by_operator=True
@@ -424,7 +424,7 @@ LOCAL_FORGERIES: dict[str, tuple[str, str | None, Claims]] = {
 
 
 @pytest.mark.parametrize(("algorithm", "secret", "changes"), LOCAL_FORGERIES.values(), ids=LOCAL_FORGERIES)
-def test_a_local_token_that_the_service_would_not_issue_is_refused(
+def test_an_invalid_local_token_is_refused(
     algorithm: str, secret: str | None, changes: Claims, record: ServiceToken, settings: Settings
 ) -> None:
     key = (settings.SECRET_KEY if secret is None else secret).encode()
@@ -432,12 +432,12 @@ def test_a_local_token_that_the_service_would_not_issue_is_refused(
     assert_token_refused(compact({"alg": algorithm}, local_claims(record, **changes), sign))
 
 
-def test_a_local_token_like_those_but_unchanged_is_accepted(record: ServiceToken, settings: Settings) -> None:
+def test_a_valid_local_token_is_accepted(record: ServiceToken, settings: Settings) -> None:
     sign = hmac_with(settings.SECRET_KEY.encode())
     assert Caller(compact({"alg": "HS256"}, local_claims(record), sign)).get("/user/self").status_code == 200
 
 
-def test_a_local_token_ends_with_its_user(record: ServiceToken) -> None:
+def test_a_local_token_is_refused_once_its_user_is_deleted(record: ServiceToken) -> None:
     token = access_token(record)
     assert Caller(token).get("/user/self").json()["id"] == str(record.user.id)
     record.user.delete()
@@ -485,7 +485,7 @@ def test_a_key_of_another_curve_than_the_algorithm_s_is_refused(algorithm: str, 
     assert_token_refused(second.sign(second.claims("someone", "users"), alg=algorithm))
 
 
-# An algorithm, and what is published of its key.
+# An algorithm, and the published members of its key.
 UNUSABLE_KEYS: dict[str, tuple[str, dict[str, Any]]] = {
     "without a coordinate": ("ES256", {"x": None}),
     "with a coordinate that is no base64": ("ES256", {"x": "!"}),
@@ -509,7 +509,7 @@ def test_an_unusable_key_verifies_nothing_and_stops_no_other(
     assert_token_refused(second.token("someone", "users", key=broken))
 
 
-def test_a_new_key_is_accepted_without_a_restart_and_a_withdrawn_one_no_more(
+def test_a_new_key_is_accepted_and_a_withdrawn_one_refused_without_a_restart(
     second: Provider, settings: Settings
 ) -> None:
     settings.OIDC_REFETCH_INTERVAL = 0
@@ -520,7 +520,7 @@ def test_a_new_key_is_accepted_without_a_restart_and_a_withdrawn_one_no_more(
     assert_token_refused(old)
 
 
-def test_unknown_key_ids_make_the_service_ask_for_keys_at_a_bounded_rate(second: Provider, settings: Settings) -> None:
+def test_unknown_key_ids_make_the_service_fetch_keys_at_a_limited_rate(second: Provider, settings: Settings) -> None:
     settings.OIDC_REFETCH_INTERVAL = HOUR
     good = second.token("someone", "users")
     assert_accepted(good)
@@ -537,11 +537,11 @@ def test_keys_are_fetched_once_for_many_tokens(second: Provider) -> None:
     assert second.requests == {"/.well-known/openid-configuration": 1, "/keys": 1}
 
 
-# Issuers that are away.
+# Issuers that are unavailable.
 
 
 @pytest.mark.parametrize("lifetime", [HOUR, 0], ids=["still fresh", "due for a renewal"])
-def test_an_issuer_that_is_down_stops_nobody_whose_keys_are_known(
+def test_tokens_are_accepted_by_cached_keys_while_the_issuer_is_down(
     lifetime: int, second: Provider, provider: Provider, settings: Settings
 ) -> None:
     settings.OIDC_KEYS_LIFETIME = lifetime
@@ -561,8 +561,8 @@ def discovery(issuer: str, **members: Any) -> bytes:
     return http(json.dumps({"issuer": issuer, "jwks_uri": f"{issuer}/keys", **members}).encode())
 
 
-# What an issuer answers to whatever it is asked, chunk by chunk.
-AWAY: dict[str, Callable[[str], Iterable[bytes]]] = {
+# The response of an issuer to every request, in chunks.
+UNAVAILABLE: dict[str, Callable[[str], Iterable[bytes]]] = {
     "hangs up": lambda _: [],
     "speaks no HTTP": lambda _: [b"SSH-2.0-OpenSSH_9.6\r\n"],
     "breaks off": lambda issuer: [discovery(issuer)[:-10]],
@@ -584,7 +584,7 @@ AWAY: dict[str, Callable[[str], Iterable[bytes]]] = {
 
 @contextlib.contextmanager
 def answering(chunks: Callable[[str], Iterable[bytes]]) -> Iterator[str]:
-    """The address of a server that answers each connection with these bytes."""
+    """Serve these bytes to every connection, and give the server's address."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -601,8 +601,8 @@ def answering(chunks: Callable[[str], Iterable[bytes]]) -> Iterator[str]:
         server.shutdown()
 
 
-def assert_away(token: str) -> None:
-    """503 in the one error shape, and soon."""
+def assert_unavailable(token: str) -> None:
+    """Require a 503 in the one error shape, within seconds."""
     started = time.monotonic()
     response = Caller(token).post("/experiment/search", {})
     assert response.status_code == 503, response.content
@@ -611,38 +611,38 @@ def assert_away(token: str) -> None:
     assert time.monotonic() - started < 3.5
 
 
-@pytest.mark.parametrize("chunks", AWAY.values(), ids=AWAY)
-def test_an_issuer_that_does_not_answer_as_it_should_is_away(
+@pytest.mark.parametrize("chunks", UNAVAILABLE.values(), ids=UNAVAILABLE)
+def test_an_issuer_with_invalid_responses_is_unavailable(
     chunks: Callable[[str], Iterable[bytes]], provider: Provider, settings: Settings
 ) -> None:
     with answering(chunks) as issuer:
         trust(settings, issuer)
-        assert_away(provider.token("someone", "users", iss=issuer))
+        assert_unavailable(provider.token("someone", "users", iss=issuer))
 
 
-def test_an_issuer_that_is_down_is_away(second: Provider) -> None:
+def test_an_issuer_that_is_down_is_unavailable(second: Provider) -> None:
     second.stop()
-    assert_away(second.token("someone", "users"))
+    assert_unavailable(second.token("someone", "users"))
 
 
-def test_an_issuer_that_stays_silent_is_away(provider: Provider, settings: Settings) -> None:
+def test_an_issuer_that_never_responds_is_unavailable(provider: Provider, settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         issuer = f"http://127.0.0.1:{listener.getsockname()[1]}"
         trust(settings, issuer)
-        assert_away(provider.token("someone", "users", iss=issuer))
+        assert_unavailable(provider.token("someone", "users", iss=issuer))
 
 
-def test_an_issuer_that_redirects_is_away_and_nobody_follows(
+def test_an_issuer_that_redirects_is_unavailable_and_the_redirect_is_not_followed(
     provider: Provider, attacker: Provider, settings: Settings
 ) -> None:
     there = f"Location: {attacker.issuer}/.well-known/openid-configuration"
     with answering(lambda _: [http(b"", "302 Found", there)]) as issuer:
         trust(settings, issuer)
-        assert_away(provider.token("someone", "users", iss=issuer))
+        assert_unavailable(provider.token("someone", "users", iss=issuer))
     assert not attacker.requests
 
 
-def test_an_issuer_that_comes_back_is_asked_again(second: Provider, settings: Settings) -> None:
+def test_an_issuer_is_queried_again_once_it_is_available(second: Provider, settings: Settings) -> None:
     settings.OIDC_REFETCH_INTERVAL = 0
     keys, second.keys = second.keys, []
     assert_token_refused(second.token("someone", "users", key=keys[0]))
@@ -650,7 +650,7 @@ def test_an_issuer_that_comes_back_is_asked_again(second: Provider, settings: Se
     assert_accepted(second.token("someone", "users"))
 
 
-# Userinfo, for what the token does not say itself.
+# Userinfo, for claims that the token lacks.
 
 NO_EMAIL: Claims = {"email": None, "email_verified": None}
 NO_ENTITLEMENTS: Claims = {"realm_access": None}
@@ -671,7 +671,7 @@ INFO: Claims = {
     ],
     ids=["email", "entitlements", "both"],
 )
-def test_userinfo_says_what_the_token_lacks_and_is_asked_once(
+def test_userinfo_adds_missing_claims_and_is_requested_once(
     lacking: Claims, email: str, entitlements: list[str], second: Provider
 ) -> None:
     second.userinfo = INFO
@@ -681,13 +681,13 @@ def test_userinfo_says_what_the_token_lacks_and_is_asked_once(
     assert second.requests["/userinfo"] == 1
 
 
-def test_userinfo_is_not_asked_for_a_token_that_says_all(second: Provider) -> None:
+def test_userinfo_is_not_requested_for_a_token_with_all_claims(second: Provider) -> None:
     second.userinfo = INFO
     assert_accepted(second.token("someone", "users"))
     assert "/userinfo" not in second.requests
 
 
-def test_userinfo_is_asked_anew_for_the_next_token(second: Provider) -> None:
+def test_userinfo_is_requested_again_for_the_next_token(second: Provider) -> None:
     second.userinfo = INFO
     assert_accepted(second.token("someone", **NO_ENTITLEMENTS))
     second.userinfo = INFO | {"realm_access": {"roles": ["guests"]}}
@@ -707,14 +707,14 @@ WRONG_INFO: dict[str, Claims | int] = {
 
 
 @pytest.mark.parametrize("info", WRONG_INFO.values(), ids=WRONG_INFO)
-def test_userinfo_that_does_not_vouch_for_the_owner_is_refused(info: Claims | int, second: Provider) -> None:
+def test_userinfo_that_does_not_identify_the_owner_is_refused(info: Claims | int, second: Provider) -> None:
     second.userinfo = info
     assert_token_refused(second.token("someone", "users", **NO_EMAIL))
 
 
-def test_userinfo_that_fails_is_away(second: Provider) -> None:
+def test_failing_userinfo_makes_the_issuer_unavailable(second: Provider) -> None:
     second.userinfo = 500
-    assert_away(second.token("someone", "users", **NO_EMAIL))
+    assert_unavailable(second.token("someone", "users", **NO_EMAIL))
 
 
 # Entitlements, at a path of the claims.

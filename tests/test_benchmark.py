@@ -1,4 +1,4 @@
-"""`make bench`: the whole of it, on little data."""
+"""`make bench` in full, on little data."""
 
 import json
 import os
@@ -21,7 +21,7 @@ LITTLE = {"BENCH_RUNS": "500", "BENCH_EXPERIMENTS": "20", "BENCH_SECONDS": "0.1"
 
 
 def bench(results: Path, **environment: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    """What it prints and ends with, and the JSON."""
+    """Run the benchmark, and give its output, its exit status and its JSON."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks"],
         cwd=ROOT,
@@ -38,7 +38,7 @@ def operations_in(table: str) -> list[str]:
     return re.findall(r"^\| (?!operation|---)([^|]+) \|", table, re.MULTILINE)
 
 
-def test_it_measures_every_operation_against_its_floor(tmp_path: Path) -> None:
+def test_every_operation_is_measured_against_its_floor(tmp_path: Path) -> None:
     done, outcome = bench(tmp_path, BENCH_SOAK="100")
     assert done.returncode == 0, done.stderr
     assert operations_in(done.stdout) == list(OPERATIONS)
@@ -52,9 +52,7 @@ def test_it_measures_every_operation_against_its_floor(tmp_path: Path) -> None:
     assert "| first page | " in comparison(outcome, outcome)
 
 
-def test_it_measures_a_service_that_runs_already_and_what_is_wrong_there_is_void(
-    tmp_path: Path, live: LiveServer
-) -> None:
+def test_a_running_service_is_measured_and_wrong_responses_are_void(tmp_path: Path, live: LiveServer) -> None:
     token = live.manage("token", "bench@example.org")
     done, outcome = bench(tmp_path, BENCH_URL=live.api, BENCH_TOKEN=token, BENCH_EXPERIMENTS="5")
     rows = {row["operation"]: row for row in outcome["operations"]}
@@ -72,7 +70,7 @@ def test_it_measures_a_service_that_runs_already_and_what_is_wrong_there_is_void
         (JSONResponse(200, b"", b"[{}]"), "1 items came where 10 were due"),
     ],
 )
-def test_a_wrong_answer_makes_it_void(answer: JSONResponse, words: str) -> None:
+def test_a_wrong_response_makes_an_operation_void(answer: JSONResponse, words: str) -> None:
     with pytest.raises(Void, match=words):
         Operation(one_run, items=10).check(answer)
 
@@ -83,7 +81,7 @@ CHUNKED = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Pagination: {"tot
 
 @pytest.mark.parametrize("sent", [PLAIN + b'[{"id": "a"}]', CHUNKED + b'5;x=1\r\n[{"id\r\n8\r\n": "a"}]\r\n0\r\n\r\n'])
 @pytest.mark.parametrize("size", [1, 7, 1_000])
-def test_an_answer_is_read_whole_however_it_arrives(sent: bytes, size: int) -> None:
+def test_a_response_is_read_in_full_from_any_parts(sent: bytes, size: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as elsewhere:
 
         def answer_twice() -> None:

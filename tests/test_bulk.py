@@ -1,4 +1,4 @@
-"""Many runs in one request: all are stored or none, and each is judged as if it came alone."""
+"""Bulk ingest: all runs of a request are stored or none, and each is validated like a single run."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tests.test_drifts import WHOLE
 
 RUNS = [RUN, WHOLE, {"job_status": "Running", "model": "forêt", "parameters": {"a": [{"b": None}]}}]
 NDJSON = "application/x-ndjson"
-# What the service adds, and answers as it likes.
+# Fields that the service sets itself.
 OWN = ("_id", "created_at", "updated_at")
 
 
@@ -35,7 +35,7 @@ def lines(runs: list[Any]) -> str:
 
 
 def stored() -> list[dict[str, Any]]:
-    """What is stored of each run but for what the service adds, in the order of the ids."""
+    """The stored runs without the fields that the service sets, in the order of their ids."""
     found = mongodb().database[Drift._meta.db_table].find().sort("_id")
     return [{name: value for name, value in run.items() if name not in OWN} for run in found]
 
@@ -54,7 +54,7 @@ def emptied() -> None:
     ],
     ids=["array", "NDJSON", "JSON Lines", "Windows and blank lines"],
 )
-def test_all_are_stored_and_their_ids_answered_in_the_order_sent(
+def test_all_runs_are_stored_and_their_ids_returned_in_the_order_sent(
     editor: Caller, path: str, body: str, media_type: str
 ) -> None:
     response = editor.post(f"{path}/bulk", body, content_type=media_type)
@@ -67,7 +67,7 @@ def test_all_are_stored_and_their_ids_answered_in_the_order_sent(
     assert {run["experiment_id"] for run in read} == {path.split("/")[2]}
 
 
-def test_they_are_found_newest_first_in_the_order_sent(editor: Caller, path: str) -> None:
+def test_a_search_finds_the_runs_in_the_order_sent(editor: Caller, path: str) -> None:
     sent = [RUN | {"model": f"model {number}"} for number in range(100)]
     editor.post(f"{path}/bulk", sent)
     found = editor.post(f"{path}/search?page_size=100", {}).json()
@@ -75,14 +75,14 @@ def test_they_are_found_newest_first_in_the_order_sent(editor: Caller, path: str
 
 
 @pytest.mark.parametrize("count", [1, MAX_ITEMS])
-def test_a_request_takes_from_one_to_ten_thousand(editor: Caller, path: str, count: int) -> None:
+def test_a_request_takes_one_to_ten_thousand_runs(editor: Caller, path: str, count: int) -> None:
     ids = editor.post(f"{path}/bulk", [RUN] * count).json()["ids"]
     assert len(set(ids)) == count == Drift.objects.count()
 
 
 @pytest.mark.parametrize("count", [0, MAX_ITEMS + 1])
 @pytest.mark.parametrize("media_type", ["application/json", NDJSON])
-def test_a_request_with_none_or_more_is_refused(editor: Caller, path: str, count: int, media_type: str) -> None:
+def test_a_request_with_no_run_or_too_many_is_refused(editor: Caller, path: str, count: int, media_type: str) -> None:
     runs: list[Any] = [{}] * count
     body = json.dumps(runs) if media_type == "application/json" else lines(runs) or "\n"
     answer = refusal(422, editor.post(f"{path}/bulk", body, content_type=media_type), media_type)
@@ -90,7 +90,7 @@ def test_a_request_with_none_or_more_is_refused(editor: Caller, path: str, count
 
 
 @pytest.mark.parametrize("media_type", ["application/json", NDJSON])
-def test_one_that_is_not_valid_keeps_all_from_being_stored(editor: Caller, path: str, media_type: str) -> None:
+def test_one_invalid_run_keeps_all_from_being_stored(editor: Caller, path: str, media_type: str) -> None:
     runs = [RUN, {"job_status": "Completed", "model": ""}, RUN, RUN | {"parameters": {"n": 2**63}}, 7, None]
     body = json.dumps(runs) if media_type == "application/json" else lines(runs)
     answer = refusal(422, editor.post(f"{path}/bulk", body, content_type=media_type), media_type)
@@ -103,7 +103,7 @@ def test_one_that_is_not_valid_keeps_all_from_being_stored(editor: Caller, path:
     assert stored() == []
 
 
-def test_a_line_that_is_not_json_is_told_by_its_number(editor: Caller, path: str) -> None:
+def test_the_number_of_a_line_that_is_not_json_is_reported(editor: Caller, path: str) -> None:
     body = f'{json.dumps(RUN)}\n\n{{"job_status": "Comp\n{json.dumps(RUN)} {json.dumps(RUN)}\n\xff'.encode("latin-1")
     body += b"\n" + b"[" * 100_000
     answer = refusal(422, editor.post(f"{path}/bulk", body, content_type=NDJSON), "NDJSON")
@@ -120,7 +120,7 @@ def test_a_line_that_is_not_json_is_told_by_its_number(editor: Caller, path: str
     assert stored() == []
 
 
-def test_errors_beyond_a_hundred_are_counted(editor: Caller, path: str) -> None:
+def test_errors_after_the_first_hundred_are_counted(editor: Caller, path: str) -> None:
     answer = refusal(422, editor.post(f"{path}/bulk", [RUN, *[{}] * 1_200]), "many")
     assert answer["message"] == "body: 1,200 of 1,201 are not valid, and none was stored. The first 100 are listed."
     assert answer["errors"]["json"].keys() == {"non_field_errors", *(str(number) for number in range(1, 101))}
@@ -130,7 +130,7 @@ NOT_ARRAYS = {"an object": '{"job_status": "Running", "model": "m"}', "null": "n
 
 
 @pytest.mark.parametrize("body", NOT_ARRAYS.values(), ids=NOT_ARRAYS)
-def test_what_is_not_an_array_is_refused_with_the_ways_to_send(editor: Caller, path: str, body: str) -> None:
+def test_a_body_that_is_not_an_array_is_refused_with_the_accepted_formats(editor: Caller, path: str, body: str) -> None:
     answer = refusal(422, editor.post(f"{path}/bulk", body), body)
     assert "JSON array" in answer["message"]
     assert NDJSON in answer["message"]
@@ -142,7 +142,7 @@ def test_an_array_that_is_not_json_is_refused(editor: Caller, path: str, body: s
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/ndjsonp"])
-def test_other_media_types_are_refused_with_those_that_are_taken(editor: Caller, path: str, media_type: str) -> None:
+def test_other_media_types_are_refused_with_the_accepted_ones(editor: Caller, path: str, media_type: str) -> None:
     answer = refusal(415, editor.post(f"{path}/bulk", lines(RUNS), content_type=media_type), media_type)
     assert NDJSON in answer["message"]
     answer = refusal(415, editor.post(path, lines([RUN]), content_type=NDJSON), "a single run as NDJSON")
@@ -158,7 +158,7 @@ def test_a_body_may_be_larger_than_that_of_a_single_run(editor: Caller, path: st
     refusal(413, editor.post(f"{path}/bulk", body), "too large")
 
 
-# Each is judged, and stored, as `POST …/drift` does it.
+# Each run is validated and stored as by `POST …/drift`.
 
 
 def assert_as_alone(editor: Caller, path: str, run: Any) -> None:
@@ -181,12 +181,12 @@ def wrong_runs() -> Iterator[Any]:
     yield from (RUN | {"colour": 1}, RUN | {"id": 1, "verdict": 2, "created_at": None}, {}, [], "run")
 
 
-def test_what_one_alone_is_refused_for_many_are_refused_for(editor: Caller, path: str) -> None:
+def test_an_invalid_run_is_refused_in_bulk_as_by_itself(editor: Caller, path: str) -> None:
     for run in wrong_runs():
         assert_as_alone(editor, path, run)
 
 
-def test_free_json_is_stored_as_from_one_alone(editor: Caller, path: str) -> None:
+def test_free_json_is_stored_in_bulk_as_by_itself(editor: Caller, path: str) -> None:
     for free in FREE.values():
         assert_as_alone(editor, path, RUN | {"parameters": free, "tags": ["a", "é"]})
 
@@ -217,12 +217,12 @@ ANY_RUN = st.fixed_dictionaries({}, optional=LIKELY) | st.fixed_dictionaries({},
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
 )
 @given(run=ANY_RUN)
-def test_whatever_is_sent_fares_as_if_it_came_alone(editor: Caller, path: str, run: Any) -> None:
+def test_any_run_gets_the_same_result_in_bulk_as_by_itself(editor: Caller, path: str, run: Any) -> None:
     assert_as_alone(editor, path, run)
 
 
 @pytest.mark.parametrize("others", [[], [RUN]], ids=["alone", "among others"])
-def test_a_run_that_is_larger_than_what_mongodb_stores_is_refused(
+def test_a_run_that_is_too_large_for_mongodb_is_refused(
     editor: Caller, path: str, others: list[dict[str, Any]]
 ) -> None:
     """8 MB of JSON may be 50 MB in the database."""

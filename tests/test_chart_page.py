@@ -1,4 +1,4 @@
-"""The chart of an experiment: what an address asks for is drawn, or it is said why not."""
+"""The chart of an experiment: each address is drawn, or the page says why it cannot be."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 class Reader:
-    """Somebody who looks at the charts of an experiment."""
+    """A user who opens the charts of an experiment."""
 
     def __init__(self, caller: Caller, settings: Settings, experiment: Experiment) -> None:
         self.client = through_session(caller, settings).client
@@ -44,7 +44,9 @@ def reading(reader: Caller, settings: Settings, experiment: Experiment) -> Reade
 
 @pytest.fixture
 def runs(experiment: Experiment) -> list[Drift]:
-    """Ten on a power law; then one without the parameter, one with a text, one with a zero, and one that runs."""
+    """Ten runs on a power law; then one without the parameter, one with a text, one with a zero, and one that is
+    Running.
+    """
     parameters: list[dict[str, Any]] = [{"a": float(n), "b": {"c": 2.1 * n**0.5}} for n in range(1, 11)]
     parameters += [{"b": {"c": 1}}, {"a": "high", "b": {"c": 1}}, {"a": 0, "b": {"c": 1}}]
     return [
@@ -59,14 +61,14 @@ def runs(experiment: Experiment) -> list[Drift]:
     ]
 
 
-def test_without_anything_asked_it_shows_how_many_runs_there_were(reading: Reader, runs: list[Drift]) -> None:
+def test_the_default_chart_shows_the_number_of_runs(reading: Reader, runs: list[Drift]) -> None:
     page = reading.page()
     assert "number of runs by created_at (UTC)" in page
     assert "<strong>13</strong> of 13 runs are drawn." in page
     assert "13 runs: 7 drift, 6 no drift, 0 unknown" in page
 
 
-def test_two_parameters_are_drawn_and_what_is_left_out_is_listed_with_its_reason(
+def test_two_parameters_are_drawn_and_runs_left_out_are_listed_with_the_reason(
     reading: Reader, runs: list[Drift]
 ) -> None:
     page = reading.page(x="parameters.a", y="parameters.b.c", x_scale="log", y_scale="log", fit=1)
@@ -81,7 +83,7 @@ def test_two_parameters_are_drawn_and_what_is_left_out_is_listed_with_its_reason
     assert "style=" not in page
 
 
-def test_an_element_of_a_list_is_a_number_too(reading: Reader, experiment: Experiment) -> None:
+def test_an_element_of_a_list_is_drawn(reading: Reader, experiment: Experiment) -> None:
     Drift.objects.create_in(
         experiment, model="forest", job_status="Completed", parameters={"a": [{"b": 7.0}, 2], "c": 1}
     )
@@ -89,7 +91,7 @@ def test_an_element_of_a_list_is_a_number_too(reading: Reader, experiment: Exper
     assert "parameters.a: it is a list" in reading.page(x="parameters.a", y="parameters.c")
 
 
-def test_numbers_that_the_api_refuses_to_store_are_left_out(reading: Reader, experiment: Experiment) -> None:
+def test_numbers_that_the_api_would_refuse_are_left_out(reading: Reader, experiment: Experiment) -> None:
     for value in (float("nan"), float("inf")):
         run = Drift.objects.create_in(experiment, model="forest", job_status="Completed", parameters={"a": 1})
         collection_of(Drift).update_one({"_id": run.pk.hex}, {"$set": {"parameters.a": value}})
@@ -114,7 +116,7 @@ def test_only_the_selected_runs_are_drawn(reading: Reader, runs: list[Drift], ma
     assert "<strong>11</strong> of 13" in reading.page(x="parameters.a", y="parameters.b.c", selected=selected)
 
 
-def test_of_too_many_runs_the_newest_are_drawn_and_it_is_said(
+def test_the_page_says_that_only_the_newest_of_too_many_runs_are_drawn(
     reading: Reader, runs: list[Drift], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(points, "MAX_POINTS", 5)
@@ -168,7 +170,7 @@ def test_the_table_has_every_run_and_no_formulas(reading: Reader, runs: list[Dri
         ("filter={", "what is wrong stands beside the controls"),
     ],
 )
-def test_what_cannot_be_drawn_is_said_beside_its_control(
+def test_an_invalid_choice_is_reported_beside_its_control(
     reading: Reader, runs: list[Drift], query: str, sentence: str
 ) -> None:
     response = reading.get(query=query)
@@ -192,7 +194,7 @@ def test_what_cannot_be_drawn_is_said_beside_its_control(
         "page=3&unknown=%FF",
     ],
 )
-def test_whatever_else_is_asked_for_makes_a_page(reading: Reader, runs: list[Drift], query: str) -> None:
+def test_any_other_query_makes_a_page(reading: Reader, runs: list[Drift], query: str) -> None:
     assert reading.get(query=query).status_code in (200, 422)
     assert reading.get("chart.csv", query=query).status_code in (200, 422)
     assert reading.get("chart.svg", query=query).status_code in (200, 422)
@@ -205,7 +207,7 @@ def test_an_experiment_without_runs_has_a_page_and_no_picture(reading: Reader) -
     assert "No run can be drawn." in refusal.content.decode()
 
 
-def test_a_slow_filter_is_refused_soon_unless_its_reader_is_patient(
+def test_a_slow_filter_is_refused_soon_unless_the_reader_chooses_to_wait(
     reading: Reader, runs: list[Drift], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_filter, "SOON", 1e-6)
@@ -216,7 +218,7 @@ def test_a_slow_filter_is_refused_soon_unless_its_reader_is_patient(
         assert reading.get(page, where="parameters.a gt 3", patient=1).status_code == 200
 
 
-def test_the_runs_are_read_in_the_order_of_an_index_and_no_more_of_them_than_are_looked_at(
+def test_only_the_examined_runs_are_read_and_in_index_order(
     reading: Reader, runs: list[Drift], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(points, "MAX_POINTS", 5)

@@ -1,4 +1,4 @@
-"""Runs side by side: what differs, what is equal, and as a file for a spreadsheet."""
+"""Comparison of runs: differences, equal values, and a download for spreadsheets."""
 
 import csv
 import uuid
@@ -45,13 +45,13 @@ def table(shown: Shown) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows[1:]}
 
 
-def test_only_what_differs_is_shown_with_the_difference_of_numbers(
+def test_only_differing_values_are_shown_with_the_difference_of_numbers(
     client: Client, experiment: Experiment, runs: list[Drift]
 ) -> None:
     shown = Shown(client.get(address(experiment, runs)))
     assert shown.status == 200
     lines = table(shown)
-    # Runs of one second are reported at the same time, to the eye.
+    # Runs of one second show the same time.
     lines.pop("Time (UTC)", None)
     assert lines == {
         "parameters.p_value": ["0.02", "0.05 +0.03, +150.0%", "-0.02 -0.04, -200.0%"],
@@ -63,7 +63,7 @@ def test_only_what_differs_is_shown_with_the_difference_of_numbers(
     assert {"ks", "true"} <= set(shown.texts("td.faint"))
 
 
-def test_all_is_shown_on_demand_and_what_is_equal_is_faint(
+def test_all_values_are_shown_on_request_with_equal_ones_faint(
     client: Client, experiment: Experiment, runs: list[Drift]
 ) -> None:
     shown = Shown(client.get(address(experiment, runs, "&all=1")))
@@ -75,7 +75,7 @@ def test_all_is_shown_on_demand_and_what_is_equal_is_faint(
     assert shown.link("Show only what differs")
 
 
-def test_runs_stand_in_the_order_in_which_they_were_selected_and_can_be_left_out(
+def test_runs_keep_the_order_of_selection_and_can_be_removed(
     client: Client, experiment: Experiment, runs: list[Drift]
 ) -> None:
     turned = runs[::-1]
@@ -86,7 +86,7 @@ def test_runs_stand_in_the_order_in_which_they_were_selected_and_can_be_left_out
     assert [cell.split(" ")[0] for cell in table(left)["parameters.p_value"]] == ["0.05", "0.02"]
 
 
-def test_what_cannot_be_compared_is_said(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
+def test_an_invalid_comparison_is_reported(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
     other = Experiment.objects.create(name="secret")
     secret = Drift.objects.create_in(other, job_status="Failed", model="secret-model")
     deleted = Drift(id=uuid.uuid4())
@@ -101,7 +101,7 @@ def test_what_cannot_be_compared_is_said(client: Client, experiment: Experiment,
     assert "parameters.p_value" in table(broken)
 
 
-def test_runs_that_are_equal_differ_in_nothing(client: Client, experiment: Experiment) -> None:
+def test_equal_runs_show_no_differences(client: Client, experiment: Experiment) -> None:
     run = Drift.objects.create_in(experiment, job_status="Failed", model="forest", parameters={"a": 1})
     same = Drift.objects.create_in(experiment, job_status="Failed", model="forest", parameters={"a": 1.0})
     Drift.objects.filter(pk=same.pk).update(created_at=run.created_at)
@@ -123,7 +123,9 @@ def test_a_download_for_a_spreadsheet_holds_no_formula(
     assert lines["Model"] == ["forest"] * 3
 
 
-def test_many_lines_are_bounded_on_the_page_and_whole_in_the_download(client: Client, experiment: Experiment) -> None:
+def test_a_long_comparison_is_cut_on_the_page_and_complete_in_the_download(
+    client: Client, experiment: Experiment
+) -> None:
     runs = [
         Drift.objects.create_in(
             experiment,

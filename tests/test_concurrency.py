@@ -1,4 +1,4 @@
-"""Many requests at once, on the real server: nothing is doubled, lost or left behind, and nothing fails."""
+"""Concurrent requests to the real server: no record is doubled, lost or left behind, and no request fails."""
 
 import itertools
 import threading
@@ -24,18 +24,18 @@ ROUNDS = range(4)
 
 @pytest.fixture
 def newcomer(live: LiveServer, provider: Provider) -> Someone:
-    """Whoever registers at once needs a token before a registration."""
+    """A user of the provider who is not registered."""
     return Someone(live.api, provider.token(unique("someone")))
 
 
-def test_one_name_is_given_once_however_many_ask_for_it(someone: Someone, stored: Database[dict[str, Any]]) -> None:
+def test_one_of_many_concurrent_creations_gets_the_name(someone: Someone, stored: Database[dict[str, Any]]) -> None:
     body = {"name": unique("wine")}
     answers = at_once(someone.calls("POST", "/experiment", *[body] * 20))
     assert statuses(answers) == {201: 1, 409: 19}
     assert stored[Experiment._meta.db_table].count_documents(body) == 1
 
 
-def test_one_name_is_taken_by_one_of_those_renamed_to_it(someone: Someone) -> None:
+def test_one_of_many_concurrent_renames_gets_the_name(someone: Someone) -> None:
     body = {"name": unique("wine")}
     paths = [someone.new_experiment() for _ in range(6)]
     answers = at_once([lambda path=path: someone.call("PATCH", path, body) for path in paths])  # type: ignore[misc]
@@ -65,7 +65,7 @@ def split(changes: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("changes", [changes_of_experiment, changes_of_run], ids=["experiment", "run"])
-def test_changes_of_different_fields_are_all_kept(
+def test_concurrent_changes_of_different_fields_are_all_stored(
     changes: Callable[[str], list[dict[str, Any]]], someone: Someone
 ) -> None:
     path = someone.new_experiment()
@@ -75,13 +75,13 @@ def test_changes_of_different_fields_are_all_kept(
         wanted = changes(f"value {number}")
         assert statuses(at_once(someone.calls("PATCH", path, *wanted))) == {200: len(wanted)}
         kept = someone.call("GET", path).json()
-        kept["permissions"] = kept.get("permissions", [])[:1]  # The second is the owner's.
+        kept["permissions"] = kept.get("permissions", [])[:1]  # The second permission is the owner's.
         assert all(kept[name] == value for change in wanted for name, value in change.items()), kept
 
 
 @pytest.mark.parametrize(("address", "body"), [("drift", RUN), ("drift/bulk", [RUN] * 20)], ids=["one", "many"])
 @pytest.mark.parametrize("round_", ROUNDS)
-def test_runs_that_are_added_while_their_experiment_is_deleted_go_with_it(
+def test_runs_added_during_the_deletion_of_their_experiment_are_deleted(
     round_: int, address: str, body: Any, someone: Someone, live: LiveServer, stored: Database[dict[str, Any]]
 ) -> None:
     path = someone.new_experiment()
@@ -107,13 +107,13 @@ def test_runs_that_are_added_while_their_experiment_is_deleted_go_with_it(
     assert statuses(answers) == {201: len(answers) - 6, 404: 6}
     identifier = uuid.UUID(path.rpartition("/")[2]).hex
     assert stored[Experiment._meta.db_table].count_documents({"_id": identifier}) == 0
-    # Runs of requests that were under way are hidden with those before them, and go with the next purge.
+    # Runs of concurrent requests are hidden with the earlier ones, and the next purge deletes them.
     live.manage("purge")
     assert stored[Drift._meta.db_table].count_documents({"experiment_id": identifier}) == 0
 
 
 @pytest.mark.parametrize("round_", ROUNDS)
-def test_an_experiment_is_deleted_by_two_at_once(round_: int, someone: Someone) -> None:
+def test_two_concurrent_deletions_of_an_experiment_do_not_fail(round_: int, someone: Someone) -> None:
     path = someone.new_experiment()
     for _ in range(5):
         someone.call("POST", f"{path}/drift", RUN)
@@ -124,7 +124,7 @@ def test_an_experiment_is_deleted_by_two_at_once(round_: int, someone: Someone) 
 
 
 @pytest.mark.parametrize("round_", ROUNDS)
-def test_what_is_changed_while_it_is_deleted_does_not_come_back(round_: int, someone: Someone) -> None:
+def test_a_change_during_a_deletion_does_not_restore_the_object(round_: int, someone: Someone) -> None:
     path = someone.new_experiment()
     run = f"{path}/drift/{someone.call('POST', f'{path}/drift', RUN).json()['id']}"
     writes = [

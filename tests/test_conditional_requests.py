@@ -1,4 +1,4 @@
-"""Entity tags: what is known already is not sent again, and nobody overwrites what they have not seen."""
+"""Entity tags: unchanged resources are not sent again, and no change overwrites a version unknown to the client."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ CHANGES = [
 
 @pytest.fixture
 def place(drift: Drift, manager: Caller) -> Callable[[str], str]:
-    """Where a resource of the manager's is."""
+    """The path of one of the manager's resources."""
     assert manager.user
     token = ServiceToken.objects.issue(manager.user, "nightly", timedelta(days=1))
     ids = {"experiment": drift.experiment_id, "drift": drift.id, "token": token.id}
@@ -60,7 +60,7 @@ def place(drift: Drift, manager: Caller) -> Callable[[str], str]:
 
 
 @pytest.mark.parametrize("resource", RESOURCES)
-def test_what_is_known_already_is_not_sent_again(resource: str, place: Callable[[str], str], manager: Caller) -> None:
+def test_an_unchanged_resource_is_not_sent_again(resource: str, place: Callable[[str], str], manager: Caller) -> None:
     path = place(resource)
     first = manager.get(path)
     assert first.headers["Cache-Control"] == "private, no-cache"
@@ -79,7 +79,7 @@ def test_what_is_known_already_is_not_sent_again(resource: str, place: Callable[
 
 
 @pytest.mark.parametrize("resource", RESOURCES)
-def test_a_reader_may_ask_for_exactly_what_they_know(
+def test_a_reader_may_require_an_unchanged_resource(
     resource: str, place: Callable[[str], str], manager: Caller
 ) -> None:
     path = place(resource)
@@ -89,9 +89,7 @@ def test_a_reader_may_ask_for_exactly_what_they_know(
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
-def test_what_was_changed_meanwhile_is_not_changed_again(
-    change: Change, place: Callable[[str], str], manager: Caller
-) -> None:
+def test_a_change_of_an_older_version_is_refused(change: Change, place: Callable[[str], str], manager: Caller) -> None:
     path = place(change.path)
     before = manager.get(path)
     tag = before.headers["ETag"]
@@ -105,7 +103,7 @@ def test_what_was_changed_meanwhile_is_not_changed_again(
 
 @pytest.mark.parametrize("condition", ["the tag", "one of several", "any"])
 @pytest.mark.parametrize("change", CHANGES, ids=str)
-def test_what_is_as_it_was_read_is_changed(
+def test_a_change_of_the_current_version_succeeds(
     change: Change, condition: str, place: Callable[[str], str], manager: Caller
 ) -> None:
     path = place(change.path)
@@ -116,7 +114,7 @@ def test_what_is_as_it_was_read_is_changed(
 
 
 @pytest.mark.parametrize("change", [change for change in CHANGES if change.body], ids=str)
-def test_a_change_answers_with_the_new_tag(change: Change, place: Callable[[str], str], manager: Caller) -> None:
+def test_the_response_to_a_change_has_the_new_tag(change: Change, place: Callable[[str], str], manager: Caller) -> None:
     path = place(change.path)
     before = manager.get(path).headers["ETag"]
     changed = manager.request(change.method, path, change.body)
@@ -125,7 +123,7 @@ def test_a_change_answers_with_the_new_tag(change: Change, place: Callable[[str]
     assert changed.headers["ETag"] == now.headers["ETag"] != before
 
 
-def test_what_is_created_is_answered_with_its_tag(manager: Caller, newcomer: Caller) -> None:
+def test_the_response_to_a_creation_has_the_tag(manager: Caller, newcomer: Caller) -> None:
     created = manager.post("/experiment", {"name": "beer"})
     path = f"/experiment/{created.json()['id']}"
     assert created.headers["ETag"] == manager.get(path).headers["ETag"]
@@ -134,13 +132,13 @@ def test_what_is_created_is_answered_with_its_tag(manager: Caller, newcomer: Cal
     assert newcomer.post("/user").headers["ETag"] == newcomer.get("/user/self").headers["ETag"]
 
 
-def test_a_secret_is_kept_by_no_cache(manager: Caller) -> None:
+def test_no_cache_may_store_a_secret(manager: Caller) -> None:
     created = manager.post("/token", {"name": "nightly"})
     assert created.headers["Cache-Control"] == "no-store"
     assert "ETag" not in created.headers
 
 
-def test_a_tag_tells_nothing_of_what_is_hidden(experiment: Experiment, manager: Caller, stranger: Caller) -> None:
+def test_a_tag_does_not_reveal_hidden_permissions(experiment: Experiment, manager: Caller, stranger: Caller) -> None:
     path = f"/experiment/{experiment.id}"
     Experiment.objects.update(public=True)
     tags = {caller.get(path).headers["ETag"] for caller in (manager, stranger)}
@@ -165,7 +163,7 @@ def test_a_malformed_condition_is_refused(value: str, header: str, experiment: E
 
 
 @pytest.mark.parametrize("change", CHANGES[:6], ids=str)
-def test_who_may_not_change_it_learns_no_tag(
+def test_callers_without_edit_access_cannot_test_tags(
     change: Change, place: Callable[[str], str], reader: Caller, stranger: Caller, anonymous: Caller
 ) -> None:
     path = place(change.path)
@@ -177,7 +175,7 @@ def test_who_may_not_change_it_learns_no_tag(
 
 
 @pytest.mark.parametrize("change", [change for change in CHANGES if change.path != SELF], ids=str)
-def test_what_is_not_there_is_not_found_whatever_the_condition(change: Change, admin: Caller) -> None:
+def test_a_missing_resource_is_not_found_under_any_condition(change: Change, admin: Caller) -> None:
     path = change.path.format_map(
         dict.fromkeys(("experiment", "drift", "token"), "00000000-0000-4000-8000-000000000000")
     )
@@ -185,7 +183,7 @@ def test_what_is_not_there_is_not_found_whatever_the_condition(change: Change, a
         assert admin.request(change.method, path, change.body, headers={condition: "*"}).status_code == 404
 
 
-def test_what_was_refused_for_another_reason_may_be_sent_again(experiment: Experiment, manager: Caller) -> None:
+def test_a_request_refused_for_another_reason_may_be_repeated(experiment: Experiment, manager: Caller) -> None:
     path = f"/experiment/{experiment.id}"
     tag = manager.get(path).headers["ETag"]
     manager.post("/experiment", {"name": "taken"})
@@ -194,7 +192,7 @@ def test_what_was_refused_for_another_reason_may_be_sent_again(experiment: Exper
     assert manager.patch(path, {"name": "free"}, headers={"If-Match": tag}).status_code == 200
 
 
-def test_an_experiment_that_is_deleted_as_it_was_read_takes_its_runs_along(drift: Drift, manager: Caller) -> None:
+def test_a_conditional_deletion_of_an_experiment_deletes_its_runs(drift: Drift, manager: Caller) -> None:
     path = f"/experiment/{drift.experiment_id}"
     tag = manager.get(path).headers["ETag"]
     assert manager.delete(path, headers={"If-Match": tag}).status_code == 204
@@ -202,7 +200,7 @@ def test_an_experiment_that_is_deleted_as_it_was_read_takes_its_runs_along(drift
 
 
 def counted(someone: Someone, path: str, field: str) -> Iterator[Callable[[], requests.Response]]:
-    """Calls that each read, and add one to what they read."""
+    """Calls that each read a counter and add one to it."""
     for _ in range(6):
 
         def add_one() -> requests.Response:
@@ -217,7 +215,7 @@ def counted(someone: Someone, path: str, field: str) -> Iterator[Callable[[], re
         yield add_one
 
 
-def test_no_change_is_lost_where_each_depends_on_what_was_read(someone: Someone) -> None:
+def test_no_increment_of_concurrent_writers_is_lost(someone: Someone) -> None:
     experiment = someone.new_experiment()
     run = f"{experiment}/drift/{someone.call('POST', f'{experiment}/drift', RUN).json()['id']}"
     for path, field in ((experiment, "config"), (run, "parameters")):
@@ -226,7 +224,7 @@ def test_no_change_is_lost_where_each_depends_on_what_was_read(someone: Someone)
 
 
 @pytest.mark.parametrize("round_", range(3))
-def test_of_many_changes_of_the_same_reading_one_is_made(round_: int, someone: Someone) -> None:
+def test_one_of_many_concurrent_changes_of_the_same_version_succeeds(round_: int, someone: Someone) -> None:
     path = someone.new_experiment()
     as_read = {"If-Match": someone.call("GET", path).headers["ETag"]}
     changes = someone.calls("PATCH", path, *({"description": f"change {n}"} for n in range(6)), headers=as_read)
@@ -236,7 +234,7 @@ def test_of_many_changes_of_the_same_reading_one_is_made(round_: int, someone: S
     assert {answer.status_code for answer in answers if not answer.ok} <= {412, 404}
 
 
-def test_the_document_tells_of_tags_and_conditions(live: LiveServer) -> None:
+def test_the_openapi_document_describes_tags_and_conditions(live: LiveServer) -> None:
     paths = requests.get(f"{live.api}/openapi.json", timeout=10).json()["paths"]
     for resource in RESOURCES:
         path = (
@@ -255,7 +253,7 @@ def test_the_document_tells_of_tags_and_conditions(live: LiveServer) -> None:
             assert all("ETag" in answers[code]["headers"] for code in answers.keys() & {"200", "304"})
 
 
-def test_a_browser_may_send_conditions_and_see_tags(drift: Drift, manager: Caller, settings: Any) -> None:
+def test_cors_lets_a_browser_send_conditions_and_read_tags(drift: Drift, manager: Caller, settings: Any) -> None:
     settings.CORS_ALLOWED_ORIGINS = ["https://board.example.org"]
     asked = {"Origin": "https://board.example.org", "Access-Control-Request-Method": "PUT"}
     allowed = manager.request("OPTIONS", f"/experiment/{drift.experiment_id}", headers=asked).headers

@@ -1,4 +1,4 @@
-"""Cursors: pages that go on where another one ended, whatever happens in between."""
+"""Cursors: each page continues after the last record of the previous one, whatever is stored in between."""
 
 import datetime
 import json
@@ -20,7 +20,7 @@ START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
 def add_runs(experiment: Experiment, *minutes: int, **fields: Any) -> list[str]:
-    """A run at each of the minutes; their ids."""
+    """Add a run at each of the minutes, and return their ids."""
     run = {"job_status": "Completed", "model": "forest", **fields}
     times = [START + datetime.timedelta(minutes=minute) for minute in minutes]
     return [str(Drift.objects.create(experiment=experiment, created_at=time, **run).id) for time in times]
@@ -50,7 +50,7 @@ def links(response: Any) -> dict[str, str]:
 
 
 def following(caller: Caller, path: str, query: str, response: Any, document: Any = None) -> Iterator[Any]:
-    """The answers of the pages after one."""
+    """The responses for the pages after this one."""
     while cursor := pagination(response).get("next_cursor"):
         response = caller.post(f"{path}?{query}&cursor={cursor}", document or {})
         yield response
@@ -65,10 +65,10 @@ def assert_refused(response: Any, words: str) -> None:
     assert words in response.json()["errors"]["query"]["cursor"][0]
 
 
-# Stable while runs arrive.
+# Pages stay the same while runs arrive.
 
 
-def test_the_pages_after_a_cursor_are_the_same_while_newer_runs_arrive(reader: Caller, experiment: Experiment) -> None:
+def test_newer_runs_do_not_change_the_pages_after_a_cursor(reader: Caller, experiment: Experiment) -> None:
     oldest_first = add_runs(experiment, *range(10))
     first = reader.post(f"{path_of(experiment)}?page_size=3", {})
     seen = ids(first)
@@ -78,7 +78,7 @@ def test_the_pages_after_a_cursor_are_the_same_while_newer_runs_arrive(reader: C
     assert seen == oldest_first[::-1]
 
 
-def test_oldest_first_the_runs_that_arrive_come_at_the_end(reader: Caller, experiment: Experiment) -> None:
+def test_newer_runs_come_at_the_end_when_sorted_oldest_first(reader: Caller, experiment: Experiment) -> None:
     runs = add_runs(experiment, *range(5))
     query = "page_size=3&order_by=asc"
     first = reader.post(f"{path_of(experiment)}?{query}", {})
@@ -86,7 +86,7 @@ def test_oldest_first_the_runs_that_arrive_come_at_the_end(reader: Caller, exper
     assert ids(first) + ids_after(reader, path_of(experiment), query, first) == runs
 
 
-def test_a_cursor_outlives_the_run_that_it_points_to(reader: Caller, experiment: Experiment) -> None:
+def test_a_cursor_stays_valid_after_its_run_is_deleted(reader: Caller, experiment: Experiment) -> None:
     runs = add_runs(experiment, *range(6))
     first = reader.post(f"{path_of(experiment)}?page_size=3&order_by=asc", {})
     Drift.objects.filter(pk=ids(first)[-1]).delete()
@@ -95,7 +95,7 @@ def test_a_cursor_outlives_the_run_that_it_points_to(reader: Caller, experiment:
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("sort_by", ["created_at", "model"])
-def test_runs_of_one_moment_are_neither_repeated_nor_skipped(
+def test_runs_with_equal_times_are_neither_repeated_nor_skipped(
     reader: Caller, experiment: Experiment, sort_by: str, order: str
 ) -> None:
     runs = sorted(add_runs(experiment, *[0] * 11), reverse=order == "desc")
@@ -126,20 +126,20 @@ def test_runs_without_a_value_are_sorted_before_all_others(reader: Caller, exper
         (None, ["forest", 3, "b"]),
     ],
 )
-def test_a_position_is_told_as_far_as_the_next_document_shares_it(following: Any, position: list[Any]) -> None:
+def test_a_position_starts_with_the_values_that_the_next_document_shares(following: Any, position: list[Any]) -> None:
     order = Order.by("model", is_descending=True)
     assert order.position({"model": "forest", "created_at": 3, "_id": "b"}, following) == position
-    # One range for each key, and one for null where that comes after the values.
+    # One range for each sort key, and one for null where it comes after the values.
     assert len(order.after(position)) == len(position) + 1
 
 
-def test_the_size_of_a_page_may_change_on_the_way(reader: Caller, experiment: Experiment) -> None:
+def test_the_page_size_may_change_between_pages(reader: Caller, experiment: Experiment) -> None:
     runs = add_runs(experiment, *range(7))
     first = reader.post(f"{path_of(experiment)}?page_size=2&order_by=asc", {})
     assert ids(first) + ids_after(reader, path_of(experiment), "page_size=4&order_by=asc", first) == runs
 
 
-def test_a_filter_holds_on_every_page(reader: Caller, experiment: Experiment) -> None:
+def test_the_filter_applies_to_every_page(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, *range(0, 20, 2), model="tree")
     wanted = add_runs(experiment, *range(1, 20, 2), parameters={"p": 0.5})
     document = {"parameters.p": {"$lt": 1}}
@@ -148,10 +148,10 @@ def test_a_filter_holds_on_every_page(reader: Caller, experiment: Experiment) ->
     assert ids(first) + [run for page in rest for run in ids(page)] == wanted
 
 
-# What a page tells.
+# Page headers.
 
 
-def test_there_is_a_cursor_where_there_is_a_next_page_and_nowhere_else(reader: Caller, experiment: Experiment) -> None:
+def test_a_page_has_a_cursor_only_if_there_is_a_next_page(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, *range(4))
     first = reader.post(f"{path_of(experiment)}?page_size=2", {})
     (last,) = following(reader, path_of(experiment), "page_size=2", first)
@@ -161,7 +161,7 @@ def test_there_is_a_cursor_where_there_is_a_next_page_and_nowhere_else(reader: C
     assert "next_cursor" not in pagination(empty)
 
 
-def test_a_page_after_a_cursor_has_a_total_and_no_number(reader: Caller, experiment: Experiment) -> None:
+def test_a_page_after_a_cursor_has_a_total_and_no_page_number(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, *range(5))
     first = reader.post(f"{path_of(experiment)}?page_size=2", {})
     second = next(following(reader, path_of(experiment), "page_size=2", first))
@@ -175,7 +175,7 @@ def test_a_page_after_a_cursor_has_a_total_and_no_number(reader: Caller, experim
     }
 
 
-def test_links_lead_to_the_pages_beside(reader: Caller, experiment: Experiment) -> None:
+def test_links_lead_to_the_neighbouring_pages(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, *range(7))
     second = reader.post(f"{path_of(experiment)}?page=2&page_size=2&order_by=asc", {})
     everything = ids(reader.post(f"{path_of(experiment)}?order_by=asc", {}))
@@ -187,7 +187,7 @@ def test_links_lead_to_the_pages_beside(reader: Caller, experiment: Experiment) 
     assert shown == {"first": everything[:2], "prev": everything[:2], "next": everything[4:6], "last": everything[6:]}
 
 
-# What is refused.
+# Refusals.
 
 
 def test_a_cursor_and_the_number_of_a_page_exclude_each_other(reader: Caller, experiment: Experiment) -> None:
@@ -228,20 +228,20 @@ def test_a_cursor_of_another_experiment_or_resource_is_refused(admin: Caller, ex
 
 
 @pytest.mark.parametrize("cursor", ["x", "a.b", "null", "%00", "ä", "5", "e30.1", "{}", "."])
-def test_what_is_no_cursor_is_refused(reader: Caller, experiment: Experiment, cursor: str) -> None:
+def test_an_invalid_cursor_is_refused(reader: Caller, experiment: Experiment, cursor: str) -> None:
     response = reader.post(f"{path_of(experiment)}?cursor={cursor}", {})
     assert response.status_code == 422, response.content
     assert response.json()["errors"]["query"].keys() == {"cursor"}
 
 
-def test_a_cursor_that_was_changed_is_refused(reader: Caller, experiment: Experiment) -> None:
+def test_a_modified_cursor_is_refused(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, *range(3))
     cursor = cursor_of(reader.post(f"{path_of(experiment)}?page_size=2", {}))
     for changed in ("", cursor[:-1], cursor[1:], cursor.swapcase(), f"{cursor}A"):
         assert_refused(reader.post(f"{path_of(experiment)}?cursor={changed}", {}), "no cursor of this service")
 
 
-def test_a_cursor_of_another_secret_is_refused(
+def test_a_cursor_signed_with_another_secret_is_refused(
     reader: Caller, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_runs(experiment, *range(3))
@@ -251,12 +251,10 @@ def test_a_cursor_of_another_secret_is_refused(
     assert_refused(reader.post(f"{path_of(experiment)}?cursor={cursor}", {}), "no cursor of this service")
 
 
-# Who may use it.
+# Access.
 
 
-def test_a_cursor_lets_nobody_read_what_they_may_not(
-    reader: Caller, stranger: Caller, admin: Caller, experiment: Experiment
-) -> None:
+def test_a_cursor_gives_no_access(reader: Caller, stranger: Caller, admin: Caller, experiment: Experiment) -> None:
     add_runs(experiment, *range(3))
     cursor = cursor_of(reader.post(f"{path_of(experiment)}?page_size=1", {}))
     assert stranger.post(f"{path_of(experiment)}?cursor={cursor}", {}).status_code == 403

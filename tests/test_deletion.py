@@ -1,4 +1,4 @@
-"""Deleting experiments: nobody sees one from then on, and what belongs to it is purged."""
+"""Deletion of experiments: an experiment is hidden at once, and its runs are purged."""
 
 import datetime
 import importlib
@@ -40,8 +40,8 @@ def path(experiment: Experiment) -> str:
     return f"/experiment/{experiment.id}"
 
 
-def break_off_a_deletion(experiment: Experiment, ago: datetime.timedelta = datetime.timedelta()) -> None:
-    """Leave everything as a deletion does that ends before the purge."""
+def interrupt_a_deletion(experiment: Experiment, ago: datetime.timedelta = datetime.timedelta()) -> None:
+    """Delete an experiment like a process that ends before the purge."""
     assert delete_one(Experiment, {"_id": experiment.pk.hex})
     DeletedExperiment.objects.create(id=experiment.pk, name=experiment.name, deleted_at=timestamps.now() - ago)
 
@@ -58,7 +58,7 @@ def recorded() -> list[tuple[str, Any]]:
 
 @pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize("headers", [{}, {"If-Match": "*"}], ids=["as it is", "if it is there"])
-def test_all_runs_go_with_it_in_several_batches(
+def test_all_runs_are_deleted_in_several_batches(
     manager: Caller, path: str, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "DELETED_AT_ONCE", 10)
@@ -67,7 +67,7 @@ def test_all_runs_go_with_it_in_several_batches(
     assert recorded() == [("experiment_deleted", 25)]
 
 
-def test_the_name_is_free_at_once(manager: Caller, experiment: Experiment, path: str) -> None:
+def test_the_name_of_a_deleted_experiment_is_free_at_once(manager: Caller, experiment: Experiment, path: str) -> None:
     assert manager.post("/experiment", {"name": experiment.name}).status_code == 409
     assert manager.delete(path).status_code == 204
     assert manager.post("/experiment", {"name": experiment.name}).status_code == 201
@@ -94,12 +94,12 @@ def test_the_name_is_free_at_once(manager: Caller, experiment: Experiment, path:
         ("POST", "/audit/search", {}),
     ],
 )
-def test_a_deleted_experiment_does_not_exist_for_anybody(
+def test_a_deleted_experiment_is_not_found_by_any_role(
     request: pytest.FixtureRequest, drift: Drift, path: str, role: str, method: str, address: str, body: Any
 ) -> None:
     caller: Caller = request.getfixturevalue(role)
     Experiment.objects.filter(pk=drift.experiment_id).update(public=True)
-    break_off_a_deletion(drift.experiment)
+    interrupt_a_deletion(drift.experiment)
     response = caller.request(method, path + address.format(drift=drift.id), body)
     reads = method == "GET" or address in ("/drift/search", "/drift/stats")
     assert response.status_code == (404 if role != "anonymous" or reads else 401)
@@ -107,16 +107,18 @@ def test_a_deleted_experiment_does_not_exist_for_anybody(
 
 
 @pytest.mark.parametrize("role", ["anonymous", "reader", "manager", "admin"])
-def test_no_search_finds_it_or_its_runs(request: pytest.FixtureRequest, drift: Drift, role: str) -> None:
+def test_no_search_finds_a_deleted_experiment_or_its_runs(
+    request: pytest.FixtureRequest, drift: Drift, role: str
+) -> None:
     caller: Caller = request.getfixturevalue(role)
     Experiment.objects.filter(pk=drift.experiment_id).update(public=True)
     searches = ["/experiment/search", "/drift/search", "/drift/stats"]
     assert [len(caller.post(search, {}).json()) for search in searches] == [1, 1, 1]
-    break_off_a_deletion(drift.experiment)
+    interrupt_a_deletion(drift.experiment)
     assert [caller.post(search, {}).json() for search in searches] == [[], [], []]
 
 
-def test_pages_and_the_portal_do_not_show_it(admin: Caller, drift: Drift, settings: Any) -> None:
+def test_pages_and_the_portal_do_not_show_a_deleted_experiment(admin: Caller, drift: Drift, settings: Any) -> None:
     client = through_session(admin, settings).client
     Experiment.objects.update(name="sulphates of 2019")
     addresses = [
@@ -127,7 +129,7 @@ def test_pages_and_the_portal_do_not_show_it(admin: Caller, drift: Drift, settin
     ]
     lists = ["/experiments", "/admin/experiments/experiment/", "/admin/drifts/drift/", "/admin/"]
     assert [client.get(address, headers={"accept": "text/html"}).status_code for address in addresses] == [200] * 4
-    break_off_a_deletion(drift.experiment)
+    interrupt_a_deletion(drift.experiment)
     assert {client.get(address, headers={"accept": "text/html"}).status_code for address in addresses} <= {404, 302}
     for address in lists:
         shown = client.get(address, headers={"accept": "text/html"})
@@ -136,7 +138,7 @@ def test_pages_and_the_portal_do_not_show_it(admin: Caller, drift: Drift, settin
 
 
 @pytest.mark.usefixtures("runs")
-def test_a_deletion_holds_when_the_database_goes_away_in_its_purge(manager: Caller, path: str) -> None:
+def test_a_deletion_holds_when_the_connection_is_lost_during_its_purge(manager: Caller, path: str) -> None:
     def lose_connection(**signal: Any) -> None:
         raise AutoReconnect("connection closed")
 
@@ -154,8 +156,8 @@ def test_a_deletion_holds_when_the_database_goes_away_in_its_purge(manager: Call
 
 
 @pytest.mark.usefixtures("runs")
-def test_a_purge_removes_what_a_deletion_left(experiment: Experiment) -> None:
-    break_off_a_deletion(experiment, ago=LONGEST_REQUEST)
+def test_a_purge_deletes_the_remaining_runs(experiment: Experiment) -> None:
+    interrupt_a_deletion(experiment, ago=LONGEST_REQUEST)
     said = purge()
     assert f"Removed the runs of {experiment.name} ({experiment.pk})." in said
     assert "Nothing is left" in said
@@ -172,7 +174,7 @@ def test_other_experiments_keep_their_runs(manager: Caller, path: str, runs: lis
     assert list(Experiment.objects.all()) == [other]
 
 
-def test_a_run_of_a_request_that_began_before_the_deletion_is_seen_by_nobody_and_goes_in_the_end(
+def test_a_run_stored_during_the_deletion_is_hidden_and_purged_later(
     admin: Caller, manager: Caller, experiment: Experiment, path: str
 ) -> None:
     as_read_before = Experiment.objects.reference_to(experiment.pk)
@@ -191,7 +193,7 @@ def test_a_run_of_a_request_that_began_before_the_deletion_is_seen_by_nobody_and
 
 @pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize("delete", [lambda it: it.delete(), lambda it: type(it).objects.all().delete()])
-def test_the_methods_of_the_model_delete_as_the_service_does(experiment: Experiment, delete: Any) -> None:
+def test_the_model_methods_delete_like_the_api(experiment: Experiment, delete: Any) -> None:
     delete(experiment)
     assert not Experiment.objects.exists()
     assert not Drift.objects.exists()
@@ -207,10 +209,10 @@ def test_a_deletion_removes_the_records_of_earlier_ones(manager: Caller, experim
 
 
 @pytest.mark.parametrize("is_keyed", [False, True])
-def test_many_runs_of_a_request_that_began_before_the_deletion_are_refused(
+def test_a_bulk_request_is_refused_if_the_experiment_is_deleted_meanwhile(
     manager: Caller, experiment: Experiment, path: str, is_keyed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Storing them takes long enough for somebody to delete the experiment meanwhile."""
+    """The storing takes long enough for a second user to delete the experiment meanwhile."""
 
     def insert_while_it_is_deleted(*args: Any) -> None:
         with ThreadPoolExecutor(1) as elsewhere:
@@ -223,8 +225,8 @@ def test_many_runs_of_a_request_that_began_before_the_deletion_are_refused(
     assert not Drift.objects.exists()
 
 
-def test_the_portal_says_that_a_run_is_gone_with_its_experiment(admin: Caller, drift: Drift, settings: Any) -> None:
-    """A page may be asked for just when the experiment is deleted: its runs are found, and it is not."""
+def test_the_portal_says_that_a_run_was_deleted_with_its_experiment(admin: Caller, drift: Drift, settings: Any) -> None:
+    """A page may be requested during a deletion: its runs are found, and the experiment is not."""
     client = through_session(admin, settings).client
     client.raise_request_exception = False
     assert delete_one(Experiment, {"_id": drift.experiment_id.hex})
@@ -233,8 +235,8 @@ def test_the_portal_says_that_a_run_is_gone_with_its_experiment(admin: Caller, d
         assert shown.status_code == 404
 
 
-def test_many_records_of_deletions_stop_neither_the_dashboard_nor_a_search(admin: Caller, settings: Any) -> None:
-    """So many ids, in each of the questions of the dashboard, are more than MongoDB takes at once."""
+def test_the_dashboard_and_searches_work_with_many_deletion_records(admin: Caller, settings: Any) -> None:
+    """MongoDB refuses a query with so many ids, and the dashboard makes several."""
     DeletedExperiment.objects.bulk_create(DeletedExperiment(id=uuid.uuid4(), name=str(n)) for n in range(8_000))
     client = through_session(admin, settings).client
     client.raise_request_exception = False
@@ -242,8 +244,8 @@ def test_many_records_of_deletions_stop_neither_the_dashboard_nor_a_search(admin
     assert admin.post("/drift/search", {}).status_code == 200
 
 
-def test_the_migration_of_broken_off_deletions_can_be_run_again(experiment: Experiment, drift: Drift) -> None:
-    """MongoDB undoes nothing of one that was killed: perhaps the record is there, and the experiment too."""
+def test_the_migration_of_interrupted_deletions_can_be_repeated(experiment: Experiment, drift: Drift) -> None:
+    """MongoDB rolls nothing back if the migration is killed: the record may exist, and the experiment too."""
     migration = importlib.import_module("experiments.migrations.0007_broken_off_deletions")
     marked = {"$set": {"deletion_began": timestamps.now()}}
     collection_of(Experiment).update_one({"_id": experiment.pk.hex}, marked)
@@ -256,19 +258,19 @@ def test_the_migration_of_broken_off_deletions_can_be_run_again(experiment: Expe
     assert not Drift.objects.exists()
 
 
-def test_saving_it_as_it_was_before_does_not_bring_it_back(experiment: Experiment) -> None:
+def test_saving_an_older_instance_does_not_restore_a_deleted_experiment(experiment: Experiment) -> None:
     stale = Experiment.objects.get(pk=experiment.pk)
-    break_off_a_deletion(experiment)
+    interrupt_a_deletion(experiment)
     stale.description = "renewed"
     with pytest.raises(DatabaseError):
         stale.save()
     assert not Experiment.objects.exists()
 
 
-def test_parallel_writers_add_no_run_that_anybody_could_see_and_lose_none_elsewhere(
+def test_concurrent_writers_add_no_visible_run_to_a_deleted_experiment_and_lose_none_of_another(
     someone: Someone, stored: Database[dict[str, Any]]
 ) -> None:
-    """On real workers: some write to an experiment while it is deleted, others to one that lives on."""
+    """On real workers: some threads write to an experiment while it is deleted, others to one that stays."""
     going, living = someone.new_experiment(), someone.new_experiment()
     acknowledged: list[str] = []
     answers: Counter[int] = Counter()
@@ -301,7 +303,8 @@ def test_parallel_writers_add_no_run_that_anybody_could_see_and_lose_none_elsewh
     assert someone.call("POST", f"{going}/drift/search", {}).status_code == 404
     kept = {run["_id"] for run in stored["drifts_drift"].find({"experiment_id": living[-36:].replace("-", "")})}
     assert kept == {pk.replace("-", "") for pk in acknowledged}
-    # Of the deleted one at most those are left that were on their way: they go with its record.
+    # Only runs of requests that were in progress may be left of the deleted experiment. They are purged with its
+    # record.
     left = stored["drifts_drift"].count_documents({"experiment_id": going[-36:].replace("-", "")})
     assert left <= WRITERS
     assert stored["experiments_deletedexperiment"].find_one({"_id": going[-36:].replace("-", "")})

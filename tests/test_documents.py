@@ -1,4 +1,4 @@
-"""What is read past Django's queries is what they would have read."""
+"""Instances made from documents equal those that Django's queries return."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ PARAMETERS: list[Any] = [
 
 
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
-def test_a_document_becomes_what_a_queryset_makes_of_it(drift: Drift, reader: Caller, parameters: Any) -> None:
+def test_a_document_becomes_the_same_instance_as_from_a_queryset(drift: Drift, reader: Caller, parameters: Any) -> None:
     Drift.objects.filter(pk=drift.pk).update(parameters=parameters)
     reader.post("/token", {"name": "pipeline"})
     for model in (Drift, Experiment, User, ServiceToken):

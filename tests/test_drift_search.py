@@ -1,4 +1,4 @@
-"""`POST /drift/search`: the runs of every experiment that the caller may read, and of no other."""
+"""`POST /drift/search` finds the runs of every experiment that the caller may read, and no others."""
 
 import datetime
 import json
@@ -17,7 +17,7 @@ SEARCH = "/drift/search"
 
 @pytest.fixture
 def runs(experiment: Experiment) -> dict[str, Drift]:
-    """A run of each kind of experiment: named for who may read it."""
+    """A run in each kind of experiment. Its model is named after the experiment's readers."""
     experiments = {
         "private": experiment,
         "public": Experiment.objects.create(name="public", public=True),
@@ -30,7 +30,7 @@ def runs(experiment: Experiment) -> dict[str, Drift]:
 
 
 def found(response: Any) -> set[str]:
-    """The models of the runs found, which are all that the header counts."""
+    """The models of the found runs. The header must count the same number."""
     assert response.status_code == 200, response.content
     models = [run["model"] for run in response.json()]
     assert json.loads(response.headers["X-Pagination"])["total"] == len(models)
@@ -51,13 +51,13 @@ def found(response: Any) -> set[str]:
         ("admin", {"public", "private", "nobody's"}),
     ],
 )
-def test_a_search_finds_the_runs_of_what_the_caller_may_read_and_no_others(
+def test_a_search_finds_only_runs_of_experiments_that_the_caller_may_read(
     request: pytest.FixtureRequest, runs: dict[str, Drift], role: str, models: set[str]
 ) -> None:
     assert found(request.getfixturevalue(role).post(SEARCH, {})) == models
 
 
-def test_no_filter_widens_what_is_found(runs: dict[str, Drift], stranger: Caller) -> None:
+def test_no_filter_finds_runs_that_the_caller_may_not_read(runs: dict[str, Drift], stranger: Caller) -> None:
     hidden = str(runs["private"].experiment_id)
     conditions: list[dict[str, Any]] = [
         {"experiment_id": hidden},
@@ -86,17 +86,17 @@ def test_runs_of_several_experiments_come_newest_first(runs: dict[str, Drift], r
     assert times == sorted(times, reverse=True)
 
 
-def test_someone_who_may_read_nothing_finds_nothing(drift: Drift, anonymous: Caller) -> None:
+def test_a_caller_without_experiments_finds_nothing(drift: Drift, anonymous: Caller) -> None:
     assert found(anonymous.post(SEARCH, {})) == set()
 
 
-def test_a_search_forgets_an_experiment_as_soon_as_it_is_closed(runs: dict[str, Drift], anonymous: Caller) -> None:
+def test_a_search_skips_an_experiment_as_soon_as_it_becomes_private(runs: dict[str, Drift], anonymous: Caller) -> None:
     assert found(anonymous.post(SEARCH, {})) == {"public"}
     Experiment.objects.update(public=False)
     assert found(anonymous.post(SEARCH, {})) == set()
 
 
-def test_entitlements_count_as_long_as_the_token_that_carries_them(
+def test_entitlements_of_the_token_decide_which_runs_are_found(
     runs: dict[str, Drift], watcher: Caller, provider: Provider
 ) -> None:
     assert found(watcher.post(SEARCH, {})) == {"public", "private"}
@@ -104,8 +104,10 @@ def test_entitlements_count_as_long_as_the_token_that_carries_them(
 
 
 @pytest.mark.parametrize("number", [20, 250])
-def test_a_page_of_many_experiments_is_read_from_an_index(anonymous: Caller, number: int) -> None:
-    """Up to 200 experiments MongoDB merges the newest of each; of more it reads the newest of all until ten fit."""
+def test_a_page_of_many_experiments_is_read_in_index_order(anonymous: Caller, number: int) -> None:
+    """MongoDB merges the newest runs of up to 200 experiments. For more, it reads the newest runs of all until ten
+    match.
+    """
     experiments = Experiment.objects.bulk_create([Experiment(name=str(n), public=True) for n in range(number)])
     run = {"job_status": "Completed", "model": "forest"}
     Drift.objects.bulk_create([Drift(experiment=experiments[n % number], **run) for n in range(3_000)])

@@ -23,7 +23,7 @@ WHOLE: dict[str, Any] = {
 }
 
 
-def test_a_new_run_is_answered_as_it_is_read_later(editor: Caller, experiment: Experiment) -> None:
+def test_the_response_to_a_creation_equals_a_later_read(editor: Caller, experiment: Experiment) -> None:
     response = editor.post(f"/experiment/{experiment.id}/drift", WHOLE)
     assert response.status_code == 201
     created = response.json()
@@ -35,7 +35,7 @@ def test_a_new_run_is_answered_as_it_is_read_later(editor: Caller, experiment: E
 
 
 @pytest.mark.parametrize("fields", [WHOLE, RUN, RUN | {"parameters": {"$ref": "a", "$id": 1}}])
-def test_a_new_run_is_stored_as_any_model_is_saved(experiment: Experiment, fields: dict[str, Any]) -> None:
+def test_a_new_run_is_stored_as_by_the_model(experiment: Experiment, fields: dict[str, Any]) -> None:
     created = Drift.objects.create_in(experiment, **fields)
     runs = mongodb().database[Drift._meta.db_table]
     stored = runs.find_one_and_delete({})
@@ -47,7 +47,7 @@ def test_a_new_run_is_stored_as_any_model_is_saved(experiment: Experiment, field
     assert list(stored.items()) == list(saved.items())
 
 
-def test_what_is_left_out_takes_its_default(editor: Caller, experiment: Experiment) -> None:
+def test_omitted_fields_take_their_defaults(editor: Caller, experiment: Experiment) -> None:
     created = editor.post(f"/experiment/{experiment.id}/drift", {"job_status": "Running", "model": "forest"}).json()
     assert created["drift_detected"] is False
     assert created["parameters"] == {}
@@ -73,7 +73,7 @@ def test_the_verdict_is_unknown_unless_the_run_is_completed(
     assert editor.post(f"/experiment/{experiment.id}/drift", run).json()["verdict"] == verdict
 
 
-def test_queries_and_answers_agree_on_the_verdict(experiment: Experiment) -> None:
+def test_queries_and_responses_agree_on_the_verdict(experiment: Experiment) -> None:
     for job_status in JobStatus:
         for drift_detected in (True, False):
             Drift.objects.create(
@@ -97,7 +97,7 @@ def test_a_job_goes_from_running_to_completed(editor: Caller, experiment: Experi
     assert completed["updated_at"] > running["updated_at"]
 
 
-def test_a_completed_run_can_be_patched_without_repeating_its_finding(editor: Caller, drift: Drift) -> None:
+def test_a_completed_run_is_patched_without_repeating_drift_detected(editor: Caller, drift: Drift) -> None:
     path = f"/experiment/{drift.experiment_id}/drift/{drift.id}"
     response = editor.patch(path, {"job_status": "Completed", "tags": ["weekly"]})
     assert response.status_code == 200
@@ -105,7 +105,7 @@ def test_a_completed_run_can_be_patched_without_repeating_its_finding(editor: Ca
 
 
 @pytest.mark.parametrize(("method", "status"), [("POST", 422), ("PUT", 422), ("PATCH", 422)])
-def test_a_run_that_completes_must_say_what_it_found(
+def test_a_run_that_completes_needs_drift_detected(
     editor: Caller, experiment: Experiment, method: str, status: int
 ) -> None:
     path = f"/experiment/{experiment.id}/drift"
@@ -116,7 +116,7 @@ def test_a_run_that_completes_must_say_what_it_found(
     assert "drift was detected" in response.json()["errors"]["json"]["drift_detected"][0]
 
 
-def test_put_replaces_everything(editor: Caller, drift: Drift) -> None:
+def test_put_replaces_all_fields(editor: Caller, drift: Drift) -> None:
     path = f"/experiment/{drift.experiment_id}/drift/{drift.id}"
     before = editor.get(path).json()
     after = editor.put(path, {"job_status": "Failed", "model": "tree"}).json()
@@ -126,7 +126,7 @@ def test_put_replaces_everything(editor: Caller, drift: Drift) -> None:
 
 
 @pytest.mark.parametrize("field", sorted(WHOLE))
-def test_patch_changes_what_it_names_and_nothing_else(editor: Caller, experiment: Experiment, field: str) -> None:
+def test_patch_changes_only_the_fields_that_it_names(editor: Caller, experiment: Experiment, field: str) -> None:
     path = f"/experiment/{experiment.id}/drift"
     completed = {"job_status": "Completed", "model": "tree", "drift_detected": False}
     before = editor.post(path, completed).json()
@@ -135,14 +135,14 @@ def test_patch_changes_what_it_names_and_nothing_else(editor: Caller, experiment
     assert after == {**before, field: WHOLE[field], "verdict": verdict, "updated_at": after["updated_at"]}
 
 
-def test_an_object_can_be_sent_back_as_it_was_read(editor: Caller, experiment: Experiment) -> None:
+def test_an_object_can_be_sent_back_unchanged(editor: Caller, experiment: Experiment) -> None:
     path = f"/experiment/{experiment.id}/drift"
     created = editor.post(path, WHOLE).json()
     replaced = editor.put(f"{path}/{created['id']}", created).json()
     assert replaced == {**created, "updated_at": replaced["updated_at"]}
 
 
-def test_a_deleted_run_is_gone(editor: Caller, drift: Drift) -> None:
+def test_a_deleted_run_is_not_found(editor: Caller, drift: Drift) -> None:
     path = f"/experiment/{drift.experiment_id}/drift/{drift.id}"
     assert editor.delete(path).status_code == 204
     assert editor.get(path).status_code == 404

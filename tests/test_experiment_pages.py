@@ -1,4 +1,4 @@
-"""The list of experiments, and the pages that make, change, put away and delete one."""
+"""The list of experiments, and the pages that create, edit, archive and delete one."""
 
 import re
 from datetime import timedelta
@@ -27,7 +27,7 @@ from tests.session import through_session
 
 @pytest.fixture
 def browser(manager: Caller, settings: Settings) -> Client:
-    """The manager's."""
+    """The manager's browser."""
     return through_session(manager, settings).client
 
 
@@ -43,12 +43,12 @@ def read(client: Client, **query: Any) -> str:
 
 
 def send(client: Client, path: str, form: dict[str, str], **options: Any) -> Any:
-    """A form as a browser sends it."""
+    """Send a form like a browser."""
     return client.post(path, urlencode(form), "application/x-www-form-urlencoded", **options)
 
 
 def changes() -> list[Event]:
-    """What the audit trail tells of the experiments."""
+    """The events of experiments in the audit trail."""
     return list(Event.objects.exclude(action="login"))
 
 
@@ -112,7 +112,7 @@ def test_the_list_is_searched_by_text_and_by_tag(anonymous: Caller, query: dict[
     ],
 )
 @pytest.mark.usefixtures("experiment")
-def test_the_list_shows_those_that_are_asked_for(
+def test_the_list_filters_by_visibility_and_archive(
     request: pytest.FixtureRequest, settings: Settings, reader: Caller, role: str, show: str, found: set[str]
 ) -> None:
     made("barley")
@@ -134,7 +134,7 @@ def test_the_list_is_sorted(anonymous: Caller, sort: str, found: list[str]) -> N
     assert names(read(anonymous.client, sort=sort)) == found
 
 
-def test_the_pages_of_a_list_keep_what_it_is_narrowed_to(anonymous: Caller) -> None:
+def test_the_pages_of_a_list_keep_its_filter(anonymous: Caller) -> None:
     made(*(f"wine {number:02}" for number in range(PAGE_SIZE + 1)), tags=["eu"])
     first = read(anonymous.client, q="wine", tag="eu", sort="name")
     assert names(first) == [f"wine {number:02}" for number in range(PAGE_SIZE)]
@@ -153,13 +153,13 @@ def test_the_pages_of_a_list_keep_what_it_is_narrowed_to(anonymous: Caller) -> N
     [("page=0", "page"), ("page=x", "page"), ("page=99999999999999999999", "page"), ("sort=size", "sort"),
      ("show=all", "show"), ("q=%00", "q"), (f"q={'x' * 101}", "q"), ("tag=" + "x" * 21, "tag")],
 )  # fmt: skip
-def test_an_address_that_means_nothing_is_refused_in_words(anonymous: Caller, query: str, field: str) -> None:
+def test_an_invalid_address_is_refused_with_a_sentence(anonymous: Caller, query: str, field: str) -> None:
     response = anonymous.client.get(f"/experiments?{query}")
     assert response.status_code == 422
     assert f'role="alert" class="notice">{field}: ' in response.content.decode()
 
 
-def test_what_experiments_say_is_shown_as_text(anonymous: Caller) -> None:
+def test_names_and_descriptions_are_escaped(anonymous: Caller) -> None:
     made("<b>wine</b>", description="<script>", tags=['"><i>'])
     page = read(anonymous.client, q="<", tag='"><i>')
     assert "<b>wine" not in page
@@ -171,7 +171,7 @@ def test_what_experiments_say_is_shown_as_text(anonymous: Caller) -> None:
     ("role", "may"), [("anonymous", False), ("outsider", False), ("stranger", True), ("admin", True)]
 )
 @pytest.mark.parametrize("is_empty", [True, False])
-def test_a_new_experiment_is_offered_to_those_who_may_make_one(
+def test_only_users_who_may_create_see_the_button_for_a_new_experiment(
     request: pytest.FixtureRequest, settings: Settings, role: str, may: bool, is_empty: bool
 ) -> None:
     if not is_empty:
@@ -183,7 +183,7 @@ def test_a_new_experiment_is_offered_to_those_who_may_make_one(
     assert ("http://testserver/api/v1/experiment" in page) == (may and is_empty)
 
 
-# What the runs of the list say.
+# Verdicts in the list.
 
 
 def run(experiment: Experiment, number: int, **fields: Any) -> Drift:
@@ -191,7 +191,7 @@ def run(experiment: Experiment, number: int, **fields: Any) -> Drift:
     return Drift(experiment=experiment, model="forest", job_status="Completed", created_at=at, **fields)
 
 
-def test_the_newest_runs_and_their_number_are_told_for_each_experiment() -> None:
+def test_the_list_shows_the_newest_runs_and_their_number() -> None:
     many, few, none = made("many", "few", "none")
     Drift.objects.bulk_create(run(many, number, drift_detected=number == NEWEST) for number in range(NEWEST + 1))
     Drift.objects.bulk_create([run(few, 1, drift_detected=True), run(few, 2)])
@@ -204,20 +204,20 @@ def test_the_newest_runs_and_their_number_are_told_for_each_experiment() -> None
     assert (found[none.pk].verdicts, found[none.pk].last_run) == ([], None)
 
 
-def test_runs_are_counted_so_far_and_no_further(anonymous: Caller) -> None:
+def test_runs_are_counted_up_to_a_limit(anonymous: Caller) -> None:
     (experiment,) = made("many")
     Drift.objects.bulk_create(run(experiment, number) for number in range(COUNTED + 5))
     assert Drift.objects.summaries_of([experiment.pk])[experiment.pk].runs == COUNTED + 1
     assert f"{COUNTED:,}+" in read(anonymous.client)
 
 
-def test_one_query_by_an_index_tells_of_the_runs_of_a_whole_page(anonymous: Caller) -> None:
+def test_one_indexed_query_reads_the_runs_of_a_whole_page(anonymous: Caller) -> None:
     experiments = made(*(f"wine {number}" for number in range(PAGE_SIZE)))
     Drift.objects.bulk_create(run(each, number) for each in experiments for number in range(NEWEST + 50))
     with reads_of(Drift) as reads:
         page = read(anonymous.client)
     assert page.count('class="sparkline"') == PAGE_SIZE
-    # The profiler shows an aggregation once, and each of its unions again.
+    # The profiler reports an aggregation, and each of its unions as well.
     assert sum("$unionWith" in each.stages for each in reads) <= 1
     assert {each.plan.split()[0] for each in reads} == {"IXSCAN"}
     assert not any(each.sorts_in_memory for each in reads)
@@ -225,12 +225,12 @@ def test_one_query_by_an_index_tells_of_the_runs_of_a_whole_page(anonymous: Call
 
 
 def verdicts(*letters: str) -> list[Verdict]:
-    """The last first, as `summaries_of` tells them."""
+    """The verdicts from `summaries_of`, newest first."""
     meaning = {"d": Verdict.DRIFT, "n": Verdict.NO_DRIFT, "u": Verdict.UNKNOWN}
     return [meaning[letter] for letter in "".join(letters)]
 
 
-def test_a_sparkline_says_what_it_draws() -> None:
+def test_a_sparkline_has_a_text_alternative() -> None:
     line = sparkline_of(verdicts("ddddnnnnnn", "n" * 190))
     assert line.label == "drift rate of the newest 200 runs: 2 %, lately 40 %"
     assert len(line.points.split()) == POINTS
@@ -250,12 +250,12 @@ def test_the_points_of_a_sparkline_stand_for_equally_many_runs_in_the_order_of_t
     assert rates_over_time([True] * number) == [1.0] * len(rates)
 
 
-# Making one.
+# Creation.
 
 FORM = {"name": "rye", "description": "Two\r\nlines", "tags": 'eu, "a,b",, nightly', "config": '{"window": 7}'}
 
 
-def test_an_experiment_is_made_with_all_that_the_form_says(browser: Client, manager: Caller) -> None:
+def test_an_experiment_is_created_with_all_fields_of_the_form(browser: Client, manager: Caller) -> None:
     response = send(browser, "/experiments/new", {**FORM, "public": "on"}, follow=True)
     experiment = Experiment.objects.get(name="rye")
     assert response.redirect_chain == [(f"/experiments/{experiment.pk}", 302)]
@@ -284,7 +284,7 @@ def test_an_experiment_is_made_with_all_that_the_form_says(browser: Client, mana
     ids=str,
 )
 @pytest.mark.usefixtures("experiment")
-def test_what_is_wrong_with_a_new_one_is_told_beside_its_control(
+def test_an_error_of_a_new_experiment_is_shown_beside_its_control(
     browser: Client, wrong: dict[str, str], control: str, sentence: str
 ) -> None:
     response = send(browser, "/experiments/new", {**FORM, **wrong})
@@ -296,20 +296,20 @@ def test_what_is_wrong_with_a_new_one_is_told_beside_its_control(
     assert not Experiment.objects.filter(name="rye").exists()
 
 
-def test_all_that_is_wrong_is_told_at_once(browser: Client) -> None:
+def test_all_errors_are_shown_at_once(browser: Client) -> None:
     response = send(browser, "/experiments/new", {"tags": "eu\nus", "config": "{"})
     assert response.status_code == 422
     assert set(response.context["form"].errors) == {"name", "tags", "config"}
     assert all(len(sentences) == 1 for sentences in response.context["form"].errors.values())
 
 
-def test_a_new_one_is_not_for_who_is_not_logged_in(anonymous: Caller) -> None:
+def test_visitors_cannot_create_an_experiment(anonymous: Caller) -> None:
     response = anonymous.client.get("/experiments/new")
     assert response.status_code == 302
     assert response.headers["Location"] == "/login?next=/experiments/new"
 
 
-# Changing one.
+# Edits.
 
 
 def filled(browser: Client, path: str) -> dict[str, str]:
@@ -320,7 +320,7 @@ def filled(browser: Client, path: str) -> dict[str, str]:
     return {**texts, **public, "made_from": form.made_from}
 
 
-def test_an_experiment_is_changed_as_the_form_says(browser: Client, experiment: Experiment, path: str) -> None:
+def test_the_form_changes_an_experiment(browser: Client, experiment: Experiment, path: str) -> None:
     form = {**filled(browser, path), "description": "aged", "tags": "eu", "public": "on"}
     response = send(browser, f"{path}/edit", form)
     assert (response.status_code, response.headers["Location"]) == (302, path)
@@ -329,7 +329,7 @@ def test_an_experiment_is_changed_as_the_form_says(browser: Client, experiment: 
     assert {event.action for event in changes()} == {"experiment_updated", "visibility_changed"}
 
 
-def test_a_form_that_is_sent_back_as_it_was_changes_nothing(browser: Client, experiment: Experiment, path: str) -> None:
+def test_a_form_sent_back_unchanged_changes_nothing(browser: Client, experiment: Experiment, path: str) -> None:
     tags = ["a,b", 'with "quotes"', "plain"]
     config = {"ü": [1, 1.5, 1e300, None, {"<": "\u2028"}]}
     Experiment.objects.update(tags=tags, config=config, description="\n\nTwo\nlines  ")
@@ -339,7 +339,7 @@ def test_a_form_that_is_sent_back_as_it_was_changes_nothing(browser: Client, exp
     assert not changes()
 
 
-def test_a_change_of_something_that_changed_meanwhile_is_refused_once(
+def test_an_edit_of_an_older_version_is_refused_once(
     browser: Client, manager: Caller, experiment: Experiment, path: str
 ) -> None:
     form = {**filled(browser, path), "description": "mine"}
@@ -360,7 +360,7 @@ def test_a_change_of_something_that_changed_meanwhile_is_refused_once(
     assert (experiment.description, experiment.tags) == ("mine", [])
 
 
-def test_two_who_make_the_same_change_are_both_served(
+def test_two_users_who_make_the_same_change_both_succeed(
     browser: Client, manager: Caller, experiment: Experiment, path: str
 ) -> None:
     form = {**filled(browser, path), "description": "ours"}
@@ -368,7 +368,7 @@ def test_two_who_make_the_same_change_are_both_served(
     assert send(browser, f"{path}/edit", form).status_code == 302
 
 
-def test_a_change_of_the_permissions_meanwhile_is_in_nobodys_way(
+def test_a_concurrent_change_of_permissions_does_not_block_an_edit(
     browser: Client, manager: Caller, experiment: Experiment, path: str
 ) -> None:
     form = filled(browser, path)
@@ -376,7 +376,7 @@ def test_a_change_of_the_permissions_meanwhile_is_in_nobodys_way(
     assert send(browser, f"{path}/edit", {**form, "name": "claret"}).status_code == 302
 
 
-def test_what_is_wrong_with_a_change_is_told_beside_its_control(browser: Client, path: str) -> None:
+def test_an_error_of_an_edit_is_shown_beside_its_control(browser: Client, path: str) -> None:
     made("barley")
     response = send(browser, f"{path}/edit", {**filled(browser, path), "name": "barley", "description": "kept"})
     assert response.status_code == 422
@@ -387,7 +387,7 @@ def test_what_is_wrong_with_a_change_is_told_beside_its_control(browser: Client,
 
 
 @pytest.mark.parametrize("role", "anonymous outsider stranger reader watcher editor manager admin".split())
-def test_editing_is_offered_to_those_who_manage_it(
+def test_only_managers_see_the_edit_links(
     request: pytest.FixtureRequest, settings: Settings, experiment: Experiment, path: str, role: str
 ) -> None:
     Experiment.objects.update(public=True)
@@ -398,10 +398,10 @@ def test_editing_is_offered_to_those_who_manage_it(
     assert f"{path}/delete" not in page
 
 
-# Putting one away, and deleting it.
+# Archive and deletion.
 
 
-def test_an_experiment_is_put_away_and_taken_out_again(browser: Client, experiment: Experiment, path: str) -> None:
+def test_an_experiment_is_archived_and_restored(browser: Client, experiment: Experiment, path: str) -> None:
     page = send(browser, f"{path}/archive", {}, follow=True).content.decode()
     assert "wine quality is archived" in page
     assert f'action="{path}/restore"' in page
@@ -412,7 +412,7 @@ def test_an_experiment_is_put_away_and_taken_out_again(browser: Client, experime
     assert names(read(browser)) == ["wine quality"]
 
 
-def test_a_deletion_says_how_many_runs_go_and_asks_for_the_name(browser: Client, drift: Drift, path: str) -> None:
+def test_a_deletion_shows_the_number_of_runs_and_asks_for_the_name(browser: Client, drift: Drift, path: str) -> None:
     assert "1 drift run would be deleted" in browser.get(f"{path}/delete").content.decode()
     for typed in ("", "wine", "WINE QUALITY", "\0"):
         response = send(browser, f"{path}/delete", {"name": typed})
@@ -428,7 +428,7 @@ def test_a_deletion_says_how_many_runs_go_and_asks_for_the_name(browser: Client,
 
 
 @pytest.mark.parametrize("page", ["edit", "archive", "restore", "delete"])
-def test_one_that_is_gone_is_not_found(browser: Client, experiment: Experiment, path: str, page: str) -> None:
+def test_a_deleted_experiment_is_not_found(browser: Client, experiment: Experiment, path: str, page: str) -> None:
     Experiment.objects.all().delete()
     response = send(browser, f"{path}/{page}", {"name": "wine quality"})
     assert response.status_code == 404
@@ -436,11 +436,11 @@ def test_one_that_is_gone_is_not_found(browser: Client, experiment: Experiment, 
 
 
 @pytest.mark.parametrize("page", ["archive", "restore"])
-def test_the_buttons_have_no_page(browser: Client, path: str, page: str) -> None:
+def test_the_addresses_of_buttons_have_no_page(browser: Client, path: str, page: str) -> None:
     assert browser.get(f"{path}/{page}").status_code == 405
 
 
-def test_a_form_from_elsewhere_changes_nothing(browser: Client, experiment: Experiment, path: str) -> None:
+def test_a_form_of_another_site_changes_nothing(browser: Client, experiment: Experiment, path: str) -> None:
     form = filled(browser, path)
     browser.handler.enforce_csrf_checks = True
     for page in ("edit", "archive", "delete"):
@@ -452,7 +452,7 @@ def test_a_form_from_elsewhere_changes_nothing(browser: Client, experiment: Expe
     assert not changes()
 
 
-def test_experiments_with_few_runs_are_no_example_for_those_with_many() -> None:
+def test_the_plan_for_experiments_with_few_runs_is_not_reused_for_many() -> None:
     few, many = made("few", "many")
     Drift.objects.bulk_create(run(few, number) for number in range(24))
     Drift.objects.bulk_create(run(many, number) for number in range(10 * NEWEST))

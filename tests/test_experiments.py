@@ -24,7 +24,7 @@ def levels(experiment: dict[str, Any]) -> dict[str, str]:
     return {entry["entity"]: entry["level"] for entry in experiment["permissions"]}
 
 
-def test_a_new_experiment_is_answered_as_it_is_read_later(manager: Caller) -> None:
+def test_the_response_to_a_creation_equals_a_later_read(manager: Caller) -> None:
     response = manager.post("/experiment", WHOLE)
     assert response.status_code == 201
     created = response.json()
@@ -35,7 +35,7 @@ def test_a_new_experiment_is_answered_as_it_is_read_later(manager: Caller) -> No
     assert created["created_at"].endswith("Z")
 
 
-def test_what_is_left_out_takes_its_default(manager: Caller) -> None:
+def test_omitted_fields_take_their_defaults(manager: Caller) -> None:
     created = manager.post("/experiment", {"name": "wine"}).json()
     assert created["description"] == ""
     assert created["public"] is False
@@ -43,7 +43,7 @@ def test_what_is_left_out_takes_its_default(manager: Caller) -> None:
     assert created["config"] == {}
 
 
-def test_the_creator_manages_beside_those_named(manager: Caller) -> None:
+def test_the_creator_manages_beside_the_named_entities(manager: Caller) -> None:
     assert levels(manager.post("/experiment", WHOLE).json()) == {GROUP: "Read", manager.id: "Manage"}
 
 
@@ -53,7 +53,7 @@ def test_the_creators_own_entry_is_raised_to_manage(manager: Caller) -> None:
     assert levels(created) == {manager.id: "Manage"}
 
 
-def test_a_creator_who_manages_through_a_group_is_not_added(watcher: Caller) -> None:
+def test_a_creator_who_manages_through_a_group_gets_no_second_permission(watcher: Caller) -> None:
     through_group = [{"entity": GROUP, "level": "Manage"}]
     created = watcher.post("/experiment", {"name": "wine", "permissions": through_group}).json()
     assert created["permissions"] == through_group
@@ -72,7 +72,7 @@ def test_an_administrator_may_update_without_becoming_a_manager(admin: Caller, e
     assert levels(response.json()) == {GROUP: "Manage"}
 
 
-def test_put_replaces_everything_and_keeps_the_identity(manager: Caller) -> None:
+def test_put_replaces_all_fields_but_the_id_and_creation_time(manager: Caller) -> None:
     created = manager.post("/experiment", WHOLE).json()
     replaced = manager.put(f"/experiment/{created['id']}", {"name": "beer"}).json()
     assert replaced == {
@@ -90,20 +90,20 @@ def test_put_replaces_everything_and_keeps_the_identity(manager: Caller) -> None
 
 
 @pytest.mark.parametrize("field", sorted(WHOLE.keys() - {"permissions"}))
-def test_patch_changes_what_it_names_and_nothing_else(manager: Caller, field: str) -> None:
+def test_patch_changes_only_the_fields_that_it_names(manager: Caller, field: str) -> None:
     before = manager.post("/experiment", {"name": "before"}).json()
     after = manager.patch(f"/experiment/{before['id']}", {field: WHOLE[field]}).json()
     assert after == {**before, field: WHOLE[field], "updated_at": after["updated_at"]}
 
 
-def test_an_object_can_be_sent_back_as_it_was_read(manager: Caller) -> None:
+def test_an_object_can_be_sent_back_unchanged(manager: Caller) -> None:
     created = manager.post("/experiment", WHOLE).json()
     replaced = manager.put(f"/experiment/{created['id']}", created).json()
     assert replaced == {**created, "updated_at": replaced["updated_at"]}
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
-def test_a_name_is_taken_once(manager: Caller, experiment: Experiment, method: str) -> None:
+def test_two_experiments_cannot_share_a_name(manager: Caller, experiment: Experiment, method: str) -> None:
     other = manager.post("/experiment", {"name": "other"}).json()
     path = "/experiment" if method == "POST" else f"/experiment/{other['id']}"
     response = manager.request(method, path, {"name": experiment.name})
@@ -118,7 +118,7 @@ def test_a_name_is_taken_once(manager: Caller, experiment: Experiment, method: s
 
 @pytest.mark.parametrize("entry", [{"entity": GROUP}, {"level": "Read"}, {}])
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-def test_a_permission_is_whole_in_every_update(
+def test_every_update_needs_complete_permissions(
     manager: Caller, experiment: Experiment, method: str, entry: dict[str, str]
 ) -> None:
     response = manager.request(method, f"/experiment/{experiment.id}", {"name": "wine", "permissions": [entry]})
@@ -126,14 +126,14 @@ def test_a_permission_is_whole_in_every_update(
     assert "required" in response.json()["message"]
 
 
-def test_entities_are_named_once(manager: Caller) -> None:
+def test_a_permission_list_names_each_entity_once(manager: Caller) -> None:
     twice = [{"entity": GROUP, "level": "Read"}, {"entity": GROUP, "level": "Edit"}]
     response = manager.post("/experiment", {"name": "wine", "permissions": twice})
     assert response.status_code == 422
     assert response.json()["errors"]["json"]["permissions"] == ["Name each entity once."]
 
 
-def test_deleting_an_experiment_deletes_its_runs_and_no_others(manager: Caller, drift: Drift) -> None:
+def test_a_deletion_of_an_experiment_deletes_only_its_runs(manager: Caller, drift: Drift) -> None:
     other = manager.post("/experiment", {"name": "other"}).json()
     kept = manager.post(f"/experiment/{other['id']}/drift", RUN).json()
     response = manager.delete(f"/experiment/{drift.experiment_id}")
@@ -143,7 +143,7 @@ def test_deleting_an_experiment_deletes_its_runs_and_no_others(manager: Caller, 
     assert manager.get(f"/experiment/{drift.experiment_id}").status_code == 404
 
 
-def test_the_latest_version_answers_at_an_alias(manager: Caller) -> None:
+def test_the_alias_latest_is_the_newest_api_version(manager: Caller) -> None:
     response = manager.client.post(
         "/api/latest/experiment/search",
         json.dumps({}),

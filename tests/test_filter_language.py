@@ -1,4 +1,6 @@
-"""The filter language: what it refuses and where, what it accepts and as what, and that it means what MongoDB means."""
+"""The filter language: refusals with their paths, accepted filters with their translation, and the same results as
+MongoDB.
+"""
 
 import datetime
 import json
@@ -26,7 +28,7 @@ GUARD: Mql = {"permissions.entity": {"$in": ["me"]}}
 
 
 def fields_behind(guard: Mql) -> dict[str, Any]:
-    """One field at least of each kind."""
+    """At least one field of each kind."""
     return {**DRIFT_FIELDS, "permissions": ObjectListField("permissions", PERMISSION_FIELDS, guard)}
 
 
@@ -34,7 +36,7 @@ FIELDS = fields_behind(GUARD)
 
 
 def table(*rows: tuple[Any, ...]) -> list[Any]:
-    """Rows for `parametrize`, each named by the filter that it begins with."""
+    """Rows for `parametrize`, each named after the beginning of its filter."""
     return [pytest.param(*row, id=json.dumps(row[0])[:80]) for row in rows]
 
 
@@ -44,15 +46,15 @@ def refusal(document: Any) -> FilterError:
     return refused.value
 
 
-# What is refused.
+# Refused filters.
 
 FORBIDDEN = (
-    # Code, other collections, other languages, and what has no use here.
+    # Code, other collections, other languages, and operators without use here.
     *("$where", "$expr", "$function", "$accumulator", "$lookup", "$out", "$text", "$jsonSchema", "$comment", "$rand"),
     *("$natural", "$slice", "$query", "$near", "$geoWithin", "$bitsAllSet", "$_internalExprEq"),
     # Extended JSON.
     *("$oid", "$regularExpression"),
-    # Near misses.
+    # Misspellings.
     *("$", "$$where", "$ where", "$Where", "$EQ", "$eq ", "$eq.a"),
 )
 PLACES = {
@@ -88,9 +90,7 @@ PLACES = {
 
 @pytest.mark.parametrize(("path", "template"), PLACES.values(), ids=PLACES.keys())
 @pytest.mark.parametrize("operator", FORBIDDEN)
-def test_what_is_not_an_operator_of_the_grammar_is_refused_by_name_wherever_it_stands(
-    operator: str, path: str, template: str
-) -> None:
+def test_an_unknown_operator_is_refused_by_name_at_any_place(operator: str, path: str, template: str) -> None:
     error = refusal(json.loads(template.format(operator, json.dumps(operator))))
     assert error.path == path.format(operator)
     assert f"{operator} is not allowed" in error.problem
@@ -154,13 +154,13 @@ WITHIN_BOUNDS = {
 
 
 @pytest.mark.parametrize(("document", "path", "words"), BOUNDS.values(), ids=BOUNDS.keys())
-def test_a_filter_past_a_bound_is_refused(document: Any, path: str, words: str) -> None:
+def test_a_filter_beyond_a_limit_is_refused(document: Any, path: str, words: str) -> None:
     error = refusal(document)
     assert (error.path, words in error.problem) == (path, True), error
 
 
 @pytest.mark.parametrize("document", WITHIN_BOUNDS.values(), ids=WITHIN_BOUNDS.keys())
-def test_a_filter_at_a_bound_is_one_that_mongodb_evaluates(document: Any) -> None:
+def test_mongodb_evaluates_a_filter_at_a_limit(document: Any) -> None:
     assert list(Drift.objects.matching(translate(document, FIELDS))) == []
 
 
@@ -284,12 +284,12 @@ def test_a_filter_at_a_bound_is_one_that_mongodb_evaluates(document: Any) -> Non
         ({"parameters.a": {"$elemMatch": {}}}, "parameters.a.$elemMatch", "takes operators or a filter"),
         ({"tags": {"$elemMatch": {"a": 1}}}, "tags.$elemMatch", "takes operators here"),
         ({"tags": {"$elemMatch": {"$or": [{"$eq": "a"}]}}}, "tags.$elemMatch", "takes operators here"),
-        # A mix of operators and names is a value, in which operators have no place.
+        # An object that mixes operators and names is a value, and values must not contain operators.
         ({"parameters.a": {"$gt": 1, "b": 1}}, "parameters.a", "$gt is not allowed inside a value"),
         ({"parameters.a": {"$all": [{"$elemMatch": {"b": 1}}]}}, "parameters.a.$all.0", "$elemMatch is not allowed"),
     ),
 )
-def test_what_is_not_in_the_grammar_is_refused_with_its_path(document: Any, path: str, words: str) -> None:
+def test_an_invalid_filter_is_refused_with_its_path(document: Any, path: str, words: str) -> None:
     error = refusal(document)
     assert (error.path, words in error.problem) == (path, True), error
 
@@ -298,7 +298,7 @@ def test_a_refusal_reads_as_a_path_and_a_sentence() -> None:
     assert str(refusal({"$or": [{"$where": "sleep(1000)"}]})).startswith("$or.0.$where: $where is not allowed.")
 
 
-# What is accepted, and as what.
+# Accepted filters and their translation.
 
 ID = uuid.UUID("6f1d5c3e-8a4b-4c2d-9e0f-1a2b3c4d5e6f")
 NOON = datetime.datetime(2026, 1, 31, 12, tzinfo=datetime.UTC)
@@ -376,7 +376,7 @@ def test_a_date_string_is_compared_as_a_time(text: str | None, time: datetime.da
 @pytest.mark.parametrize(
     ("pattern", "options"), [("a", ""), ("x|B$", "i"), ("^a|^z", "m"), ("(?i)A", ""), ("a.*$", "s")]
 )
-def test_a_regex_is_tried_on_strings_of_bounded_length_only(pattern: str, options: str) -> None:
+def test_a_regex_is_matched_only_against_strings_of_limited_length(pattern: str, options: str) -> None:
     longest = "a" * (MAX_MATCHED - 1) + "b"
     for text in (longest, longest + "b", ["z" * 2 * MAX_MATCHED, "ab"], "c"):
         Drift.objects.create(experiment_id=ID, job_status="Running", model="forest", parameters={"text": text})
@@ -405,7 +405,7 @@ DRIFT, NO_DRIFT, UNKNOWN = (MATCHES[verdict] for verdict in ("drift", "no_drift"
         ({"$ne": "drift", "$in": ["no_drift"]}, [{"$nor": [DRIFT]}, {"$or": [NO_DRIFT]}]),
     ),
 )
-def test_a_verdict_stands_for_its_match_document(condition: Any, matches: list[Mql]) -> None:
+def test_a_verdict_is_translated_to_its_match_document(condition: Any, matches: list[Mql]) -> None:
     assert translate({"verdict": condition}, FIELDS) == {"$and": matches}
 
 
@@ -422,16 +422,16 @@ def test_a_verdict_stands_for_its_match_document(condition: Any, matches: list[M
         ),
     ),
 )
-def test_every_condition_on_permissions_holds_only_behind_their_guard(document: Any, leaf: Mql) -> None:
+def test_every_condition_on_permissions_is_guarded(document: Any, leaf: Mql) -> None:
     assert translate(document, FIELDS) == {"$and": [GUARD, leaf]}
     assert translate({"$nor": [document]}, FIELDS) == {"$nor": [{"$and": [GUARD, leaf]}]}
 
 
-def test_those_who_see_all_permissions_need_no_guard() -> None:
+def test_callers_who_see_all_permissions_need_no_guard() -> None:
     assert translate({"permissions": {"$size": 2}}, fields_behind({})) == {"permissions": {"$size": 2}}
 
 
-# What holds for every filter.
+# Properties of every filter.
 
 LEAVES = (*COMPARISONS, "$in", "$nin", "$all", "$exists", "$type", "$size", "$mod", "$regex", "$options")
 NESTING = ("$not", "$elemMatch")
@@ -452,8 +452,8 @@ ANY_JSON = st.recursive(
 )
 
 
-def nearly_filters() -> st.SearchStrategy[Any]:
-    """JSON that is a filter often enough for what is accepted to be seen as well."""
+def almost_filters() -> st.SearchStrategy[Any]:
+    """JSON that is a valid filter often enough to test accepted filters too."""
     operands = SCALARS | st.lists(SCALARS, max_size=2) | ANY_JSON
     conditions = st.recursive(
         st.dictionaries(st.sampled_from(LEAVES), operands, min_size=1, max_size=2),
@@ -468,7 +468,9 @@ def nearly_filters() -> st.SearchStrategy[Any]:
 
 
 def assert_filter(document: Mql, columns: set[str] | None) -> None:
-    """That a match document is in the grammar, over these columns; None stands for those inside a free value."""
+    """Require that a match document follows the grammar over these columns; None stands for the columns inside a free
+    value.
+    """
     for name, value in document.items():
         if name in LOGICAL:
             for part in value:
@@ -480,7 +482,7 @@ def assert_filter(document: Mql, columns: set[str] | None) -> None:
 
 
 def assert_conditions(conditions: Any) -> None:
-    """That what stands under a name is a plain value, or operators of the grammar."""
+    """Require a plain value, or operators of the grammar, under a name."""
     if not isinstance(conditions, dict):
         return
     for operator, operand in conditions.items():
@@ -504,8 +506,8 @@ def keys_in(value: Any) -> Iterator[str]:
 
 
 @settings(reproducible, max_examples=600)
-@given(ANY_JSON | nearly_filters())
-def test_whatever_is_sent_is_refused_or_becomes_a_filter_of_the_grammar(document: Any) -> None:
+@given(ANY_JSON | almost_filters())
+def test_any_json_is_refused_or_becomes_a_filter_of_the_grammar(document: Any) -> None:
     try:
         translated = translate(document, FIELDS)
     except FilterError:
@@ -521,7 +523,7 @@ def runs() -> None:
 @pytest.mark.usefixtures("runs")
 @settings(reproducible, max_examples=400)
 @given(pairs())
-def test_a_filter_finds_what_the_plain_query_finds(pair: Pair) -> None:
+def test_a_filter_finds_the_same_runs_as_the_plain_query(pair: Pair) -> None:
     asked, plain = pair
     found = Drift.objects.matching(translate(asked, FIELDS)).values_list("pk", flat=True)
     expected = mongodb().database[Drift._meta.db_table].find(plain, {"_id": 1})

@@ -1,4 +1,4 @@
-"""Filters that are meant to harm end in a refusal within the time limit, while others go on being served."""
+"""Hostile filters are refused within the time limit, while other requests are served."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ from tests.live import LiveServer
 
 DATABASE = "hostile"
 TIME_LIMIT = 0.5
-# Far more than the time limit, and far less than what these filters would take without it.
+# Far more than the time limit, and far less than these filters would take without it.
 PATIENCE = 15.0
 IDLE_SECONDS = 5.0
 RUNS = 2_000
@@ -27,7 +27,7 @@ AS = "a" * 255
 
 
 class Service:
-    """A service with runs whose texts are what bad patterns are slow on, and someone who may read them."""
+    """A service with runs whose texts make some patterns slow, and a user who may read them."""
 
     def __init__(self, server: LiveServer) -> None:
         self.api = server.api
@@ -63,7 +63,7 @@ def service() -> Iterator[Service]:
 
 @contextmanager
 def bystander(service: Service) -> Iterator[list[int]]:
-    """Somebody who reads a run over and over meanwhile; the statuses of the answers."""
+    """Read a run again and again within the block, and collect the statuses of the responses."""
     statuses: list[int] = []
     is_over = threading.Event()
 
@@ -81,21 +81,21 @@ def bystander(service: Service) -> Iterator[list[int]]:
 
 
 def operations() -> list[Any]:
-    """What MongoDB is doing in the service's database."""
+    """The operations that MongoDB executes in the service's database."""
     with MongoClient[dict[str, Any]](os.environ["MONGODB_URI"]) as client:
         mine = {"ns": {"$regex": f"^{DATABASE}\\."}, "command.getMore": {"$exists": False}}
         return list(client.admin.aggregate([{"$currentOp": {}}, {"$match": mine}]))
 
 
 def assert_idle() -> None:
-    """MongoDB goes on with none of it. It looks at the clock a moment after the service, between two documents."""
+    """Require that MongoDB stops soon: it checks the time a moment after the service, between two documents."""
     deadline = time.monotonic() + IDLE_SECONDS
     while doing := operations():
         assert time.monotonic() < deadline, doing
         time.sleep(0.05)
 
 
-# Patterns that take milliseconds to fail on one text, and many runs have such a text.
+# Patterns that need milliseconds to fail on one text. Many runs have such a text.
 SLOW = [
     "(a+)+[bc]",
     "(?:(?=.*[bc])a|a)*[bc]",
@@ -104,7 +104,7 @@ SLOW = [
 ]
 
 
-def test_catastrophic_patterns_are_given_up_at_the_time_limit_while_others_are_served(service: Service) -> None:
+def test_catastrophic_patterns_end_at_the_time_limit_while_others_are_served(service: Service) -> None:
     filters: list[Any] = [{path: {"$regex": pattern}} for path in ("model", "parameters.text") for pattern in SLOW]
     filters.append({"$or": [{"model": {"$regex": pattern}} for pattern in SLOW]})
     with bystander(service) as statuses, ThreadPoolExecutor(4) as threads:
@@ -116,7 +116,7 @@ def test_catastrophic_patterns_are_given_up_at_the_time_limit_while_others_are_s
 
 
 @pytest.mark.parametrize("pattern", ["a++[bc]", r"(?=(a*))\1[bc]", "(?>a*)[bc]", "(?:(?!.*[bc])a)*+[bc]"])
-def test_a_pattern_is_not_tried_on_a_text_on_which_mongodb_would_not_look_at_the_clock_for_minutes(
+def test_a_pattern_is_not_matched_against_a_text_that_would_block_mongodb_for_minutes(
     service: Service, pattern: str
 ) -> None:
     answer = service.search({"id": service.run, "parameters.text": {"$regex": pattern}})
@@ -124,7 +124,7 @@ def test_a_pattern_is_not_tried_on_a_text_on_which_mongodb_would_not_look_at_the
     assert_idle()
 
 
-# What is refused before MongoDB hears of it.
+# Filters that are refused before MongoDB gets them.
 
 OPERATORS = ["$where", "$expr", "$function", "$jsonSchema"]
 SPELLINGS = [
@@ -168,7 +168,7 @@ PLACES = [
 ]
 
 
-def test_code_is_refused_however_it_is_spelled_and_wherever_it_stands(service: Service) -> None:
+def test_code_is_refused_in_every_spelling_and_at_every_place(service: Service) -> None:
     names = [*(spelling.format(operator) for operator in OPERATORS for spelling in SPELLINGS), *LOOK_ALIKES]
     documents = [place.format(json.dumps(name)) for name in names for place in PLACES]
     with bystander(service) as statuses:
@@ -198,7 +198,7 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize("document", TOO_MUCH.values(), ids=TOO_MUCH.keys())
-def test_too_much_is_refused(service: Service, document: bytes) -> None:
+def test_an_oversized_filter_is_refused(service: Service, document: bytes) -> None:
     with bystander(service) as statuses:
         answer = service.search(document)
     assert answer.status_code in (400, 413, 422), answer.text
@@ -236,7 +236,7 @@ def test_operators_in_the_query_are_refused(service: Service, path: str) -> None
         ("{runs}/stats", '{{"time_zone": {0}}}'),
     ],
 )
-def test_whatever_else_takes_a_filter_refuses_code_too(service: Service, path: str, template: str) -> None:
+def test_every_other_endpoint_with_a_filter_refuses_code(service: Service, path: str, template: str) -> None:
     for code in (
         '{"$where": "sleep(1000)"}',
         '{"$expr": {"$function": {"body": "sleep(1000)", "args": [], "lang": "js"}}}',

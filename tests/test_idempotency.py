@@ -1,4 +1,4 @@
-"""Safe retries: what is sent again with its `Idempotency-Key` is answered again, and creates nothing more."""
+"""Safe retries: a request repeated with its `Idempotency-Key` gets the stored response, and creates nothing more."""
 
 import itertools
 import re
@@ -61,7 +61,7 @@ CREATIONS = [EXPERIMENT, RUN_OF_ONE, BULK, TOKEN, REGISTRATION]
 
 
 class Sender:
-    """Sends creations, each as somebody who may."""
+    """Sends each creation as a caller who may create."""
 
     def __init__(self, manager: Caller, newcomer: Caller, experiment: Experiment) -> None:
         self.manager, self.newcomer, self.experiment = manager, newcomer, experiment
@@ -80,7 +80,7 @@ each_creation = pytest.mark.parametrize("creation", CREATIONS, ids=str)
 
 
 @each_creation
-def test_a_repeat_gets_the_first_answer_and_creates_nothing(creation: Creation, sender: Sender) -> None:
+def test_a_repeat_gets_the_first_response_and_creates_nothing(creation: Creation, sender: Sender) -> None:
     before = creation.model._default_manager.count()
     first = sender.send(creation, creation.body, headers=KEY)
     assert (first.status_code, "Idempotent-Replayed" in first.headers) == (201, False)
@@ -105,13 +105,13 @@ def test_another_body_under_the_same_key_is_refused(creation: Creation, sender: 
     assert sender.send(creation, creation.body, headers=KEY).status_code == 201
 
 
-def test_the_same_body_may_be_written_otherwise(sender: Sender) -> None:
+def test_the_same_body_may_be_formatted_differently(sender: Sender) -> None:
     first = sender.send(EXPERIMENT, '{"name": "beer", "tags": ["a"]}', headers=KEY)
     again = sender.send(EXPERIMENT, '{"tags":["\\u0061"],\n"name":"beer"}', headers=KEY)
     assert (again.status_code, again.content) == (201, first.content)
 
 
-def test_the_alias_of_the_newest_version_is_the_same_place(manager: Caller) -> None:
+def test_the_alias_of_the_newest_version_shares_the_keys(manager: Caller) -> None:
     first = manager.post("/experiment", {"name": "beer"}, headers=KEY)
     headers = {**KEY, "Authorization": f"Bearer {manager.token}"}
     again = manager.client.post(
@@ -120,7 +120,7 @@ def test_the_alias_of_the_newest_version_is_the_same_place(manager: Caller) -> N
     assert (again.status_code, again.content) == (201, first.content)
 
 
-def test_other_keys_other_places_and_other_people_are_apart(
+def test_other_keys_paths_and_users_are_independent(
     sender: Sender, editor: Caller, admin: Caller, experiment: Experiment
 ) -> None:
     other = Experiment.objects.create(name="beer", permissions=experiment.permissions)
@@ -139,7 +139,7 @@ def test_without_a_key_each_request_creates(sender: Sender) -> None:
     assert not StoredResponse.objects.exists()
 
 
-def test_a_token_of_another_reach_is_another_caller(manager: Caller, experiment: Experiment) -> None:
+def test_a_token_with_other_rights_is_another_caller(manager: Caller, experiment: Experiment) -> None:
     path = f"/experiment/{experiment.id}/drift"
     reaches: list[dict[str, Any]] = [{}, {"level": Level.EDIT}, {"experiments": [str(experiment.id)]}]
     for number, reach in enumerate(reaches):
@@ -151,7 +151,7 @@ def test_a_token_of_another_reach_is_another_caller(manager: Caller, experiment:
 
 
 @pytest.mark.parametrize("creation", [RUN_OF_ONE, BULK], ids=str)
-def test_who_could_not_create_any_more_is_refused_the_answer_too(
+def test_a_caller_who_may_no_longer_create_gets_no_stored_response(
     creation: Creation, sender: Sender, experiment: Experiment, provider: Provider
 ) -> None:
     assert sender.send(creation, creation.body, headers=KEY).status_code == 201
@@ -166,7 +166,7 @@ def test_who_could_not_create_any_more_is_refused_the_answer_too(
 
 
 @each_creation
-def test_who_is_not_admitted_any_more_is_refused_the_answer_too(
+def test_a_caller_who_is_no_longer_admitted_gets_no_stored_response(
     creation: Creation, sender: Sender, provider: Provider
 ) -> None:
     assert sender.send(creation, creation.body, headers=KEY).status_code == 201
@@ -176,7 +176,7 @@ def test_who_is_not_admitted_any_more_is_refused_the_answer_too(
     assert sender.send(creation, creation.body, headers=KEY).status_code == 401
 
 
-def test_what_was_deleted_meanwhile_is_not_created_again(sender: Sender) -> None:
+def test_a_repeat_does_not_recreate_a_deleted_object(sender: Sender) -> None:
     first = sender.send(RUN_OF_ONE, RUN, headers=KEY)
     Drift.objects.all().delete()
     assert sender.send(RUN_OF_ONE, RUN, headers=KEY).content == first.content
@@ -195,7 +195,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("creation", "body", "status"), REFUSED)
-def test_a_refusal_is_not_kept(creation: Creation, body: Any, status: int, sender: Sender) -> None:
+def test_a_refusal_is_not_stored(creation: Creation, body: Any, status: int, sender: Sender) -> None:
     for _ in range(2):
         refused = sender.send(creation, body, headers=KEY)
         assert (refused.status_code, "Idempotent-Replayed" in refused.headers) == (status, False)
@@ -214,19 +214,19 @@ def test_a_malformed_key_is_refused(key: str, creation: Creation, sender: Sender
 
 
 @pytest.mark.parametrize("key", ["a", "a" * 255, '"8e03978e-40d5-43dd-bc93-6894a57f9324"', "!~ {}"])
-def test_any_printable_key_is_taken(key: str, sender: Sender) -> None:
+def test_any_printable_key_is_accepted(key: str, sender: Sender) -> None:
     answers = [sender.send(RUN_OF_ONE, RUN, headers={"Idempotency-Key": key}) for _ in range(2)]
     assert ["Idempotent-Replayed" in answer.headers for answer in answers] == [False, True]
 
 
-def test_a_repeat_of_a_body_that_is_nested_without_end_is_refused(sender: Sender) -> None:
+def test_a_repeat_of_a_body_that_is_nested_too_deeply_is_refused(sender: Sender) -> None:
     assert sender.send(BULK, [RUN], headers=KEY).status_code == 201
     for depth in range(50, 1_000, 50):
         deep = "[" * depth + "]" * depth
         assert sender.send(BULK, deep, headers=KEY).status_code == 422
 
 
-def test_nothing_of_an_answer_can_be_read_in_the_database(sender: Sender) -> None:
+def test_stored_responses_are_encrypted(sender: Sender) -> None:
     secret = sender.send(TOKEN, TOKEN.body, headers=KEY).json()["token"]
     (stored,) = mongodb().database[StoredResponse._meta.db_table].find({})
     for telling in (secret, secret.split(".")[2], "nightly", KEY["Idempotency-Key"], "manager"):
@@ -234,7 +234,7 @@ def test_nothing_of_an_answer_can_be_read_in_the_database(sender: Sender) -> Non
     assert re.fullmatch("[0-9a-f]{64}", stored["_id"])
 
 
-def test_with_another_secret_key_nothing_is_found_and_nothing_fails(sender: Sender, settings: Settings) -> None:
+def test_a_new_secret_key_makes_stored_responses_unknown(sender: Sender, settings: Settings) -> None:
     first = sender.send(RUN_OF_ONE, RUN, headers=KEY)
     settings.SECRET_KEY = "another " * 10
     second = sender.send(RUN_OF_ONE, RUN, headers=KEY)
@@ -242,7 +242,7 @@ def test_with_another_secret_key_nothing_is_found_and_nothing_fails(sender: Send
     assert second.json()["id"] != first.json()["id"]
 
 
-def test_answers_are_kept_for_a_day_and_mongodb_removes_them(sender: Sender) -> None:
+def test_mongodb_removes_stored_responses_after_a_day(sender: Sender) -> None:
     start = timestamps.now()
     sender.send(RUN_OF_ONE, RUN, headers=KEY)
     kept = StoredResponse.objects.get()
@@ -253,7 +253,7 @@ def test_answers_are_kept_for_a_day_and_mongodb_removes_them(sender: Sender) -> 
     assert "Idempotent-Replayed" not in sender.send(RUN_OF_ONE, RUN, headers=KEY).headers
 
 
-def test_a_request_without_a_key_asks_the_database_no_more_than_before(sender: Sender) -> None:
+def test_a_request_without_a_key_makes_no_extra_query(sender: Sender) -> None:
     sender.send(RUN_OF_ONE, RUN)
     with commands() as entries:
         sender.send(RUN_OF_ONE, RUN)
@@ -264,39 +264,41 @@ def test_a_request_without_a_key_asks_the_database_no_more_than_before(sender: S
 
 
 @pytest.mark.parametrize("round_", range(3))
-def test_of_many_at_once_one_creates_and_all_have_its_answer(
+def test_one_of_many_concurrent_requests_creates_and_all_get_its_response(
     round_: int, someone: Someone, stored: Database[dict[str, Any]]
 ) -> None:
     key, body = unique("key"), {"name": unique("wine")}
-    answers = at_once(someone.insistences("/experiment", key, *[body] * 12))
+    answers = at_once(someone.calls_until_answered("/experiment", key, *[body] * 12))
     assert statuses(answers) == {201: 12}
     assert len({answer.text for answer in answers}) == 1
     assert sum("Idempotent-Replayed" in answer.headers for answer in answers) >= 11
     path = f"/experiment/{answers[0].json()['id']}"
     for place, sent, number in ((f"{path}/drift", RUN, 1), (f"{path}/drift/bulk", [RUN] * 20, 21)):
-        answers = at_once(someone.insistences(place, key, *[sent] * 12))
+        answers = at_once(someone.calls_until_answered(place, key, *[sent] * 12))
         assert statuses(answers) == {201: 12}
         assert len({answer.text for answer in answers}) == 1
         identifier = uuid.UUID(path.rpartition("/")[2]).hex
         assert stored[Drift._meta.db_table].count_documents({"experiment_id": identifier}) == number
 
 
-def test_of_many_with_different_bodies_one_creates(someone: Someone, stored: Database[dict[str, Any]]) -> None:
+def test_one_of_many_concurrent_requests_with_different_bodies_creates(
+    someone: Someone, stored: Database[dict[str, Any]]
+) -> None:
     path = someone.new_experiment()
     runs = [{**RUN, "model": f"model {number}"} for number in range(8)]
-    answers = at_once(someone.insistences(f"{path}/drift", unique("key"), *runs))
+    answers = at_once(someone.calls_until_answered(f"{path}/drift", unique("key"), *runs))
     assert statuses(answers) == {201: 1, 422: 7}
     identifier = uuid.UUID(path.rpartition("/")[2]).hex
     assert stored[Drift._meta.db_table].count_documents({"experiment_id": identifier}) == 1
 
 
-def test_one_who_registers_and_makes_a_token_many_times_at_once_does_so_once(
+def test_concurrent_registrations_and_tokens_are_created_once(
     live: LiveServer, provider: Provider, stored: Database[dict[str, Any]]
 ) -> None:
     newcomer = Someone(live.api, provider.token(unique("newcomer")))
-    registered = at_once(newcomer.insistences("/user", "once", *[None] * 8))
+    registered = at_once(newcomer.calls_until_answered("/user", "once", *[None] * 8))
     assert statuses(registered) == {201: 8}
-    tokens = at_once(newcomer.insistences("/token", "once", *[{"name": "nightly"}] * 8))
+    tokens = at_once(newcomer.calls_until_answered("/token", "once", *[{"name": "nightly"}] * 8))
     assert statuses(tokens) == {201: 8}
     assert len({answer.json()["token"] for answer in tokens}) == 1
     assert (
@@ -306,21 +308,21 @@ def test_one_who_registers_and_makes_a_token_many_times_at_once_does_so_once(
 
 
 @pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[LiveServer]:
-    """The service over a MongoDB of its own, which soon ends the transactions of workers that are gone."""
+def killable(tmp_path: Path) -> Iterator[LiveServer]:
+    """The service over its own MongoDB, which soon aborts the transactions of killed workers."""
     database = EmbeddedServer(tmp_path)
     database.start()
     with MongoClient[Any](database.uri) as client:
         client.admin.command("setParameter", 1, transactionLifetimeLimitSeconds=2)
-    server = LiveServer(MONGODB_URI=database.uri, MONGODB_NAME="mortal", OIDC_USER_ENTITLEMENTS="[]")
+    server = LiveServer(MONGODB_URI=database.uri, MONGODB_NAME="killable", OIDC_USER_ENTITLEMENTS="[]")
     server.start()
     yield server
     server.stop()
     database.stop()
 
 
-def test_what_is_sent_until_it_is_answered_is_created_once_though_workers_are_killed(mortal: LiveServer) -> None:
-    someone = Someone(mortal.api, mortal.manage("token", "keeper@example.org"))
+def test_requests_retried_while_workers_are_killed_create_once(killable: LiveServer) -> None:
+    someone = Someone(killable.api, killable.manage("token", "keeper@example.org"))
     path = f"{someone.new_experiment()}/drift"
     answers: list[Response] = []
     over = threading.Event()
@@ -330,14 +332,14 @@ def test_what_is_sent_until_it_is_answered_is_created_once_though_workers_are_ki
             if over.is_set():
                 return
             name = f"run {number} of pipeline {pipeline}"
-            answers.append(someone.insist(path, {**RUN, "model": name}, name))
+            answers.append(someone.post_until_answered(path, {**RUN, "model": name}, name))
 
     def kill_workers(reporting: list[Future[None]]) -> None:
-        """One after another, each in the middle of the pipelines' requests; gunicorn starts the next."""
+        """Kill one worker after another, each during the pipelines' requests; gunicorn starts the next."""
         for deaths in range(1, 5):
             while len(answers) < 20 * deaths and not any(each.done() for each in reporting):
                 time.sleep(0.01)
-            psutil.Process(mortal.process.pid).children()[0].kill()
+            psutil.Process(killable.process.pid).children()[0].kill()
 
     with ThreadPoolExecutor(8) as pool:
         reporting = [pool.submit(report_runs, pipeline) for pipeline in range(8)]
@@ -347,12 +349,12 @@ def test_what_is_sent_until_it_is_answered_is_created_once_though_workers_are_ki
             over.set()
     assert [each.result() for each in reporting] == [None] * 8
     assert {answer.status_code for answer in answers} == {201}
-    with MongoClient[Any](mortal.environment["MONGODB_URI"]) as client:
-        stored = {run["_id"]: run["model"] for run in client["mortal"][Drift._meta.db_table].find({})}
+    with MongoClient[Any](killable.environment["MONGODB_URI"]) as client:
+        stored = {run["_id"]: run["model"] for run in client["killable"][Drift._meta.db_table].find({})}
     assert stored == {uuid.UUID(answer.json()["id"]).hex: answer.json()["model"] for answer in answers}
 
 
-def test_the_document_tells_of_the_key(live: LiveServer) -> None:
+def test_the_openapi_document_describes_the_key(live: LiveServer) -> None:
     paths = requests.get(f"{live.api}/openapi.json", timeout=10).json()["paths"]
     taking = {
         (path, method)
@@ -369,7 +371,7 @@ def test_the_document_tells_of_the_key(live: LiveServer) -> None:
         assert "Idempotent-Replayed" in answers["201"]["headers"]
 
 
-def test_a_browser_may_send_a_key_and_see_that_an_answer_is_a_repeat(manager: Caller, settings: Settings) -> None:
+def test_cors_lets_a_browser_send_a_key_and_recognize_a_repeat(manager: Caller, settings: Settings) -> None:
     settings.CORS_ALLOWED_ORIGINS = ["https://board.example.org"]
     asked = {"Origin": "https://board.example.org", "Access-Control-Request-Method": "POST"}
     allowed = manager.request("OPTIONS", "/experiment", headers=asked).headers

@@ -1,4 +1,4 @@
-"""What MongoDB does for the queries that run all day: it reads an index, and no document that it need not."""
+"""Query plans: frequent queries read an index, and no documents beyond those that they need."""
 
 import datetime
 import json
@@ -32,18 +32,18 @@ def minute(number: int) -> datetime.datetime:
 
 @pytest.fixture
 def member(provider: Provider) -> Caller:
-    """Sees experiments in four ways: public ones, own ones, and those of two groups."""
+    """A user who reads public experiments, their own, and those of two groups."""
     return registered(provider, "member", "users", GROUP, OTHER_GROUP)
 
 
-# Many of everything, and where to search them.
+# Large collections, and the paths of their searches.
 
 Collection: TypeAlias = tuple[type[Model], str]
 
 
 @pytest.fixture
 def many_experiments() -> Collection:
-    """A third of them public, and shared with one group, another, both, a third one, or none."""
+    """One third are public. One fifth each are shared with one group, another, both, a third one, and none."""
     shared = [[GROUP], [OTHER_GROUP], [GROUP, OTHER_GROUP], ["urn:example:group:others"], []]
     Experiment.objects.bulk_create(
         Experiment(
@@ -59,7 +59,7 @@ def many_experiments() -> Collection:
 
 @pytest.fixture
 def many_runs(experiment: Experiment) -> Collection:
-    """As many of another experiment lie between those of this one."""
+    """The runs of another experiment lie between those of this one, in equal number."""
     other = Experiment.objects.create(name="another")
     Drift.objects.bulk_create(
         Drift(
@@ -85,7 +85,7 @@ def many_users() -> Collection:
 
 @pytest.fixture
 def many_events(experiment: Experiment) -> Collection:
-    """A third of them on one experiment, and half by the first of two actors."""
+    """A third are about one experiment, and half are by the first of two actors."""
     Event.objects.bulk_create(
         Event(
             action=Action.EXPERIMENT_UPDATED,
@@ -126,7 +126,7 @@ def many_sessions() -> None:
 def search(
     request: pytest.FixtureRequest, caller: str, collection: str, query: str, document: Any
 ) -> tuple[Read, list[Read]]:
-    """What the search reads of the collection: the page, and the counts of the total."""
+    """The queries of a search on the collection: the page, and the counts of the total."""
     asking: Caller = request.getfixturevalue(caller)
     model, path = request.getfixturevalue(collection)
     with reads_of(model) as reads:
@@ -137,7 +137,7 @@ def search(
 
 
 def assert_read_in_order(page: Read, number: int) -> None:
-    """That an index led to the page's documents and one more; at most those before them are read as well."""
+    """Require that an index led to the page's documents and one more, after at most those of earlier pages."""
     assert page.returned == PAGE_SIZE + 1
     assert page.documents <= number * PAGE_SIZE + 1
     assert not page.sorts_in_memory
@@ -158,7 +158,7 @@ def assert_read_in_order(page: Read, number: int) -> None:
         ("manager", "many_events_of_experiment"),
     ],
 )
-def test_a_listing_is_read_in_the_order_of_an_index(
+def test_a_list_is_read_in_index_order(
     request: pytest.FixtureRequest, caller: str, collection: str, number: int, order: str
 ) -> None:
     page, _ = search(request, caller, collection, f"?page={number}&order_by={order}", {})
@@ -183,7 +183,7 @@ def test_a_listing_is_read_in_the_order_of_an_index(
         ("manager", "many_events_of_experiment", "action"),
     ],
 )
-def test_a_page_reads_about_what_it_shows_by_every_sort_also_after_a_cursor(
+def test_a_page_of_any_sort_reads_about_as_many_documents_as_it_shows(
     request: pytest.FixtureRequest, caller: str, collection: str, sort_by: str, order: str
 ) -> None:
     query = f"?sort_by={sort_by}&order_by={order}"
@@ -201,7 +201,7 @@ def test_a_page_reads_about_what_it_shows_by_every_sort_also_after_a_cursor(
 @pytest.mark.parametrize("order", ["desc", "asc"])
 @pytest.mark.parametrize("number", [1, 5])
 @pytest.mark.parametrize("document", [{"model": "model 1"}, {"job_status": "Completed"}], ids=json.dumps)
-def test_the_runs_of_a_model_or_status_are_read_in_the_order_of_an_index(
+def test_the_runs_of_a_model_or_status_are_read_in_index_order(
     request: pytest.FixtureRequest, document: dict[str, str], number: int, order: str
 ) -> None:
     page, _ = search(request, "reader", "many_runs", f"?page={number}&order_by={order}", document)
@@ -210,7 +210,7 @@ def test_the_runs_of_a_model_or_status_are_read_in_the_order_of_an_index(
 
 @pytest.mark.parametrize("document", [{"actor.email": "1@example.org"}, {"actor.user_id": str(uuid.UUID(int=1))}])
 @pytest.mark.parametrize("order", ["desc", "asc"])
-def test_the_events_of_an_actor_are_read_in_the_order_of_an_index(
+def test_the_events_of_an_actor_are_read_in_index_order(
     request: pytest.FixtureRequest, document: dict[str, str], order: str
 ) -> None:
     page, _ = search(request, "admin", "many_events", f"?page=5&order_by={order}", document)
@@ -237,14 +237,16 @@ def test_an_export_is_not_sorted_in_memory(admin: Caller, query: str) -> None:
         ("manager", "many_events_of_experiment"),
     ],
 )
-def test_a_total_is_counted_in_an_index_alone(request: pytest.FixtureRequest, caller: str, collection: str) -> None:
+def test_a_total_is_counted_without_reading_documents(
+    request: pytest.FixtureRequest, caller: str, collection: str
+) -> None:
     _, counts = search(request, caller, collection, "", {})
     assert counts
     assert {count.documents for count in counts} == {0}
 
 
 @pytest.mark.parametrize("sort_by", ["created_at", "model", "schema_version"])
-def test_nothing_comes_between_the_match_and_the_sort_that_would_keep_the_sort_from_an_index(
+def test_the_sort_directly_follows_the_match_so_that_it_can_use_an_index(
     request: pytest.FixtureRequest, sort_by: str
 ) -> None:
     page, _ = search(request, "reader", "many_runs", f"?page=2&sort_by={sort_by}", {"drift_detected": False})

@@ -1,4 +1,4 @@
-"""Which index serves which search of runs: at 100,000 of them, on any page, MongoDB reads about what it answers."""
+"""The index of each search of 100,000 runs: on any page, MongoDB reads about as many documents as it returns."""
 
 import json
 import random
@@ -25,7 +25,7 @@ from experiments.models import Experiment
 from tests.caller import Caller
 from tests.profiler import Read, reads_of
 
-RUNS = 110_000  # ten in eleven of them in the experiment that is searched
+RUNS = 110_000  # ten of eleven of them are in the searched experiment
 CHUNK = 5_000
 PAGE = 10
 EXPERIMENT, OTHER = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -38,7 +38,7 @@ def identifier(milliseconds: int, number: int) -> uuid.UUID:
 
 
 def document(number: int, chance: random.Random) -> dict[str, Any]:
-    """A stored run. Eleven share three minutes, of which one is another experiment's."""
+    """A stored run. Eleven runs share three minutes, and one of them belongs to another experiment."""
     pk = identifier(START + number * 3 // 11 * MINUTE, number)
     status = chance.choices(["Completed", "Running", "Failed"], [8, 1, 1])[0]
     return {
@@ -60,7 +60,7 @@ def document(number: int, chance: random.Random) -> dict[str, Any]:
 
 @contextmanager
 def inside(name: str) -> Iterator[None]:
-    """Have this process use another database while the block runs."""
+    """Switch this process to another database within the block."""
     connection = mongodb()
     usual = connection.settings_dict["NAME"]
     connection.ensure_connection()
@@ -75,7 +75,7 @@ def inside(name: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def filled(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
-    """The name of a database beside the one that is emptied after each test, with many runs of a public experiment."""
+    """The name of a second database, not emptied after each test, with many runs of a public experiment."""
     name = f"{mongodb().settings_dict['NAME']}_filled"
     chance = random.Random(1)  # noqa: S311 - nothing here is a secret
     with django_db_blocker.unblock(), inside(name):
@@ -91,7 +91,7 @@ def filled(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Itera
 
 @pytest.fixture(autouse=True)
 def at_scale(database: None, filled: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    # A machine that is busy testing counts more slowly.
+    # A machine that is busy with tests counts more slowly.
     monkeypatch.setattr(totals, "SECOND_TIME_LIMIT", 60)
     with inside(filled):
         yield
@@ -160,7 +160,7 @@ SEARCHES = [
 @pytest.mark.parametrize(
     ("filter_", "sort_by", "index"), SEARCHES, ids=[f"{json.dumps(row[0])} by {row[1]}" for row in SEARCHES]
 )
-def test_a_search_reads_an_index_and_no_documents_but_those_of_its_page(filter_: Any, sort_by: str, index: str) -> None:
+def test_a_search_reads_an_index_and_only_the_documents_of_its_page(filter_: Any, sort_by: str, index: str) -> None:
     for order in ("asc", "desc"):
         _, reads = search(f"sort_by={sort_by}&order_by={order}", filter_)
         page = page_of(reads)
@@ -173,8 +173,8 @@ def test_a_search_reads_an_index_and_no_documents_but_those_of_its_page(filter_:
 @pytest.mark.parametrize(
     ("filter_", "sort_by"), [row[:2] for row in SEARCHES], ids=[f"{json.dumps(row[0])} by {row[1]}" for row in SEARCHES]
 )
-def test_a_page_after_a_cursor_reads_no_more_however_deep(filter_: Any, sort_by: str) -> None:
-    # By another field than time, what has the next value of it is read besides what has the same one.
+def test_a_deep_page_after_a_cursor_reads_no_more_than_the_first(filter_: Any, sort_by: str) -> None:
+    # A sort by another field than time also reads the next value of that field.
     pages = 2 if sort_by == "created_at" else 3
     for order in ("asc", "desc"):
         query = f"sort_by={sort_by}&order_by={order}"
@@ -187,7 +187,7 @@ def test_a_page_after_a_cursor_reads_no_more_however_deep(filter_: Any, sort_by:
 
 
 @pytest.mark.parametrize("document", [{}, {"model": "model 7"}, {"verdict": "drift"}], ids=json.dumps)
-def test_a_total_is_counted_in_an_index_alone(document: Any) -> None:
+def test_a_total_is_counted_without_reading_documents(document: Any) -> None:
     response, reads = search("", document)
     counts = [read for read in reads if "$count" in read.stages]
     assert counts
@@ -211,7 +211,7 @@ def test_a_total_is_counted_in_an_index_alone(document: Any) -> None:
         ("/admin/", dashboard.LOOKED_AT),
     ],
 )
-def test_a_page_of_the_portal_reads_what_it_says(root: User, path: str, documents: int) -> None:
+def test_a_page_of_the_portal_reads_as_many_runs_as_it_says(root: User, path: str, documents: int) -> None:
     browser = Client()
     browser.force_login(root, "accounts.backends.LocalAccountBackend")
     with reads_of(Drift) as reads:
@@ -219,6 +219,6 @@ def test_a_page_of_the_portal_reads_what_it_says(root: User, path: str, document
     assert reads
     for read in reads:
         assert read.documents <= documents
-        # The runs of both experiments are counted at once.
+        # The runs of both experiments are counted in one query.
         assert read.keys <= documents + 2 * (COUNTED_AT_MOST + 1)
         assert "COLLSCAN" not in read.plan

@@ -1,4 +1,4 @@
-"""How many requests a caller may make, over all workers together."""
+"""Rate limits of a caller, counted over all workers."""
 
 import json
 import re
@@ -34,7 +34,7 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture(autouse=True)
 def fresh_counters(database: None) -> Iterator[None]:
-    """Nobody has called yet, and this process remembers nobody."""
+    """Begin without counts, and without cached identities in this process."""
     rate_limits.limiter.cache_clear()
     yield
     rate_limits.limiter.cache_clear()
@@ -54,10 +54,10 @@ def search(caller: Caller, **options: Any) -> Any:
     return caller.post("/experiment/search", {}, **options)
 
 
-# Who is counted as what.
+# Callers that are counted separately.
 
 
-def test_an_identity_has_a_limit_of_its_own_wherever_it_calls_from(
+def test_an_identity_has_its_own_limit_at_any_address(
     settings: Settings, reader: Caller, stranger: Caller, provider: Provider
 ) -> None:
     settings.RATE_LIMIT = "3/day"
@@ -80,7 +80,7 @@ def test_an_address_has_a_limit_for_requests_without_a_token(
     assert search(reader, **HERE).status_code == 200
 
 
-def test_what_is_refused_is_counted_too(settings: Settings, anonymous: Caller, experiment: Experiment) -> None:
+def test_refused_requests_are_counted(settings: Settings, anonymous: Caller, experiment: Experiment) -> None:
     settings.RATE_LIMIT_ANONYMOUS = "3/day"
     forger = Caller("a.b.c")
     assert forger.get("/user/self").status_code == 401
@@ -96,7 +96,7 @@ def test_an_empty_setting_is_no_limit(settings: Settings, anonymous: Caller) -> 
     assert not rate_limits.counters().count_documents({})
 
 
-def test_tokens_are_limited_tightly_by_address_and_by_identity(
+def test_token_requests_have_low_limits_by_address_and_by_identity(
     settings: Settings, reader: Caller, editor: Caller, stranger: Caller, manager: Caller
 ) -> None:
     settings.RATE_LIMIT_LOGIN = "2/day"
@@ -121,7 +121,7 @@ def test_logins_are_limited_by_address(settings: Settings) -> None:
     assert log_in("another name", **THERE).status_code == 200
 
 
-def test_logins_are_limited_by_account_however_its_name_is_spelled(settings: Settings) -> None:
+def test_logins_are_limited_by_account_in_every_spelling_of_its_name(settings: Settings) -> None:
     settings.RATE_LIMIT_LOGIN = "3/day"
     for n, spelling in enumerate(("Root", " Root ", "\N{FULLWIDTH LATIN CAPITAL LETTER R}oot")):
         assert log_in(spelling, REMOTE_ADDR=f"192.0.2.{n}").status_code == 200
@@ -149,7 +149,7 @@ def test_logins_are_limited_by_account_however_its_name_is_spelled(settings: Set
         (1, "[", "192.0.2.1"),
     ],
 )
-def test_the_address_is_what_the_trusted_proxies_saw(
+def test_the_address_comes_from_the_trusted_proxies(
     settings: Settings, proxies: int, forwarded: str | None, address: str
 ) -> None:
     settings.TRUSTED_PROXIES = proxies
@@ -157,7 +157,7 @@ def test_the_address_is_what_the_trusted_proxies_saw(
     assert address_of(RequestFactory().get("/", headers=headers, **HERE)) == address  # type: ignore[arg-type]
 
 
-# How it is counted.
+# Counts.
 
 
 def passes(limiter: Limiter, rate: Rate) -> bool:
@@ -168,14 +168,14 @@ def passes(limiter: Limiter, rate: Rate) -> bool:
     return True
 
 
-def test_processes_that_count_exactly_let_the_limit_through_and_no_more() -> None:
+def test_processes_that_count_exactly_admit_exactly_the_limit() -> None:
     processes = [Limiter() for _ in range(4)]
     with ThreadPoolExecutor(8) as pool:
         passed = list(pool.map(lambda n: passes(processes[n % 4], Rate(20, "day")), range(60)))
     assert sum(passed) == 20
 
 
-def test_processes_that_count_in_batches_let_at_most_a_batch_each_through_beyond_the_limit() -> None:
+def test_processes_that_count_in_batches_exceed_the_limit_by_at_most_a_batch_each() -> None:
     processes, rate = [Limiter() for _ in range(4)], Rate(1000, "day")
     passed = sum(passes(processes[n % 4], rate) for n in range(2000))
     assert rate.limit <= passed <= rate.limit + len(processes) * 9
@@ -183,7 +183,7 @@ def test_processes_that_count_in_batches_let_at_most_a_batch_each_through_beyond
     assert sum(passes(alone, Rate(300, "hour")) for _ in range(500)) == 300
 
 
-def test_the_overall_count_asks_the_database_once_in_a_batch() -> None:
+def test_a_batch_costs_one_query() -> None:
     limiter, rate = Limiter(), Rate(1000, "day")
     with commands() as entries:
         for _ in range(25):
@@ -191,7 +191,7 @@ def test_the_overall_count_asks_the_database_once_in_a_batch() -> None:
     assert 1 <= len(entries) <= 2
 
 
-def test_who_is_refused_is_let_through_again_after_the_time_said() -> None:
+def test_a_refused_caller_is_admitted_after_the_stated_time() -> None:
     limiter, rate = Limiter(), Rate(2, "second")
     while passes(limiter, rate):
         pass
@@ -216,7 +216,7 @@ def test_the_window_slides(current: int, previous: int, elapsed: float, total: f
     assert count.wait(Rate(10, "minute")) == pytest.approx(wait)
 
 
-def test_the_counters_tell_nothing_of_the_callers_and_go_by_themselves(settings: Settings, anonymous: Caller) -> None:
+def test_counters_do_not_identify_callers_and_expire(settings: Settings, anonymous: Caller) -> None:
     settings.RATE_LIMIT_ANONYMOUS = "5/minute"
     search(anonymous, **HERE)
     (stored,) = rate_limits.counters().find()
@@ -227,25 +227,25 @@ def test_the_counters_tell_nothing_of_the_callers_and_go_by_themselves(settings:
 
 
 @pytest.mark.parametrize("setting", ["600", "600/", "/minute", "-1/minute", "1.5/minute", "0/minute", "6/fortnight"])
-def test_what_is_no_rate_is_refused(setting: str) -> None:
+def test_an_invalid_rate_is_refused(setting: str) -> None:
     with pytest.raises(ValueError, match="is not a rate"):
         rate_of(setting)
 
 
-# Without the database.
+# Counts without the database.
 
 
 @pytest.fixture
-def counters_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The counters are on a server that does not answer."""
+def unavailable_counters(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The counters are on a database server that does not respond."""
     uri = f"mongodb://127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=100"
     with MongoClient[dict[str, Any]](uri) as client:
         monkeypatch.setattr(rate_limits, "counters", lambda: client["away"]["counters"])
         yield
 
 
-@pytest.mark.usefixtures("counters_away")
-def test_without_the_database_logins_are_refused_and_the_rest_goes_on(settings: Settings, stranger: Caller) -> None:
+@pytest.mark.usefixtures("unavailable_counters")
+def test_without_the_database_only_logins_are_refused(settings: Settings, stranger: Caller) -> None:
     settings.RATE_LIMIT = settings.RATE_LIMIT_ANONYMOUS = "200/day"
     settings.RATE_LIMIT_LOGIN = "1/day"
     for refused in (log_in("root"), stranger.post("/token", {"name": "nightly"})):
@@ -260,7 +260,7 @@ def test_without_the_database_logins_are_refused_and_the_rest_goes_on(settings: 
 
 @pytest.fixture(scope="module")
 def limited(testrun_uid: str, worker_id: str) -> Iterator[LiveServer]:
-    """Two workers, both at work, with a low limit; each writes its process id beside every request."""
+    """Two workers with a low limit; each adds its process id to every response."""
     server = LiveServer(
         MONGODB_NAME=f"limits_{testrun_uid[:8]}_{worker_id}",
         RATE_LIMIT_ANONYMOUS="40/day",

@@ -1,12 +1,12 @@
-"""A database that the service wrote before its packages were moved: migration, indexes and requests.
+"""A database written before the packages were moved: migration, indexes and requests.
 
 `databases/2026-11-27.json` is a dump in MongoDB's canonical Extended JSON: the indexes and the documents of each
-collection, one on a line, and the service tokens, which a database does not hold. The code of commit e4022e6, the last
-one before the move, wrote the database: its commands `migrate` and `token`, its gunicorn in answer to HTTP requests,
-and its models for what neither of them does. Its SECRET_KEY was the one below. In the dump, sessions and active tokens
-last until 2100, and so do the documents that MongoDB removes when they expire.
+collection, one on a line, and the service tokens, which a database does not store. The code of commit e4022e6, the last
+one before the move, wrote the database: its commands `migrate` and `token`, its gunicorn by HTTP requests, and its
+models for the rest. Its SECRET_KEY was the one below. In the dump, sessions and active tokens last until 2100, and so
+do the documents that MongoDB removes when they expire.
 
-The deletion of the experiment `weld inspection` was broken off.
+The deletion of the experiment `weld inspection` was interrupted.
 """
 
 import json
@@ -37,7 +37,7 @@ Document = dict[str, Any]
 
 
 class OlderDatabase:
-    """The dump, to be restored into a database and to compare with."""
+    """The dump, for restoring into a database and for comparison."""
 
     def __init__(self, path: Path) -> None:
         dump = json_util.loads(path.read_text())
@@ -95,7 +95,7 @@ def server(older: OlderDatabase, testrun_uid: str, worker_id: str) -> Iterator[L
 
 @pytest.fixture
 def stored(server: LiveServer) -> Iterator[Database[Document]]:
-    """The older database as it is now."""
+    """The older database in its present state."""
     with MongoClient[Document](server.environment["MONGODB_URI"]) as client:
         yield client[server.environment["MONGODB_NAME"]]
 
@@ -170,7 +170,7 @@ def test_every_model_has_its_indexes_as_in_a_new_database(stored: Database[Docum
 # The API
 
 
-def test_anybody_reads_the_public_experiment(anonymous: Someone, older: OlderDatabase) -> None:
+def test_a_visitor_reads_the_public_experiment(anonymous: Someone, older: OlderDatabase) -> None:
     response = anonymous.call("GET", older.path("wine quality"))
     assert response.status_code == 200, response.text
     shown, before = response.json(), older.experiment("wine quality")
@@ -180,7 +180,7 @@ def test_anybody_reads_the_public_experiment(anonymous: Someone, older: OlderDat
     assert {name: shown[name] for name in names} == {name: before[name] for name in names}
 
 
-def test_anybody_reads_the_runs_of_the_public_experiment(anonymous: Someone, older: OlderDatabase) -> None:
+def test_a_visitor_reads_the_runs_of_the_public_experiment(anonymous: Someone, older: OlderDatabase) -> None:
     response = anonymous.call("POST", f"{older.path('wine quality')}/drift/search", {})
     assert response.status_code == 200, response.text
     names = ("job_status", "model", "parameters", "tags", "detector", "environment", "model_version", "schema_version")
@@ -226,7 +226,7 @@ def test_filters_find_the_runs(
     assert [uuid.UUID(run["id"]).hex for run in response.json()] == [runs[number]["_id"] for number in numbers]
 
 
-def test_the_private_experiment_is_read_by_those_whom_its_permissions_name(
+def test_only_users_with_a_permission_read_the_private_experiment(
     anonymous: Someone, ada: Someone, pipeline: Someone, older: OlderDatabase
 ) -> None:
     path = older.path("credit scoring")
@@ -259,7 +259,7 @@ def test_a_run_is_created(ada: Someone, pipeline: Someone, older: OlderDatabase)
     assert pipeline.call("POST", path, run).status_code == 403
 
 
-def test_a_request_that_was_answered_before_the_move_is_not_run_again(ada: Someone, older: OlderDatabase) -> None:
+def test_a_stored_response_from_before_the_move_is_repeated(ada: Someone, older: OlderDatabase) -> None:
     path = f"{older.path('wine quality')}/drift"
     run = {"job_status": "Completed", "model": "ridge", "drift_detected": False, "parameters": {"p_value": 0.9}}
     repeated = ada.call("POST", path, run, {"Idempotency-Key": "2026-11-27 ridge"})
@@ -272,7 +272,7 @@ def test_a_revoked_token_stays_revoked(server: LiveServer, older: OlderDatabase)
     assert Someone(server.api, older.tokens["revoked"]).call("GET", "/user/self").status_code == 401
 
 
-# The administrator. The test of the session is the first: if Django changes how it hashes passwords, a login stores a
+# The administrator. The test of the session must be the first: if Django changes its password hashing, a login stores a
 # new hash, which ends older sessions.
 
 
@@ -340,7 +340,7 @@ def test_pages_show_the_public_experiment_and_its_runs(
     assert all(model in runs.text for model in ("ridge", "forest", "boost"))
 
 
-def test_a_deletion_that_was_broken_off_holds_and_can_be_purged(
+def test_an_interrupted_deletion_holds_and_can_be_purged(
     browser: requests.Session, server: LiveServer, older: OlderDatabase, stored: Database[Document]
 ) -> None:
     gone, runs = older.id("weld inspection"), older.runs("weld inspection")

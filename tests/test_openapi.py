@@ -1,4 +1,4 @@
-"""The OpenAPI document, and whether the service keeps to it."""
+"""The OpenAPI document, and responses that match it."""
 
 import re
 import subprocess
@@ -24,8 +24,8 @@ def test_the_document_is_openapi_3_1_and_served_to_anyone(live: LiveServer) -> N
     assert all(path.startswith("/api/v1/") for path in document["paths"])
 
 
-def test_a_new_worker_serves_it_to_many_at_once(testrun_uid: str, worker_id: str) -> None:
-    """The library that makes it loads its extensions at the first request, and not for several threads."""
+def test_a_new_worker_serves_the_document_to_concurrent_requests(testrun_uid: str, worker_id: str) -> None:
+    """The library that generates it loads its extensions at the first request, which is not thread-safe."""
     server = LiveServer(MONGODB_NAME=f"openapi_{testrun_uid[:8]}_{worker_id}")
     server.start()
     try:
@@ -41,7 +41,7 @@ def test_generation_has_no_warnings(live: LiveServer) -> None:
     live.manage("spectacular", "--validate", "--fail-on-warn", "--file", "/dev/null")
 
 
-def test_generated_requests_find_no_server_error_and_nothing_undocumented(live: LiveServer, tmp_path: Path) -> None:
+def test_generated_requests_find_no_server_error_and_no_undocumented_response(live: LiveServer, tmp_path: Path) -> None:
     token = live.manage("token", "fuzzer@example.org", "--entitlement", "admins")
     run = subprocess.run(
         [

@@ -1,4 +1,4 @@
-"""Who sees which page, and who changes something by one: what each page declares holds for every role."""
+"""Access to pages: every role gets and changes only what the page's `required_levels` allow."""
 
 import datetime
 import uuid
@@ -18,9 +18,9 @@ from pages.urls import urlpatterns
 from tests.caller import Caller
 from tests.session import through_session
 
-# The newcomer has no session: the first login registers.
+# The newcomer has no session, because the first login registers.
 ROLES = "anonymous outsider stranger reader watcher editor manager admin".split()
-# What a page asks for: whom it lets in, of a private experiment and of a public one.
+# The roles that each requirement admits, for a private experiment and for a public one.
 ADMITTED: dict[Requirement | Level, tuple[str, str]] = {
     Requirement.ANYONE: (" ".join(ROLES), " ".join(ROLES)),
     Requirement.REGISTERED: ("stranger reader watcher editor manager admin",) * 2,
@@ -45,7 +45,7 @@ def pages() -> Iterator[Any]:
 @pytest.mark.parametrize(("method", "path", "action", "view"), list(pages()))
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("visibility", ["private", "public"])
-def test_a_page_lets_in_those_who_have_what_it_declares(
+def test_a_page_admits_the_roles_that_its_requirement_admits(
     request: pytest.FixtureRequest,
     settings: Settings,
     drift: Drift,

@@ -1,4 +1,4 @@
-"""The pages offer exactly what whoever sees them may do: each link and form of each of them, and no other."""
+"""Links and forms of every page: each user sees exactly those that they may use."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,16 +19,16 @@ from tests.conftest import RUN
 from tests.session import through_session
 from tests.test_page_access import ADMITTED, token_of
 
-# By method and name of its address.
+# The method, and the name of the address.
 Control = tuple[str, str]
-# An archived experiment is restored, and one that is not is archived.
+# Only an archived experiment can be restored, and only another one archived.
 AT_ANOTHER_TIME = {("post", "experiment-restore")}
 BROWSER = {"Accept": "text/html"}
 FORM = "application/x-www-form-urlencoded"
 
 
 class Visitor:
-    """Somebody who goes everywhere that the pages lead, and then sends every form that was met."""
+    """A user who follows every link of the pages, and then sends every form found."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -53,7 +53,7 @@ class Visitor:
             self.visit(target)
 
     def send_forms(self) -> None:
-        """The ones that take away what others need come last, and the one that ends the session not at all."""
+        """Send destructive forms last, and the logout form never."""
         for path in sorted(self.forms - {"/logout"}, key=lambda path: (path.endswith("delete"), -len(path), path)):
             self.note("post", path, self.client.post(path, content_type=FORM))
 
@@ -65,7 +65,7 @@ class Visitor:
 
 
 def links_of(page: BeautifulSoup) -> Iterator[str]:
-    """Addresses here, also those that scripts ask for."""
+    """Addresses of this site, including those that scripts fetch."""
     for element in page.find_all(True):
         for attribute, value in element.attrs.items():
             if (attribute == "href" or attribute.startswith("data-")) and str(value).startswith("/"):
@@ -80,7 +80,7 @@ def forms_of(page: BeautifulSoup, path: str) -> Iterator[tuple[str, str]]:
 
 
 def name_of(path: str) -> str:
-    """The name of a page's address; "" for what is no page."""
+    """The name of a page's address; "" for an address that is not a page."""
     try:
         return str(resolve(path).url_name) if resolve(path).func in {each.callback for each in urlpatterns} else ""
     except Resolver404:
@@ -88,7 +88,7 @@ def name_of(path: str) -> str:
 
 
 def controls_of(role: str, is_public: bool) -> set[Control]:
-    """What the pages declare that the role may do, if it sees the experiment at all."""
+    """The controls that the pages declare for the role, if it may read the experiment."""
     allowed = set()
     for pattern in urlpatterns:
         callback = vars(pattern.callback)
@@ -101,7 +101,7 @@ def controls_of(role: str, is_public: bool) -> set[Control]:
 
 @pytest.mark.parametrize("visibility", ["private", "public"])
 @pytest.mark.parametrize("role", "anonymous stranger reader watcher editor manager admin".split())
-def test_a_page_offers_what_its_reader_may_do_and_nothing_else(
+def test_pages_offer_exactly_the_controls_that_the_user_may_use(
     request: pytest.FixtureRequest, settings: Settings, drift: Drift, role: str, visibility: str
 ) -> None:
     Experiment.objects.update(public=visibility == "public")

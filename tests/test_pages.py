@@ -1,4 +1,4 @@
-"""What answers outside the API: the root, health checks, the documentation, and errors."""
+"""Responses outside the API: the root, health checks, the documentation, and errors."""
 
 from urllib.parse import urlencode
 
@@ -16,14 +16,14 @@ def visitor() -> Client:
     return Client(raise_request_exception=False)
 
 
-def test_browsers_get_a_page_and_others_an_empty_answer(visitor: Client) -> None:
+def test_browsers_get_a_page_and_other_clients_an_empty_response(visitor: Client) -> None:
     page = visitor.get("/", headers=HTML)
     assert page.status_code == 200
     assert "Drift Watch" in page.content.decode()
     assert visitor.get("/").status_code == 204
 
 
-def test_the_process_says_that_it_lives(visitor: Client) -> None:
+def test_the_liveness_check_succeeds(visitor: Client) -> None:
     assert visitor.get("/livez").json() == {"status": "ok"}
 
 
@@ -40,7 +40,7 @@ def test_the_service_is_ready_with_a_primary_and_all_migrations(
     assert response.json()["checks"] == {"mongodb": "ok", "migrations": "run `manage.py migrate`"}
 
 
-def test_the_documentation_is_served_with_its_assets_from_here(visitor: Client) -> None:
+def test_the_documentation_loads_its_assets_from_the_service(visitor: Client) -> None:
     page = visitor.get("/api/v1/docs", headers=HTML).content.decode()
     assert "swagger-ui" in page
     assert "http://" not in page
@@ -51,7 +51,7 @@ def test_the_documentation_is_served_with_its_assets_from_here(visitor: Client) 
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/api/v1/nothing", "/api/v1/experiment/search/"])
-def test_an_unknown_address_is_answered_in_json(visitor: Client, path: str) -> None:
+def test_an_unknown_address_gets_a_json_response(visitor: Client, path: str) -> None:
     response = visitor.get(path)
     assert response.status_code == 404
     assert response.json()["code"] == 404
@@ -70,7 +70,7 @@ def test_an_unknown_host_is_refused_in_json(visitor: Client, settings: Settings)
     assert response.json()["status"] == "Bad Request"
 
 
-def test_a_form_that_is_too_large_is_refused_in_words(visitor: Client, settings: Settings) -> None:
+def test_a_form_that_is_too_large_is_refused_with_a_sentence(visitor: Client, settings: Settings) -> None:
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000
     form = {"username": "x" * 1_000}
     refused = visitor.post("/login", urlencode(form), "application/x-www-form-urlencoded", headers=HTML)

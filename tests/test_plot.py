@@ -1,4 +1,4 @@
-"""Plots of whatever numbers there are: well-formed SVG, finite places, few round ticks."""
+"""Plots of any numbers: well-formed SVG, finite coordinates, few round ticks."""
 
 import datetime
 import math
@@ -121,7 +121,7 @@ def chart(points: list[Point], **asked: Any) -> Chart:
 
 
 def numbers_in(svg: str) -> list[float]:
-    """The coordinates: every number of an attribute that places something."""
+    """The coordinates: every number of an attribute that places an element."""
     placing = {"x", "y", "x1", "x2", "y1", "y2", "width", "height", "d", "points", "transform"}
     texts = [text for each in tree(svg).iter() for name, text in each.items() if name in placing]
     assert not any(re.search("nan|inf|e[+-]?[0-9]", text) for text in texts)
@@ -137,7 +137,7 @@ def numbers_in(svg: str) -> list[float]:
 @example([(GREATEST, GREATEST, Verdict.DRIFT)], Kind.BAR, (AxisScale.LINEAR, AxisScale.LINEAR))
 @example([(1.0, GREATEST, Verdict.DRIFT)] * 5, Kind.BAR, (AxisScale.LINEAR, AxisScale.LOG))
 @example([(-GREATEST, 5e-324, Verdict.DRIFT), (GREATEST, 1.0, Verdict.DRIFT)], Kind.LINE, (AxisScale.LINEAR,) * 2)
-def test_any_numbers_make_a_picture_with_finite_places(
+def test_any_numbers_make_a_picture_with_finite_coordinates(
     numbers: list[tuple[float, float, Verdict]], kind: Kind, scales: tuple[AxisScale, AxisScale]
 ) -> None:
     is_log = [scale == AxisScale.LOG for scale in scales]
@@ -151,7 +151,7 @@ def test_any_numbers_make_a_picture_with_finite_places(
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, "missing", "null", "string", "array"])
-def test_what_is_no_number_is_not_drawn(value: Any) -> None:
+def test_values_that_are_not_numbers_are_not_drawn(value: Any) -> None:
     with pytest.raises(NotDrawn, match=r"parameters\.a: "):
         placed(value, "parameters.a", is_log=False)
 
@@ -173,7 +173,7 @@ def test_a_verdict_has_a_shape_a_class_a_tooltip_and_a_link_of_its_own() -> None
     assert marks[0].findtext(f"{SVG}title") == "forest, 2026-03-05 00:00 UTC: drift\nx = 1\ny = 1"
 
 
-def test_what_people_wrote_is_escaped_and_what_xml_cannot_hold_is_replaced() -> None:
+def test_texts_are_escaped_and_characters_invalid_in_xml_replaced() -> None:
     model = '<script>alert("1")</script>\x01&amp;'
     drawn = chart([point(1, 1, model=model)], x='parameters.<b>"').picture
     for svg in (drawn.alone, drawn.inline):
@@ -200,7 +200,7 @@ def test_bars_hold_each_run_once_and_stack_the_verdicts() -> None:
     assert {each.get("class") for each in rectangles} == {None, "drift", "no_drift"}
 
 
-def test_bars_of_a_parameter_are_its_means() -> None:
+def test_bars_of_a_parameter_show_its_means() -> None:
     points = [point(x, y) for x, y in [(0, 1), (0, 3), (10, 10), (10, 20)]]
     drawn = chart(points, kind=Kind.BAR, fit=False)
     svg = str(drawn.picture.alone)
@@ -220,7 +220,7 @@ def test_a_line_goes_from_the_least_x_to_the_greatest() -> None:
 
 @reproducible
 @given(FLOATS, FLOATS)
-def test_of_a_fitted_line_what_is_inside_is_drawn(left: float, right: float) -> None:
+def test_only_the_part_of_a_fitted_line_inside_the_plot_is_drawn(left: float, right: float) -> None:
     ends = inside(left, right)
     if ends:
         assert 0 <= ends[0] <= ends[1] <= 1
@@ -229,7 +229,7 @@ def test_of_a_fitted_line_what_is_inside_is_drawn(left: float, right: float) -> 
 
 
 @pytest.mark.parametrize("axis", ["x", "y"])
-def test_time_is_an_axis_as_any_other(axis: str) -> None:
+def test_time_can_be_an_axis(axis: str) -> None:
     start = datetime.datetime(2026, 3, 5, tzinfo=UTC).timestamp()
     days = [start, start + 86_400, start + 2 * 86_400]
     points = [point(day, number) if axis == "x" else point(number, day) for number, day in enumerate(days, 1)]

@@ -1,8 +1,8 @@
 """The published Python client, unmodified, against the service as it runs in production.
 
-Everything is real and over HTTP: gunicorn, MongoDB, an OpenID provider with its authorization-code
-flow, and the client in an environment of its own (`make .venv-client/client`). A mytoken server is
-stood in for: it exchanges a person's name, as mytoken, for a new token of theirs.
+Everything is real and over HTTP: gunicorn, MongoDB, an OpenID provider with its authorization-code flow, and the client
+in its own environment (`make .venv-client/client`). Only the mytoken server is a stand-in: it exchanges a user's name,
+in place of a mytoken, for a new token of that user.
 """
 
 import json
@@ -28,7 +28,7 @@ Run = Callable[..., Facts]
 
 
 class OpenIDProvider:
-    """An OpenID provider in a process of its own. It signs anybody in without a password."""
+    """An OpenID provider in its own process. It logs any user in without a password."""
 
     def __init__(self) -> None:
         port = free_port()
@@ -56,7 +56,7 @@ class OpenIDProvider:
         requests.put(f"{self.issuer}/users/{subject}", json=claims, timeout=5).raise_for_status()
 
     def sign_in(self, subject: str) -> str:
-        """A person's ID token, by the authorization-code flow: its access tokens are opaque, not JWTs."""
+        """A user's ID token, by the authorization-code flow: the provider's access tokens are opaque, not JWTs."""
         callback = {"client_id": AUDIENCE, "redirect_uri": "http://localhost/callback"}
         redirect = requests.post(
             f"{self.issuer}/oauth2/authorize",
@@ -100,7 +100,7 @@ def service(openid: OpenIDProvider, testrun_uid: str, worker_id: str) -> Iterato
 
 @pytest.fixture(scope="module")
 def run(openid: OpenIDProvider, service: LiveServer) -> Iterator[Run]:
-    """Runs a scenario of `tests/client/script.py` as a person of some groups; returns its facts."""
+    """Run a scenario of `tests/client/script.py` as a user with some groups, and return its results."""
     with mytoken_server(openid.sign_in) as mytoken_url:
 
         def run(scenario: str, person: str, *groups: str, email: str | None = None) -> Facts:
@@ -141,7 +141,7 @@ def test_registering_again_refreshes_the_email_of_the_same_user(run: Run) -> Non
     assert after == before | {"email": "mover@new.example.org"}
 
 
-def test_a_user_is_told_of_themself_and_of_nobody_else(run: Run) -> None:
+def test_users_read_only_their_own_record(run: Run) -> None:
     facts = run("users", "ada", "tasters")
     assert facts["posted"]["subject"] == "ada"
     assert facts["posted_again"] == 409
@@ -162,7 +162,7 @@ def experiments(run: Run) -> Facts:
     return run("experiments", "taster")
 
 
-def test_an_experiment_is_made_with_the_permissions_given_and_its_makers_own(experiments: Facts) -> None:
+def test_an_experiment_is_created_with_the_given_permissions_and_its_creators_own(experiments: Facts) -> None:
     made, posted = experiments["made"], experiments["posted"]
     own = {"entity": experiments["user"]["id"], "level": "Manage"}
     assert made["name"] == "wine"
@@ -173,7 +173,7 @@ def test_an_experiment_is_made_with_the_permissions_given_and_its_makers_own(exp
     assert posted["permissions"] == [own]
 
 
-def test_the_name_of_an_experiment_is_given_once(experiments: Facts) -> None:
+def test_two_experiments_cannot_share_a_name(experiments: Facts) -> None:
     assert experiments["made_again"] == "Experiment already exists."
     assert experiments["posted_again"] == 409
 
@@ -181,13 +181,13 @@ def test_the_name_of_an_experiment_is_given_once(experiments: Facts) -> None:
 def test_an_experiment_is_found_by_id_by_name_and_by_filter(experiments: Facts) -> None:
     made = experiments["made"]
     assert experiments["got"] == experiments["found"] == made
-    # Two match, the newest first: the older one is on the second page of one.
+    # Two match, newest first: with a page size of one, the older one is on the second page.
     assert experiments["second_page"] == [made]
     pages = {"total_pages": 2, "first_page": 1, "last_page": 2, "page": 2, "previous_page": 1}
     assert experiments["pagination"] == {"total": 2, "total_is_exact": True, **pages}
 
 
-def test_an_experiment_is_changed_then_deleted(experiments: Facts) -> None:
+def test_an_experiment_is_updated_then_deleted(experiments: Facts) -> None:
     made, put = experiments["made"], experiments["put"]
     assert put == made | {"description": "White wines of two years", "updated_at": put["updated_at"]}
     assert put["updated_at"] > made["updated_at"]
@@ -237,7 +237,7 @@ def drift_runs(run: Run) -> Facts:
     return run("drift_runs", "operator")
 
 
-def test_a_drift_run_is_posted_and_got(drift_runs: Facts) -> None:
+def test_a_drift_run_is_created_and_read(drift_runs: Facts) -> None:
     posted = drift_runs["posted"]
     assert posted["job_status"] == "Running"
     assert posted["model"] == "forest"
@@ -248,7 +248,7 @@ def test_a_drift_run_is_posted_and_got(drift_runs: Facts) -> None:
     assert drift_runs["got"] == posted
 
 
-def test_a_drift_run_is_put_and_found_by_its_parameters(drift_runs: Facts) -> None:
+def test_a_drift_run_is_replaced_and_found_by_its_parameters(drift_runs: Facts) -> None:
     posted, put = drift_runs["posted"], drift_runs["put"]
     changes = {"job_status": "Completed", "drift_detected": True, "verdict": "drift", "parameters": {"p_value": 0.003}}
     assert put == posted | changes | {"updated_at": put["updated_at"]}
@@ -256,7 +256,7 @@ def test_a_drift_run_is_put_and_found_by_its_parameters(drift_runs: Facts) -> No
     assert drift_runs["pagination"]["total"] == 1
 
 
-def test_a_drift_run_is_deleted_alone(drift_runs: Facts) -> None:
+def test_a_deletion_of_a_drift_run_deletes_no_other(drift_runs: Facts) -> None:
     assert drift_runs["deleted"] is None
     assert drift_runs["got_deleted"] == 404
     assert drift_runs["left"] == [drift_runs["posted"]["id"]]

@@ -1,4 +1,4 @@
-"""The owner of a token is looked up once in some seconds, and never past what must hold at once."""
+"""The cache of token owners: one lookup in a few seconds, and changes that must hold at once do."""
 
 import time
 
@@ -17,7 +17,7 @@ def is_known(caller: Caller) -> bool:
     return caller.get("/user/self").status_code == 200
 
 
-def test_an_identity_is_kept_for_seconds(reader: Caller) -> None:
+def test_an_identity_is_cached_for_seconds(reader: Caller) -> None:
     assert reader.token
     assert identify(reader.token) is identify(reader.token)
     assert RECENT_SECONDS <= 5
@@ -36,7 +36,7 @@ def test_a_change_of_a_user_in_this_process_holds_at_once(reader: Caller) -> Non
     assert not is_known(reader)
 
 
-def test_a_user_that_another_process_changes_is_known_as_changed_once_the_seconds_are_over(
+def test_a_change_of_a_user_in_another_process_holds_once_the_cache_expires(
     reader: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time()
@@ -48,20 +48,20 @@ def test_a_user_that_another_process_changes_is_known_as_changed_once_the_second
     assert not is_known(reader)
 
 
-def test_whoever_registers_is_known_at_once(newcomer: Caller) -> None:
+def test_a_new_user_is_known_at_once(newcomer: Caller) -> None:
     assert not is_known(newcomer)
     assert newcomer.post("/user").status_code == 201
     assert is_known(newcomer)
 
 
-def test_what_a_token_carries_is_its_own(provider: Provider) -> None:
+def test_the_claims_of_each_token_are_its_own(provider: Provider) -> None:
     first = registered(provider, "ada", "users", "one")
     second = Caller(provider.token("ada", "users", "two"), first.user)
     entitlements = [caller.get("/entitlement").json()["items"] for caller in (first, second, first)]
     assert entitlements == [["one", "users"], ["two", "users"], ["one", "users"]]
 
 
-def test_a_token_that_expires_is_not_kept_beyond_that(provider: Provider) -> None:
+def test_an_expired_token_is_not_served_from_the_cache(provider: Provider) -> None:
     over = time.time() - LEEWAY_SECONDS
     kept = RecentIdentities()
     kept.add("token", Identity("issuer", "subject"), over - 1)
@@ -79,7 +79,7 @@ def test_a_service_token_is_read_at_each_use(reader: Caller) -> None:
         identify(answer["token"])
 
 
-def test_the_account_itself_is_read_anew(reader: Caller) -> None:
+def test_the_account_is_read_again(reader: Caller) -> None:
     assert is_known(reader)
     User.objects.filter(pk=reader.id).update(email="new@example.org")
     assert reader.get("/user/self").json()["email"] == "new@example.org"

@@ -1,4 +1,4 @@
-"""The least-squares line: on all kinds of axes, and where there is none."""
+"""The least-squares line, on all kinds of axes, and data without one."""
 
 import math
 import statistics
@@ -18,7 +18,7 @@ def formula(found: Fit) -> str:
     return found.formula().replace("\N{MINUS SIGN}", "-")
 
 
-def test_a_line_is_that_of_the_standard_library() -> None:
+def test_the_line_equals_that_of_the_standard_library() -> None:
     ys = [3 - 0.5 * x + noise for x, noise in zip(XS, NOISE, strict=True)]
     line, found = statistics.linear_regression(XS, ys), fit(XS, ys)
     assert (found.slope, found.intercept) == pytest.approx((line.slope, line.intercept))
@@ -26,21 +26,21 @@ def test_a_line_is_that_of_the_standard_library() -> None:
     assert formula(found) == "y = 3.001 - 0.4994·x"
 
 
-def test_on_two_logarithmic_axes_it_is_a_power() -> None:
+def test_a_line_on_two_logarithmic_axes_is_a_power_law() -> None:
     found = fit(XS, [2.1 * x**0.53 for x in XS], log_x=True, log_y=True)
     assert formula(found) == "y = 2.1·x^0.53"
     assert found.r_squared == pytest.approx(1)
 
 
-def test_on_a_logarithmic_y_axis_it_is_an_exponential() -> None:
+def test_a_line_on_a_logarithmic_y_axis_is_an_exponential() -> None:
     assert formula(fit(XS, [2 * math.exp(-0.3 * x) for x in XS], log_y=True)) == "y = 2·e^(-0.3·x)"
 
 
-def test_on_a_logarithmic_x_axis_it_is_a_logarithm() -> None:
+def test_a_line_on_a_logarithmic_x_axis_is_a_logarithm() -> None:
     assert formula(fit(XS, [1 + 5 * math.log(x) for x in XS], log_x=True)) == "y = 1 + 5·ln x"
 
 
-def test_a_factor_beyond_all_floats_stays_a_power_of_e() -> None:
+def test_a_factor_too_large_for_a_float_is_written_as_a_power_of_e() -> None:
     assert formula(fit([1, 2], [1e-300, 1e300], log_y=True)).startswith("y = e^(-")
 
 
@@ -56,7 +56,7 @@ def test_equal_ys_have_a_level_line_and_no_r_squared() -> None:
     assert (formula(found), found.r_squared) == ("y = 4 + 0·x", None)
 
 
-def test_coefficients_beyond_all_floats_are_no_line() -> None:
+def test_coefficients_too_large_for_a_float_have_no_line() -> None:
     with pytest.raises(NoFit, match="too far apart"):
         fit([0, 1e-300], [0, 1e300])
 

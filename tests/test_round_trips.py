@@ -1,4 +1,4 @@
-"""How often a request asks MongoDB."""
+"""The number of queries of each request."""
 
 from typing import Any
 
@@ -29,19 +29,19 @@ def through_service_token(caller: Caller) -> Caller:
         ("service token", "POST", "/experiment/{experiment}/drift", RUN, 3),
     ],
 )
-def test_a_request_asks_the_database_as_seldom_as_it_can(
+def test_a_request_makes_the_fewest_queries(
     editor: Caller, drift: Drift, way: str, method: str, path: str, body: Any, at_most: int
 ) -> None:
     caller = editor if way == "provider" else through_service_token(editor)
     address = path.format(experiment=drift.experiment_id, drift=drift.id)
-    # The first request notes once a minute that a service token is used, and looks for a provider token's user.
+    # The first request records the use of a service token, once a minute, and looks up the user of a provider's token.
     assert caller.request(method, address, body).status_code in (200, 201)
     with commands() as entries:
         assert caller.request(method, address, body).status_code in (200, 201)
     assert 1 <= len(entries) <= at_most, [(entry["op"], entry["ns"]) for entry in entries]
 
 
-def test_the_first_request_of_a_providers_token_looks_for_its_user_besides(
+def test_the_first_request_with_a_providers_token_also_looks_up_its_user(
     editor: Caller, experiment: Experiment
 ) -> None:
     address = f"/experiment/{experiment.id}"

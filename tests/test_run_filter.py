@@ -1,4 +1,4 @@
-"""The filter of runs in an address: what each part of it means, and what is said about the rest."""
+"""The run filter in an address: the meaning of each part, and the message for an invalid one."""
 
 import json
 from typing import Any
@@ -77,14 +77,14 @@ def of(query: str) -> RunFilter:
 
 
 @pytest.mark.parametrize(("condition", "meaning"), EXPRESSIONS, ids=[text for text, _ in EXPRESSIONS])
-def test_a_condition_means_what_a_person_means(condition: str, meaning: Any) -> None:
+def test_a_condition_is_translated_to_a_filter(condition: str, meaning: Any) -> None:
     found = RunFilter.of(QueryDict(urlencode({"where": condition})))
     assert not found.errors
     assert found.match == translate({"$and": [meaning]}, FIELDS)
 
 
 @pytest.mark.parametrize(("query", "control", "sentence"), WRONG, ids=[row[0][:60] for row in WRONG])
-def test_what_is_wrong_is_said_beside_its_control_and_finds_nothing(
+def test_an_invalid_part_is_reported_beside_its_control_and_finds_nothing(
     drift: Drift, query: str, control: str, sentence: str
 ) -> None:
     found = of(query)
@@ -96,7 +96,7 @@ def test_what_is_wrong_is_said_beside_its_control_and_finds_nothing(
     assert shown.count('class="error"') == 1
 
 
-def test_every_control_narrows(experiment: Experiment) -> None:
+def test_every_control_narrows_the_filter(experiment: Experiment) -> None:
     named = {"model": "forest", "model_version": "2", "detector": "ks", "environment": "lab"}
     other = dict.fromkeys(named, "other")
     wanted = Drift.objects.create_in(experiment, job_status="Failed", tags=["a"], parameters={"p": 1}, **named)
@@ -119,7 +119,7 @@ def test_an_empty_form_finds_everything(drift: Drift) -> None:
     assert (found.match, found.pairs, found.errors) == ({}, [], [])
 
 
-def test_a_condition_that_is_added_joins_those_that_are_there() -> None:
+def test_an_added_condition_joins_the_existing_ones() -> None:
     found = of("where=parameters.a eq 1&path=parameters.b&op=contains&value=x y&model=forest")
     assert found.pairs == [
         ("model", "forest"),
@@ -129,7 +129,7 @@ def test_a_condition_that_is_added_joins_those_that_are_there() -> None:
     assert RunFilter.of(QueryDict(found.query)) == found
 
 
-def test_conditions_have_a_bound() -> None:
+def test_the_number_of_conditions_is_limited() -> None:
     found = of("&".join(["where=parameters.a eq 1"] * (MAX_CONDITIONS + 1)))
     assert found.errors == ["At most 20 conditions can be given. Write the others as a JSON filter."]
     many = json.dumps({"$or": [{"model": str(number)} for number in range(60)]})
@@ -154,7 +154,7 @@ def test_conditions_have_a_bound() -> None:
     )
 )
 @reproducible
-def test_anything_in_an_address_is_a_filter_that_mongodb_takes_or_a_sentence(typed: dict[str, str]) -> None:
+def test_any_address_gives_a_valid_filter_or_a_message(typed: dict[str, str]) -> None:
     query = QueryDict(mutable=True)
     query.update(typed)
     found = RunFilter.of(query)

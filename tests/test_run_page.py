@@ -1,4 +1,4 @@
-"""The page of one run: all that it says, the runs beside it, what programs do to read it, and its deletion."""
+"""The page of a run: its details, the previous and next runs, commands that read it, and its deletion."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def address(run: Drift) -> str:
     return f"/experiments/{run.experiment_id}/runs/{run.pk}"
 
 
-def test_everything_about_a_run_is_shown(client: Client, experiment: Experiment) -> None:
+def test_all_details_of_a_run_are_shown(client: Client, experiment: Experiment) -> None:
     run = Drift.objects.create_in(
         experiment,
         job_status="Completed",
@@ -64,7 +64,7 @@ def test_everything_about_a_run_is_shown(client: Client, experiment: Experiment)
     assert leaves == ["0.5", '["a", "b"]', "1", "null", "{}"]
 
 
-def test_parameters_without_number_are_left_to_the_api(client: Client, experiment: Experiment) -> None:
+def test_very_many_parameters_are_left_to_the_api(client: Client, experiment: Experiment) -> None:
     many = {f"p{number}": number for number in range(2_001)}
     run = Drift.objects.create_in(experiment, job_status="Failed", model="m", parameters=many)
     shown = Shown(client.get(address(run)))
@@ -72,13 +72,13 @@ def test_parameters_without_number_are_left_to_the_api(client: Client, experimen
     assert not shown.tree.select("dl.tree")
 
 
-def test_a_run_leads_to_the_runs_before_and_after_it_in_time(client: Client, experiment: Experiment) -> None:
+def test_a_run_links_to_the_previous_and_next_run(client: Client, experiment: Experiment) -> None:
     other = Experiment.objects.create(name="another", public=True)
     runs = []
     for number in range(4):
         runs.append(Drift.objects.create_in(experiment, job_status="Failed", model=f"m{number}"))
         Drift.objects.create_in(other, job_status="Failed", model="other")
-    # Of one moment, the ids decide.
+    # Runs with equal times are sorted by id.
     Drift.objects.filter(pk=runs[2].pk).update(created_at=runs[1].created_at)
 
     def beside(run: Drift) -> dict[str, str]:
@@ -91,7 +91,7 @@ def test_a_run_leads_to_the_runs_before_and_after_it_in_time(client: Client, exp
     assert beside(runs[3]) == {"prev": address(runs[2])}
 
 
-def test_the_runs_beside_one_are_read_by_an_index(client: Client, experiment: Experiment) -> None:
+def test_the_previous_and_next_run_are_read_by_an_index(client: Client, experiment: Experiment) -> None:
     Drift.objects.create_all_in(experiment, [{"job_status": "Failed", "model": "m"}] * 500)
     run = Drift.objects.order_by("created_at", "id")[250]
     with reads_of(Drift) as reads:
@@ -103,7 +103,7 @@ def test_the_runs_beside_one_are_read_by_an_index(client: Client, experiment: Ex
 
 
 @pytest.mark.parametrize("wrong", ["other", "unknown", "malformed"])
-def test_what_is_no_run_of_the_experiment_is_not_there(
+def test_a_run_of_another_experiment_is_not_found(
     client: Client, experiment: Experiment, drift: Drift, wrong: str
 ) -> None:
     other = Drift.objects.create_in(Experiment.objects.create(name="x"), job_status="Failed", model="secret-model")
@@ -114,7 +114,7 @@ def test_what_is_no_run_of_the_experiment_is_not_there(
         assert "secret-model" not in shown.text
 
 
-def test_what_a_run_says_by_now_is_asked_for_by_conditional_requests(client: Client, experiment: Experiment) -> None:
+def test_the_current_state_of_a_run_is_read_by_conditional_requests(client: Client, experiment: Experiment) -> None:
     run = Drift.objects.create_in(experiment, job_status="Running", model="forest")
     shown = Shown(client.get(address(run)))
     (state,) = shown.all("[data-live]", "data-live")
@@ -131,7 +131,7 @@ def test_what_a_run_says_by_now_is_asked_for_by_conditional_requests(client: Cli
     assert "Completed" in now.content.decode()
 
 
-def test_the_curl_and_the_python_that_are_shown_read_the_run(live: LiveServer, someone: Someone) -> None:
+def test_the_shown_curl_and_python_commands_read_the_run(live: LiveServer, someone: Someone) -> None:
     experiment = someone.call("POST", "/experiment", {"name": f"shown {os.getpid()}", "public": True}).json()["id"]
     body = {"job_status": "Completed", "model": "forest", "drift_detected": True, "parameters": {"p_value": 0.01}}
     run = someone.call("POST", f"/experiment/{experiment}/drift", body).json()
@@ -153,7 +153,7 @@ def output(*command: str, **environment: str) -> str:
     return subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
 
 
-def test_reading_a_private_run_takes_a_token(client: Client, drift: Drift) -> None:
+def test_the_curl_command_of_a_private_run_sends_a_token(client: Client, drift: Drift) -> None:
     (curl,) = Shown(client.get(address(drift))).texts("#curl")
     assert curl == (
         'curl -H "Authorization: Bearer $TOKEN" '
@@ -161,7 +161,7 @@ def test_reading_a_private_run_takes_a_token(client: Client, drift: Drift) -> No
     )
 
 
-def test_an_editor_deletes_a_run_once_it_is_confirmed(
+def test_an_editor_deletes_a_run_after_confirmation(
     editor: Caller, reader: Caller, settings: Settings, drift: Drift
 ) -> None:
     browser, other = (through_session(caller, settings).client for caller in (editor, reader))

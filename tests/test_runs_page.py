@@ -1,4 +1,4 @@
-"""The table of an experiment's runs: what it shows, and that its address says all of it."""
+"""The table of an experiment's runs: its contents, and its address, which determines all of them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ def client(reader: Caller, settings: Settings) -> Client:
 
 @pytest.fixture
 def runs(experiment: Experiment) -> list[Drift]:
-    """60 runs, the oldest first."""
+    """60 runs, oldest first."""
     return [
         Drift.objects.create_in(
             experiment,
@@ -44,7 +44,7 @@ def runs(experiment: Experiment) -> list[Drift]:
 
 
 class Shown:
-    """A page as it is read."""
+    """A parsed page."""
 
     def __init__(self, response: Any) -> None:
         self.status = response.status_code
@@ -52,7 +52,7 @@ class Shown:
         self.tree = BeautifulSoup(self.text, "html.parser")
 
     def all(self, selector: str, attribute: str) -> list[str]:
-        """An attribute of all that a CSS selector finds."""
+        """An attribute of every element that a CSS selector finds."""
         return [str(element[attribute]) for element in self.tree.select(selector)]
 
     def texts(self, selector: str) -> list[str]:
@@ -79,7 +79,7 @@ def ids(runs: list[Drift]) -> list[str]:
     return [str(run.pk) for run in runs]
 
 
-def test_the_newest_runs_come_first_with_what_they_say(
+def test_the_newest_runs_come_first_with_their_verdicts(
     client: Client, experiment: Experiment, runs: list[Drift]
 ) -> None:
     shown = show(client, experiment, "?column=parameters.nested.p_value&column=parameters.other")
@@ -90,7 +90,7 @@ def test_the_newest_runs_come_first_with_what_they_say(
     assert "60 runs" in shown.text
 
 
-def test_pages_lead_forwards_and_back_in_every_order(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
+def test_pages_link_forwards_and_back_in_every_order(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
     keys: dict[str, Callable[[Drift], Any]] = {"created_at": lambda run: 0, "model": lambda run: run.model}
     for sort, key in keys.items():
         for direction in ("asc", "desc"):
@@ -113,7 +113,9 @@ def test_pages_lead_forwards_and_back_in_every_order(client: Client, experiment:
             assert show(client, experiment, back.link("First page")).runs == pages[0].runs
 
 
-def test_a_filter_and_all_else_is_kept_by_every_link(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
+def test_every_link_keeps_the_filter_and_all_other_parameters(
+    client: Client, experiment: Experiment, runs: list[Drift]
+) -> None:
     chosen = str(runs[3].pk)
     query = f"?where=parameters.number+lt+50&status=Completed&column=parameters.number&page_size=50&selected={chosen}"
     shown = show(client, experiment, query)
@@ -128,7 +130,7 @@ def test_a_filter_and_all_else_is_kept_by_every_link(client: Client, experiment:
 
 
 @pytest.mark.parametrize("query", ["", "?verdict=unknown", "?sort_by=model&order_by=asc", "?model=m1&since=2026-01-01"])
-def test_a_page_reads_about_as_many_runs_as_it_shows(client: Client, experiment: Experiment, query: str) -> None:
+def test_a_page_reads_about_as_many_documents_as_it_shows(client: Client, experiment: Experiment, query: str) -> None:
     runs = [{"job_status": "Failed", "model": f"m{number % 2}"} for number in range(1_000)]
     Drift.objects.create_all_in(experiment, runs)
     with reads_of(Drift) as reads:
@@ -139,7 +141,7 @@ def test_a_page_reads_about_as_many_runs_as_it_shows(client: Client, experiment:
     assert len(pages) >= 2
     for page in pages:
         assert "IXSCAN" in page.plan
-        # After a cursor, each range of the index gives up to a page.
+        # After a cursor, each range of the index returns up to one page.
         assert page.documents <= 3 * 26
 
 
@@ -153,7 +155,7 @@ def test_a_run_that_is_selected_on_another_page_stays_selected(
     assert shown.texts("[data-count]") == ["2"]
 
 
-def test_what_is_stored_is_suggested(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
+def test_stored_values_are_suggested(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
     shown = show(client, experiment)
 
     def suggested(name: str) -> list[str]:
@@ -166,7 +168,7 @@ def test_what_is_stored_is_suggested(client: Client, experiment: Experiment, run
     assert shown.texts("datalist#suggested-paths option") == ["number", "text", "number"]
 
 
-def test_a_name_that_no_filter_can_name_is_not_suggested(client: Client, experiment: Experiment) -> None:
+def test_a_name_that_no_filter_accepts_is_not_suggested(client: Client, experiment: Experiment) -> None:
     Drift.objects.create_in(
         experiment, job_status="Failed", model="m", parameters={"a.b": 1, "$c": 2, "": 3, "d": {"e f": 4}}
     )
@@ -189,7 +191,7 @@ def test_a_name_that_no_filter_can_name_is_not_suggested(client: Client, experim
         ("verdict=perhaps", "each part that is wrong says why"),
     ],
 )
-def test_what_the_address_says_wrongly_is_told_and_the_form_is_intact(
+def test_an_error_in_the_address_is_reported_and_the_form_is_intact(
     client: Client, experiment: Experiment, drift: Drift, query: str, sentence: str
 ) -> None:
     shown = show(client, experiment, f"?model=forest&{query}")
@@ -208,13 +210,13 @@ def test_a_cursor_of_another_filter_is_refused(client: Client, experiment: Exper
     assert show(client, experiment, f"?{urlsplit(following).query}").status == 200
 
 
-def test_more_than_can_be_selected_is_said(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
+def test_selecting_too_many_runs_is_reported(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
     shown = show(client, experiment, "?" + "&".join(f"selected={run.pk}" for run in runs[:21]))
     assert "At most 20 runs can be selected" in shown.alert
     assert shown.texts("[data-count]") == ["20"]
 
 
-def test_nothing_that_is_stored_becomes_markup(client: Client, experiment: Experiment) -> None:
+def test_stored_values_are_escaped(client: Client, experiment: Experiment) -> None:
     bad = "<script>alert(1)</script>"
     Drift.objects.create_in(
         experiment, job_status="Failed", model=bad, detector=bad, tags=["<b>"], parameters={bad: bad}
@@ -225,7 +227,7 @@ def test_nothing_that_is_stored_becomes_markup(client: Client, experiment: Exper
     assert escape(bad) in shown.text
 
 
-def test_what_takes_long_is_told_soon_and_done_for_those_who_are_patient(
+def test_a_slow_filter_is_refused_soon_unless_the_user_chooses_to_wait(
     client: Client, experiment: Experiment, drift: Drift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_filter, "SOON", 1e-6)
@@ -239,12 +241,12 @@ def test_what_takes_long_is_told_soon_and_done_for_those_who_are_patient(
     assert patient.tree.select("input[name=patient][checked]")
 
 
-def test_an_experiment_without_runs_says_so(client: Client, experiment: Experiment) -> None:
+def test_the_page_of_an_experiment_without_runs_says_so(client: Client, experiment: Experiment) -> None:
     assert "No run has been reported yet." in show(client, experiment).text
     assert "No run matches." in show(client, experiment, "?model=x").text
 
 
-def test_running_runs_are_asked_for_again_by_one_conditional_request(
+def test_running_runs_are_updated_by_one_conditional_request(
     client: Client, experiment: Experiment, runs: list[Drift]
 ) -> None:
     shown = show(client, experiment, "?column=parameters.number")
@@ -263,7 +265,7 @@ def test_running_runs_are_asked_for_again_by_one_conditional_request(
     assert len(Shown(again).tree.select("[data-running]")) == 8
 
 
-def test_only_runs_of_the_experiment_are_followed(client: Client, experiment: Experiment, manager: Caller) -> None:
+def test_only_runs_of_the_experiment_are_updated(client: Client, experiment: Experiment, manager: Caller) -> None:
     other = Experiment.objects.create(name="secret")
     secret = Drift.objects.create_in(other, job_status="Running", model="secret")
     answer = client.get(f"/experiments/{experiment.pk}/running?id={secret.pk}")
@@ -274,7 +276,7 @@ def test_only_runs_of_the_experiment_are_followed(client: Client, experiment: Ex
     assert client.get(f"/experiments/{experiment.pk}/running?{many}").status_code == 422
 
 
-def test_each_part_of_a_filter_can_be_taken_away(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
+def test_each_part_of_a_filter_can_be_removed(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
     shown = show(
         client, experiment, "?model=forest&where=parameters.number+lt+30&sort_by=model&column=parameters.number"
     )

@@ -1,4 +1,4 @@
-"""What there is to look at from the first minute."""
+"""The sample data of a new installation."""
 
 from datetime import timedelta
 from io import StringIO
@@ -29,7 +29,7 @@ def first() -> User:
     return User.objects.create_superuser("admin", "admin@localhost")
 
 
-def test_anybody_can_look_at_what_the_first_administrator_manages(first: User, anonymous: Caller) -> None:
+def test_the_first_administrator_manages_a_public_experiment(first: User, anonymous: Caller) -> None:
     User.objects.create_superuser("second", "second@localhost")
     assert store() == "Stored 3 public experiments of admin@localhost, with 420 sample runs.\n"
     found = anonymous.post("/experiment/search", {}).json()
@@ -39,7 +39,7 @@ def test_anybody_can_look_at_what_the_first_administrator_manages(first: User, a
     assert Event.objects.filter(action="experiment_created").count() == 3
 
 
-def test_the_runs_are_such_as_clients_report(first: User) -> None:
+def test_the_sample_runs_are_valid_reports(first: User) -> None:
     store()
     runs = list(Drift.objects.order_by("created_at", "pk"))
     fields = [name for name, field in DriftSerializer().fields.items() if not field.read_only]
@@ -54,14 +54,14 @@ def test_the_runs_are_such_as_clients_report(first: User) -> None:
     assert timestamps.now() - timedelta(days=60) < runs[0].created_at < runs[-1].created_at < timestamps.now()
 
 
-def test_drift_begins_on_some_day_and_is_rare_before(first: User) -> None:
+def test_drift_begins_on_one_day_and_is_rare_before(first: User) -> None:
     store()
     verdicts = [run.verdict for run in Drift.objects.filter(model="weld-vision").order_by("created_at")]
     assert verdicts[:30].count(Verdict.DRIFT) == 0
     assert verdicts[30:].count(Verdict.DRIFT) > 25
 
 
-def test_it_is_the_same_each_time(first: User) -> None:
+def test_the_sample_data_is_reproducible(first: User) -> None:
     def stored() -> list[object]:
         store()
         runs = Drift.objects.order_by("created_at", "model").values_list("model", "drift_detected", "parameters")
@@ -72,18 +72,18 @@ def test_it_is_the_same_each_time(first: User) -> None:
     assert stored() == stored()
 
 
-def test_nothing_is_stored_where_experiments_exist(first: User, experiment: Experiment) -> None:
+def test_no_sample_data_is_stored_beside_existing_experiments(first: User, experiment: Experiment) -> None:
     assert store() == "There are experiments here already: nothing is stored.\n"
     assert Experiment.objects.get() == experiment
 
 
-def test_a_production_service_has_none(first: User, settings: Settings) -> None:
+def test_a_production_service_has_no_sample_data(first: User, settings: Settings) -> None:
     settings.PRODUCTION = True
     with pytest.raises(CommandError, match="production"):
         store()
     assert not Experiment.objects.exists()
 
 
-def test_somebody_must_be_there_to_own_it() -> None:
+def test_the_sample_data_needs_an_owner() -> None:
     with pytest.raises(CommandError, match="createsuperuser"):
         store()

@@ -1,4 +1,4 @@
-"""`POST …/search`: pages, order, what is refused, and that a filter never shows what the caller may not see."""
+"""`POST …/search`: pages, order, refusals, and the secrecy of records that the caller may not read."""
 
 import datetime
 import json
@@ -41,14 +41,14 @@ def pagination(response: Any) -> dict[str, Any]:
 
 
 def names(response: Any) -> set[str]:
-    """The names of the experiments found, which are all that the header counts."""
+    """The names of the found experiments. The header must count the same number."""
     experiments = found(response)
     assert pagination(response)["total"] == len(experiments)
     return {experiment["name"] for experiment in experiments}
 
 
 def as_json(value: Any) -> str | None:
-    """What names a test by its filter."""
+    """Name a test by its filter."""
     return json.dumps(value) if isinstance(value, dict) else None
 
 
@@ -99,7 +99,7 @@ def refusal(response: Any, code: int = 422) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_page_says_where_it_stands(
+def test_a_page_gives_its_number_and_the_total(
     reader: Caller, experiment: Experiment, total: int, query: str, items: int, header: dict[str, int]
 ) -> None:
     add_runs(experiment, total)
@@ -115,7 +115,7 @@ def test_a_page_says_where_it_stands(
     }
 
 
-def test_the_pages_are_those_of_what_the_filter_matches(reader: Caller, experiment: Experiment) -> None:
+def test_the_pages_contain_the_matching_records(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, 4, model="tree")
     add_runs(experiment, 5, model="forest")
     response = reader.post(drift_search(experiment, "?page_size=3"), {"model": "tree"})
@@ -143,12 +143,12 @@ def test_a_query_parameter_out_of_its_bounds_is_refused_by_name(
 
 
 @pytest.mark.parametrize("field", ["description", "permissions", "permissions.entity", "config", "id"])
-def test_experiments_are_sorted_by_nothing_that_may_be_hidden(anonymous: Caller, field: str) -> None:
+def test_experiments_cannot_be_sorted_by_fields_that_may_be_hidden(anonymous: Caller, field: str) -> None:
     refusal(anonymous.post(f"/experiment/search?sort_by={field}", {}))
 
 
 @pytest.mark.parametrize("field", ["password", "is_superuser", "last_login", "id"])
-def test_users_are_sorted_by_what_is_shown_alone(admin: Caller, field: str) -> None:
+def test_users_are_sorted_only_by_visible_fields(admin: Caller, field: str) -> None:
     refusal(admin.post(f"/user/search?sort_by={field}", {}))
 
 
@@ -163,7 +163,7 @@ SORTED: dict[str, tuple[type[Model], tuple[str, ...]]] = {
 
 @pytest.fixture
 def paths(experiment: Experiment) -> dict[str, str]:
-    """Where to search for each resource, of which there are many with the same values."""
+    """The path of a search for each resource. Each has many records with equal values."""
     times = [START + datetime.timedelta(days=number // 5) for number in range(12)]
     Experiment.objects.bulk_create(
         Experiment(name=f"{number % 7} {number}", public=number % 2 == 0, created_at=time)
@@ -193,7 +193,7 @@ def paths(experiment: Experiment) -> dict[str, str]:
 
 
 def walk(caller: Caller, path: str, query: str, by: str = "page") -> Iterator[str]:
-    """The ids of all pages, one after the other, by their numbers or by cursors."""
+    """The ids of all pages, read one after the other by number or by cursor."""
     place: str | None = ""
     while place is not None:
         response = caller.post(f"{path}?page_size=5&{query}{place}", {})
@@ -207,7 +207,7 @@ def walk(caller: Caller, path: str, query: str, by: str = "page") -> Iterator[st
 @pytest.mark.parametrize(
     ("resource", "field"), [(resource, field) for resource, (_, fields) in SORTED.items() for field in fields]
 )
-def test_a_walk_meets_every_record_once_in_order_with_ties_broken_by_time_and_id(
+def test_the_pages_contain_every_record_once_sorted_with_ties_broken_by_time_and_id(
     admin: Caller, paths: dict[str, str], resource: str, field: str, order: str, by: str
 ) -> None:
     records: Iterable[Any] = SORTED[resource][0]._default_manager.all()
@@ -221,14 +221,14 @@ def test_a_walk_meets_every_record_once_in_order_with_ties_broken_by_time_and_id
 
 
 @pytest.mark.parametrize("resource", SORTED)
-def test_the_newest_come_first_unless_asked_otherwise(admin: Caller, paths: dict[str, str], resource: str) -> None:
+def test_the_default_order_is_newest_first(admin: Caller, paths: dict[str, str], resource: str) -> None:
     path = paths[resource]
     newest_first = list(walk(admin, path, "sort_by=created_at&order_by=desc"))
     assert list(walk(admin, path, "")) == newest_first
     assert list(walk(admin, path, "order_by=asc")) == newest_first[::-1]
 
 
-# What is sent.
+# Bodies.
 
 
 @pytest.mark.parametrize("path", ["/experiment/search", "/user/search"])
@@ -249,7 +249,7 @@ def test_the_newest_come_first_unless_asked_otherwise(admin: Caller, paths: dict
         pytest.param("application/json", "[]", 422, id="list"),
     ],
 )
-def test_what_is_not_a_filter_in_json_is_refused_and_never_taken_for_an_empty_one(
+def test_an_invalid_body_is_refused_and_never_read_as_an_empty_filter(
     admin: Caller, path: str, content_type: str, body: str | bytes | None, code: int
 ) -> None:
     refusal(admin.post(path, body, content_type=content_type), code)
@@ -261,7 +261,7 @@ def test_an_empty_body_is_not_an_empty_filter(admin: Caller, path: str) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON"])
-def test_json_is_known_by_its_media_type(anonymous: Caller, content_type: str) -> None:
+def test_json_is_recognized_by_its_media_type(anonymous: Caller, content_type: str) -> None:
     assert found(anonymous.post("/experiment/search", {}, content_type=content_type)) == []
 
 
@@ -274,7 +274,7 @@ def test_scripts_of_an_allowed_origin_read_the_pagination(anonymous: Caller, set
     assert ("X-Pagination" in response.headers.get("Access-Control-Expose-Headers", "")) == allowed
 
 
-# Filters over the wire.
+# Filters over HTTP.
 
 
 def test_a_run_is_found_by_id_under_both_names_and_in_both_spellings(reader: Caller, drift: Drift) -> None:
@@ -304,7 +304,7 @@ def test_date_strings_are_compared_as_times(
     assert {run["model"] for run in found(response)} == models
 
 
-def test_an_answered_time_finds_its_record_again(reader: Caller, drift: Drift) -> None:
+def test_a_time_from_a_response_finds_its_record(reader: Caller, drift: Drift) -> None:
     answered = reader.get(f"/experiment/{drift.experiment_id}/drift/{drift.id}").json()
     response = reader.post(drift_search(drift.experiment), {"created_at": answered["created_at"]})
     assert found(response) == [answered]
@@ -317,7 +317,7 @@ def test_parameters_are_searched_at_any_depth(reader: Caller, drift: Drift) -> N
     assert [run["id"] for run in found(response)] == [str(drift.id)]
 
 
-# Of each run the status and the stored boolean.
+# The status and the stored boolean of each run.
 DRIFTED, STABLE = ("Completed", True), ("Completed", False)
 OPEN, OPEN_TRUE, FAILED, FAILED_TRUE = ("Running", False), ("Running", True), ("Failed", False), ("Failed", True)
 UNKNOWN = {OPEN, OPEN_TRUE, FAILED, FAILED_TRUE}
@@ -338,7 +338,7 @@ UNKNOWN = {OPEN, OPEN_TRUE, FAILED, FAILED_TRUE}
         ({"verdict": "unknown", "drift_detected": True}, {OPEN_TRUE, FAILED_TRUE}),
     ],
 )
-def test_a_verdict_is_that_of_completed_runs_whatever_boolean_others_carry(
+def test_only_completed_runs_have_a_verdict_whatever_their_stored_boolean(
     reader: Caller, experiment: Experiment, document: Any, runs: set[tuple[str, bool]]
 ) -> None:
     for status, boolean in (DRIFTED, STABLE, *UNKNOWN):
@@ -355,7 +355,7 @@ def test_a_verdict_is_that_of_completed_runs_whatever_boolean_others_carry(
         ({"colour": "red"}, "colour", "no such field"),
     ],
 )
-def test_a_refused_filter_is_a_422_that_names_the_place(
+def test_a_refused_filter_is_a_422_that_names_its_path(
     reader: Caller, experiment: Experiment, document: Any, path: str, words: str
 ) -> None:
     body = refusal(reader.post(drift_search(experiment), document))
@@ -386,7 +386,7 @@ def test_a_search_that_takes_too_long_is_a_422_that_says_how_to_narrow_it(
     assert found(reader.post(drift_search(experiment), {"model": "tree", **slow})) == []
 
 
-# What the caller may see.
+# Secrecy.
 
 TRICKS: list[dict[str, Any]] = [
     {},
@@ -435,7 +435,7 @@ def test_ids_find_no_experiment_that_the_caller_may_not_read(stranger: Caller, e
         ("admin", {"open", "wine quality", "of the group", "of nobody"}),
     ],
 )
-def test_an_empty_filter_finds_all_that_the_caller_may_read(
+def test_an_empty_filter_finds_everything_that_the_caller_may_read(
     request: pytest.FixtureRequest, experiment: Experiment, caller: str, seen: set[str]
 ) -> None:
     group = Permission(entity=GROUP, level=Level.EDIT)
@@ -471,7 +471,7 @@ PROBES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("probe", PROBES, ids=as_json)
 @pytest.mark.parametrize("caller", ["anonymous", "stranger"])
-def test_no_filter_tells_public_experiments_apart_by_permissions_that_are_not_shown(
+def test_no_filter_distinguishes_public_experiments_by_hidden_permissions(
     request: pytest.FixtureRequest, caller: str, probe: dict[str, Any]
 ) -> None:
     Experiment.objects.create(name="bare", public=True)
@@ -492,7 +492,7 @@ def test_no_filter_tells_public_experiments_apart_by_permissions_that_are_not_sh
     ids=as_json,
 )
 @pytest.mark.parametrize("caller", ["watcher", "admin"])
-def test_those_who_are_shown_the_permissions_can_search_them(
+def test_callers_who_see_the_permissions_can_search_them(
     request: pytest.FixtureRequest, experiment: Experiment, caller: str, document: Any, seen: set[str]
 ) -> None:
     Experiment.objects.create(name="of the group", permissions=[Permission(entity=GROUP, level=Level.EDIT)])
@@ -521,7 +521,7 @@ def test_no_filter_finds_the_runs_of_another_experiment(anonymous: Caller, drift
     assert found(anonymous.post(drift_search(mine), {"experiment_id": str(drift.experiment_id)})) == []
 
 
-def test_users_are_found_by_administrators_alone(everybody: dict[str, Caller]) -> None:
+def test_only_administrators_find_users(everybody: dict[str, Caller]) -> None:
     codes = {name: caller.post("/user/search", {}).status_code for name, caller in everybody.items()}
     assert codes == {**dict.fromkeys(everybody, 403), "anonymous": 401, "admin": 200}
     response = everybody["admin"].post("/user/search", {"email": {"$regex": "^reader@"}})

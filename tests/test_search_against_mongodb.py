@@ -1,4 +1,6 @@
-"""A search answers what plain PyMongo finds by the same filter, in the same order, among what the caller may read."""
+"""Searches return the same records as PyMongo with the same filter and order, limited to those that the caller may
+read.
+"""
 
 import json
 import uuid
@@ -49,8 +51,8 @@ def replace_runs(runs: list[Drift]) -> None:
     Drift.objects.bulk_create(runs)
 
 
-def plainly_found(plain: Mql, experiments: list[uuid.UUID], sort_by: str, order_by: str) -> list[str]:
-    """The ids, as they are stored."""
+def found_by_pymongo(plain: Mql, experiments: list[uuid.UUID], sort_by: str, order_by: str) -> list[str]:
+    """The ids in their stored form."""
     query = {"$and": [{"experiment_id": {"$in": [experiment.hex for experiment in experiments]}}, plain]}
     order = dict.fromkeys((sort_by, "created_at", "_id"), ORDERS[order_by])
     return [
@@ -73,7 +75,7 @@ def assert_found(response: Any, expected: list[str]) -> None:
     sort_by=st.sampled_from(SORTS),
     order_by=st.sampled_from([*ORDERS]),
 )
-def test_a_search_finds_what_plain_pymongo_finds_among_what_the_caller_may_read(
+def test_a_search_finds_the_readable_records_that_pymongo_finds(
     callers: dict[str, Caller],
     experiments: dict[str, uuid.UUID],
     pair: Pair,
@@ -90,6 +92,6 @@ def test_a_search_finds_what_plain_pymongo_finds_among_what_the_caller_may_read(
         response = caller.post(f"{path}?page_size=100&sort_by={sort_by}&order_by={order_by}", asked)
         wanted = READABLE[name] if place == "everywhere" else {place}
         if wanted <= READABLE[name]:
-            assert_found(response, plainly_found(plain, [experiments[one] for one in wanted], sort_by, order_by))
+            assert_found(response, found_by_pymongo(plain, [experiments[one] for one in wanted], sort_by, order_by))
         else:
             assert response.status_code == 403, response.content

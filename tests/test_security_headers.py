@@ -1,4 +1,4 @@
-"""What browsers are told, and that production is closed."""
+"""Security headers, and the settings of production."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ PRODUCTION = {
     "OIDC_RP_CLIENT_ID": "drift-watch",
     "OIDC_RP_CLIENT_SECRET": "a secret of the client and the provider",
 }
-# Asks the production settings in a process of their own: neither a database nor a provider is needed for that.
+# Send a request under the production settings in a separate process, which needs neither a database nor a provider.
 ASK = """
 import django; django.setup()
 from django.test import Client
@@ -49,11 +49,11 @@ def run(*arguments: str, **environment: str) -> str:
     ).stdout
 
 
-def test_djangos_deployment_check_finds_nothing_in_production() -> None:
+def test_djangos_deployment_check_passes_in_production() -> None:
     assert "no issues" in run("manage.py", "check", "--deploy", "--fail-level", "WARNING")
 
 
-def test_production_speaks_https_only_behind_a_proxy_that_is_trusted_explicitly() -> None:
+def test_production_accepts_https_only_from_an_explicitly_trusted_proxy() -> None:
     printed = run("-c", ASK, SECURE_PROXY_SSL_HEADER="X-Forwarded-Proto")
     *_, redirect, alive, status, hsts, cookies = printed.splitlines()
     assert redirect == "https://drift.example.org/login"
@@ -63,7 +63,7 @@ def test_production_speaks_https_only_behind_a_proxy_that_is_trusted_explicitly(
 
 
 @pytest.mark.parametrize("path", ["/", "/login", "/api/v1/docs", "/api/v1/openapi.json", "/nothing", "/admin/login/"])
-def test_every_answer_tells_browsers_to_be_careful(path: str) -> None:
+def test_every_response_has_security_headers(path: str) -> None:
     headers = Client().get(path, headers=HTML).headers
     policy = headers["Content-Security-Policy"]
     assert "default-src 'self'" in policy
@@ -82,7 +82,7 @@ def test_pages_hold_no_inline_script_or_style(path: str) -> None:
     assert page.count("<script") == page.count("<script src=")
 
 
-def test_other_origins_are_let_in_only_when_they_are_named(settings: Settings) -> None:
+def test_cors_admits_only_configured_origins(settings: Settings) -> None:
     def allowed() -> str | None:
         return (
             Client()
@@ -95,7 +95,7 @@ def test_other_origins_are_let_in_only_when_they_are_named(settings: Settings) -
     assert allowed() == "https://pages.example"
 
 
-def test_a_session_is_never_shared_with_other_origins(settings: Settings) -> None:
+def test_cors_never_allows_a_session(settings: Settings) -> None:
     settings.CORS_ALLOWED_ORIGINS = ["https://pages.example"]
     headers = Client().get("/api/v1/openapi.json", headers={"Origin": "https://pages.example"}).headers
     assert "Access-Control-Allow-Credentials" not in headers

@@ -1,4 +1,4 @@
-"""Service tokens: their life, how they are narrowed, that they never exceed their maker, and refreshing."""
+"""Service tokens: their life, narrowing, the maker's rights as their limit, and refreshing."""
 
 import os
 import time
@@ -35,7 +35,7 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
 def made(maker: Caller, **body: Any) -> dict[str, Any]:
-    """The answer to the creation of a service token."""
+    """The response to the creation of a service token."""
     response = maker.post("/token", {"name": "nightly", **body})
     assert response.status_code == 201, response.content
     answer: dict[str, Any] = response.json()
@@ -43,12 +43,12 @@ def made(maker: Caller, **body: Any) -> dict[str, Any]:
 
 
 def pipeline(maker: Caller, **body: Any) -> Caller:
-    """Whoever holds a new service token of the maker's."""
+    """A caller with a new service token of the maker."""
     return Caller(made(maker, **body)["token"], maker.user)
 
 
 def assert_refused(caller: Caller) -> None:
-    """401 also where nobody is needed."""
+    """Require a 401, also at an endpoint that needs no user."""
     assert caller.get("/user/self").status_code == 401
     response = caller.post("/experiment/search", {})
     assert response.status_code == 401
@@ -58,7 +58,7 @@ def assert_refused(caller: Caller) -> None:
 # The life of a token.
 
 
-def test_a_token_acts_for_its_maker(drift: Drift, editor: Caller) -> None:
+def test_a_token_acts_as_its_maker(drift: Drift, editor: Caller) -> None:
     holder = pipeline(editor)
     assert holder.get("/user/self").json()["id"] == editor.id
     assert holder.post(f"/experiment/{drift.experiment_id}/drift", RUN).status_code == 201
@@ -88,7 +88,7 @@ def test_no_secret_is_stored(manager: Caller) -> None:
         assert secret.rpartition(".")[2] not in stored
 
 
-def test_the_defaults_are_a_month_and_all_that_the_maker_may(manager: Caller) -> None:
+def test_a_token_lasts_a_month_and_is_not_narrowed_by_default(manager: Caller) -> None:
     answer = made(manager)
     assert (answer["level"], answer["experiments"], answer["entitlements"]) == ("Manage", [], ["users"])
     assert answer["refresh"] is None
@@ -98,7 +98,7 @@ def test_the_defaults_are_a_month_and_all_that_the_maker_may(manager: Caller) ->
     assert claims["exp"] - claims["iat"] == 30 * 24 * 3600
 
 
-def test_the_last_use_is_listed_to_the_minute(manager: Caller) -> None:
+def test_the_last_use_is_recorded_to_the_minute(manager: Caller) -> None:
     answer = made(manager)
     holder = Caller(answer["token"])
     path = f"/token/{answer['id']}"
@@ -113,7 +113,7 @@ def test_the_last_use_is_listed_to_the_minute(manager: Caller) -> None:
     assert manager.get(path).json()["last_used_at"] > first
 
 
-def test_a_revoked_token_is_refused_at_once_and_listed_as_such(manager: Caller) -> None:
+def test_a_revoked_token_is_refused_at_once_and_listed_as_revoked(manager: Caller) -> None:
     answer = made(manager)
     holder = Caller(answer["token"])
     assert holder.get("/user/self").status_code == 200
@@ -125,7 +125,7 @@ def test_a_revoked_token_is_refused_at_once_and_listed_as_such(manager: Caller) 
     assert manager.get("/token").json() == [shown]
 
 
-def test_a_name_is_held_until_the_token_is_revoked(manager: Caller, editor: Caller) -> None:
+def test_a_name_is_taken_until_the_token_is_revoked(manager: Caller, editor: Caller) -> None:
     first = made(manager)
     response = manager.post("/token", {"name": "nightly"})
     assert response.status_code == 409
@@ -151,7 +151,7 @@ def test_a_signature_that_expired_is_refused(manager: Caller) -> None:
     assert_refused(Caller(access_token(record)))
 
 
-def test_tokens_of_others_are_not_found(manager: Caller, editor: Caller, admin: Caller) -> None:
+def test_tokens_of_other_users_are_not_found(manager: Caller, editor: Caller, admin: Caller) -> None:
     answer = made(manager)
     for other in (editor, admin):
         assert other.get("/token").json() == []
@@ -190,7 +190,7 @@ def test_a_body_that_is_not_valid_is_refused_by_field(body: dict[str, Any], fiel
     assert not ServiceToken.objects.exists()
 
 
-def test_tokens_go_with_their_user(manager: Caller) -> None:
+def test_tokens_are_deleted_with_their_user(manager: Caller) -> None:
     assert manager.user
     holder = pipeline(manager)
     manager.user.delete()
@@ -198,9 +198,7 @@ def test_tokens_go_with_their_user(manager: Caller) -> None:
     assert not ServiceToken.objects.exists()
 
 
-def test_of_the_tokens_and_their_users_two_documents_are_read_in_one_round_trip(
-    manager: Caller, editor: Caller
-) -> None:
+def test_a_token_and_its_user_are_read_in_one_query(manager: Caller, editor: Caller) -> None:
     holder = pipeline(manager)
     ServiceToken.objects.bulk_create(
         ServiceToken(user=editor.user, name=str(number), expires_at=timestamps.now()) for number in range(100)
@@ -212,7 +210,7 @@ def test_of_the_tokens_and_their_users_two_documents_are_read_in_one_round_trip(
     assert read["docsExamined"] <= 2
 
 
-# Narrowing: an action, the level it takes, and whether a token that is capped at each level may do it.
+# Narrowing: an action, its required level, and for each maximum level whether the token may perform it.
 
 ACTIONS: dict[str, tuple[str, str, Any, Level]] = {
     "read": ("GET", "/experiment/{id}", None, Level.READ),
@@ -236,7 +234,7 @@ def act(caller: Caller, action: str, drift: Drift) -> int:
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("cap", Level)
 @pytest.mark.parametrize("maker", ["manager", "editor", "reader", "stranger"])
-def test_the_level_is_the_lower_one_of_the_maker_s_and_the_token_s(
+def test_the_level_is_the_lower_of_the_makers_and_the_tokens(
     request: pytest.FixtureRequest, drift: Drift, maker: str, cap: Level, action: str
 ) -> None:
     own = {"manager": Level.MANAGE, "editor": Level.EDIT, "reader": Level.READ}.get(maker)
@@ -249,7 +247,7 @@ def test_the_level_is_the_lower_one_of_the_maker_s_and_the_token_s(
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("visibility", ["private", "public"])
 @pytest.mark.parametrize("place", ["inside", "outside"])
-def test_outside_its_experiments_a_token_reads_what_is_public_and_nothing_else(
+def test_a_token_reads_only_public_experiments_outside_its_own(
     drift: Drift, manager: Caller, place: str, visibility: str, action: str
 ) -> None:
     Experiment.objects.update(public=visibility == "public")
@@ -258,7 +256,7 @@ def test_outside_its_experiments_a_token_reads_what_is_public_and_nothing_else(
     assert (act(holder, action, drift) < 300) is (place == "inside" or (visibility == "public" and reads))
 
 
-def test_the_reasons_for_access_reach_as_far_as_the_token(experiment: Experiment, editor: Caller) -> None:
+def test_the_reasons_for_access_respect_the_narrowing(experiment: Experiment, editor: Caller) -> None:
     other = Experiment.objects.create(name="other", public=True, permissions=experiment.permissions)
     holder = pipeline(editor, level="Read", experiments=[str(experiment.pk)])
     inside, outside = (holder.get(f"/experiment/{it.pk}/access").json() for it in (experiment, other))
@@ -268,7 +266,7 @@ def test_the_reasons_for_access_reach_as_far_as_the_token(experiment: Experiment
     assert outside["reasons"] == [{"via": "public", "entity": None, "level": "Read"}]
 
 
-def test_a_search_finds_the_token_s_experiments_and_the_public_ones(experiment: Experiment, manager: Caller) -> None:
+def test_a_search_finds_the_tokens_experiments_and_the_public_ones(experiment: Experiment, manager: Caller) -> None:
     own = [Permission(entity=manager.id, level=Level.MANAGE)]
     Experiment.objects.create(name="another of mine", permissions=own)
     Experiment.objects.create(name="public of mine", public=True, permissions=own)
@@ -282,9 +280,7 @@ def test_a_search_finds_the_token_s_experiments_and_the_public_ones(experiment: 
     assert names == [experiment.name]
 
 
-def test_a_token_narrowed_to_an_experiment_reaches_none_that_its_maker_does_not(
-    experiment: Experiment, stranger: Caller
-) -> None:
+def test_a_token_gives_no_access_to_an_experiment_closed_to_its_maker(experiment: Experiment, stranger: Caller) -> None:
     holder = pipeline(stranger, experiments=[str(experiment.id)])
     assert holder.get(f"/experiment/{experiment.id}").status_code == 403
     assert holder.post("/experiment/search", {}).json() == []
@@ -310,12 +306,14 @@ def test_a_narrowed_token_creates_no_experiments(narrowing: dict[str, Any], stat
         ("DELETE", "/token/{id}", None),
     ],
 )
-def test_a_service_token_has_no_say_in_service_tokens(
+def test_a_service_token_cannot_manage_service_tokens(
     manager: Caller, holder: str, method: str, path: str, body: Any
 ) -> None:
     first = made(manager)
     caller = (
-        Caller(first["token"]) if holder == "service token" else Caller(operator_s(manager.user, "users", "admins"))
+        Caller(first["token"])
+        if holder == "service token"
+        else Caller(token_of_an_operator(manager.user, "users", "admins"))
     )
     response = caller.request(method, path.format(id=first["id"]), body)
     assert response.status_code == 403
@@ -323,7 +321,7 @@ def test_a_service_token_has_no_say_in_service_tokens(
     assert Caller(first["token"]).get("/user/self").status_code == 200
 
 
-def operator_s(user: AbstractBaseUser | None, *entitlements: str, **rights: Any) -> str:
+def token_of_an_operator(user: AbstractBaseUser | None, *entitlements: str, **rights: Any) -> str:
     assert isinstance(user, User)
     record = ServiceToken.objects.issue(
         user, "command line", timedelta(days=1), entitlements=[*entitlements], issued_by_operator=True, **rights
@@ -331,10 +329,10 @@ def operator_s(user: AbstractBaseUser | None, *entitlements: str, **rights: Any)
     return access_token(record)
 
 
-# A token never exceeds its maker.
+# The maker's rights as the limit of a token.
 
 
-def test_a_permission_that_the_maker_loses_is_lost_to_the_token(experiment: Experiment, editor: Caller) -> None:
+def test_a_token_loses_the_permissions_that_its_maker_loses(experiment: Experiment, editor: Caller) -> None:
     holder = pipeline(editor)
     path = f"/experiment/{experiment.id}/drift"
     assert holder.post(path, RUN).status_code == 201
@@ -344,11 +342,11 @@ def test_a_permission_that_the_maker_loses_is_lost_to_the_token(experiment: Expe
 
 
 def later(provider: Provider, subject: str, *entitlements: str) -> Caller:
-    """The same person with a token of a moment later."""
+    """The same user with a token issued a moment later."""
     return Caller(provider.token(subject, *entitlements, iat=int(time.time()) + 5))
 
 
-def test_an_entitlement_that_the_maker_loses_is_lost_to_the_token(
+def test_a_token_loses_the_entitlements_that_its_maker_loses(
     experiment: Experiment, watcher: Caller, provider: Provider
 ) -> None:
     holder = pipeline(watcher)
@@ -359,7 +357,7 @@ def test_an_entitlement_that_the_maker_loses_is_lost_to_the_token(
     assert holder.get("/entitlement").json() == {"items": ["users"]}
 
 
-def test_a_token_issued_before_does_not_bring_a_lost_entitlement_back(
+def test_an_older_token_does_not_restore_a_lost_entitlement(
     experiment: Experiment, watcher: Caller, provider: Provider
 ) -> None:
     holder = pipeline(watcher)
@@ -368,7 +366,7 @@ def test_a_token_issued_before_does_not_bring_a_lost_entitlement_back(
     assert holder.get(f"/experiment/{experiment.id}").status_code == 403
 
 
-def test_an_entitlement_that_the_maker_gains_is_not_the_token_s(
+def test_a_token_does_not_gain_the_entitlements_that_its_maker_gains(
     experiment: Experiment, stranger: Caller, provider: Provider
 ) -> None:
     holder = pipeline(stranger)
@@ -376,7 +374,7 @@ def test_an_entitlement_that_the_maker_gains_is_not_the_token_s(
     assert holder.get(f"/experiment/{experiment.id}").status_code == 403
 
 
-def test_a_maker_who_is_not_admitted_any_more_takes_the_token_along(manager: Caller, provider: Provider) -> None:
+def test_a_token_is_refused_once_its_maker_is_no_longer_admitted(manager: Caller, provider: Provider) -> None:
     holder = pipeline(manager)
     later(provider, "manager", "guests").get("/user/self")
     response = holder.get("/user/self")
@@ -384,7 +382,7 @@ def test_a_maker_who_is_not_admitted_any_more_takes_the_token_along(manager: Cal
     assert "entitlement" in response.json()["message"]
 
 
-def test_a_token_with_fewer_entitlements_has_the_direct_permissions_and_no_others(
+def test_a_token_without_entitlements_has_only_the_direct_permissions(
     experiment: Experiment, watcher: Caller, reader: Caller
 ) -> None:
     path = f"/experiment/{experiment.id}"
@@ -394,13 +392,13 @@ def test_a_token_with_fewer_entitlements_has_the_direct_permissions_and_no_other
 
 def test_the_tokens_of_a_deactivated_user_are_refused(manager: Caller) -> None:
     holder = pipeline(manager)
-    operator = Caller(operator_s(manager.user, "users"))
+    operator = Caller(token_of_an_operator(manager.user, "users"))
     User.objects.update(is_active=False)
     assert_refused(holder)
     assert_refused(operator)
 
 
-def test_a_token_is_never_an_administrator_s(experiment: Experiment, provider: Provider, admin: Caller) -> None:
+def test_a_token_is_never_an_administrators(experiment: Experiment, provider: Provider, admin: Caller) -> None:
     chief = Caller(provider.token("admin", "admins", "users", GROUP))
     answer = made(chief)
     assert answer["entitlements"] == [GROUP, "users"]
@@ -413,7 +411,7 @@ def test_a_token_is_never_an_administrator_s(experiment: Experiment, provider: P
     assert "administration is for people" in refused.json()["message"]
 
 
-def test_an_entitlement_that_becomes_an_administrator_s_is_carried_no_more(
+def test_a_token_loses_an_entitlement_that_becomes_an_administrators(
     experiment: Experiment, watcher: Caller, settings: Settings
 ) -> None:
     holder = pipeline(watcher)
@@ -422,16 +420,16 @@ def test_an_entitlement_that_becomes_an_administrator_s_is_carried_no_more(
     assert holder.post("/user/search", {}).status_code == 403
 
 
-def test_an_operator_s_token_carries_what_the_operator_says(experiment: Experiment, stranger: Caller) -> None:
-    token = Caller(operator_s(stranger.user, "admins"))
+def test_an_operators_token_carries_the_chosen_entitlements(experiment: Experiment, stranger: Caller) -> None:
+    token = Caller(token_of_an_operator(stranger.user, "admins"))
     assert token.delete(f"/experiment/{experiment.id}").status_code == 204
     assert token.post("/user/search", {}).status_code == 200
 
 
-def test_an_operator_s_token_is_narrowed_too(drift: Drift, stranger: Caller) -> None:
+def test_an_operators_token_is_narrowed_too(drift: Drift, stranger: Caller) -> None:
     other = Experiment.objects.create(name="another")
     rights = {"level": Level.READ, "experiments": [str(drift.experiment_id)]}
-    token = Caller(operator_s(stranger.user, "admins", **rights))
+    token = Caller(token_of_an_operator(stranger.user, "admins", **rights))
     assert act(token, "read", drift) == 200
     assert act(token, "report a run", drift) == 403
     assert token.get(f"/experiment/{other.id}").status_code == 403
@@ -459,7 +457,7 @@ def test_a_refresh_token_gives_the_next_pair(manager: Caller) -> None:
     assert refresh(response.json()["refresh"]).status_code == 200
 
 
-def test_refreshing_does_not_prolong_the_whole(manager: Caller) -> None:
+def test_refreshing_does_not_extend_the_family(manager: Caller) -> None:
     answer = made(manager, refresh=True, days=1)
     first = jwt.decode(answer["refresh"], options={"verify_signature": False})
     second = jwt.decode(refresh(answer["refresh"]).json()["refresh"], options={"verify_signature": False})
@@ -468,7 +466,7 @@ def test_refreshing_does_not_prolong_the_whole(manager: Caller) -> None:
     assert ServiceToken.objects.get().state is TokenState.ACTIVE
 
 
-def test_a_refresh_token_that_comes_again_revokes_its_family(manager: Caller) -> None:
+def test_a_reused_refresh_token_revokes_its_family(manager: Caller) -> None:
     answer = made(manager, refresh=True)
     following = refresh(answer["refresh"]).json()
     again = refresh(answer["refresh"])
@@ -496,14 +494,14 @@ def test_a_family_ends_with_a_revocation_an_expiry_or_its_maker(manager: Caller)
         User.objects.update(is_active=True)
 
 
-def test_a_refresh_token_is_no_access_token_nor_the_other_way_round(manager: Caller) -> None:
+def test_refresh_and_access_tokens_are_not_interchangeable(manager: Caller) -> None:
     answer = made(manager, refresh=True)
     assert_refused(Caller(answer["refresh"]))
     assert refresh(answer["token"]).status_code == 401
     assert manager.get("/token").json()[0]["state"] == "active"
 
 
-def test_a_bad_bearer_token_does_not_keep_from_refreshing(manager: Caller) -> None:
+def test_an_invalid_bearer_token_does_not_prevent_refreshing(manager: Caller) -> None:
     answer = made(manager, refresh=True)
     assert Caller("expired").post("/token/refresh", {"refresh": answer["refresh"]}).status_code == 200
 
@@ -526,7 +524,7 @@ def test_a_bad_bearer_token_does_not_keep_from_refreshing(manager: Caller) -> No
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_what_is_no_refresh_token_is_refused(body: Any, status: int) -> None:
+def test_an_invalid_refresh_token_is_refused(body: Any, status: int) -> None:
     response = Caller().post("/token/refresh", body)
     assert response.status_code == status, response.content
 
@@ -558,11 +556,11 @@ def stored(live: LiveServer) -> Iterator[Any]:
 
 
 def status_of(live: LiveServer, token: str) -> int:
-    # A connection of its own each time: any worker may take it.
+    # A new connection for each request, so that any worker may accept it.
     return requests.get(f"{live.api}/user/self", headers={"Authorization": f"Bearer {token}"}, timeout=10).status_code
 
 
-def test_a_revocation_holds_for_every_worker(live: LiveServer, stored: Any) -> None:
+def test_every_worker_refuses_a_revoked_token(live: LiveServer, stored: Any) -> None:
     token = live.manage("token", "pipeline@example.org", "--name", "to be revoked")
     record = jwt.decode(token, options={"verify_signature": False})["jti"].replace("-", "")
     assert {status_of(live, token) for _ in range(12)} == {200}
@@ -570,8 +568,8 @@ def test_a_revocation_holds_for_every_worker(live: LiveServer, stored: Any) -> N
     assert {status_of(live, token) for _ in range(24)} == {401}
 
 
-def test_of_twenty_who_refresh_at_once_one_succeeds_and_the_family_is_revoked(live: LiveServer, stored: Any) -> None:
-    """The first to come gets a pair, of which nothing works once the second has come."""
+def test_one_of_twenty_concurrent_refreshes_succeeds_and_the_family_is_revoked(live: LiveServer, stored: Any) -> None:
+    """The first request gets a new pair, which the second request revokes."""
     made_there = live.manage(
         "shell", "-v", "0", "-c",
         "from datetime import timedelta; from accounts.models import *; from accounts.tokens import *;"
@@ -616,7 +614,7 @@ def test_staff_find_tokens_and_revoke_them(staff: Client, manager: Caller, edito
         assert staff.get(path, {"state": state}).context["cl"].result_count == count
 
 
-def test_staff_see_no_secret_and_make_or_change_no_token(staff: Client, manager: Caller) -> None:
+def test_staff_see_no_secrets_and_cannot_make_or_change_tokens(staff: Client, manager: Caller) -> None:
     answer = made(manager, refresh=True)
     path = reverse("admin:accounts_servicetoken_change", args=[answer["id"]])
     page = staff.get(path).content.decode()

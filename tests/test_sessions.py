@@ -1,4 +1,4 @@
-"""Browser sessions: logging in at an OpenID provider, what a session is good for, and how it ends."""
+"""Browser sessions: login at an OpenID provider, access, renewal, and logout."""
 
 import time
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def openid(openid_server: LoginProvider, settings: Settings) -> Iterator[LoginPr
 
 
 class Browser:
-    """A browser with its cookies, which goes to the provider and back by hand."""
+    """A browser with cookies. The tests follow its redirects to the provider and back."""
 
     def __init__(self, openid: LoginProvider) -> None:
         self.openid = openid
@@ -50,7 +50,7 @@ class Browser:
         return self.client.get(address, query, headers=HTML)
 
     def begin(self, **query: str) -> dict[str, str]:
-        """Go to the provider; returns what it would send this browser back with."""
+        """Follow the redirect to the provider, and return the query parameters of its redirect back."""
         return self.openid.authorize(self.get("/login/provider", **query).headers["Location"])
 
     def come_back(self, answer: dict[str, str]) -> Any:
@@ -61,7 +61,7 @@ class Browser:
         return self.come_back(self.begin(**query))
 
     def follow_renewal(self, response: Any) -> Any:
-        """Where a request that was sent through the provider ends."""
+        """The final address of a request that is redirected through the provider."""
         assert response.headers["Location"].startswith(f"{self.openid.issuer}/authorization?")
         return self.come_back(self.openid.authorize(response.headers["Location"]))
 
@@ -75,8 +75,8 @@ class Browser:
         return auth.SESSION_KEY in self.client.session
 
     def post(self, path: str, body: Any = None, csrf: bool = True) -> Any:
-        """A request to the API, as a page's script sends it."""
-        self.get("/login")  # which sets the CSRF cookie
+        """A request to the API as from a page's script."""
+        self.get("/login")  # sets the CSRF cookie
         headers = {"X-CSRFToken": self.client.cookies["csrftoken"].value} if csrf else {}
         return self.client.post(f"/api/v1{path}", body, content_type="application/json", headers=headers)
 
@@ -86,10 +86,10 @@ def browser(openid: LoginProvider) -> Browser:
     return Browser(openid)
 
 
-# Logging in
+# Login
 
 
-def test_a_first_login_registers_and_leads_back(browser: Browser, openid: LoginProvider) -> None:
+def test_a_first_login_registers_the_user_and_returns_to_the_page(browser: Browser, openid: LoginProvider) -> None:
     response = browser.log_in(Person("ada"), next="/admin/?q=1")
     assert response.status_code == 302
     assert response.headers["Location"] == "/admin/?q=1"
@@ -99,7 +99,7 @@ def test_a_first_login_registers_and_leads_back(browser: Browser, openid: LoginP
     assert browser.client.get("/api/v1/user/self").json()["subject"] == "ada"
 
 
-def test_a_later_login_is_the_same_user_by_issuer_and_subject_with_the_new_email(
+def test_a_later_login_finds_the_user_by_issuer_and_subject_and_updates_the_email(
     browser: Browser, openid: LoginProvider
 ) -> None:
     namesake = User.objects.create(issuer="https://other.example", subject="ada", email="ada@example.org")
@@ -125,7 +125,7 @@ def test_claims_that_the_id_token_lacks_come_from_userinfo(browser: Browser) -> 
     assert browser.get("/admin/").status_code == 200
 
 
-def test_nothing_asks_the_provider_until_somebody_logs_in(browser: Browser, openid: LoginProvider) -> None:
+def test_the_provider_gets_no_request_before_a_login(browser: Browser, openid: LoginProvider) -> None:
     openid.requests.clear()
     browser.get("/login")
     browser.get("/")
@@ -149,7 +149,7 @@ def test_nothing_asks_the_provider_until_somebody_logs_in(browser: Browser, open
         (Person("ada", userinfo={"sub": "eve"}), "answered for another subject"),
     ],
 )
-def test_an_answer_that_is_not_for_this_login_is_refused(browser: Browser, person: Person, sentence: str) -> None:
+def test_a_response_to_another_login_is_refused(browser: Browser, person: Person, sentence: str) -> None:
     response = browser.log_in(person)
     assert response.status_code == 400
     assert sentence in response.content.decode()
@@ -167,7 +167,7 @@ def test_an_id_token_of_another_key_is_refused(browser: Browser, openid: LoginPr
     assert "Signature verification failed" in response.content.decode()
 
 
-def test_a_state_of_another_browser_is_refused_and_ends_nothing(browser: Browser, openid: LoginProvider) -> None:
+def test_a_state_of_another_browser_is_refused_and_ends_no_session(browser: Browser, openid: LoginProvider) -> None:
     browser.log_in(Person("ada"))
     openid.person = Person("eve")
     answer = Browser(openid).begin()
@@ -178,7 +178,7 @@ def test_a_state_of_another_browser_is_refused_and_ends_nothing(browser: Browser
     assert "ada@example.org" in browser.get("/").content.decode()
 
 
-def test_an_answer_is_good_for_one_login(browser: Browser, openid: LoginProvider) -> None:
+def test_a_response_is_accepted_once(browser: Browser, openid: LoginProvider) -> None:
     openid.person = Person("ada")
     answer = browser.begin()
     assert browser.come_back(answer).status_code == 302
@@ -195,7 +195,7 @@ def test_a_code_that_was_used_elsewhere_is_refused(browser: Browser, openid: Log
     assert not browser.is_logged_in
 
 
-def test_a_code_of_another_browser_fails_for_want_of_its_verifier(browser: Browser, openid: LoginProvider) -> None:
+def test_a_code_of_another_browser_fails_without_its_verifier(browser: Browser, openid: LoginProvider) -> None:
     openid.person = Person("eve")
     stolen = Browser(openid).begin()
     response = browser.come_back(browser.begin() | {"code": stolen["code"]})
@@ -203,7 +203,7 @@ def test_a_code_of_another_browser_fails_for_want_of_its_verifier(browser: Brows
     assert not browser.is_logged_in
 
 
-def test_a_code_beside_a_password_login_is_not_looked_at(browser: Browser, openid: LoginProvider) -> None:
+def test_a_code_is_ignored_beside_a_password_login(browser: Browser, openid: LoginProvider) -> None:
     openid.person = Person("eve", id_token={"nonce": "None"})
     answer = Browser(openid).begin()
     browser.get("/login")
@@ -215,7 +215,7 @@ def test_a_code_beside_a_password_login_is_not_looked_at(browser: Browser, openi
 
 
 @pytest.mark.parametrize("address", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:x"])
-def test_a_login_never_leads_away_from_this_host(browser: Browser, address: str) -> None:
+def test_a_login_never_redirects_to_another_host(browser: Browser, address: str) -> None:
     assert browser.log_in(Person("ada"), next=address).headers["Location"] == "/"
     User.objects.create_superuser("root", "root@example.org", PASSWORD)
     form = {"username": "root", "password": PASSWORD, "next": address}
@@ -223,14 +223,14 @@ def test_a_login_never_leads_away_from_this_host(browser: Browser, address: str)
     assert browser.client.post("/login", form).headers["Location"] == "/"
 
 
-def test_who_cancels_at_the_provider_is_told_so(browser: Browser, openid: LoginProvider) -> None:
+def test_a_cancelled_login_is_explained(browser: Browser, openid: LoginProvider) -> None:
     openid.person = Person("ada")
     response = browser.come_back({"error": "access_denied", "state": browser.begin()["state"]})
     assert response.status_code == 400
     assert "access_denied" in response.content.decode()
 
 
-def test_who_has_no_user_entitlement_is_told_so_and_not_registered(browser: Browser) -> None:
+def test_a_user_without_a_user_entitlement_is_refused_and_not_registered(browser: Browser) -> None:
     response = browser.log_in(Person("ada", ("guests",)))
     assert response.status_code == 403
     assert "no entitlement that admits" in response.content.decode()
@@ -238,14 +238,14 @@ def test_who_has_no_user_entitlement_is_told_so_and_not_registered(browser: Brow
     assert not User.objects.exists()
 
 
-def test_a_deactivated_account_is_not_let_in_and_put_out_at_once(browser: Browser) -> None:
+def test_a_deactivated_user_cannot_log_in_and_is_logged_out_at_once(browser: Browser) -> None:
     browser.log_in(Person("ada"))
     User.objects.update(is_active=False)
     assert "ada@example.org" not in browser.get("/").content.decode()
     assert browser.log_in(Person("ada")).status_code == 403
 
 
-def test_a_provider_that_is_away_is_said_on_a_page(browser: Browser, settings: Settings) -> None:
+def test_an_unavailable_provider_is_reported_on_a_page(browser: Browser, settings: Settings) -> None:
     settings.OIDC_RP_ISSUER = "http://127.0.0.1:9"
     configured_provider.cache_clear()
     response = browser.get("/login/provider")
@@ -254,16 +254,16 @@ def test_a_provider_that_is_away_is_said_on_a_page(browser: Browser, settings: S
     assert "cannot be used at the moment" in response.content.decode()
 
 
-def test_without_a_provider_the_login_page_says_how_to_make_a_local_account(settings: Settings) -> None:
+def test_without_a_provider_the_login_page_explains_how_to_make_a_local_account(settings: Settings) -> None:
     configured_provider.cache_clear()
     assert "createsuperuser" in Client().get("/login").content.decode()
     assert Client().get("/login/provider").status_code == 400
 
 
-# What a session is good for
+# Access
 
 
-def test_an_administrator_by_entitlement_uses_the_portal_and_a_stored_flag_is_worth_nothing(browser: Browser) -> None:
+def test_the_entitlement_and_not_a_stored_flag_makes_an_administrator(browser: Browser) -> None:
     browser.log_in(Person("ada", ("admins",)))
     assert browser.get("/admin/accounts/user/").status_code == 200
     assert not User.objects.get().is_superuser
@@ -275,7 +275,7 @@ def test_an_administrator_by_entitlement_uses_the_portal_and_a_stored_flag_is_wo
     assert "ada@example.org is not one" in response.content.decode()
 
 
-def test_the_api_takes_a_session_and_asks_for_its_csrf_token(browser: Browser) -> None:
+def test_the_api_accepts_a_session_and_requires_its_csrf_token(browser: Browser) -> None:
     browser.log_in(Person("ada"))
     refused = browser.post("/experiment", {"name": "wine"}, csrf=False)
     assert refused.status_code == 403
@@ -287,7 +287,7 @@ def test_the_api_takes_a_session_and_asks_for_its_csrf_token(browser: Browser) -
     assert browser.post("/user/search", {}).status_code == 403
 
 
-def test_a_bearer_token_goes_before_the_session(browser: Browser, openid: LoginProvider) -> None:
+def test_a_bearer_token_takes_precedence_over_the_session(browser: Browser, openid: LoginProvider) -> None:
     browser.log_in(Person("ada"))
     token = openid.token("eve", "users")
     response = browser.client.get("/api/v1/user/self", headers={"Authorization": f"Bearer {token}"})
@@ -295,7 +295,7 @@ def test_a_bearer_token_goes_before_the_session(browser: Browser, openid: LoginP
     assert "not registered" in response.json()["message"]
 
 
-def test_a_local_administrator_logs_in_with_a_password_and_may_do_everything(browser: Browser) -> None:
+def test_a_local_administrator_logs_in_with_a_password_and_has_every_permission(browser: Browser) -> None:
     Experiment.objects.create(name="nobody's")
     User.objects.create_superuser("root", "root@example.org", PASSWORD)
     form = {"username": "root", "password": PASSWORD, "next": "/admin/"}
@@ -305,9 +305,7 @@ def test_a_local_administrator_logs_in_with_a_password_and_may_do_everything(bro
     assert len(browser.post("/experiment/search", {}).json()) == 1
 
 
-def test_a_session_of_an_issuer_that_is_no_longer_configured_is_worth_nothing(
-    browser: Browser, settings: Settings
-) -> None:
+def test_a_session_of_an_issuer_that_is_no_longer_configured_is_refused(browser: Browser, settings: Settings) -> None:
     browser.log_in(Person("ada"))
     settings.OIDC_RP_ISSUER = ""
     configured_provider.cache_clear()
@@ -319,7 +317,7 @@ def test_a_session_of_an_issuer_that_is_no_longer_configured_is_worth_nothing(
 # Renewal
 
 
-def test_a_page_is_sent_through_the_provider_when_renewal_is_due_and_comes_back(browser: Browser) -> None:
+def test_a_page_is_redirected_through_the_provider_when_renewal_is_due(browser: Browser) -> None:
     browser.log_in(Person("ada"))
     token, key = browser.client.cookies["csrftoken"].value, browser.client.session.session_key
     browser.let_renewal_come_due()
@@ -338,7 +336,9 @@ def test_any_other_request_is_anonymous_while_renewal_is_due(browser: Browser) -
     assert browser.client.get("/admin/").headers["Location"].startswith("/admin/login/")
 
 
-def test_a_page_is_shown_as_to_anybody_while_the_provider_is_away(openid: LoginProvider, settings: Settings) -> None:
+def test_a_page_is_shown_as_to_a_visitor_while_the_provider_is_unavailable(
+    openid: LoginProvider, settings: Settings
+) -> None:
     passing = LoginProvider()
     settings.OIDC_RP_ISSUER = passing.issuer
     settings.OIDC_RP_ENTITLEMENTS = "realm_access/roles"
@@ -352,7 +352,7 @@ def test_a_page_is_shown_as_to_anybody_while_the_provider_is_away(openid: LoginP
     assert browser.get("/admin/").headers["Location"].startswith("/admin/login/")
 
 
-def test_an_entitlement_that_was_lost_is_gone_at_renewal(browser: Browser, openid: LoginProvider) -> None:
+def test_renewal_removes_a_lost_entitlement(browser: Browser, openid: LoginProvider) -> None:
     browser.log_in(Person("ada", ("admins",)))
     assert browser.get("/admin/").status_code == 200
     openid.person = Person("ada", ("users",))
@@ -362,7 +362,7 @@ def test_an_entitlement_that_was_lost_is_gone_at_renewal(browser: Browser, openi
     assert browser.client.get("/api/v1/entitlements").json() == {"items": ["users"]}
 
 
-def test_who_is_not_admitted_any_more_is_logged_out_at_renewal(browser: Browser, openid: LoginProvider) -> None:
+def test_renewal_logs_out_a_user_who_is_no_longer_admitted(browser: Browser, openid: LoginProvider) -> None:
     browser.log_in(Person("ada"))
     openid.person = Person("ada", ())
     browser.let_renewal_come_due()
@@ -370,7 +370,7 @@ def test_who_is_not_admitted_any_more_is_logged_out_at_renewal(browser: Browser,
     assert not browser.is_logged_in
 
 
-def test_who_logged_out_at_the_provider_is_logged_out_here_at_renewal(browser: Browser, openid: LoginProvider) -> None:
+def test_renewal_logs_out_a_user_who_logged_out_at_the_provider(browser: Browser, openid: LoginProvider) -> None:
     browser.log_in(Person("ada"))
     openid.person = None
     browser.let_renewal_come_due()
@@ -379,9 +379,7 @@ def test_who_logged_out_at_the_provider_is_logged_out_here_at_renewal(browser: B
     assert browser.get("/").status_code == 200
 
 
-def test_who_is_somebody_else_at_the_provider_by_now_is_so_here_after_renewal(
-    browser: Browser, openid: LoginProvider
-) -> None:
+def test_renewal_switches_to_the_user_now_logged_in_at_the_provider(browser: Browser, openid: LoginProvider) -> None:
     browser.log_in(Person("ada", ("admins",)))
     openid.person = Person("eve")
     browser.let_renewal_come_due()
@@ -390,24 +388,24 @@ def test_who_is_somebody_else_at_the_provider_by_now_is_so_here_after_renewal(
     assert browser.client.get("/api/v1/entitlements").json() == {"items": ["users"]}
 
 
-def test_two_tabs_renew_and_come_back_each_to_its_own_address(browser: Browser, openid: LoginProvider) -> None:
+def test_two_tabs_renew_and_each_returns_to_its_address(browser: Browser, openid: LoginProvider) -> None:
     browser.log_in(Person("ada"))
     browser.let_renewal_come_due()
     answers = [openid.authorize(browser.get("/", tab=tab).headers["Location"]) for tab in "ab"]
     assert [browser.come_back(answer).headers["Location"] for answer in answers] == ["/?tab=a", "/?tab=b"]
 
 
-def test_an_address_of_two_slashes_does_not_lead_away_after_renewal(browser: Browser) -> None:
+def test_renewal_does_not_redirect_to_another_host(browser: Browser) -> None:
     browser.log_in(Person("ada"))
     browser.let_renewal_come_due()
     response = browser.client.get("//evil.example/", headers=HTML)
     assert browser.follow_renewal(response).headers["Location"] in ("/", "/evil.example/")
 
 
-# Logging out
+# Logout
 
 
-def test_logging_out_takes_a_post_and_ends_the_session_here_and_at_the_provider(
+def test_logout_needs_a_post_and_ends_the_session_here_and_at_the_provider(
     browser: Browser, openid: LoginProvider
 ) -> None:
     browser.log_in(Person("ada"))
@@ -425,7 +423,7 @@ def test_logging_out_takes_a_post_and_ends_the_session_here_and_at_the_provider(
     assert sent["id_token_hint"].count(".") == 2
 
 
-def test_a_local_account_logs_out_here(browser: Browser) -> None:
+def test_a_local_user_logs_out_without_a_provider(browser: Browser) -> None:
     User.objects.create_superuser("root", "root@example.org", PASSWORD)
     browser.client.login(username="root", password=PASSWORD)
     form = {"csrfmiddlewaretoken": browser.get("/").context["csrf_token"]}

@@ -1,4 +1,4 @@
-"""What the settings refuse to start with."""
+"""Settings with which the service refuses to start."""
 
 import os
 import runpy
@@ -22,7 +22,7 @@ ISSUER = '[{"issuer": "https://login.example.org", "audience": ["drift"], "entit
 
 
 def problems(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> list[str]:
-    """What `manage.py check` says of these settings; read in this process, since a new one takes seconds."""
+    """The errors of `manage.py check` for these settings, read in this process because a new one takes seconds."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     try:
@@ -44,7 +44,7 @@ def problems(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> li
         pytest.param({"OIDC_ISSUERS": '[{"issuer": "http://127.0.0.1:9000"}]'}, id="an issuer on this machine"),
     ],
 )
-def test_sound_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
     assert problems(monkeypatch, environment) == []
 
 
@@ -73,7 +73,7 @@ def test_sound_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
         ({"DRIFTWATCH_ENV": "production", "SECRET_KEY_FILE": "/nowhere"}, "must be a readable file path"),
     ],
 )
-def test_unsound_settings_are_refused_with_a_sentence(
+def test_invalid_settings_are_refused_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], sentence: str
 ) -> None:
     assert any(sentence in problem for problem in problems(monkeypatch, environment))
@@ -86,7 +86,7 @@ def test_unsound_settings_are_refused_with_a_sentence(
         ({"OIDC_ISSUERS": "[{"}, 'Environment variable "OIDC_ISSUERS" invalid'),
     ],
 )
-def test_nothing_starts_with_unsound_settings(environment: dict[str, str], sentence: str) -> None:
+def test_no_command_starts_with_invalid_settings(environment: dict[str, str], sentence: str) -> None:
     result = subprocess.run(
         [sys.executable, "manage.py", "check"],
         cwd=ROOT,
@@ -99,7 +99,7 @@ def test_nothing_starts_with_unsound_settings(environment: dict[str, str], sente
     assert sentence in result.stderr
 
 
-def test_a_value_can_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_value_can_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text(PRODUCTION["SECRET_KEY"] + "\n")
     without = {name: value for name, value in PRODUCTION.items() if name != "SECRET_KEY"}

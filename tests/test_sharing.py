@@ -1,4 +1,4 @@
-"""Sharing as people do it: by email, with a reason for every level, seen before it is saved, and handed over."""
+"""Sharing over the API: emails, reasons for access, previews, and handover."""
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +27,7 @@ def share(caller: Caller, experiment: Experiment, *entries: tuple[str, str]) -> 
     return caller.patch(f"/experiment/{experiment.id}", {"permissions": permissions})
 
 
-# By email.
+# Emails.
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
@@ -55,7 +55,7 @@ def test_an_email_of_several_users_is_refused(manager: Caller, stranger: Caller,
     assert stranger.id not in response.content.decode()
 
 
-def test_users_who_are_not_active_do_not_count(manager: Caller, stranger: Caller, experiment: Experiment) -> None:
+def test_the_email_of_an_inactive_user_is_unknown(manager: Caller, stranger: Caller, experiment: Experiment) -> None:
     gone = User.objects.create(subject="x", email="stranger@example.org", is_active=False)
     assert stranger.id in levels(share(manager, experiment, ("stranger@example.org", "Read")).json())
     User.objects.filter(pk=stranger.id).update(is_active=False)
@@ -63,17 +63,17 @@ def test_users_who_are_not_active_do_not_count(manager: Caller, stranger: Caller
     assert manager.post("/user/lookup", {"id": str(gone.id)}).status_code == 404
 
 
-def test_an_entitlement_that_looks_like_an_email_stays_one_for_those_who_hold_it(
+def test_an_entitlement_that_looks_like_an_email_stays_an_entitlement(
     experiment: Experiment, manager: Caller, provider: Provider
 ) -> None:
     User.objects.create(subject="member", email=EMAIL_LIKE)
     holder = Caller(provider.token("manager", "users", EMAIL_LIKE), manager.user)
     assert EMAIL_LIKE in levels(share(holder, experiment, (EMAIL_LIKE, "Read")).json())
-    # Another manager sends back what was read.
+    # Another manager sends the list back as it was read.
     assert EMAIL_LIKE in levels(share(manager, experiment, (EMAIL_LIKE, "Edit")).json())
 
 
-def test_a_user_is_named_once_whether_by_id_or_by_email(manager: Caller, reader: Caller) -> None:
+def test_a_list_names_a_user_once_by_id_or_email(manager: Caller, reader: Caller) -> None:
     twice = [{"entity": reader.id, "level": "Read"}, {"entity": "reader@example.org", "level": "Edit"}]
     response = manager.post("/experiment", {"name": "wine", "permissions": twice})
     assert response.status_code == 422
@@ -81,7 +81,7 @@ def test_a_user_is_named_once_whether_by_id_or_by_email(manager: Caller, reader:
 
 
 @pytest.mark.parametrize("by", ["id", "email"])
-def test_a_registered_user_is_looked_up_by_exactly_one_thing(stranger: Caller, reader: Caller, by: str) -> None:
+def test_a_user_lookup_takes_exactly_one_parameter(stranger: Caller, reader: Caller, by: str) -> None:
     whole = {"id": reader.id, "email": "reader@example.org"}
     response = stranger.post("/user/lookup", {by: whole[by]})
     assert (response.status_code, response.json()) == (200, whole)
@@ -102,7 +102,7 @@ def test_a_registered_user_is_looked_up_by_exactly_one_thing(stranger: Caller, r
         ([], 422),
     ],
 )
-def test_a_lookup_finds_nothing_but_an_exact_match(stranger: Caller, reader: Caller, body: Any, status: int) -> None:
+def test_a_lookup_finds_only_an_exact_match(stranger: Caller, reader: Caller, body: Any, status: int) -> None:
     assert stranger.post("/user/lookup", body).status_code == status
 
 
@@ -110,7 +110,7 @@ def test_a_lookup_finds_nothing_but_an_exact_match(stranger: Caller, reader: Cal
 
 
 @pytest.mark.parametrize("entries", [(), ((GROUP, "Edit"),)])
-def test_an_administrator_does_not_remove_the_last_manager(
+def test_an_administrator_cannot_remove_the_last_manager(
     admin: Caller, experiment: Experiment, entries: tuple[tuple[str, str], ...]
 ) -> None:
     before = levels(experiment)
@@ -121,23 +121,25 @@ def test_an_administrator_does_not_remove_the_last_manager(
     assert levels(experiment) == before
 
 
-def test_an_administrator_who_replaces_without_permissions_manages(admin: Caller, experiment: Experiment) -> None:
+def test_an_administrator_who_replaces_without_permissions_becomes_the_manager(
+    admin: Caller, experiment: Experiment
+) -> None:
     response = admin.put(f"/experiment/{experiment.id}", {"name": "renamed"})
     assert levels(response.json()) == {admin.id: "Manage"}
 
 
-def test_an_experiment_without_a_manager_can_be_described(admin: Caller) -> None:
+def test_the_description_of_an_experiment_without_a_manager_can_be_changed(admin: Caller) -> None:
     unmanaged = Experiment.objects.create(name="nobody's")
     assert admin.patch(f"/experiment/{unmanaged.id}", {"description": "kept"}).status_code == 200
 
 
-def test_the_portal_does_not_remove_the_last_manager(experiment: Experiment) -> None:
+def test_the_portal_cannot_remove_the_last_manager(experiment: Experiment) -> None:
     experiment.permissions = [Permission(entity=GROUP, level=Level.EDIT)]
     with pytest.raises(Exception, match="Nobody would manage"):
         experiment.full_clean()
 
 
-# Which level, and why.
+# Levels and their reasons.
 
 GROUPED, PUBLIC, ADMIN = ("group", GROUP, "Read"), ("public", None, "Read"), ("admin", None, "Manage")
 
@@ -157,7 +159,7 @@ def reasons(response: Any) -> list[tuple[str, str | None, str]]:
         ("admin", "Manage", ADMIN),
     ],
 )
-def test_everyone_learns_their_own_level_and_why(
+def test_callers_read_their_own_level_and_its_reasons(
     request: pytest.FixtureRequest, experiment: Experiment, role: str, level: str, reason: Any, public: bool
 ) -> None:
     Experiment.objects.update(public=public)
@@ -170,7 +172,7 @@ def test_everyone_learns_their_own_level_and_why(
 
 
 @pytest.mark.parametrize("role", ["anonymous", "newcomer", "outsider", "stranger"])
-def test_those_without_a_level_of_their_own_read_what_is_public(
+def test_callers_without_a_permission_read_public_experiments(
     request: pytest.FixtureRequest, experiment: Experiment, role: str
 ) -> None:
     Experiment.objects.update(public=True)
@@ -189,7 +191,7 @@ def test_those_without_a_level_of_their_own_read_what_is_public(
         (str(uuid.UUID(int=0)), None, []),
     ],
 )
-def test_a_manager_learns_what_is_known_of_others(
+def test_a_manager_reads_the_level_of_others(
     experiment: Experiment, manager: Caller, stranger: Caller, entity: str, level: str | None, via: list[str]
 ) -> None:
     response = manager.get(f"/experiment/{experiment.id}/access", query_params={"entity": entity})
@@ -201,15 +203,13 @@ def test_a_manager_learns_what_is_known_of_others(
 
 
 @pytest.mark.parametrize("entity", ["", "nobody@example.org", "a\0b"])
-def test_an_entity_that_cannot_be_asked_for_is_refused(experiment: Experiment, manager: Caller, entity: str) -> None:
+def test_an_invalid_entity_is_refused(experiment: Experiment, manager: Caller, entity: str) -> None:
     response = manager.get(f"/experiment/{experiment.id}/access", query_params={"entity": entity})
     assert response.status_code == 422
     assert "entity" in response.json()["errors"]["query"]
 
 
-def test_a_user_who_is_not_active_has_nothing_through_the_list(
-    experiment: Experiment, manager: Caller, editor: Caller
-) -> None:
+def test_an_inactive_user_has_no_access(experiment: Experiment, manager: Caller, editor: Caller) -> None:
     User.objects.filter(pk=editor.id).update(is_active=False)
     response = manager.get(f"/experiment/{experiment.id}/access", query_params={"entity": editor.id})
     assert response.json()["level"] is None
@@ -217,7 +217,7 @@ def test_a_user_who_is_not_active_has_nothing_through_the_list(
 
 @pytest.mark.parametrize("public", [False, True], ids=["private", "public"])
 @pytest.mark.parametrize("role", ["anonymous", "newcomer", "outsider", "stranger", "reader", "watcher", "editor"])
-def test_only_managers_ask_about_others(
+def test_only_managers_read_the_level_of_others(
     request: pytest.FixtureRequest, experiment: Experiment, role: str, public: bool
 ) -> None:
     Experiment.objects.update(public=public)
@@ -228,10 +228,10 @@ def test_only_managers_ask_about_others(
         assert "wine" not in response.content.decode()
 
 
-# Before it is saved.
+# Previews.
 
 
-def test_a_preview_tells_who_gains_and_who_loses_and_saves_nothing(
+def test_a_preview_lists_changed_levels_and_saves_nothing(
     experiment: Experiment, manager: Caller, editor: Caller, reader: Caller, stranger: Caller
 ) -> None:
     before = manager.get(f"/experiment/{experiment.id}").json()
@@ -269,7 +269,7 @@ def test_a_preview_of_no_change_is_empty(experiment: Experiment, manager: Caller
         ("manager", []),
     ],
 )
-def test_a_preview_is_refused_as_the_update_is(
+def test_a_preview_is_refused_like_the_update(
     request: pytest.FixtureRequest, experiment: Experiment, role: str, body: Any
 ) -> None:
     caller: Caller = request.getfixturevalue(role)
@@ -279,7 +279,7 @@ def test_a_preview_is_refused_as_the_update_is(
         assert response.json() == caller.patch(f"/experiment/{experiment.id}", body).json()
 
 
-# Handing over.
+# Handover.
 
 
 @pytest.mark.parametrize(
@@ -298,14 +298,14 @@ def test_a_handover_makes_a_manager_and_keeps_a_level(
     assert levels(response.json()) == {**others, heir.id: "Manage", manager.id: kept}
 
 
-def test_a_handover_may_keep_nothing(experiment: Experiment, manager: Caller, stranger: Caller) -> None:
+def test_a_handover_may_give_up_every_level(experiment: Experiment, manager: Caller, stranger: Caller) -> None:
     body = {"entity": stranger.id.upper(), "keep": None}
     assert manager.post(f"/experiment/{experiment.id}/access/handover", body).status_code == 200
     assert manager.get(f"/experiment/{experiment.id}").status_code == 403
     assert stranger.delete(f"/experiment/{experiment.id}").status_code == 204
 
 
-def test_an_administrator_hands_over_without_entering_the_list(
+def test_an_administrator_hands_over_without_getting_a_permission(
     experiment: Experiment, admin: Caller, stranger: Caller
 ) -> None:
     response = admin.post(f"/experiment/{experiment.id}/access/handover", {"entity": stranger.id})
@@ -326,7 +326,7 @@ def test_an_administrator_hands_over_without_entering_the_list(
         [],
     ],
 )
-def test_a_handover_to_nobody_in_particular_is_refused(
+def test_a_handover_without_a_clear_recipient_is_refused(
     experiment: Experiment, manager: Caller, stranger: Caller, body: Any
 ) -> None:
     assert manager.post(f"/experiment/{experiment.id}/access/handover", body).status_code == 422
@@ -334,7 +334,7 @@ def test_a_handover_to_nobody_in_particular_is_refused(
     assert levels(experiment)[manager.id] == "Manage"
 
 
-def test_a_handover_after_a_change_by_somebody_else_changes_nothing(
+def test_a_handover_of_an_older_version_changes_nothing(
     experiment: Experiment, manager: Caller, stranger: Caller, reader: Caller
 ) -> None:
     assert manager.user
@@ -349,7 +349,7 @@ def test_a_handover_after_a_change_by_somebody_else_changes_nothing(
     assert levels(Experiment.objects.get()) == {reader.id: "Edit", manager.id: "Manage"}
 
 
-def test_of_handovers_at_once_none_is_lost(
+def test_no_concurrent_handover_is_lost(
     experiment: Experiment, manager: Caller, editor: Caller, reader: Caller, provider: Provider
 ) -> None:
     Experiment.objects.update(permissions=permissions_of(manager, editor, reader))

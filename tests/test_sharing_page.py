@@ -1,4 +1,4 @@
-"""The permissions page: who has access and why, and what would change before it is saved."""
+"""The permissions page: the members, the reasons for their access, and the review of changes."""
 
 import re
 import threading
@@ -26,7 +26,7 @@ Send = Callable[..., Any]
 
 @pytest.fixture
 def browser(manager: Caller, settings: Settings) -> Client:
-    """The manager's."""
+    """The manager's browser."""
     return through_session(manager, settings).client
 
 
@@ -47,7 +47,7 @@ def stored(experiment: Experiment) -> dict[str, str]:
 
 @pytest.fixture
 def send(browser: Client, experiment: Experiment) -> Send:
-    """Sends the manager's form with these rows, made from the list as it is unless a version is given."""
+    """Send the manager's form with these rows, with the current version of the list unless one is given."""
 
     def sent(rows: Rows, step: str = "", *, client: Client = browser, **fields: str) -> Any:
         fields = {"version": version_in(browser.get(address(experiment)))} | fields
@@ -66,13 +66,13 @@ def form_encoded(fields: dict[str, Any]) -> str:
 
 @pytest.fixture
 def rows(manager: Caller, editor: Caller, reader: Caller) -> Callable[..., Rows]:
-    """The rows of the list as it is, with other levels for some."""
+    """The current rows of the list, with other levels for some."""
     ids = {"manager": manager.id, "editor": editor.id, "reader": reader.id, "group": GROUP}
     levels = {"manager": "Manage", "editor": "Edit", "reader": "Read", "group": "Read"}
     return lambda **changed: [(ids[name], level) for name, level in (levels | changed).items()]
 
 
-def test_a_manager_sees_who_has_access_by_email_and_why(browser: Client, experiment: Experiment) -> None:
+def test_a_manager_sees_the_emails_of_members_and_their_reasons(browser: Client, experiment: Experiment) -> None:
     User.objects.filter(email="reader@example.org").update(is_active=False)
     page = browser.get(address(experiment)).content.decode()
     for told in ("manager@example.org", "(you)", "editor@example.org", GROUP, "nobody who is registered and active"):
@@ -82,7 +82,7 @@ def test_a_manager_sees_who_has_access_by_email_and_why(browser: Client, experim
 
 
 @pytest.mark.parametrize("role", ["reader", "watcher", "editor", "stranger"])
-def test_who_does_not_manage_changes_nothing_by_asking_for_it(
+def test_a_forged_form_of_another_user_changes_nothing(
     request: pytest.FixtureRequest, settings: Settings, experiment: Experiment, send: Send, browser: Client, role: str
 ) -> None:
     before = stored(experiment)
@@ -96,7 +96,7 @@ def test_who_does_not_manage_changes_nothing_by_asking_for_it(
     assert stored(experiment) == before
 
 
-def test_a_change_is_shown_before_it_is_saved(
+def test_a_change_is_reviewed_before_it_is_saved(
     send: Send, rows: Callable[..., Rows], experiment: Experiment, stranger: Caller, reader: Caller
 ) -> None:
     before = stored(experiment)
@@ -121,13 +121,13 @@ def test_a_change_is_shown_before_it_is_saved(
     assert set(recorded) == {Action.PERMISSIONS_CHANGED, Action.VISIBILITY_CHANGED}
 
 
-def test_what_would_change_nothing_says_so_and_offers_no_confirmation(send: Send, rows: Callable[..., Rows]) -> None:
+def test_a_review_without_changes_offers_no_confirmation(send: Send, rows: Callable[..., Rows]) -> None:
     page = send(rows()).content.decode()
     assert "this is who has access already" in page
     assert "Confirm" not in page
 
 
-def test_one_goes_on_with_what_one_has_filled_in(
+def test_the_form_keeps_its_values_after_a_review(
     send: Send, rows: Callable[..., Rows], experiment: Experiment, stranger: Caller
 ) -> None:
     page = send([*rows(reader=""), (stranger.id, "Edit")], "edit", public="on").content.decode()
@@ -147,7 +147,7 @@ def test_one_goes_on_with_what_one_has_filled_in(
         ("x" * 256, "Read", "no more than 255 characters"),
     ],
 )
-def test_a_list_that_is_not_valid_comes_back_with_the_reason(
+def test_an_invalid_list_is_shown_again_with_the_reason(
     send: Send, rows: Callable[..., Rows], experiment: Experiment, entity: str, level: str, problem: str
 ) -> None:
     before = stored(experiment)
@@ -158,7 +158,7 @@ def test_a_list_that_is_not_valid_comes_back_with_the_reason(
     assert stored(experiment) == before
 
 
-def test_the_last_manager_cannot_go(
+def test_the_last_manager_cannot_be_removed(
     send: Send, rows: Callable[..., Rows], experiment: Experiment, admin: Caller, settings: Settings
 ) -> None:
     client = through_session(admin, settings).client
@@ -166,11 +166,11 @@ def test_the_last_manager_cannot_go(
         answer = send(rows(manager="Read"), step, client=client)
         assert answer.status_code == 422
         assert "Nobody would manage the experiment any more." in answer.content.decode()
-    # Whoever is no administrator stays.
+    # A manager who is not an administrator keeps their permission.
     assert "this is who has access already" in send(rows(manager="")).content.decode()
 
 
-def test_a_form_that_was_made_from_another_list_is_refused_with_the_newer_one(
+def test_a_form_of_an_older_list_is_refused_with_the_newer_one(
     send: Send, rows: Callable[..., Rows], experiment: Experiment, browser: Client, stranger: Caller, manager: Caller
 ) -> None:
     version = version_in(browser.get(address(experiment)))
@@ -183,7 +183,7 @@ def test_a_form_that_was_made_from_another_list_is_refused_with_the_newer_one(
     assert stored(experiment) == {manager.id: "Manage"}
 
 
-def test_of_two_managers_at_once_one_saves_and_the_other_is_shown_that(
+def test_one_of_two_concurrent_managers_saves_and_the_other_sees_the_change(
     rows: Callable[..., Rows], experiment: Experiment, browser: Client, admin: Caller, settings: Settings
 ) -> None:
     clients = [browser, through_session(admin, settings).client]
@@ -205,7 +205,7 @@ def test_of_two_managers_at_once_one_saves_and_the_other_is_shown_that(
         admin.patch(f"/experiment/{experiment.pk}", {"permissions": send_back})
 
 
-def test_a_list_of_hundreds_is_changed_as_any_other(
+def test_a_list_of_hundreds_can_be_changed(
     send: Send, rows: Callable[..., Rows], experiment: Experiment, browser: Client
 ) -> None:
     many = [*rows(), *((f"urn:group:{number}", "Read") for number in range(600))]
@@ -225,13 +225,13 @@ def test_a_list_of_hundreds_is_changed_as_any_other(
         ("a\0b", "NUL"),
     ],
 )
-def test_a_manager_asks_which_level_somebody_has(
+def test_a_manager_looks_up_the_level_of_a_user(
     browser: Client, experiment: Experiment, entity: str, told: str
 ) -> None:
     assert told in browser.get(address(experiment), {"entity": entity}).content.decode()
 
 
-# Handing over.
+# Handover.
 
 
 def hand_over(client: Client, experiment: Experiment, **fields: str) -> Any:
@@ -241,7 +241,7 @@ def hand_over(client: Client, experiment: Experiment, **fields: str) -> Any:
 
 
 @pytest.mark.parametrize(("keep", "goes_to"), [("Manage", "/permissions"), ("Read", ""), ("", None)])
-def test_a_manager_hands_over_after_seeing_what_that_does(
+def test_a_manager_reviews_a_handover_before_it_is_saved(
     browser: Client, experiment: Experiment, manager: Caller, stranger: Caller, keep: str, goes_to: str | None
 ) -> None:
     wanted = {"manager": "stranger@example.org", "keep": keep}
@@ -266,7 +266,7 @@ def test_a_manager_hands_over_after_seeing_what_that_does(
         ({"manager": "editor@example.org", "keep": "Own"}, "is not a valid choice"),
     ],
 )
-def test_a_handover_that_cannot_be_is_refused_with_the_reason(
+def test_an_invalid_handover_is_refused_with_the_reason(
     browser: Client, experiment: Experiment, wanted: dict[str, str], problem: str
 ) -> None:
     before = stored(experiment)
@@ -276,7 +276,7 @@ def test_a_handover_that_cannot_be_is_refused_with_the_reason(
     assert stored(experiment) == before
 
 
-def test_a_handover_of_another_list_than_was_shown_is_refused(
+def test_a_handover_is_refused_if_the_list_has_changed_since_the_review(
     browser: Client, experiment: Experiment, stranger: Caller, manager: Caller
 ) -> None:
     version = version_in(browser.get(address(experiment)))

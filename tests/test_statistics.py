@@ -1,4 +1,4 @@
-"""`POST …/drift/stats`: counts, drift rates and distributions of what the caller may read, by group and interval."""
+"""`POST …/drift/stats`: counts, drift rates and distributions of readable runs, by group and interval."""
 
 import datetime
 import math
@@ -33,7 +33,7 @@ MINUTE = datetime.timedelta(minutes=1)
 
 
 def add(experiment: Experiment, *several: dict[str, Any], **fields: Any) -> None:
-    """A completed run of the forest for each of `several`, with these fields."""
+    """Add a completed run of the forest for each of `several`, with these fields."""
     run = {"job_status": "Completed", "model": "forest", **fields}
     Drift.objects.bulk_create([Drift(experiment=experiment, **{**run, **own}) for own in several])
 
@@ -43,13 +43,13 @@ def add_at(experiment: Experiment, *times: str, **fields: Any) -> None:
 
 
 def add_parameters(experiment: Experiment, *values: Any) -> None:
-    """A run for each value of the parameter `p`."""
+    """Add a run for each value of the parameter `p`."""
     add(experiment, *({"parameters": {"p": value}} for value in values))
 
 
 @pytest.fixture
 def ask(reader: Caller, experiment: Experiment) -> Any:
-    """The rows that the reader gets of the experiment: `ask(group_by="model")`."""
+    """Request statistics of the experiment as its reader, and return the rows: `ask(group_by="model")`."""
 
     def rows(**body: Any) -> list[dict[str, Any]]:
         response = reader.post(f"/experiment/{experiment.id}/drift/stats", body)
@@ -62,7 +62,7 @@ def ask(reader: Caller, experiment: Experiment) -> Any:
 
 @pytest.fixture
 def refused(reader: Caller, experiment: Experiment) -> Any:
-    """The 422 that the reader gets."""
+    """Request statistics as the reader, require a 422, and return its body."""
 
     def body(asked: Any) -> dict[str, Any]:
         response = reader.post(f"/experiment/{experiment.id}/drift/stats", asked)
@@ -81,7 +81,7 @@ def counted(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 # Counts and rates.
 
 
-def test_without_anything_asked_all_runs_are_one_group(ask: Any, experiment: Experiment) -> None:
+def test_all_runs_are_one_group_by_default(ask: Any, experiment: Experiment) -> None:
     add(experiment, {"drift_detected": True}, {"drift_detected": False}, {"job_status": "Failed"}, {})
     assert ask() == [
         {
@@ -95,24 +95,24 @@ def test_without_anything_asked_all_runs_are_one_group(ask: Any, experiment: Exp
     ]
 
 
-def test_where_there_are_no_runs_there_are_no_rows(ask: Any) -> None:
+def test_there_are_no_rows_without_runs(ask: Any) -> None:
     assert ask() == ask(group_by="model", interval="day", measures="parameters.p") == []
 
 
-def test_the_drift_rate_is_of_known_verdicts(ask: Any, experiment: Experiment) -> None:
+def test_the_drift_rate_counts_only_known_verdicts(ask: Any, experiment: Experiment) -> None:
     add(experiment, *[{"drift_detected": True}] * 3, {"drift_detected": False})
     add(experiment, *[{"job_status": "Running", "drift_detected": True}] * 5)
     (row,) = ask()
     assert (row["drift_rate"], row["verdicts"]["unknown"]) == (0.75, 5)
 
 
-def test_no_rate_is_known_of_runs_that_are_not_completed(ask: Any, experiment: Experiment) -> None:
+def test_runs_that_are_not_completed_have_no_drift_rate(ask: Any, experiment: Experiment) -> None:
     add(experiment, {"job_status": "Failed", "drift_detected": True})
     assert ask()[0]["drift_rate"] is None
 
 
 @pytest.mark.parametrize(("status", "detected"), list(product(JobStatus.values, (True, False))))
-def test_the_three_forms_of_the_verdict_agree(experiment: Experiment, status: str, detected: bool) -> None:
+def test_the_three_implementations_of_the_verdict_agree(experiment: Experiment, status: str, detected: bool) -> None:
     add(experiment, {"job_status": status, "drift_detected": detected})
     (document,) = Drift.objects.all().aggregated({"$project": {"verdict": EXPRESSION}})
     verdict = verdict_of(status, detected)
@@ -140,7 +140,7 @@ def test_the_largest_group_comes_first(ask: Any, experiment: Experiment) -> None
     assert counted(ask(group_by="model")) == [("tree", 3), ("forest", 2), ("svm", 1)]
 
 
-def test_groups_of_one_size_come_in_the_order_of_their_names(ask: Any, experiment: Experiment) -> None:
+def test_groups_of_equal_size_are_sorted_by_name(ask: Any, experiment: Experiment) -> None:
     add(experiment, *({"model": name} for name in "cab"))
     assert counted(ask(group_by="model")) == [("a", 1), ("b", 1), ("c", 1)]
 
@@ -165,19 +165,19 @@ def test_runs_are_grouped_by_verdict(ask: Any, experiment: Experiment) -> None:
     assert counted(ask(group_by="verdict")) == [("unknown", 3), ("drift", 2), ("no_drift", 1)]
 
 
-def test_a_run_counts_in_each_of_its_tags_and_without_any_in_null(ask: Any, experiment: Experiment) -> None:
+def test_a_run_counts_in_each_of_its_tags_or_else_in_null(ask: Any, experiment: Experiment) -> None:
     add(experiment, {"tags": ["nightly", "eu"]}, {"tags": ["nightly"]}, {"tags": []})
     assert counted(ask(group_by="tags")) == [("nightly", 2), (None, 1), ("eu", 1)]
 
 
-def test_groups_may_be_of_several_names(ask: Any, experiment: Experiment) -> None:
+def test_runs_are_grouped_by_several_names(ask: Any, experiment: Experiment) -> None:
     add(experiment, {"tags": ["eu"], "drift_detected": True}, {"tags": ["eu"], "model": "tree"}, {"tags": ["eu"]})
     rows = ask(group_by=["tags", "model"])
     assert [row["group"] for row in rows] == [{"tags": "eu", "model": "forest"}, {"tags": "eu", "model": "tree"}]
     assert [row["drift_rate"] for row in rows] == [0.5, 0]
 
 
-def test_one_name_may_stand_by_itself_or_in_a_list(ask: Any, experiment: Experiment) -> None:
+def test_a_single_name_is_accepted_with_or_without_a_list(ask: Any, experiment: Experiment) -> None:
     add(experiment, {}, {"model": "tree"})
     assert ask(group_by="model") == ask(group_by=["model"]) == ask(group_by=["model", "model"])
 
@@ -190,13 +190,13 @@ def test_a_parameter_groups_by_its_scalars(ask: Any, experiment: Experiment) -> 
     assert groups == {(bool, True): 1, (bool, False): 1, (str, ""): 1, (int, 2**53 + 1): 1}
 
 
-def test_what_is_no_scalar_is_grouped_with_what_is_missing(ask: Any, experiment: Experiment) -> None:
+def test_values_that_are_not_scalars_are_grouped_with_missing_ones(ask: Any, experiment: Experiment) -> None:
     add_parameters(experiment, None, {}, {"a": 1}, [], [1], "x" * 256, "x" * 255)
     add(experiment, {"parameters": {}})
     assert counted(ask(group_by="parameters.p")) == [(None, 7), ("x" * 255, 1)]
 
 
-def test_a_path_means_what_it_means_in_a_filter(ask: Any, experiment: Experiment) -> None:
+def test_a_path_has_the_same_meaning_as_in_a_filter(ask: Any, experiment: Experiment) -> None:
     add(
         experiment,
         {"parameters": {"p_values": [0.5, {"a": [7, 8]}], "a": {"b": {"c": "deep"}, "0": "named", "b$": 3}}},
@@ -217,7 +217,7 @@ def test_a_path_means_what_it_means_in_a_filter(ask: Any, experiment: Experiment
 # Measures.
 
 
-def test_numbers_are_measured_and_nothing_else(ask: Any, experiment: Experiment) -> None:
+def test_only_numbers_are_measured(ask: Any, experiment: Experiment) -> None:
     add_parameters(experiment, 1, 2.5, 4, "5", True, None, [6], {"a": 7})
     add(experiment, {"parameters": {}})
     (row,) = ask(measures="parameters.p", percentiles=[0, 25, 50, 100])
@@ -233,7 +233,7 @@ def test_numbers_are_measured_and_nothing_else(ask: Any, experiment: Experiment)
     }
 
 
-def test_of_no_numbers_nothing_is_known(ask: Any, experiment: Experiment) -> None:
+def test_measures_are_null_without_numbers(ask: Any, experiment: Experiment) -> None:
     add_parameters(experiment, "a")
     assert ask(measures="parameters.p")[0]["measures"]["parameters.p"] == {
         "count": 0,
@@ -244,26 +244,26 @@ def test_of_no_numbers_nothing_is_known(ask: Any, experiment: Experiment) -> Non
     }
 
 
-def test_each_group_is_measured_by_itself(ask: Any, experiment: Experiment) -> None:
+def test_each_group_is_measured_separately(ask: Any, experiment: Experiment) -> None:
     add(experiment, *({"model": name, "parameters": {"p": p, "q": -p}} for name, p in (("a", 1), ("a", 3), ("b", 9))))
     rows = ask(group_by="model", measures=["parameters.p", "parameters.q"], percentiles=[])
     assert [[row["measures"][f"parameters.{name}"]["mean"] for name in "pq"] for row in rows] == [[2, -2], [9, -9]]
 
 
-def test_percentiles_are_told_by_the_number_that_was_asked_for(ask: Any, experiment: Experiment) -> None:
+def test_percentiles_are_named_by_the_requested_number(ask: Any, experiment: Experiment) -> None:
     add_parameters(experiment, 1, 2)
     shown = ask(measures="parameters.p", percentiles=[50.0, 99.9, 5])[0]["measures"]["parameters.p"]["percentiles"]
     assert shown == {"50": 1.5, "99.9": pytest.approx(1.999), "5": pytest.approx(1.05)}
 
 
-def test_the_largest_numbers_are_told_as_far_as_they_are_numbers(ask: Any, experiment: Experiment) -> None:
+def test_only_measures_that_overflow_are_null(ask: Any, experiment: Experiment) -> None:
     add_parameters(experiment, 1.7e308, 1.7e308, -1.7e308, 1.7e308)
     measured = ask(measures="parameters.p", percentiles=[20, 50])[0]["measures"]["parameters.p"]
     assert (measured["min"], measured["mean"], measured["max"]) == (-1.7e308, None, 1.7e308)
     assert measured["percentiles"] == {"20": pytest.approx(0.2 * 1.7e308), "50": 1.7e308}
 
 
-def test_whole_numbers_stay_whole(ask: Any, experiment: Experiment) -> None:
+def test_integers_stay_integers(ask: Any, experiment: Experiment) -> None:
     largest = 2**63 - 1
     add_parameters(experiment, largest, largest, -(2**63))
     measured = ask(measures="parameters.p")[0]["measures"]["parameters.p"]
@@ -275,7 +275,7 @@ NUMBERS = st.integers(-(10**9), 10**9) | st.floats(-1e9, 1e9)
 
 @settings(reproducible, max_examples=60)
 @given(numbers=st.lists(NUMBERS, min_size=2, max_size=40))
-def test_measures_are_those_of_the_standard_library(experiment: Experiment, numbers: list[float]) -> None:
+def test_measures_equal_those_of_the_standard_library(experiment: Experiment, numbers: list[float]) -> None:
     Drift.objects.all().delete()
     add_parameters(experiment, *numbers)
     asked = Statistics(measures=("parameters.p",), percentiles=tuple(range(101)))
@@ -293,7 +293,7 @@ def starts(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
     return [(row["start"], row["count"]) for row in rows]
 
 
-def test_intervals_are_of_utc_where_no_zone_is_named(ask: Any, experiment: Experiment) -> None:
+def test_intervals_are_in_utc_by_default(ask: Any, experiment: Experiment) -> None:
     add_at(experiment, "2026-01-01T00:00Z", "2025-12-31T23:59:59.999Z", "2026-01-01T23:59:59.999Z", "2026-01-31T12:00Z")
     assert starts(ask(interval="day")) == [
         ("2025-12-31T00:00:00Z", 1),
@@ -367,10 +367,10 @@ def test_weeks_start_on_monday(ask: Any, experiment: Experiment) -> None:
         ),
     ],
 )
-def test_intervals_follow_the_clocks_of_the_zone(
+def test_intervals_follow_the_time_zone(
     ask: Any, experiment: Experiment, zone: str, interval: str, first: str, last: str, expected: list[str]
 ) -> None:
-    """A run at every half hour from `first` to `last`, and at the last one."""
+    """Test with a run at every half hour from `first` to `last`, and one at `last`."""
     time, end = (datetime.datetime.fromisoformat(text) for text in (first, last))
     times = [end]
     while time < end:
@@ -413,7 +413,7 @@ def truncated(time: datetime.datetime, interval: Interval) -> datetime.datetime:
 
 
 def start_of(time: datetime.datetime, interval: Interval, zone: ZoneInfo) -> datetime.datetime:
-    """The first minute of the interval, found by looking at the clock of every minute."""
+    """The first minute of the interval, found by reading the local clock at every minute."""
     begins = truncated(shown(time, zone), interval)
     if interval is Interval.HOUR:
         minute, offset = time.replace(second=0, microsecond=0), time.astimezone(zone).utcoffset()
@@ -428,7 +428,7 @@ def start_of(time: datetime.datetime, interval: Interval, zone: ZoneInfo) -> dat
 
 @settings(reproducible, max_examples=150)
 @given(zone=st.sampled_from(ZONES).map(ZoneInfo), interval=st.sampled_from(Interval), times=st.lists(TIMES, max_size=5))
-def test_intervals_are_those_that_clocks_show_minute_by_minute(
+def test_intervals_equal_those_of_a_clock_read_minute_by_minute(
     experiment: Experiment, zone: ZoneInfo, interval: Interval, times: list[datetime.datetime]
 ) -> None:
     assert_intervals(experiment, zone, interval, times)
@@ -448,7 +448,9 @@ def assert_intervals(
 
 @settings(reproducible, max_examples=150)
 @given(st.data())
-def test_so_they_are_around_every_change_of_the_clocks(experiment: Experiment, data: st.DataObject) -> None:
+def test_intervals_equal_those_of_a_clock_around_every_clock_change(
+    experiment: Experiment, data: st.DataObject
+) -> None:
     zone = ZoneInfo(data.draw(st.sampled_from(ZONES)))
     interval = data.draw(st.sampled_from(Interval))
     changes = [period.start for period in Calendar(interval, zone).periods if period.start.year > 1972]
@@ -458,10 +460,10 @@ def test_so_they_are_around_every_change_of_the_clocks(experiment: Experiment, d
         assert_intervals(experiment, zone, interval, [change + number * MINUTE for number in minutes])
 
 
-# Bounds and refusals.
+# Limits and refusals.
 
 
-def test_more_groups_than_a_chart_can_show_are_refused(ask: Any, refused: Any, experiment: Experiment) -> None:
+def test_too_many_groups_for_a_chart_are_refused(ask: Any, refused: Any, experiment: Experiment) -> None:
     add(experiment, *({"model": str(number)} for number in range(1_000)))
     assert len(ask(group_by="model")) == 1_000
     add(experiment, {"model": "one more"})
@@ -471,7 +473,7 @@ def test_more_groups_than_a_chart_can_show_are_refused(ask: Any, refused: Any, e
     assert len(ask(filter={"model": {"$lt": "5"}}, group_by="model")) > 400
 
 
-def test_what_takes_too_long_is_refused_with_advice(refused: Any, experiment: Experiment, settings: Settings) -> None:
+def test_slow_statistics_are_refused_with_advice(refused: Any, experiment: Experiment, settings: Settings) -> None:
     add(experiment, *[{"parameters": {"note": "a" * 900 + "b"}}] * 2_000)
     settings.SEARCH_TIME_LIMIT = 0.05
     message = refused({"filter": {"parameters.note": {"$regex": "(a+)+$"}}})["message"]
@@ -480,13 +482,13 @@ def test_what_takes_too_long_is_refused_with_advice(refused: Any, experiment: Ex
 
 
 @pytest.mark.parametrize("code", [146, 10334])
-def test_what_takes_too_much_memory_is_refused_with_advice(code: int) -> None:
-    """Raised as MongoDB does for ten million numbers in a group, which no test can wait for."""
+def test_statistics_that_need_too_much_memory_are_refused_with_advice(code: int) -> None:
+    """The error is raised as MongoDB does for ten million numbers in a group, which would take too long in a test."""
     with pytest.raises(ValidationError, match="ask for fewer measures"), bounded_time(ADVICE):
         raise OperationFailure("$push used too much memory and cannot spill to disk.", code)
 
 
-def test_the_runs_are_read_once_at_the_most(ask: Any, experiment: Experiment) -> None:
+def test_the_runs_are_read_at_most_once(ask: Any, experiment: Experiment) -> None:
     add(experiment, {"parameters": {"p": 1}})
     with commands() as seen:
         ask(group_by=["tags", "verdict"], interval="week", time_zone="Europe/Berlin", measures="parameters.p")
@@ -531,16 +533,16 @@ def test_the_runs_are_read_once_at_the_most(ask: Any, experiment: Experiment) ->
     ],
     ids=str,
 )
-def test_what_is_not_valid_is_refused_by_name(refused: Any, body: Any, field: str) -> None:
+def test_an_invalid_parameter_is_refused_by_name(refused: Any, body: Any, field: str) -> None:
     assert refused(body)["message"].startswith(f"{field}: ")
 
 
 @pytest.mark.parametrize("body", ["[]", '"model"', "null", "1"])
-def test_the_body_is_an_object(refused: Any, body: str) -> None:
+def test_a_body_that_is_not_an_object_is_refused(refused: Any, body: str) -> None:
     assert refused(body)
 
 
-def test_the_deepest_path_is_answered(ask: Any, experiment: Experiment) -> None:
+def test_the_deepest_path_is_accepted(ask: Any, experiment: Experiment) -> None:
     add(experiment, {})
     deepest = "parameters" + ".0" * 50
     assert counted(ask(group_by=deepest, measures=deepest)) == [(None, 1)]
@@ -562,7 +564,7 @@ def test_the_deepest_path_is_answered(ask: Any, experiment: Experiment) -> None:
         ("admin", {"public", "private", "nobody's"}),
     ],
 )
-def test_the_runs_of_all_experiments_that_the_caller_may_read_are_counted_and_no_others(
+def test_only_runs_of_experiments_that_the_caller_may_read_are_counted(
     request: pytest.FixtureRequest, experiment: Experiment, role: str, models: set[str]
 ) -> None:
     add(experiment, {"model": "private"})

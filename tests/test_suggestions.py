@@ -1,4 +1,4 @@
-"""What a form suggests to filter runs by, and that MongoDB leaps from one value to the next to find it."""
+"""Suggestions of the filter form: the stored values, for which MongoDB skips from one distinct value to the next."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from pages.suggestions import LOOKED_AT, MAX_VALUES, Suggestions
 from tests.profiler import reads_of
 
 
-def test_each_value_that_is_stored_is_suggested_once(experiment: Experiment) -> None:
+def test_each_stored_value_is_suggested_once(experiment: Experiment) -> None:
     other = Experiment.objects.create(name="another")
     Drift.objects.create_in(other, job_status="Failed", model="other", tags=["other"], detector="other")
     for number in range(6):
@@ -42,7 +42,7 @@ def test_an_experiment_without_runs_suggests_nothing(experiment: Experiment) -> 
 
 
 @pytest.mark.parametrize("models", [3, 2 * MAX_VALUES])
-def test_a_value_costs_a_key_of_an_index_however_many_runs_have_it(experiment: Experiment, models: int) -> None:
+def test_each_value_costs_one_index_key_for_any_number_of_runs(experiment: Experiment, models: int) -> None:
     runs = [
         {"job_status": "Failed", "model": f"m{number % models:03}", "tags": ["a", "b"], "detector": "ks"}
         for number in range(1_000)

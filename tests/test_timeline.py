@@ -25,7 +25,7 @@ START = datetime.datetime(2026, 3, 5, 12, tzinfo=UTC)
 
 
 class Reader:
-    """Somebody who looks at the time line of an experiment, whose runs are `reported` at any time."""
+    """A user who opens the time line of an experiment. `reported` stores runs at any time."""
 
     def __init__(self, caller: Caller, settings: Settings, experiment: Experiment) -> None:
         self.client = through_session(caller, settings).client
@@ -33,7 +33,7 @@ class Reader:
         self.path = f"/experiments/{experiment.pk}"
 
     def reported(self, model: str, *verdicts: bool | None, step: datetime.timedelta) -> list[Drift]:
-        """One run after the other: True is drift, None is a failed one."""
+        """Store one run after the other: True is drift, None is a failed run."""
         fields = [
             {"model": model, "job_status": "Failed" if each is None else "Completed", "drift_detected": bool(each)}
             for each in verdicts
@@ -64,7 +64,7 @@ def reading(reader: Caller, settings: Settings, experiment: Experiment) -> Reade
 HOUR, DAY = datetime.timedelta(hours=1), datetime.timedelta(days=1)
 
 
-def test_few_runs_are_marks_that_lead_to_them(reading: Reader) -> None:
+def test_few_runs_are_marks_that_link_to_them(reading: Reader) -> None:
     forest = reading.reported("forest", True, False, None, step=DAY)
     reading.reported("boost", False, step=DAY)
     page = reading.page()
@@ -77,7 +77,7 @@ def test_few_runs_are_marks_that_lead_to_them(reading: Reader) -> None:
     assert marks[0].findtext(f"{SVG}title") == "forest, 2026-03-05 12:00:00 UTC: drift"
 
 
-def test_many_runs_are_cells_filled_by_as_much_as_there_was_drift(reading: Reader) -> None:
+def test_many_runs_are_cells_filled_by_their_drift_rate(reading: Reader) -> None:
     reading.reported("forest", *[n % 4 == 0 for n in range(100)], step=HOUR)
     assert "Each cell is a period of a model" in reading.page()
     cells = [link for link in reading.picture().iter(f"{SVG}a") if link.findall(f"{SVG}rect")]
@@ -87,7 +87,7 @@ def test_many_runs_are_cells_filled_by_as_much_as_there_was_drift(reading: Reade
     assert "drift rate: " in str(cells[0].findtext(f"{SVG}title"))
 
 
-def test_a_cell_leads_to_its_runs_and_to_no_others(reading: Reader) -> None:
+def test_a_cell_links_to_exactly_its_runs(reading: Reader) -> None:
     reading.reported("forest", *[n % 4 == 0 for n in range(100)], step=HOUR)
     reading.reported("boost", True, True, step=HOUR)
     tables = reading.page(verdict="drift").partition("By model and period")[2]
@@ -100,7 +100,7 @@ def test_a_cell_leads_to_its_runs_and_to_no_others(reading: Reader) -> None:
     assert "verdict=drift" in address
 
 
-def test_the_tables_tell_the_same_numbers(reading: Reader) -> None:
+def test_the_tables_show_the_same_numbers(reading: Reader) -> None:
     reading.reported("forest", True, False, True, None, step=DAY)
     page = reading.page()
     row = re.search(r'<th scope="row">forest</th>(.*?)</tr>', page)
@@ -119,7 +119,7 @@ def test_the_tables_tell_the_same_numbers(reading: Reader) -> None:
     assert rows[0][-1] == ""
 
 
-def test_the_least_active_models_and_the_oldest_runs_are_left_out_and_it_is_said(
+def test_the_page_says_that_the_least_active_models_and_oldest_runs_are_left_out(
     reading: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timeline, "MAX_MODELS", 1)
@@ -134,17 +134,17 @@ def test_the_least_active_models_and_the_oldest_runs_are_left_out_and_it_is_said
     assert (6, False) in [(read.documents, read.sorts_in_memory) for read in reads]
 
 
-def test_runs_at_one_moment_are_drawn_too(reading: Reader) -> None:
+def test_runs_of_a_single_moment_are_drawn(reading: Reader) -> None:
     reading.reported("forest", *[True] * 100, step=datetime.timedelta())
     assert "drift (100)" in reading.page()
 
 
-def test_runs_of_many_years_are_drawn_too(reading: Reader) -> None:
+def test_runs_of_many_years_are_drawn(reading: Reader) -> None:
     reading.reported("forest", *[False] * 100, step=400 * DAY)
     assert "no drift (100)" in reading.page()
 
 
-def test_a_filter_narrows_it_and_a_wrong_one_is_refused(reading: Reader) -> None:
+def test_a_filter_narrows_the_time_line_and_an_invalid_one_is_refused(reading: Reader) -> None:
     reading.reported("forest", True, False, step=DAY)
     assert "<strong>1</strong> run of 1 model" in reading.page(verdict="drift")
     assert "No runs match. Change the filter" in reading.page(model="nobody's")

@@ -15,7 +15,7 @@ from tests.conftest import RUN
 
 
 def issue(*arguments: str) -> tuple[str, str]:
-    """What the command prints: the token, and its remarks."""
+    """The output of the command: the token, and the messages."""
     out, err = StringIO(), StringIO()
     call_command("token", *arguments, stdout=out, stderr=err)
     return out.getvalue().strip(), err.getvalue()
@@ -31,7 +31,7 @@ def test_a_new_name_is_registered_and_can_use_the_api_at_once() -> None:
     assert ada.post("/user").status_code == 409
 
 
-def test_a_name_is_registered_once() -> None:
+def test_a_name_is_registered_only_once() -> None:
     issue("ada", "--entitlement", "users")
     _, remarks = issue("ada", "--entitlement", "users")
     assert remarks == ""
@@ -50,7 +50,7 @@ def test_an_administrators_token_sees_everything() -> None:
     assert Caller(token).post("/user/search", {}).status_code == 200
 
 
-def test_a_token_without_a_user_entitlement_is_remarked_on_and_not_admitted() -> None:
+def test_a_token_without_a_user_entitlement_is_not_admitted_and_the_command_warns() -> None:
     token, remarks = issue("ada")
     assert "not admitted" in remarks
     response = Caller(token).get("/user/self")
@@ -58,14 +58,14 @@ def test_a_token_without_a_user_entitlement_is_remarked_on_and_not_admitted() ->
     assert "entitlement" in response.json()["message"]
 
 
-def test_a_token_lasts_as_long_as_asked() -> None:
+def test_a_token_lasts_for_the_requested_time() -> None:
     token, _ = issue("ada", "--days", "2")
     claims = jwt.decode(token, options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == 2 * 24 * 3600
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "nan", "100000"])
-def test_a_token_lasts_a_sensible_time(days: str) -> None:
+def test_an_unreasonable_lifetime_is_refused(days: str) -> None:
     with pytest.raises(CommandError, match="--days"):
         issue("ada", "--days", days)
 
@@ -83,7 +83,7 @@ def test_an_email_that_several_users_have_is_refused_with_their_ids(reader: Call
     assert str(other.id) in str(error.value)
 
 
-def test_a_token_has_a_record_that_says_who_made_it_and_what_it_may(drift: Drift, manager: Caller) -> None:
+def test_a_token_has_a_record_with_its_maker_and_rights(drift: Drift, manager: Caller) -> None:
     other = Experiment.objects.create(name="another", permissions=[Permission(entity=manager.id, level=Level.MANAGE)])
     token, remarks = issue(
         *(manager.id, "--entitlement", "users", "--name", "nightly", "--level", "Edit"),
@@ -117,7 +117,7 @@ def test_a_token_without_a_name_is_named_after_the_time() -> None:
         (["--experiment", "wine"], "--experiment"),
     ],
 )
-def test_a_token_that_cannot_be_made_says_why(arguments: list[str], problem: str) -> None:
+def test_the_command_explains_why_a_token_cannot_be_made(arguments: list[str], problem: str) -> None:
     issue("ada", "--name", "nightly")
     with pytest.raises(CommandError, match=problem):
         issue("ada", *arguments)

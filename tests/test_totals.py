@@ -1,4 +1,4 @@
-"""Totals: exact while that is cheap, else a lower bound that says so."""
+"""Totals: exact while counting is cheap, otherwise a lower bound marked as such."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from tests.profiler import commands
 
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is said of 200, 1,000 and 100,000, tested with 10, 10 and 30, kept for a second each."""
+    """Replace the bounds 200, 1,000 and 100,000 by 10, 10 and 30, each cached for one second."""
     monkeypatch.setattr(totals, "MAX_UNCACHED", 10)
     monkeypatch.setattr(totals, "FIRST_LIMIT", 10)
     monkeypatch.setattr(totals, "CACHE_TIME_PER_DOCUMENT", 1.0)
@@ -35,15 +35,15 @@ def pagination_of(
     return header
 
 
-def total_told(*asked: Any, **how: Any) -> tuple[int, bool]:
+def reported_total(*asked: Any, **how: Any) -> tuple[int, bool]:
     header = pagination_of(*asked, **how)
     return header["total"], header["total_is_exact"]
 
 
-def test_a_small_total_is_exact_at_every_moment(reader: Caller, experiment: Experiment) -> None:
+def test_a_small_total_is_never_cached(reader: Caller, experiment: Experiment) -> None:
     for number in range(1, 11):
         add_runs(experiment, 1)
-        assert total_told(reader, experiment, "page_size=1") == (number, True)
+        assert reported_total(reader, experiment, "page_size=1") == (number, True)
 
 
 @pytest.mark.parametrize(("runs", "total"), [(11, (11, True)), (30, (30, True)), (31, (30, False)), (47, (30, False))])
@@ -51,10 +51,10 @@ def test_a_total_is_exact_up_to_a_bound_and_a_lower_bound_beyond_it(
     reader: Caller, experiment: Experiment, runs: int, total: tuple[int, bool]
 ) -> None:
     add_runs(experiment, runs)
-    assert total_told(reader, experiment) == total
+    assert reported_total(reader, experiment) == total
 
 
-def test_the_pages_beyond_a_lower_bound_are_there(reader: Caller, experiment: Experiment) -> None:
+def test_pages_beyond_a_lower_bound_can_be_read(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, 47)
     first = pagination_of(reader, experiment)
     assert (first["total"], first["total_pages"], first["last_page"]) == (30, 6, 6)
@@ -72,38 +72,38 @@ def test_a_lower_bound_links_to_no_last_page(reader: Caller, experiment: Experim
     assert 'rel="last"' not in links
 
 
-def test_a_great_total_is_kept_for_a_while(reader: Caller, experiment: Experiment) -> None:
+def test_a_large_total_is_cached(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, 20)
-    assert total_told(reader, experiment) == (20, True)
+    assert reported_total(reader, experiment) == (20, True)
     add_runs(experiment, 5)
-    assert total_told(reader, experiment) == (20, True)
+    assert reported_total(reader, experiment) == (20, True)
     totals.clear_totals()
-    assert total_told(reader, experiment) == (25, True)
+    assert reported_total(reader, experiment) == (25, True)
 
 
-def test_a_total_is_kept_the_longer_the_greater_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_larger_total_is_cached_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     exact = {number: totals.expires_at(b"", totals.Total(number, is_exact=True), 0) for number in (201, 1_000, 90_000)}
     assert exact == {201: 0.201, 1_000: 1, 90_000: 30}
     assert totals.expires_at(b"", totals.Total(201, is_exact=False), 0) == 30
 
 
-def test_a_kept_total_is_not_less_than_what_a_page_shows(reader: Caller, experiment: Experiment) -> None:
+def test_a_cached_total_is_not_less_than_the_records_of_a_page(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, 20)
     pagination_of(reader, experiment)
     add_runs(experiment, 6)
-    assert total_told(reader, experiment, "page_size=5&page=4") == (21, False)
-    assert total_told(reader, experiment, "page_size=5&page=6") == (26, True)
+    assert reported_total(reader, experiment, "page_size=5&page=4") == (21, False)
+    assert reported_total(reader, experiment, "page_size=5&page=6") == (26, True)
 
 
-def test_a_total_is_kept_for_its_filter_alone(reader: Caller, experiment: Experiment) -> None:
+def test_a_total_is_cached_for_its_filter_only(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, 20)
     add_runs(experiment, 12, model="tree")
-    assert total_told(reader, experiment) == (30, False)
-    assert total_told(reader, experiment, document={"model": "tree"}) == (12, True)
+    assert reported_total(reader, experiment) == (30, False)
+    assert reported_total(reader, experiment, document={"model": "tree"}) == (12, True)
 
 
-def test_a_total_is_kept_for_those_who_see_the_same(admin: Caller, stranger: Caller) -> None:
+def test_a_cached_total_is_shared_by_callers_with_equal_access(admin: Caller, stranger: Caller) -> None:
     Experiment.objects.bulk_create(Experiment(name=str(number), public=number % 2 == 0) for number in range(24))
     for caller, total in ((admin, 24), (stranger, 12), (admin, 24)):
         response = caller.post("/experiment/search?page_size=5", {})
@@ -111,12 +111,10 @@ def test_a_total_is_kept_for_those_who_see_the_same(admin: Caller, stranger: Cal
 
 
 @pytest.mark.parametrize("query", ["page_size=100", "page_size=10&page=3"])
-def test_nothing_is_counted_where_the_page_itself_tells_the_total(
-    reader: Caller, experiment: Experiment, query: str
-) -> None:
+def test_no_count_runs_if_the_page_shows_all_records(reader: Caller, experiment: Experiment, query: str) -> None:
     add_runs(experiment, 25)
     with commands() as entries:
-        assert total_told(reader, experiment, query) == (25, True)
+        assert reported_total(reader, experiment, query) == (25, True)
     assert entries
     assert "$count" not in json.dumps([entry["command"] for entry in entries], default=str)
 
@@ -128,17 +126,17 @@ def test_nothing_is_counted_where_the_page_itself_tells_the_total(
         pytest.param("SECOND_TIME_LIMIT", 11, id="of what was counted before"),
     ],
 )
-def test_a_count_that_takes_too_long_leaves_a_lower_bound(
+def test_a_count_that_takes_too_long_gives_a_lower_bound(
     reader: Caller, experiment: Experiment, monkeypatch: pytest.MonkeyPatch, patience: str, least: int
 ) -> None:
     add_runs(experiment, 20)
     monkeypatch.setattr(totals, patience, 1e-9)
-    assert total_told(reader, experiment) == (least, False)
+    assert reported_total(reader, experiment) == (least, False)
     monkeypatch.undo()
-    assert total_told(reader, experiment) == (least, False)
+    assert reported_total(reader, experiment) == (least, False)
 
 
-def test_a_filter_that_is_slow_to_count_still_finds_its_page(
+def test_a_filter_that_is_slow_to_count_still_returns_its_page(
     reader: Caller, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_runs(experiment, 3_000, parameters={"note": "a" * 2_000 + "b"})
@@ -146,4 +144,4 @@ def test_a_filter_that_is_slow_to_count_still_finds_its_page(
     monkeypatch.setattr(totals, "FIRST_LIMIT", 1_000)
     monkeypatch.setattr(totals, "FIRST_TIME_LIMIT", 0.05)
     slow = {"parameters.note": {"$regex": "(a+)+$"}}
-    assert total_told(reader, experiment, "page_size=10", slow) == (11, False)
+    assert reported_total(reader, experiment, "page_size=10", slow) == (11, False)

@@ -1,4 +1,4 @@
-"""Transactions: whole or not at all, in one piece with those inside them, and not for ever."""
+"""Transactions: atomic, joined by nested ones, and retried for a limited time."""
 
 import time
 
@@ -18,7 +18,7 @@ def register(*subjects: str) -> None:
         User.objects.create(subject=subject, email=f"{subject}@example.org")
 
 
-def test_one_inside_another_is_undone_with_it() -> None:
+def test_a_nested_transaction_is_rolled_back_with_the_outer_one() -> None:
     @in_transaction
     def register_and_fail() -> None:
         register("ada")
@@ -30,7 +30,7 @@ def test_one_inside_another_is_undone_with_it() -> None:
     assert not User.objects.exists()
 
 
-def test_all_are_kept_with_the_outermost() -> None:
+def test_nested_transactions_are_committed_with_the_outermost() -> None:
     @in_transaction
     def register_both() -> None:
         register("ada")
@@ -40,14 +40,14 @@ def test_all_are_kept_with_the_outermost() -> None:
     assert User.objects.count() == 2
 
 
-def test_what_is_there_already_is_said_as_everywhere() -> None:
+def test_a_duplicate_raises_the_same_error_as_outside_a_transaction() -> None:
     register("ada")
     with pytest.raises(IntegrityError):
         register("bob", "ada")
     assert User.objects.count() == 1
 
 
-def test_a_conflict_that_passes_is_tried_again_and_one_that_does_not_is_given_up(
+def test_a_conflict_is_retried_for_a_limited_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(transaction, "RETRY_SECONDS", 0.3)

@@ -1,4 +1,4 @@
-"""Workers of gunicorn: with one for each core, each keeps to a core of its own, unless that is switched off."""
+"""gunicorn's workers: with one worker for each core, each stays on its own core, unless `PIN_WORKERS` is false."""
 
 import os
 
@@ -19,7 +19,7 @@ CORES = sorted(os.sched_getaffinity(0))
     ],
     ids=["one for each core", "switched off", "more than cores"],
 )
-def test_each_worker_keeps_to_its_cores(
+def test_each_worker_stays_on_its_core(
     setting: dict[str, str], workers: int, expected: list[list[int]], testrun_uid: str, worker_id: str
 ) -> None:
     name = f"workers_{testrun_uid[:8]}_{worker_id}"

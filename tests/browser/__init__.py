@@ -1,8 +1,8 @@
-"""Where the browser of the tests is."""
+"""The browser that the tests use, and its options."""
 
 import shutil
 
-# Debian's package; Playwright's own download is not used.
+# Debian's package, not Playwright's own download.
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--no-sandbox",

@@ -1,4 +1,4 @@
-"""What axe-core finds wrong with a page that a browser shows."""
+"""Accessibility rules of axe-core, checked on a page in a browser."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ PHONE: ViewportSize = {"width": 375, "height": 700}
 
 
 def faults(page: Page, *rules: str) -> list[str]:
-    """The serious and critical ones, by the rules named or by all; whatever is folded in is unfolded first."""
+    """List the serious and critical violations, of the named rules or of all, after opening every `<details>`."""
     page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
-    # Colours that fade into others are none yet.
+    # A colour that is still fading would be measured wrongly.
     page.evaluate("Promise.all(document.getAnimations().map(each => each.finished))")
-    # It would load style sheets once more, some from where they are not.
+    # axe-core would load the style sheets again, and fail on some addresses.
     options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
     if rules:
         options["runOnly"] = list(rules)
@@ -28,6 +28,6 @@ def faults(page: Page, *rules: str) -> list[str]:
 
 
 def sideways(page: Page) -> int:
-    """By how many pixels the page is wider than a phone."""
+    """Return by how many pixels the page is wider than a phone."""
     page.set_viewport_size(PHONE)
     return int(page.evaluate("document.documentElement.scrollWidth")) - PHONE["width"]

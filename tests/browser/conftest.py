@@ -1,6 +1,6 @@
-"""The pages in a real browser, against the service as it runs in production and a real OpenID provider.
+"""The pages in a real browser, against the service as in production and a real OpenID provider.
 
-Needs Debian's `chromium`; where there is none, pytest's header says that these tests are left out.
+Debian's `chromium` is needed. Without it, pytest's header says that these tests are left out.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,9 @@ CLIENT_ID = "driftwatch-pages"
 
 @pytest.fixture
 def database() -> None:
-    """The service has one of its own, and Django takes Playwright's loop for an asynchronous program."""
+    """Replace the database fixture: the service has its own database, and Django takes Playwright's event loop for
+    asynchronous code.
+    """
 
 
 @pytest.fixture(scope="session")
@@ -58,12 +60,14 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def new_context(chromium: Browser, service: LiveServer) -> Iterator[Callable[[], BrowserContext]]:
-    """Browsers without cookies. Whatever one complains of, such as the content security policy, fails the test."""
+    """Make browser contexts without cookies. Any error that a browser reports, such as one of the content security
+    policy, fails the test.
+    """
     complaints: list[str] = []
 
     def hear(said: ConsoleMessage) -> None:
         is_ours = said.location["url"].startswith(service.url)
-        # The browser reports that a page was refused, which is what some tests are about.
+        # The browser reports each refused page as an error. Some tests cause such refusals on purpose.
         is_refusal = "status of 403" in said.text
         if said.type in ("error", "warning") and is_ours and not is_refusal:
             complaints.append(f"{said.location}: {said.text}")
@@ -94,7 +98,7 @@ def page(context: BrowserContext) -> Page:
 
 
 def log_in(page: Page, openid: OpenIDProvider, person: str, *groups: str) -> None:
-    """From the login page through the provider, and back."""
+    """Log in through the provider, starting at the login page."""
     openid.set_claims(person, email=f"{person}@example.org", email_verified=True, groups=list(groups))
     page.get_by_role("link", name="Log in with").click()
     page.locator("input[name=sub]").fill(person)
@@ -102,7 +106,7 @@ def log_in(page: Page, openid: OpenIDProvider, person: str, *groups: str) -> Non
 
 
 class Person:
-    """Somebody who is logged in, in a browser of their own; what is not the matter of a test goes through the API."""
+    """A logged-in user with their own browser. Preparations of a test go through the API."""
 
     def __init__(self, page: Page, name: str) -> None:
         self.page = page
@@ -110,7 +114,7 @@ class Person:
         self.email = f"{name}@example.org"
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer of the API to a request with the browser's session."""
+        """Send a request to the API with the browser's session and return the body of the response."""
         cookies = {cookie["name"]: cookie["value"] for cookie in self.page.context.cookies()}
         headers = {"X-CSRFToken": cookies["csrftoken"]}
         response = self.page.request.fetch(f"/api/v1{path}", method=method, data=body, headers=headers)
@@ -118,11 +122,11 @@ class Person:
         return response.json() if response.body() else None
 
     def new_experiment(self, **fields: Any) -> str:
-        """Its id."""
+        """Create an experiment and return its id."""
         return str(self.call("POST", "/experiment", {"name": unique("wine"), **fields})["id"])
 
     def new_run(self, experiment: str, **fields: Any) -> str:
-        """Its id."""
+        """Create a run and return its id."""
         run = {"job_status": "Completed", "model": "forest", "drift_detected": False, **fields}
         return str(self.call("POST", f"/experiment/{experiment}/drift", run)["id"])
 
@@ -132,7 +136,7 @@ People = Callable[..., Person]
 
 @pytest.fixture
 def people(new_context: Callable[[], BrowserContext], openid: OpenIDProvider) -> People:
-    """Logs somebody in, in a browser of their own: `people("ada", "admins")`; without groups, an ordinary user."""
+    """Log users in, each in their own browser: `people("ada", "admins")`; without groups, an ordinary user."""
 
     def logged_in(name: str, *groups: str) -> Person:
         page = new_context().new_page()

@@ -1,4 +1,6 @@
-"""Every page, filled with data: axe-core finds nothing serious in light and dark, and a phone shows its whole width."""
+"""Accessibility of every page, filled with data: axe-core finds no serious violation in light or dark, and the page
+fits a phone's width.
+"""
 
 import pytest
 from django.contrib import admin
@@ -14,39 +16,39 @@ def ada(people: People) -> Person:
     return people("ada", "admins", LONG)
 
 
-def test_no_page_has_a_serious_fault_or_scrolls_sideways_on_a_phone(ada: Person) -> None:
+def test_no_page_has_a_serious_violation_or_scrolls_sideways_on_a_phone(ada: Person) -> None:
     found = []
     for address in addresses_for(ada):
         look_at(ada.page, address)
-        found += faults_by_day_and_night(ada.page)
+        found += violations_in_light_and_dark(ada.page)
         if (excess := sideways(ada.page)) > 0:
             found.append(f"{address}: is {excess} px wider than a phone")
         ada.page.set_viewport_size({"width": 1280, "height": 720})
     assert not found, "\n".join(found)
 
 
-def test_the_portal_has_no_serious_fault(ada: Person) -> None:
+def test_the_portal_has_no_serious_violation(ada: Person) -> None:
     addresses_for(ada)
     look_at(ada.page, "/admin/")
-    found = faults_by_day_and_night(ada.page)
+    found = violations_in_light_and_dark(ada.page)
     for model in admin.site._registry:
         look_at(ada.page, f"/admin/{model._meta.app_label}/{model._meta.model_name}/")
-        found += faults_by_day_and_night(ada.page)
+        found += violations_in_light_and_dark(ada.page)
         if (first := ada.page.locator("#result_list tbody th a").first).is_visible():
             first.click()
-            found += faults_by_day_and_night(ada.page)
+            found += violations_in_light_and_dark(ada.page)
     assert not found, "\n".join(found)
 
 
-def faults_by_day_and_night(page: Page) -> list[str]:
-    """Those in light, and those of the colours in the dark."""
+def violations_in_light_and_dark(page: Page) -> list[str]:
+    """List the violations in light colours, and the colour violations in dark ones."""
     page.emulate_media(color_scheme="light")
     found = faults(page)
     page.emulate_media(color_scheme="dark")
     return found + faults(page, "color-contrast")
 
 
-def test_a_serious_fault_would_be_found(page: Page) -> None:
+def test_a_serious_violation_would_be_found(page: Page) -> None:
     page.goto("/login")
     page.evaluate("document.querySelector('label').remove()")
     page.evaluate("document.querySelector('main').append('x'.repeat(500))")

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import People
 
 
-def test_an_administrator_goes_from_the_dashboard_to_a_run_and_takes_runs_along(people: People) -> None:
+def test_an_administrator_follows_the_dashboard_to_a_run_and_exports_runs(people: People) -> None:
     ada = people("ada", "admins")
     experiment = ada.new_experiment()
     ada.new_run(experiment, model="forest", drift_detected=True, parameters={"test": {"p_value": 0.003}})
@@ -32,7 +32,7 @@ def test_an_administrator_goes_from_the_dashboard_to_a_run_and_takes_runs_along(
     assert "lstm" in download.value.path().read_text()
 
 
-def test_an_administrator_gives_a_colleague_a_level_and_sees_before_what_would_change(people: People) -> None:
+def test_an_administrator_reviews_the_changes_before_giving_a_colleague_a_level(people: People) -> None:
     people("grace")
     ada = people("ada", "admins")
     experiment = ada.new_experiment()
@@ -53,7 +53,7 @@ def test_an_administrator_gives_a_colleague_a_level_and_sees_before_what_would_c
     assert [entry["level"] for entry in stored] == ["Manage", "Read"]
 
 
-def test_staff_choose_light_or_dark_and_find_only_what_is_theirs(people: People) -> None:
+def test_staff_choose_light_or_dark_and_find_only_their_own_experiments(people: People) -> None:
     ada, stan = people("ada", "admins"), people("stan")
     hidden = ada.new_experiment()
     shown = stan.new_experiment()

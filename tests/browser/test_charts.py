@@ -1,4 +1,4 @@
-"""Plots as a person uses them: chosen, drawn, downloaded, shared, and followed to a run."""
+"""Charts and time lines in a browser: chosen, drawn, downloaded, shared, and followed to a run."""
 
 import base64
 import re
@@ -11,7 +11,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.browser.conftest import People, Person
 
 PNG = b"\x89PNG\r\n\x1a\n"
-# How many pixels of a PNG are about as red as drift is, and the colour of its first one.
+# Count the red pixels of a PNG, the colour of drift, and return the colour of its first pixel.
 LOOK_AT = """async (data) => {
   const image = new Image();
   image.src = `data:image/png;base64,${data}`;
@@ -28,14 +28,14 @@ LOOK_AT = """async (data) => {
 
 
 def downloaded(page: Page, role: str, name: str) -> tuple[str, bytes]:
-    """The name and the content of what a link or a button downloads."""
+    """The name and the content of the file that a link or a button downloads."""
     with page.expect_download() as download:
         page.get_by_role("button" if role == "button" else "link", name=name).click()
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
 
 def with_runs(person: Person, number: int) -> str:
-    """An experiment that everybody may read, whose runs follow a power law."""
+    """A public experiment whose runs follow a power law."""
     experiment = person.new_experiment(name=f"power of {person.name}", public=True)
     for n in range(1, number + 1):
         parameters = {"size": n, "seconds": 2.1 * n**0.5}
@@ -43,7 +43,7 @@ def with_runs(person: Person, number: int) -> str:
     return experiment
 
 
-def test_a_person_charts_two_parameters_downloads_the_chart_and_shares_it(
+def test_a_user_charts_two_parameters_downloads_the_chart_and_shares_it(
     people: People, new_context: Callable[[], BrowserContext]
 ) -> None:
     ada = people("charts-ada")
@@ -85,7 +85,7 @@ def test_a_person_charts_two_parameters_downloads_the_chart_and_shares_it(
     expect(visitor).to_have_url(re.compile(f"/experiments/{experiment}/runs/"))
 
 
-def test_a_person_follows_a_time_line_in_the_dark(people: People) -> None:
+def test_a_user_opens_a_time_line_in_dark_colours_and_follows_it_to_runs(people: People) -> None:
     eve = people("charts-eve")
     experiment = with_runs(eve, 3)
     page = eve.page

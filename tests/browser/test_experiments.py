@@ -1,4 +1,4 @@
-"""An experiment's life, as a person leads it in a browser."""
+"""The life of an experiment in a browser."""
 
 import re
 
@@ -8,7 +8,7 @@ from tests.browser.conftest import People
 from tests.crowd import unique
 
 
-def test_somebody_makes_finds_changes_puts_away_and_deletes_an_experiment(people: People) -> None:
+def test_a_user_creates_finds_edits_archives_and_deletes_an_experiment(people: People) -> None:
     page = people("nora").page
     name = unique("rye")
     page.get_by_role("link", name="New experiment").first.click()
@@ -19,7 +19,7 @@ def test_somebody_makes_finds_changes_puts_away_and_deletes_an_experiment(people
     expect(page.get_by_text(f"{name} is there now")).to_be_visible()
     expect(page.get_by_role("heading", level=1)).to_have_text(name)
 
-    # It is found by a part of its name in any case, and the address says so.
+    # The search takes a part of the name in any case, and the address contains it.
     page.get_by_role("link", name="Experiments", exact=True).click()
     page.get_by_label("contains").fill(name.upper())
     page.get_by_label("contains").press("Enter")

@@ -1,4 +1,4 @@
-"""The pages by the keyboard alone: Tab, Enter and Space do it all, and one always sees where one is."""
+"""The pages by keyboard alone: Tab, Enter and Space reach and use every control, and the focus is always visible."""
 
 import re
 
@@ -10,7 +10,7 @@ from tests.crowd import unique
 from tests.test_published_client import OpenIDProvider
 
 MOST_STOPS = 150
-# Whether what has the focus is on the screen, not under something else's edge, and marked by an outline or shadow.
+# Return whether the focused element is on the screen, not covered by another one, and marked by an outline or shadow.
 IS_SEEN = """
 () => {
   const focused = document.activeElement;
@@ -22,7 +22,7 @@ IS_SEEN = """
 }
 """
 
-# Numbers whatever can be used on the page, and tells how many that are.
+# Number the controls of the page and return how many there are.
 NUMBER_CONTROLS = """
 () => {
   const usable = 'a[href], button, input, select, textarea, summary, [tabindex="0"]';
@@ -35,7 +35,7 @@ NUMBER_CONTROLS = """
 
 
 def go_to(wanted: Locator, key: str = "Tab") -> None:
-    """Press Tab, or Shift+Tab, until the wanted control has the focus; at every stop the focus is seen."""
+    """Press Tab or Shift+Tab until the wanted control has the focus. The focus must be visible at every stop."""
     expect(wanted).to_be_visible()
     page = wanted.page
     for _ in range(MOST_STOPS):
@@ -59,8 +59,10 @@ def test_the_first_stop_skips_to_the_content(page: Page) -> None:
     assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
 
 
-def test_one_logs_in_filters_compares_and_logs_out(page: Page, people: People, openid: OpenIDProvider) -> None:
-    name = an_experiment_of(people("ada"))
+def test_a_user_logs_in_filters_compares_and_logs_out_by_keyboard(
+    page: Page, people: People, openid: OpenIDProvider
+) -> None:
+    name = new_experiment_of(people("ada"))
     page.goto("/")
     press(page.get_by_role("banner").get_by_role("link", name="Log in"))
     press(page.get_by_role("link", name="Log in with"))
@@ -68,7 +70,7 @@ def test_one_logs_in_filters_compares_and_logs_out(page: Page, people: People, o
     page.keyboard.press("Enter")
     press(page.get_by_role("link", name=name))
 
-    # A filter, chosen from a list.
+    # Choose a filter from a list.
     press(page.get_by_text("Filter", exact=True), "Space")
     go_to(page.get_by_label("Verdict"))
     page.keyboard.type("no")
@@ -77,7 +79,7 @@ def test_one_logs_in_filters_compares_and_logs_out(page: Page, people: People, o
     boxes = page.get_by_role("checkbox", name="Select the run of")
     expect(boxes).to_have_count(2)
 
-    # Two runs, side by side.
+    # Compare two runs.
     press(boxes.nth(0), "Space")
     press(boxes.nth(1), "Space")
     go_to(page.get_by_role("button", name="Compare"), "Shift+Tab")
@@ -94,7 +96,7 @@ def test_one_logs_in_filters_compares_and_logs_out(page: Page, people: People, o
     expect(page).to_have_url(re.compile(re.escape(openid.issuer)))
 
 
-def test_everything_on_every_page_is_reached(people: People) -> None:
+def test_the_keyboard_reaches_every_control_of_every_page(people: People) -> None:
     ada = people("ada", "admins")
     for address in addresses_for(ada):
         look_at(ada.page, address)
@@ -108,8 +110,8 @@ def test_everything_on_every_page_is_reached(people: People) -> None:
         assert len(reached) == controls, f"{address}: {controls} controls, reached {sorted(reached, key=str)}"
 
 
-def an_experiment_of(ada: Person) -> str:
-    """Its name."""
+def new_experiment_of(ada: Person) -> str:
+    """Create an experiment and return its name."""
     name = unique("keys")
     experiment = ada.new_experiment(name=name)
     for p_value, drift_detected in ((0.5, False), (0.6, False), (0.01, True)):

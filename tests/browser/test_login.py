@@ -1,4 +1,4 @@
-"""Logging in and out in a real browser, and the pages that show nothing of anybody."""
+"""Login and logout in a real browser, and the pages that need no login."""
 
 import re
 
@@ -24,7 +24,7 @@ def test_an_administrator_logs_in_and_uses_the_portal(page: Page, openid: OpenID
         expect(page.locator("#user-tools")).to_be_visible()
 
 
-def test_a_plain_user_is_turned_away_from_the_portal_and_logs_out(
+def test_the_portal_refuses_an_ordinary_user_who_then_logs_out(
     page: Page, openid: OpenIDProvider, service: LiveServer
 ) -> None:
     page.goto("/login")
@@ -41,13 +41,13 @@ def test_a_plain_user_is_turned_away_from_the_portal_and_logs_out(
     expect(page.get_by_role("link", name="Log in")).to_be_visible()
 
 
-def test_who_is_not_admitted_reads_why(page: Page, openid: OpenIDProvider, service: LiveServer) -> None:
+def test_a_user_who_is_not_admitted_reads_the_reason(page: Page, openid: OpenIDProvider, service: LiveServer) -> None:
     page.goto("/login")
     log_in(page, openid, "guest", "guests")
     expect(page.get_by_role("heading")).to_have_text("You are not admitted")
 
 
-def test_the_documentation_works_and_tries_calls_with_the_session(page: Page, openid: OpenIDProvider) -> None:
+def test_the_documentation_sends_requests_with_the_session(page: Page, openid: OpenIDProvider) -> None:
     page.goto("/login?next=/api/v1/docs")
     log_in(page, openid, "ada", "admins")
     operation = page.locator("#operations-user-user_search")
@@ -59,7 +59,7 @@ def test_the_documentation_works_and_tries_calls_with_the_session(page: Page, op
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_for_everybody_load_without_a_complaint(chromium: Browser, page: Page, scheme: str) -> None:
+def test_public_pages_load_without_an_error_in_the_browser(chromium: Browser, page: Page, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     for address in ("/", "/login", "/api/v1/docs", "/admin/"):
         page.goto(address)

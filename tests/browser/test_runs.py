@@ -1,4 +1,4 @@
-"""Runs in a real browser: followed while they run, found, compared, and shared by their address."""
+"""Runs in a real browser: followed while they are Running, found, compared, and shared by their address."""
 
 import re
 import subprocess
@@ -9,13 +9,15 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import People, Person
 from tests.live import LiveServer
 
-# A page asks again after three seconds; the machine may be busy.
+# A page asks for updates after three seconds, and the machine may be busy.
 FOLLOWED = 20_000
 NEVER_LOADED_AGAIN = "window.isTheSameDocument"
 
 
 def runs(person: Person, experiment: str, count: int) -> list[str]:
-    """The ids of new runs, the oldest first; every third found drift, with a p-value of a hundredth of its number."""
+    """Create runs and return their ids, oldest first. Every third run found drift; the p-value of run n is n
+    hundredths.
+    """
     return [
         person.new_run(
             experiment,
@@ -39,7 +41,7 @@ def row(page: Page, run: str) -> Locator:
     return page.locator(f"#run-{run}")
 
 
-def test_somebody_watches_a_run_complete_in_the_table_and_on_its_page(people: People) -> None:
+def test_a_user_watches_a_run_complete_in_the_table_and_on_its_page(people: People) -> None:
     ada = people("ada")
     experiment = ada.new_experiment()
     run, other = (ada.new_run(experiment, job_status="Running", model=model) for model in ("forest", "boosting"))
@@ -68,7 +70,7 @@ def test_somebody_watches_a_run_complete_in_the_table_and_on_its_page(people: Pe
     for each in (table, page):
         assert each.evaluate(NEVER_LOADED_AGAIN)
 
-    # One request tells of all runs, and of those alone that still run.
+    # One request asks for all runs that are Running, and for no others.
     asked = [url for url in requests if "/running?" in url]
     assert all(url.count("id=") == 2 for url in asked[:1])
     complete(ada, experiment, other, drift_detected=False)
@@ -77,7 +79,7 @@ def test_somebody_watches_a_run_complete_in_the_table_and_on_its_page(people: Pe
     expect(table.locator("[data-running]")).to_have_count(0)
 
 
-def test_a_page_asks_for_what_changed_less_often_while_nothing_does_and_no_more_once_nothing_runs(
+def test_a_page_polls_less_often_without_changes_and_stops_once_no_run_is_running(
     people: People,
 ) -> None:
     ada = people("ada")
@@ -88,7 +90,7 @@ def test_a_page_asks_for_what_changed_less_often_while_nothing_does_and_no_more_
     answers: list[int] = []
     page.on("response", lambda answer: answers.append(answer.status) if "/running?" in answer.url else None)
     page.goto(f"/experiments/{experiment}")
-    # From now on time passes as the test says; the first request was due before.
+    # The test controls the clock from here on. The first request was due before.
     page.clock.pause_at("2026-01-01T01:00:00Z")
     seconds = 0
     while len(answers) < 5 and seconds < 1_000:
@@ -106,7 +108,7 @@ def test_a_page_asks_for_what_changed_less_often_while_nothing_does_and_no_more_
     assert len(answers) == asked
 
 
-def test_somebody_finds_runs_selects_across_pages_and_shares_what_they_see(people: People) -> None:
+def test_a_user_finds_runs_selects_across_pages_and_shares_the_address(people: People) -> None:
     ada = people("ada")
     experiment = ada.new_experiment(public=True)
     made = runs(ada, experiment, 32)
@@ -114,7 +116,7 @@ def test_somebody_finds_runs_selects_across_pages_and_shares_what_they_see(peopl
     page.goto(f"/experiments/{experiment}")
     expect(page.locator("tbody tr")).to_have_count(25)
 
-    # Filter by a parameter, and show it.
+    # Filter by a parameter, and show its column.
     page.get_by_text("Filter", exact=True).click()
     page.get_by_label("Path", exact=True).fill("parameters.p_value")
     page.get_by_label("Comparison").select_option("is less than")
@@ -127,7 +129,7 @@ def test_somebody_finds_runs_selects_across_pages_and_shares_what_they_see(peopl
     expect(page).to_have_url(re.compile(r"\?path=parameters.p_value&op=lt&value=0.28&column=parameters.p_value&"))
     expect(row(page, made[27])).to_contain_text("0.27")
 
-    # Sort, select one run, go on, and select another.
+    # Sort, select one run, open the next page, and select another.
     page.get_by_role("link", name="Model").click()
     expect(page.get_by_role("columnheader", name="Model")).to_have_attribute("aria-sort", "descending")
     expect(page.locator("tbody tr").first).to_contain_text("forest")
@@ -141,7 +143,7 @@ def test_somebody_finds_runs_selects_across_pages_and_shares_what_they_see(peopl
     expect(row(page, made[26]).get_by_role("checkbox")).to_be_checked()
     expect(page.locator("#selection")).to_have_text("2 of at most 20 runs selected")
 
-    # Somebody else is sent the address, and sees the same.
+    # A second user opens the address and sees the same.
     guest = people("bob").page
     guest.goto(page.url)
     for selector in ("tbody", "#selection", "h2"):
@@ -149,7 +151,7 @@ def test_somebody_finds_runs_selects_across_pages_and_shares_what_they_see(peopl
     expect(row(guest, made[26]).get_by_role("checkbox")).to_be_checked()
 
 
-def test_somebody_compares_runs_and_comes_back_to_them(people: People) -> None:
+def test_a_user_compares_runs_and_returns_to_the_table(people: People) -> None:
     ada = people("ada")
     experiment = ada.new_experiment()
     made = runs(ada, experiment, 3)
@@ -174,7 +176,9 @@ def test_somebody_compares_runs_and_comes_back_to_them(people: People) -> None:
     expect(page.get_by_role("heading", name="3 runs that match")).to_be_visible()
 
 
-def test_the_curl_of_a_private_run_is_copied_and_works_with_a_token(people: People, service: LiveServer) -> None:
+def test_the_curl_command_of_a_private_run_is_copied_and_works_with_a_token(
+    people: People, service: LiveServer
+) -> None:
     ada = people("ada")
     experiment = ada.new_experiment()
     run = ada.new_run(experiment)

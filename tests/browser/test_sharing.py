@@ -1,4 +1,4 @@
-"""A manager gives a colleague Read and takes it away again; and makes a token for a pipeline."""
+"""A manager gives a colleague Read and removes it again, and makes a token for a pipeline."""
 
 import re
 
@@ -11,7 +11,7 @@ from tests.crowd import unique
 from tests.live import LiveServer
 
 
-def test_a_colleague_is_given_read_and_loses_it_again(people: People) -> None:
+def test_a_manager_gives_a_colleague_read_and_removes_it(people: People) -> None:
     eve, ada = people("eve"), people("ada")
     experiment = ada.new_experiment()
     address = f"/experiments/{experiment}"
@@ -21,7 +21,7 @@ def test_a_colleague_is_given_read_and_loses_it_again(people: People) -> None:
     ada.page.goto(address)
     ada.page.get_by_role("link", name="Permissions").click()
     ada.page.get_by_label("Add somebody").fill(eve.email)
-    show_what_would_change(ada.page)
+    review_changes(ada.page)
     expect(ada.page.get_by_role("listitem")).to_contain_text(f"{eve.email}")
     expect(ada.page.get_by_role("listitem")).to_contain_text("no entry → Read")
     eve.page.reload()
@@ -36,7 +36,7 @@ def test_a_colleague_is_given_read_and_loses_it_again(people: People) -> None:
     expect(eve.page.get_by_role("link", name="Edit")).to_have_count(0)
 
     ada.page.get_by_label(f"Level of {eve.email}").select_option("Remove")
-    show_what_would_change(ada.page)
+    review_changes(ada.page)
     expect(ada.page.get_by_role("heading", name="Losses")).to_be_visible()
     ada.page.get_by_role("button", name="Confirm").click()
     expect(ada.page.get_by_label(f"Level of {eve.email}")).to_have_count(0)
@@ -45,12 +45,12 @@ def test_a_colleague_is_given_read_and_loses_it_again(people: People) -> None:
     expect(eve.page.get_by_role("alert")).to_contain_text("This needs the level Read")
 
 
-def show_what_would_change(page: Page) -> None:
+def review_changes(page: Page) -> None:
     page.get_by_role("form", name="Who has access").get_by_role("button").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("What would change")
 
 
-def test_a_token_is_made_copied_used_and_revoked(people: People, service: LiveServer) -> None:
+def test_a_user_makes_copies_uses_and_revokes_a_token(people: People, service: LiveServer) -> None:
     ada = people("ada")
     ada.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     ada.page.get_by_role("link", name=ada.email).click()

@@ -1,4 +1,4 @@
-"""All pages, each where there is much on it."""
+"""The address of every page, each with enough data to fill it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from pages.urls import urlpatterns
 from tests.browser.conftest import Person
 from tests.crowd import unique
 
-# How each page is looked at. One that has no example fails the test: choose what fills most of the page.
+# The query of each page's address. A page without an example fails the test: choose what fills most of the page.
 EXAMPLES = {
     "experiments": "?q=wine&tag=wine&sort=name",
     "experiment-new": "",
@@ -26,13 +26,13 @@ EXAMPLES = {
     "account": "",
     "tokens": "",
 }
-# What scripts ask for, and what is downloaded: no pages.
+# Addresses that scripts fetch or that download a file. They are not pages.
 OTHERS = {"running", "run-state", "chart-svg", "chart-csv", "timeline-svg", "timeline-csv"}
 LONG = "urn:example:group:" + "a-name-without-a-place-to-break-it" * 3
 
 
 def routes() -> Iterator[tuple[str, str]]:
-    """The pages that are asked for by name, with where they are."""
+    """The name and the path of each page."""
     for pattern in urlpatterns:
         assert isinstance(pattern, URLPattern)
         if "get" in vars(pattern.callback)["actions"] and pattern.name not in OTHERS:
@@ -40,7 +40,7 @@ def routes() -> Iterator[tuple[str, str]]:
 
 
 def addresses_for(ada: Person) -> list[str]:
-    """Where the pages are, of an experiment of ada's that has something of everything."""
+    """The addresses of all pages, for an experiment of ada's that has some of everything."""
     permissions = [{"entity": LONG, "level": "Read"}, {"entity": "urn:group:watchers", "level": "Edit"}]
     experiment = ada.new_experiment(
         description="Of Portugal. " * 30, tags=["wine", "x" * 20], config={"a": {"b": [1]}}, permissions=permissions

@@ -1,7 +1,7 @@
-"""What users do with the published client, in scenarios: `python script.py <scenario>` prints facts as JSON.
+"""Scenarios with the published client: `python script.py <scenario>` prints the results as JSON.
 
-It runs in the client's own environment, where the service and pytest are not installed. What the
-facts should be stands in `tests/test_published_client.py`.
+The script runs in the client's own environment, where the service and pytest are not installed.
+`tests/test_published_client.py` has the expected results.
 """
 
 import contextlib
@@ -114,7 +114,7 @@ def drift_runs() -> Facts:
 
 
 def refusal(call: Callable[..., object], *arguments: object) -> int | str:
-    """What a call is refused with: the service's HTTP status, or the client's own words."""
+    """The HTTP status of a refused call, or the client's own message."""
     try:
         call(*arguments)
     except requests.HTTPError as error:
@@ -129,7 +129,7 @@ def of_each(records: Iterable[Record]) -> list[Facts]:
 
 
 def of(record: Record) -> Facts:
-    """A record's fields as they are now."""
+    """The fields of a record at this moment."""
     return dict(vars(record))
 
 

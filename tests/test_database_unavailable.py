@@ -1,4 +1,4 @@
-"""When the database goes: refusals that say so, and everything again once it is back."""
+"""An unavailable database: the service refuses requests with the reason, and recovers once the database is back."""
 
 import contextlib
 import os
@@ -39,11 +39,11 @@ def is_ready(url: str) -> bool:
         return False
 
 
-# A database that somebody else runs.
+# A database that the service does not start itself.
 
 
 class Deployment:
-    """gunicorn over a MongoDB of its own that can be taken away, and someone who uses it."""
+    """gunicorn over a MongoDB of its own that the tests stop and start, and a user."""
 
     def __init__(self, directory: Path) -> None:
         self.database = EmbeddedServer(directory)
@@ -60,7 +60,7 @@ class Deployment:
         self.database.stop()
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
-        """Sent with the user's token, unless with another header."""
+        """Send a request with the user's token, unless `headers` replace it."""
         url = f"{self.live.api}{path}"
         return requests.request(method, url, json=body, headers=headers or self.headers, timeout=PATIENCE)
 
@@ -73,7 +73,7 @@ class Deployment:
         self.database.process.wait()
 
     def start_database(self) -> None:
-        """On the same port, over the same data."""
+        """Start it on the same port, with the same data."""
         port = self.database.port
         self.database.start()
         assert self.database.port == port
@@ -102,7 +102,7 @@ REQUESTS: dict[str, Callable[[Deployment], Response]] = {
         f"{to.url}/api/v1/user/self", cookies={"sessionid": "s" * 32}, timeout=PATIENCE
     ),
 }
-# Opened by somebody who is logged in. The page that says that another is not there needs the database as well.
+# Pages for a user who is logged in. The page for an unknown experiment reads the database as well.
 PAGES = ("/", "/experiments", "/admin/", "/nothing")
 
 
@@ -122,7 +122,9 @@ def log_in(url: str) -> Response:
 
 @pytest.fixture(scope="class")
 def answers(deployment: Deployment) -> Iterator[dict[str, Response]]:
-    """The answers to all of these, sent at once without a database: each waits a while for it to come back."""
+    """The responses to all of these requests, sent at once while the database is stopped. Each request waits some
+    seconds for it.
+    """
     asked = REQUESTS | {path: partial(open_page, path=path) for path in PAGES}
     deployment.kill_database()
     with ThreadPoolExecutor(len(asked)) as pool:
@@ -130,9 +132,11 @@ def answers(deployment: Deployment) -> Iterator[dict[str, Response]]:
     deployment.start_database()
 
 
-class TestWhileItIsAway:
+class TestUnavailableDatabase:
     @pytest.mark.parametrize("request_", REQUESTS)
-    def test_a_request_that_needs_it_is_told_to_come_again(self, request_: str, answers: dict[str, Response]) -> None:
+    def test_a_request_that_needs_the_database_is_refused_with_retry_after(
+        self, request_: str, answers: dict[str, Response]
+    ) -> None:
         answer = answers[request_]
         assert answer.status_code == 503, answer.text
         assert answer.headers["Content-Type"] == "application/json"
@@ -141,7 +145,7 @@ class TestWhileItIsAway:
         assert answer.elapsed.total_seconds() < 10
 
     @pytest.mark.parametrize("path", PAGES)
-    def test_a_page_that_needs_it_says_so_on_a_page(self, path: str, answers: dict[str, Response]) -> None:
+    def test_a_page_that_needs_the_database_shows_an_error_page(self, path: str, answers: dict[str, Response]) -> None:
         answer = answers[path]
         assert answer.status_code == 503, answer.text
         assert answer.headers["Content-Type"].startswith("text/html")
@@ -156,17 +160,17 @@ class TestWhileItIsAway:
         assert int(ready.headers["Retry-After"]) > 0
         assert ready.json()["status"] == "unavailable"
 
-    def test_what_needs_no_database_is_served(self, answers: dict[str, Response], deployment: Deployment) -> None:
+    def test_requests_without_queries_are_served(self, answers: dict[str, Response], deployment: Deployment) -> None:
         for path in ("/", "/api/v1/openapi.json", "/api/v1/docs"):
             assert requests.get(f"{deployment.url}{path}", timeout=PATIENCE).ok
 
-    def test_a_token_can_still_be_wrong(self, answers: dict[str, Response], deployment: Deployment) -> None:
+    def test_an_invalid_token_is_still_refused(self, answers: dict[str, Response], deployment: Deployment) -> None:
         refused = deployment.call("GET", "/user/self", Authorization="Bearer a.b.c")
         assert refused.status_code == 401
 
 
-def test_what_was_acknowledged_is_there_when_the_database_is_back(deployment: Deployment) -> None:
-    """It is killed amid reports, and comes back under the same gunicorn."""
+def test_acknowledged_runs_survive_the_death_of_the_database(deployment: Deployment) -> None:
+    """MongoDB is killed while runs arrive, and started again under the same gunicorn."""
     workers = gunicorn_workers(deployment)
 
     def report_until_refused() -> tuple[list[str], int]:
@@ -197,7 +201,7 @@ def gunicorn_workers(deployment: Deployment) -> set[int]:
     return {child.pid for child in psutil.Process(deployment.live.process.pid).children()}
 
 
-def test_everything_works_again_without_a_restart(deployment: Deployment) -> None:
+def test_the_service_recovers_without_a_restart(deployment: Deployment) -> None:
     deployment.kill_database()
     assert deployment.call("GET", deployment.experiment).status_code == 503
     deployment.start_database()
@@ -222,7 +226,7 @@ def environment(directory: Path, **further: str) -> dict[str, str]:
 
 
 class Serving:
-    """`manage.py serve` and the processes below it."""
+    """`manage.py serve` and its descendant processes."""
 
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
@@ -235,7 +239,7 @@ class Serving:
             )
         eventually(self.is_ready_or_over, 60)
         assert self.process.poll() is None, self.log.read_text()
-        # A worker that starts looks for libraries, by processes that are over soon.
+        # A worker that starts looks for libraries with short-lived processes.
         started = self.descendants()
         time.sleep(0.5)
         self.children = [child for child in self.descendants() if child in started]
@@ -247,7 +251,7 @@ class Serving:
         return is_ready(self.url) or self.process.poll() is not None
 
     def stop(self) -> None:
-        """Whatever the test came to."""
+        """Stop all of it, whatever state the test left it in."""
         self.process.terminate()
         try:
             self.process.wait(PATIENCE)
@@ -259,7 +263,7 @@ class Serving:
 
     @property
     def mongod(self) -> psutil.Process | None:
-        """The server below `serve` itself, not below its gunicorn."""
+        """The MongoDB server that is a child of `serve` itself, not of its gunicorn."""
         below = psutil.Process(self.process.pid).children()
         return next((child for child in below if child.name() == "mongod"), None)
 
@@ -286,7 +290,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `serve` keeps, made by the first of the tests and found by the others."""
+    """The data directory of `serve`. The first test fills it; the others find it."""
     return tmp_path_factory.mktemp("var")
 
 
@@ -297,13 +301,13 @@ def serving(directory: Path) -> Iterator[Serving]:
     serving.stop()
 
 
-def test_serve_offers_something_to_look_at_when_it_starts_for_the_first_time(serving: Serving) -> None:
+def test_serve_stores_sample_data_at_its_first_start(serving: Serving) -> None:
     eventually(lambda: "3 public experiments" in serving.log.read_text())
     found = requests.post(f"{serving.url}/api/v1/experiment/search", json={}, timeout=PATIENCE).json()
     assert {"credit scoring", "weld inspection"} < {experiment["name"] for experiment in found}
 
 
-def test_serve_starts_its_database_again_when_that_is_killed(serving: Serving) -> None:
+def test_serve_restarts_its_database_after_a_kill(serving: Serving) -> None:
     headers = {"Authorization": f"Bearer {serving.manage('token', 'keeper@example.org')}"}
     experiments = f"{serving.url}/api/v1/experiment"
     created = requests.post(experiments, json={"name": "kept"}, headers=headers, timeout=PATIENCE).json()
@@ -317,9 +321,9 @@ def test_serve_starts_its_database_again_when_that_is_killed(serving: Serving) -
     assert all(is_alive(child) for child in serving.children if child != killed)
 
 
-def test_serve_starts_the_database_when_the_process_that_ran_it_ends(directory: Path) -> None:
-    """Such as a `manage.py shell` that was opened before."""
-    with first_to_need_a_database(directory) as end_it:
+def test_serve_starts_the_database_when_the_process_that_held_it_ends(directory: Path) -> None:
+    """An example is a `manage.py shell` that was opened before."""
+    with process_with_the_database(directory) as end_it:
         serving = Serving(directory)
         try:
             assert serving.mongod is None, "it runs below the other process"
@@ -331,8 +335,8 @@ def test_serve_starts_the_database_when_the_process_that_ran_it_ends(directory: 
 
 
 @contextlib.contextmanager
-def first_to_need_a_database(directory: Path) -> Iterator[Callable[[], None]]:
-    """A process that holds the embedded database until it is told to end."""
+def process_with_the_database(directory: Path) -> Iterator[Callable[[], None]]:
+    """Run a process that holds the embedded database, and give a function that ends it."""
     code = "from core.mongodb import embedded; embedded.server(); print('up', flush=True); input()"
     process = subprocess.Popen(
         [sys.executable, "manage.py", "shell", "--verbosity=0", "--command", code],
@@ -356,22 +360,22 @@ def first_to_need_a_database(directory: Path) -> Iterator[Callable[[], None]]:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=lambda stop: stop.name)
-def test_serve_stops_everything_it_started(stop: signal.Signals, serving: Serving) -> None:
+def test_serve_stops_its_processes(stop: signal.Signals, serving: Serving) -> None:
     assert len(serving.children) >= 4, "mongod, gunicorn and its two workers"
     serving.process.send_signal(stop)
     assert serving.process.wait(PATIENCE) == 0, serving.log.read_text()
     assert serving.leaves_nothing_behind()
 
 
-def test_serve_ends_with_gunicorn(serving: Serving) -> None:
-    """So that whoever runs it notices, and can start it again."""
+def test_serve_ends_when_gunicorn_ends(serving: Serving) -> None:
+    """The administrator, or the process supervisor, then notices and can start it again."""
     gunicorn = next(child for child in psutil.Process(serving.process.pid).children() if child != serving.mongod)
     gunicorn.kill()
     assert serving.process.wait(PATIENCE) == 1
     eventually(serving.leaves_nothing_behind, 10)
 
 
-def test_nothing_outlives_a_serve_that_is_killed_and_it_can_be_started_again(serving: Serving, directory: Path) -> None:
+def test_a_killed_serve_leaves_no_process_and_can_be_started_again(serving: Serving, directory: Path) -> None:
     serving.process.kill()
     serving.process.wait()
     again = Serving(directory)
