@@ -1,4 +1,4 @@
-# `make run` serves, `make test` tests; both install what they need into .venv first.
+# `make run` starts the service and `make test` the tests. Both first install their requirements into .venv.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,19 +9,19 @@ BIN := .venv/bin
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-run: .venv/service  ## Serve Drift Watch on port 8000, over a MongoDB of its own unless MONGODB_URI is set
+run: .venv/service  ## Serve Drift Watch on port 8000, with its own MongoDB unless MONGODB_URI is set
 	@$(BIN)/python manage.py serve
 
 test: .venv/dev .venv-client/client  ## Run the whole suite
 	$(BIN)/pytest $(ARGS)
 
-demo: .venv-client/demo  ## Report real detectors' runs to the running service, and ask it what drifted
+demo: .venv-client/demo  ## Run real detectors, report their runs to the running service, and list the models that drifted
 	@.venv-client/bin/python examples/demo.py $(ARGS)
 
-bench: .venv/dev  ## Measure the service against plain PyMongo on the same data; benchmarks/README.md
+bench: .venv/dev  ## Compare the service with plain PyMongo on the same data; see benchmarks/README.md
 	@$(BIN)/python -m benchmarks
 
-check: lint imports types migrations bandit advisories  ## Everything that CI checks besides the tests
+check: lint imports types migrations bandit advisories  ## Run all checks of CI except the tests
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -42,7 +42,7 @@ bandit: .venv/dev
 advisories: .venv/dev
 	$(BIN)/python .ci/advisories.py $(BIN)/pip-audit -r requirements.txt --no-deps --disable-pip
 
-requirements: .venv/dev  ## Compile the pinned requirements anew
+requirements: .venv/dev  ## Update and pin the requirements
 	for name in requirements requirements-dev tests/client/requirements examples/requirements; do \
 	  $(BIN)/uv pip compile -q --upgrade --universal --no-header --python-version 3.11 $$name.in -o $$name.txt || exit; \
 	done
@@ -50,7 +50,7 @@ requirements: .venv/dev  ## Compile the pinned requirements anew
 clean:  ## Remove the environments and the embedded database
 	rm -rf .venv .venv-client var
 
-# Each environment is made once, and brought up to date when its pins change.
+# Each environment is created once, and updated when its pins change.
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Drift Watch needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -64,7 +64,7 @@ clean:  ## Remove the environments and the embedded database
 	$(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ .venv/service
 
-# The published client pins older libraries than the service: it lives apart, as at a user's.
+# The published client pins older libraries than the service, so it has its own environment.
 
 .venv-client/bin/python:
 	$(PYTHON) -m venv .venv-client

@@ -1,7 +1,7 @@
-"""Fails on a known advisory, and says so when it could not ask: `advisories.py pip-audit …`.
+"""Fail on a known advisory, and report packages that could not be audited: `advisories.py pip-audit …`.
 
-pip-audit alone does not do: away from the network it fails as if it had found something, and behind
-a mirror that has packages but no advisories it skips them all and reports that nothing was found.
+pip-audit alone is not enough. Without a network it fails as if it had found an advisory. Behind a mirror
+that has packages but no advisories, it skips every package and reports no finding.
 """
 
 import json
@@ -13,7 +13,7 @@ UNREACHABLE = ("requests.exceptions.", "your network may be blocking this servic
 
 
 def main(command: list[str]) -> str | None:
-    """What to fail with, if anything."""
+    """Return the message to fail with, or None."""
     options = ["--format", "json", "--progress-spinner", "off"]
     run = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     if run.stdout.strip():

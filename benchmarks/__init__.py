@@ -1,1 +1,1 @@
-"""What the service costs over the plain database. `make bench` runs it; README.md here says what it measures."""
+"""The cost of the service compared with plain MongoDB. `make bench` runs it; README.md describes the operations."""

@@ -1,4 +1,4 @@
-"""`make bench`: fills a service, measures it and its floor in turn, and prints the table."""
+"""`make bench`: fill a service, measure it and its floor alternately, and print the table."""
 
 import json
 import sys
@@ -39,9 +39,9 @@ def main() -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(outcome, indent=2))
     sys.stdout.write(f"{report.text(outcome)}\n")
-    progress(f"The same is in {file}.")
+    progress(f"The figures are also in {file}.")
     if void := [row["operation"] for row in outcome["operations"] if row["void"]]:
-        sys.exit(f"Void, for wrong answers: {', '.join(void)}.")
+        sys.exit(f"Void because of wrong responses: {', '.join(void)}.")
 
 
 def filled(url: str, token: str, service: OwnService | None = None) -> Subject:
@@ -51,7 +51,7 @@ def filled(url: str, token: str, service: OwnService | None = None) -> Subject:
     if service:
         progress("Spreading the runs over a year.")
         service.spread_over_a_year()
-    progress("Walking to a deep page.")
+    progress("Reading pages up to a deep one.")
     mongodb = service.mongodb if service else None
     return explored(Subject(url, token, filling.user, filling.experiment, mongodb), RUNS)
 
@@ -62,7 +62,7 @@ def measured(subject: Subject, service: OwnService | None) -> dict[str, Any]:
         rows = [row(members, subject, name) for name, operation in OPERATIONS.items() if operation.only_reads]
         if service:
             memory |= soak(members, service, [row["operation"] for row in rows if row["per_second"]])
-        # Nothing was stored until now: see `OPERATIONS`.
+        # Operations that write come last: see `OPERATIONS`.
         rows += [row(members, subject, name) for name, operation in OPERATIONS.items() if not operation.only_reads]
         if service:
             memory["after"] = service.memory()
@@ -82,12 +82,12 @@ def row(members: Crew, subject: Subject, name: str) -> dict[str, Any]:
         progress(f"{name}: void. {void}")
         return report.row(name, [], [], str(void))
     rates = (", ".join(f"{sample.rate:.0f}" for sample in side) for side in (service, floor))
-    progress(f"{name}: {' a second; the floor: '.join(rates)}" if service else f"{name}: not offered")
+    progress(f"{name}: {' per second; floor: '.join(rates)} per second" if service else f"{name}: not offered")
     return report.row(name, service, floor)
 
 
 def rounds(members: Crew, subject: Subject, name: str) -> tuple[list[Sample], list[Sample]]:
-    """The service and its floor in turn, so that what else the machine does meets both."""
+    """Measure the service and its floor alternately, so that other load on the machine affects both."""
     twin = OPERATIONS[name].twin
     service, floor = [], []
     for _ in range(ROUNDS):
@@ -100,14 +100,14 @@ def rounds(members: Crew, subject: Subject, name: str) -> tuple[list[Sample], li
 
 
 def soak(members: Crew, service: OwnService, names: list[str]) -> dict[str, list[float]]:
-    """The memory of the workers while `SOAK` requests go through them, of all that read in turn."""
+    """Send `SOAK` requests of all reading operations in turn, and record the memory of the workers meanwhile."""
     memory: dict[str, list[float]] = {}
     sent, turn = 0, cycle(names)
     while sent < SOAK:
         sent += members.measure(next(turn), "service", SECONDS).calls
         if sent >= SOAK * (len(memory) + 1) / SOAK_STEPS:
             memory[f"after {sent:,} more requests"] = service.memory()
-            progress(f"soak: {sent:,} requests, {memory[f'after {sent:,} more requests']} MiB")
+            progress(f"Soak: {sent:,} requests, {memory[f'after {sent:,} more requests']} MiB")
     return memory
 
 
@@ -115,4 +115,4 @@ if __name__ == "__main__":
     try:
         main()
     except Void as void:
-        sys.exit(f"Nothing is measured: {void}")
+        sys.exit(f"The benchmark failed: {void}")

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.compare few.json many.json`: what more runs cost."""
+"""`python -m benchmarks.compare few.json many.json`: compare the times with few and with many runs."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ def main(few: str, many: str) -> None:
 
 
 def comparison(few: dict[str, Any], many: dict[str, Any]) -> str:
-    """The median times of two runs of the benchmark side by side."""
+    """The median times of two benchmark results side by side."""
     heading = ["operation", *(f"p50 ms at {outcome['runs']:,} runs" for outcome in (few, many)), "ratio"]
     before = {row["operation"]: row["p50_ms"] for row in few["operations"]}
     lines = []

@@ -1,4 +1,4 @@
-"""A keep-alive connection that costs next to nothing: the load must not be what is measured."""
+"""A keep-alive HTTP connection with little overhead, so that the measured time is the service's."""
 
 import json
 import re
@@ -17,7 +17,7 @@ PAGINATION = re.compile(rb"\nx-pagination:\s*(.*)", re.IGNORECASE)
 
 
 class Void(Exception):
-    """An answer that is not the one that was to be measured."""
+    """A wrong response, which makes the measurement void."""
 
 
 class JSONResponse(NamedTuple):
@@ -36,12 +36,12 @@ class JSONResponse(NamedTuple):
 
     def checked(self, status: int) -> Self:
         if self.status != status:
-            raise Void(f"The service answered {self.status} where {status} was due: {self.body[:500]!r}")
+            raise Void(f"The service responded with {self.status} instead of {status}: {self.body[:500]!r}")
         return self
 
 
 class Connection:
-    """One connection to the API at `url` (such as http://localhost:8000/api/v1), as the owner of a token."""
+    """A connection to the API at `url` (such as http://localhost:8000/api/v1), authenticated by a token."""
 
     def __init__(self, url: str, token: str) -> None:
         self.address = urlsplit(url)
@@ -66,7 +66,7 @@ class Connection:
         return self.send(self.message("POST", path, json.dumps(body).encode()))
 
     def message(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """A whole request, to be sent any number of times."""
+        """A complete request, which can be sent any number of times."""
         head = (
             f"{method} {self.address.path}{path} HTTP/1.1\r\nHost: {self.address.netloc}\r\n"
             f"Authorization: Bearer {self.token}\r\nContent-Type: application/json\r\n"
@@ -83,7 +83,7 @@ class Connection:
         return JSONResponse(int(head[9:12]), head, self._body(head, rest))
 
     def _body(self, head: bytes, received: bytes) -> bytes:
-        """As RFC 9112, section 6, delimits it."""
+        """Read the body up to its end, as RFC 9112, section 6, defines it."""
         if length := LENGTH.search(head):
             while len(received) < int(length.group(1)):
                 received += self._more()
@@ -106,5 +106,5 @@ class Connection:
     def _more(self) -> bytes:
         received = self.socket.recv(RECEIVED_AT_ONCE)
         if not received:
-            raise Void("The service closed the connection before its answer was complete.")
+            raise Void("The service closed the connection before its response was complete.")
         return received

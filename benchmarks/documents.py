@@ -28,7 +28,7 @@ def run(chance: Random) -> dict[str, Any]:
 
 
 def experiment(name: str, chance: Random) -> dict[str, Any]:
-    """Every tenth is public."""
+    """An experiment. Every tenth is public."""
     return {
         "name": name,
         "description": "Filled by the benchmark.",

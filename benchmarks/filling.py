@@ -1,4 +1,4 @@
-"""Fills a service through its API: one private experiment with many runs, among many experiments."""
+"""Fill a service through its API: one private experiment with many runs, among many experiments."""
 
 import itertools
 import sys
@@ -18,7 +18,7 @@ CONNECTIONS = 8
 
 
 class Filling:
-    """The experiment that is measured, of whoever owns the token; others of theirs stand beside it."""
+    """The measured experiment and others, all of the token's owner."""
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url
@@ -37,7 +37,7 @@ class Filling:
         self._send("experiments", "/experiment", (documents.experiment(name, self.chance) for name in names))
 
     def add_runs(self, count: int) -> None:
-        """In bulk, where the service takes them so."""
+        """Add runs, in bulk if the service offers that."""
         path = f"/experiment/{self.experiment}/drift"
         runs = (documents.run(self.chance) for _ in range(count))
         first = [*itertools.islice(runs, BULK)]
@@ -50,7 +50,7 @@ class Filling:
             self._send("runs", f"{path}/bulk", iter(lambda: [*itertools.islice(runs, BULK)], []))
 
     def _send(self, what: str, path: str, bodies: Iterable[Any]) -> None:
-        """Post them over several connections, and say how far it is."""
+        """Post the bodies over several connections, and report the progress."""
         lock, waiting, sent = threading.Lock(), iter(bodies), itertools.count(1)
 
         def send() -> None:
@@ -64,7 +64,7 @@ class Filling:
                     if not (number := next(sent)) % 1_000:
                         progress(f"  {number:,} requests")
 
-        progress(f"Filling in {what}.")
+        progress(f"Adding {what}.")
         with ThreadPoolExecutor(CONNECTIONS) as threads:
             for done in [threads.submit(send) for _ in range(CONNECTIONS)]:
                 done.result()

@@ -1,6 +1,6 @@
-"""The floor: the plain queries that answer the same questions, by PyMongo alone.
+"""The floor: plain PyMongo queries with the same results.
 
-They work on the service's own collections, with the indexes that the service made.
+They use the service's own collections and indexes.
 """
 
 import datetime
@@ -17,10 +17,10 @@ from benchmarks import documents
 from benchmarks.connection import Void
 from benchmarks.subject import PAGE, Subject
 
-# The name of the database, where it is our own.
+# The name of the database that the benchmark starts.
 DATABASE = "benchmark"
 BULK = 500
-# Documents are made before they are sent: making them is not what is measured.
+# Documents are made in advance, so that making them is not measured.
 PREPARED = 100
 PREPARED_BULKS = 4
 NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
@@ -89,7 +89,7 @@ def a_month_ago() -> datetime.datetime:
 def ten(collection: Collection[dict[str, Any]], document: dict[str, Any], skip: int = 0) -> None:
     found = len(list(collection.find(document).sort(NEWEST_FIRST).skip(skip).limit(PAGE)))
     if found != PAGE:
-        raise Void(f"The floor found {found} documents where {PAGE} were due.")
+        raise Void(f"The floor found {found} documents instead of {PAGE}.")
 
 
 def within(subject: Subject) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def within(subject: Subject) -> dict[str, Any]:
 
 
 def new_documents(count: int, chance: Random) -> list[dict[str, Any]]:
-    """As the service stores them, in an experiment that nobody asks for; the driver gives them their ids."""
+    """Runs as the service stores them, in an experiment that no operation reads. The driver adds their ids."""
     now = datetime.datetime.now(datetime.UTC)
     more = {"experiment_id": stored(str(UUID(int=0))), "schema_version": "1.0.0", "created_at": now, "updated_at": now}
     return [{**documents.run(chance), **more} for _ in range(count)]
@@ -108,5 +108,5 @@ def drift_runs(database: Documents) -> Collection[dict[str, Any]]:
 
 
 def stored(identifier: str) -> str:
-    """An id as the service keeps it."""
+    """An id in its stored form."""
     return UUID(identifier).hex

@@ -1,4 +1,4 @@
-"""The load: processes of their own that do the same thing over and over, and time it."""
+"""The load: separate processes that repeat one operation and time it."""
 
 import multiprocessing
 import statistics
@@ -25,7 +25,7 @@ START_SECONDS = 30
 
 
 class Sample(NamedTuple):
-    """What one round measured: calls a second, and the milliseconds that half of them and 99 % of them took at most."""
+    """The result of a round: calls per second, and the median and the 99th percentile in milliseconds."""
 
     calls: int
     rate: float
@@ -34,7 +34,7 @@ class Sample(NamedTuple):
 
 
 class Series(NamedTuple):
-    """What one thread measured, in seconds."""
+    """The result of a thread, in seconds."""
 
     latencies: list[float]
     elapsed: float
@@ -42,12 +42,12 @@ class Series(NamedTuple):
 
 @dataclass
 class Crew:
-    """`PROCESSES` x `THREADS` callers that start together, each on a connection of its own."""
+    """`PROCESSES` x `THREADS` callers that start together, each on its own connection."""
 
     executor: Executor
 
     def measure(self, operation: str, side: str, seconds: float) -> Sample:
-        """One round. `side` is "service" or "floor". Raises `Void` for a wrong answer."""
+        """Measure one round. `side` is "service" or "floor". Raises `Void` for a wrong response."""
         rounds = [self.executor.submit(take_part, operation, side, seconds, number) for number in range(PROCESSES)]
         series = [one for round_ in as_completed(rounds) for one in round_.result()]
         latencies = sorted(latency for one in series for latency in one.latencies)
@@ -67,7 +67,7 @@ def crew(subject: Subject) -> Iterator[Crew]:
         yield Crew(executor)
 
 
-# What follows runs in the crew's processes.
+# The functions below run in the crew's processes.
 
 member: dict[str, Any] = {}
 
@@ -103,7 +103,7 @@ def repeated(call: Call, seconds: float) -> Series:
     try:
         call()  # Opens the connection.
     finally:
-        # Whoever fails lets the others start, who wait for all.
+        # A thread that fails must not block the others, which wait for all.
         member["start"].wait(START_SECONDS)
     start = now = time.perf_counter()
     while now < start + seconds:

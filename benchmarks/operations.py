@@ -1,4 +1,4 @@
-"""What is measured: each a request of the API, what its answer must be, and its floor."""
+"""The measured operations: a request to the API, the required response, and the floor."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,24 +20,24 @@ Messages: TypeAlias = Callable[[Connection, Subject, Random], Iterator[bytes]]
 @dataclass(frozen=True)
 class Operation:
     messages: Messages
-    """The requests of one connection, without end; none where the service cannot be asked."""
+    """The requests of one connection, without end; empty if the service has no such request."""
     floor: Floor | None = None
     twin: str | None = None
-    """Without a floor of its own: the operation of the service that is its floor."""
+    """An operation of the service that serves as the floor."""
     to_reach: float | None = None
-    """The rate, by that of the floor."""
+    """The ratio to the floor's rate that the service must reach."""
     status: int = 200
     items: int | None = None
-    """The length of the list that is answered, or of the ids in it."""
+    """The length of the list in the response, or of its `ids`."""
     counts: int = 1
-    """Runs that one call stores."""
+    """The number of runs that one call stores."""
 
     @property
     def only_reads(self) -> bool:
         return self.status == 200
 
     def is_offered(self, subject: Subject) -> bool:
-        """Whether the service knows this request at all. Raises `Void` if its answer is not the one that is due."""
+        """Return whether the service offers this request. Raises `Void` for a wrong response."""
         with Connection(subject.url, subject.token) as connection:
             message = next(self.messages(connection, subject, Random(0)), None)
             answer = connection.send(message) if message else None
@@ -47,11 +47,11 @@ class Operation:
         return True
 
     def check(self, answer: JSONResponse) -> None:
-        """Raise `Void` for any answer but the one that is due."""
+        """Raise `Void` for a wrong response."""
         content = answer.checked(self.status).json()
         items = content if isinstance(content, list) else content.get("ids", ())
         if self.items is not None and len(items) != self.items:
-            raise Void(f"{len(items)} items came where {self.items} were due: {answer.body[:500]!r}")
+            raise Void(f"{len(items)} items instead of {self.items}: {answer.body[:500]!r}")
 
 
 def one_run(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
@@ -77,14 +77,14 @@ def search(asked: Any) -> Messages:
 
 
 def search_by_model(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
-    """One model after the other."""
+    """Searches for one model after the other."""
     models = chance.sample(documents.MODELS, len(documents.MODELS))
     bodies = [as_json({"model": model, "drift_detected": True}) for model in models]
     return cycle([connection.message("POST", f"{subject.path}/search", body) for body in bodies])
 
 
 def search_by_new_parameter(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
-    """No two alike: nothing of the last answer can be kept for the next."""
+    """Searches that all differ, so that no cache can serve them."""
     while True:
         body = as_json({"parameters.p3": {"$gt": 0.9 + chance.random() / 100}})
         yield connection.message("POST", f"{subject.path}/search", body)
@@ -113,7 +113,7 @@ def as_json(body: Any) -> bytes:
     return json.dumps(body).encode()
 
 
-# What writes comes last: the others find the experiment as it was filled.
+# Operations that write come last, so that the others read the experiment as it was filled.
 OPERATIONS = {
     "one run": Operation(one_run, floor.find_one, to_reach=0.25),
     "first page": Operation(search({}), floor.find_ten, to_reach=0.17, items=PAGE),

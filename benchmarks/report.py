@@ -1,4 +1,4 @@
-"""What came out, as JSON for comparisons and as a Markdown table for people."""
+"""The results, as JSON for comparisons and as a Markdown table for people."""
 
 import os
 import platform
@@ -13,9 +13,9 @@ from benchmarks.operations import OPERATIONS
 
 
 def row(name: str, service: list[Sample], floor: list[Sample], void: str | None = None) -> dict[str, Any]:
-    """Medians over the rounds; rates are of runs where a call stores several. None is for what was not measured.
+    """Medians over the rounds; rates count runs if a call stores several. Values that were not measured are None.
 
-    `void` is the wrong answer that came instead.
+    `void` describes a wrong response.
     """
     operation = OPERATIONS[name]
     rate = middle([sample.rate * operation.counts for sample in service])
@@ -26,7 +26,7 @@ def row(name: str, service: list[Sample], floor: list[Sample], void: str | None 
         "p50_ms": middle([sample.p50 for sample in service]),
         "p99_ms": middle([sample.p99 for sample in service]),
         "floor_per_second": floor_rate,
-        # The two of a round are neighbours in time: a machine whose speed drifts is as fast for both.
+        # The two samples of a round are close in time, so that a change of the machine's speed affects both.
         "ratio": middle([one.rate / other.rate for one, other in zip(service, floor, strict=False)]),
         "to_reach": operation.to_reach,
         "void": void,
@@ -38,7 +38,7 @@ def middle(values: list[float]) -> float | None:
 
 
 def text(outcome: dict[str, Any]) -> str:
-    """The table, under what was measured and over the memory of the workers."""
+    """The size of the data, the machine, the table, and the memory of the workers."""
     machine = ", ".join(f"{name} {value}" for name, value in outcome["machine"].items())
     memory = "\n".join(f"- {when}: {', '.join(map(str, sizes))}" for when, sizes in outcome["memory_mib"].items())
     return "\n\n".join(
@@ -53,12 +53,12 @@ def text(outcome: dict[str, Any]) -> str:
 
 
 COLUMNS = {
-    "per_second": "a second",
+    "per_second": "per second",
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
-    "floor_per_second": "floor, a second",
+    "floor_per_second": "floor per second",
     "ratio": "ratio",
-    "to_reach": "to reach",
+    "to_reach": "target ratio",
 }
 
 
@@ -68,7 +68,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def markdown(heading: list[str], lines: list[list[str]]) -> str:
-    """A table whose columns, but for the first, hold numbers."""
+    """A table with numbers in all columns but the first."""
     rule = ["---", *["--:"] * (len(heading) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *lines))
 

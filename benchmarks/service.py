@@ -32,9 +32,9 @@ class OwnService:
         self.token = token
 
     def spread_over_a_year(self) -> None:
-        """Give the runs times of creation that clients cannot give: any of the last year.
+        """Give the runs random creation times in the last year, which clients cannot choose.
 
-        They are written anew: an index from which they were only moved would be slow, for minutes, where they were.
+        The whole collection is rewritten: after updates in place, the index would be slow for minutes.
         """
         ago = {"$floor": {"$multiply": [{"$rand": {}}, YEAR_MILLISECONDS]}}
         then = {"$dateSubtract": {"startDate": "$$NOW", "unit": "millisecond", "amount": {"$toLong": ago}}}
@@ -54,7 +54,7 @@ class OwnService:
 
 @contextmanager
 def own_service(directory: Path) -> Iterator[OwnService]:
-    """Start all of it, with its data below `directory`, and leave nothing behind."""
+    """Start the service with its data below `directory`, and remove everything afterwards."""
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as ending:
         data = ending.enter_context(tempfile.TemporaryDirectory(prefix="data-", dir=directory))
@@ -73,7 +73,7 @@ def own_service(directory: Path) -> Iterator[OwnService]:
             SECURE_SSL_REDIRECT="false",
             OIDC_USER_ENTITLEMENTS="[]",
             OIDC_ISSUERS=json.dumps([{"issuer": provider.issuer, "audience": ["driftwatch"]}]),
-            # It is counted, as in production, and never exceeded.
+            # Requests are counted, as in production, and never reach the limit.
             RATE_LIMIT="1000000000/minute",
         )
         server.environment["GUNICORN_CMD_ARGS"] = f"--bind {server.url.removeprefix('http://')}"

@@ -1,4 +1,4 @@
-"""What is measured: a service, and what it was filled with."""
+"""The measured service and its data."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,26 +9,26 @@ from benchmarks.connection import Connection
 DEEP_PAGE = 5_000
 PAGE = 10
 LARGEST_PAGE = 100
-# The ids of so many runs are kept, to be asked for one by one.
+# The number of run ids for reading single runs.
 KNOWN_RUNS = 5_000
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A filled experiment of a service. It travels to the processes of the load."""
+    """A filled experiment of a service, which is sent to the processes of the load."""
 
     url: str
-    """Of the API, such as http://localhost:8000/api/v1."""
+    """The address of the API, such as http://localhost:8000/api/v1."""
     token: str
     user: str
     experiment: str
     mongodb: str | None = None
-    """The address of the service's own database, where the floor is measured; None where it is not at hand."""
+    """The URI of the service's database, where the floor is measured; None if it cannot be reached."""
     runs: tuple[str, ...] = ()
     """The ids of some runs of the experiment."""
     deep_page: int = 1
     cursor: str | None = None
-    """Where that page begins, fit for a URL; None where the service has no cursors."""
+    """The cursor of that page, quoted for a URL; None if the service has no cursors."""
 
     @property
     def path(self) -> str:
@@ -36,7 +36,7 @@ class Subject:
 
 
 def explored(subject: Subject, count: int) -> Subject:
-    """The same, with what is learnt by reading its `count` runs: ids from all over, and a cursor at depth."""
+    """Read the `count` runs, and add ids of runs from all pages and a cursor of a deep page."""
     deep_page = min(DEEP_PAGE, count // PAGE)
     with Connection(subject.url, subject.token) as connection:
         return replace(
@@ -55,7 +55,7 @@ def some_ids(connection: Connection, subject: Subject, count: int) -> Iterator[s
 
 
 def cursor_at(connection: Connection, subject: Subject, depth: int) -> str | None:
-    """Walks there, as there is no other way."""
+    """Read every page up to this depth, and return the cursor."""
     cursor = None
     for size in (*[LARGEST_PAGE] * (depth // LARGEST_PAGE), depth % LARGEST_PAGE):
         if size:

@@ -1,19 +1,19 @@
-"""A tour of Drift Watch: run real drift detectors, report every run, then ask what drifted.
+"""A demo of Drift Watch: run real drift detectors, report every run, and list the models that drifted.
 
-`make run` in one terminal, `make demo` in another. Three models are watched, batch by batch:
+Start `make run` in one terminal and `make demo` in another. Detectors watch three models, batch by batch:
 
 * `digits-clean-scanner` reads handwritten digits. A Kolmogorov-Smirnov test compares each batch of
-  images with those it was trained on, and finds nothing, as it should.
-* `digits-dusty-scanner` reads the same images with noise on them, from batch 5 on and growing. One
+  images with the training data. It finds no drift, which is correct.
+* `digits-dusty-scanner` reads the same images with noise, which begins with batch 5 and grows. One
   batch is damaged: the detector refuses it, and its run is recorded as Failed.
-* `water-flow-forecast` expects through a pipeline what flowed a day earlier. ADWIN watches its error
-  over two real months with three episodes of water loss or maintenance, and no artificial change.
+* `water-flow-forecast` predicts that a pipeline's flow equals that of the day before. ADWIN watches the
+  error over two real months with three episodes of water loss or maintenance, and no artificial change.
 
-Each batch becomes one drift run, reported through the published client, `drift-monitor`. Each run of
-this program makes an experiment of its own, named after the time, so that one never blurs another.
+Each batch becomes one drift run, reported through the published client, `drift-monitor`. Each start of
+this program creates a new experiment, named after the time.
 
 Environment: `DRIFT_MONITOR_URL` is the service's address (default: this machine, at `PORT` or 8000).
-`DRIFT_WATCH_TOKEN` is a bearer token; without it, `manage.py token` makes one.
+`DRIFT_WATCH_TOKEN` is a bearer token; by default `manage.py token` makes one.
 """
 
 import datetime
@@ -49,21 +49,21 @@ DAY = datetime.timedelta(days=1)
 
 Batch = NDArray[np.float64]
 Finding = tuple[bool, dict[str, Any]]
-"""Whether drift was detected, and the figures behind that: any JSON, numpy values included."""
+"""The verdict (True is drift), and its figures: any JSON, numpy values included."""
 
 
 class DamagedBatch(Exception):
-    """The batch cannot be compared with anything."""
+    """A batch that cannot be compared with the training data."""
 
 
-# The detectors. Each is called with one batch after the other.
+# Detectors. Each is called with one batch after the other.
 
 
 class KolmogorovSmirnov:
-    """Tells whether inputs still look like the training data, by a two-sample test for each feature.
+    """Detect inputs that differ from the training data, by a two-sample test for each feature.
 
-    With the Bonferroni correction: drift is detected when some p-value is below `alpha` divided by
-    the number of features, so that a clean batch raises a false alarm with probability `alpha` at most.
+    Bonferroni correction: drift is detected if any p-value is below `alpha` divided by the number of
+    features. The probability of a false alarm for a clean batch is then at most `alpha`.
     """
 
     name = "ks-bonferroni"
@@ -90,7 +90,7 @@ class KolmogorovSmirnov:
 
 
 class AdaptiveWindow:
-    """Tells whether a model's error changed, by ADWIN (Bifet and Gavaldà, 2007). It remembers earlier batches."""
+    """Detect a change of a model's error by ADWIN (Bifet and Gavaldà, 2007), which remembers earlier batches."""
 
     name = "adwin"
 
@@ -110,11 +110,11 @@ class AdaptiveWindow:
         return self.adwin.drift_detected
 
 
-# What they look at.
+# Data.
 
 
 class Watched(NamedTuple):
-    """A model, the detector that watches it, and what the detector gets to see, in batches with labels."""
+    """A model, its detector, and the detector's input, in batches with labels."""
 
     model: str
     detector: KolmogorovSmirnov | AdaptiveWindow
@@ -133,14 +133,14 @@ def watched_models() -> list[Watched]:
 def digits() -> list[Batch]:
     """597 images of 8 by 8 pixels with values from 0 to 16, as training data, then 12 batches of 100.
 
-    They are shuffled, because the data set is sorted by writer: that alone would be drift.
+    The images are shuffled, because the data set is sorted by writer, which alone would be drift.
     """
     images = np.random.default_rng(seed=0).permutation(load_digits().data)
     return [images[:597], *np.split(images[597:], 12)]
 
 
 def with_dust(batches: list[Batch]) -> list[Batch]:
-    """The batches with noise on their pixels, which begins with the fifth and grows; the eleventh is damaged."""
+    """The batches with noise on their pixels, from the fifth on and growing. The eleventh is damaged."""
     random = np.random.default_rng(seed=0)
     strengths = [0.15 * max(0, number - 4) for number in range(1, len(batches) + 1)]
     dusty = [
@@ -156,18 +156,18 @@ def labelled(batches: list[Batch]) -> list[tuple[str, Batch]]:
 
 
 def forecast_errors_by_day() -> Iterator[tuple[str, Batch]]:
-    """By how many litres per second the flow of each hour differs from that of the same hour the day before."""
+    """The difference in litres per second between the flow of each hour and that of the same hour the day before."""
     flow = {when["Time"]: litres for when, litres in WaterFlow()}
     times = [time for time in flow if time - DAY in flow]
     for date, hours in groupby(times, key=datetime.datetime.date):
         yield str(date), np.array([abs(flow[time] - flow[time - DAY]) for time in hours])
 
 
-# Reporting, through the published client.
+# Reports, through the published client.
 
 
 def report_all(token: str, models: list[Watched]) -> str:
-    """Make an experiment, report a run for every batch of every model, and return the experiment's id."""
+    """Create an experiment, report a run for every batch of every model, and return the experiment's id."""
     with mytoken_server(lambda _: token) as mytoken_url:
         os.environ |= {"DRIFT_MONITOR_URL": URL, "DRIFT_MONITOR_MYTOKEN": "demo", "MYTOKEN_SERVER": mytoken_url}
         # The client reads these variables, and calls the mytoken server, when it is imported.
@@ -186,19 +186,19 @@ def report_all(token: str, models: list[Watched]) -> str:
 
 
 def report(monitor: "DriftMonitor", detector: Callable[[Batch], Finding], batch: Batch) -> None:
-    """One drift run: Running while the detector works, then Completed with what it found, or Failed."""
+    """Report a drift run: Running during the detection, then Completed with the result, or Failed."""
     try:
         with monitor:
             monitor(*detector(batch))
     except DamagedBatch as error:
-        tqdm.write(f"A run failed, and is recorded as Failed: {error}")
+        tqdm.write(f"A detector refused a batch; its run is recorded as Failed: {error}")
 
 
-# Asking, over plain REST.
+# Queries, over plain REST.
 
 
 def print_drifted_models(token: str, experiment_id: str) -> None:
-    """Which models drifted, and since when? Oldest run first, so that a model's first is where its drift began."""
+    """Print each model's first drift. Runs are read oldest first, so that the first one found is where drift began."""
     runs = Counter(run["model"] for run in search(token, experiment_id, {}))
     failed = Counter(run["model"] for run in search(token, experiment_id, {"job_status": "Failed"}))
     drifted: dict[str, list[dict[str, Any]]] = {model: [] for model in runs}
@@ -214,7 +214,7 @@ def print_drifted_models(token: str, experiment_id: str) -> None:
 
 
 def search(token: str, experiment_id: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The experiment's runs that match a MongoDB-style filter, oldest first, fetched page by page."""
+    """The experiment's runs that match a MongoDB-style filter, oldest first, read page by page."""
     parameters = {"sort_by": "created_at", "order_by": "asc", "page_size": "100"}
     page = 1
     while page:
@@ -230,37 +230,37 @@ def search(token: str, experiment_id: str, query: dict[str, Any]) -> Iterator[di
         page = json.loads(response.headers["X-Pagination"]).get("next_page", 0)
 
 
-# Getting ready.
+# Set-up.
 
 
 def check_service() -> None:
     try:
         ready = requests.get(f"{URL}/readyz", timeout=TIMEOUT_SECONDS)
     except requests.RequestException:
-        sys.exit(f"No service answers at {URL}. Start one with `make run`, or name another in DRIFT_MONITOR_URL.")
+        sys.exit(f"No service responds at {URL}. Start one with `make run`, or set DRIFT_MONITOR_URL to its address.")
     if not ready.ok:
-        sys.exit(f"What answers at {URL} is no Drift Watch that is ready; look at {URL}/readyz.")
+        sys.exit(f"The service at {URL} is not ready, or is not Drift Watch. See {URL}/readyz for the reason.")
 
 
 def new_token() -> str:
-    """A token of the service of this checkout. It must run on the same database and secret as `manage.py` does."""
+    """Make a token with `manage.py`, which must use the same database and secret as the running service."""
     command = [str(ROOT / ".venv/bin/python"), "manage.py", "token", "demo@example.org"]
     try:
         made = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True)
     except OSError as error:
-        sys.exit(f"{error}. `make run` installs the service; or give a token in DRIFT_WATCH_TOKEN.")
+        sys.exit(f"{error}. Run `make run` first, which installs the service, or set DRIFT_WATCH_TOKEN to a token.")
     except subprocess.CalledProcessError as error:
         reason = error.stderr.strip().rpartition("\n")[2]
-        sys.exit(f"`manage.py token` failed; give a token in DRIFT_WATCH_TOKEN instead. {reason}")
+        sys.exit(f"`manage.py token` failed: {reason} Set DRIFT_WATCH_TOKEN to a token instead.")
     return made.stdout.strip()
 
 
 def explanation(error: requests.RequestException) -> str:
-    """What went wrong; the service itself says it best, in the `message` of its answer."""
+    """The reason of the error, from the `message` in the service's response if there is one."""
     if error.response is None:
-        return f"{URL} does not answer any more: {error}"
+        return f"{URL} no longer responds: {error}"
     try:
-        return f"{URL} refused: {error.response.json()['message']}"
+        return f"{URL} refused the request: {error.response.json()['message']}"
     except (ValueError, KeyError):
         return str(error)
 
@@ -272,7 +272,7 @@ def main() -> None:
         experiment_id = report_all(token, watched_models())
         print_drifted_models(token, experiment_id)
     except jwt.DecodeError:
-        sys.exit("DRIFT_WATCH_TOKEN does not hold a token: a JWT, three parts with dots between them.")
+        sys.exit("DRIFT_WATCH_TOKEN is not a token. A token is a JWT: three parts separated by dots.")
     except requests.RequestException as error:
         sys.exit(explanation(error))
 

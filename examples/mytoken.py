@@ -1,7 +1,7 @@
-"""A stand-in for a mytoken server, for those who hold an access token already.
+"""A stand-in for a mytoken server, for callers who already have an access token.
 
 The published client is configured with a *mytoken*, and exchanges it for an access token at a
-mytoken server (https://mytok.eu). Without such a server, one on the loopback interface answers.
+mytoken server (https://mytok.eu). This module is such a server on the loopback interface.
 """
 
 import json
@@ -17,9 +17,9 @@ EXCHANGE_PATH = "/api/v0/token/access"
 
 @contextmanager
 def mytoken_server(exchange: Callable[[str], str]) -> Iterator[str]:
-    """Serve within the block, and give the URL for `MYTOKEN_SERVER`.
+    """Run the server within the block, and give the URL for `MYTOKEN_SERVER`.
 
-    `exchange` is called with each mytoken that comes in, and returns the access token to answer with.
+    `exchange` is called with each received mytoken, and returns the access token for the response.
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(exchange))
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -52,6 +52,6 @@ def _handler(exchange: Callable[[str], str]) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(json.dumps(document).encode())
 
         def log_message(self, *_: object) -> None:
-            """Leave the terminal to the program that serves."""
+            """Keep requests out of the terminal."""
 
     return Handler

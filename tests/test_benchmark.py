@@ -58,16 +58,16 @@ def test_a_running_service_is_measured_and_wrong_responses_are_void(tmp_path: Pa
     rows = {row["operation"]: row for row in outcome["operations"]}
     assert rows["one run"]["per_second"] > 0
     assert rows["one run"]["ratio"] is None
-    assert "5 items came where 10 were due" in rows.pop("experiment search")["void"]
+    assert "5 items instead of 10" in rows.pop("experiment search")["void"]
     assert {row["void"] for row in rows.values()} == {None}
-    assert (done.returncode, "Void, for wrong answers: experiment search." in done.stderr) == (1, True)
+    assert (done.returncode, "Void because of wrong responses: experiment search." in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (JSONResponse(503, b"", b"{}"), "503 where 200 was due"),
-        (JSONResponse(200, b"", b"[{}]"), "1 items came where 10 were due"),
+        (JSONResponse(503, b"", b"{}"), "503 instead of 200"),
+        (JSONResponse(200, b"", b"[{}]"), "1 items instead of 10"),
     ],
 )
 def test_a_wrong_response_makes_an_operation_void(answer: JSONResponse, words: str) -> None:

@@ -1,4 +1,4 @@
-// Buttons that copy the text of the element that they name.
+// Buttons that copy the text of the element named in `data-copies`.
 
 for (const button of document.querySelectorAll("button[data-copies]")) {
   button.hidden = false;
@@ -10,7 +10,7 @@ for (const button of document.querySelectorAll("button[data-copies]")) {
       button.textContent = "Copied";
       setTimeout(() => (button.textContent = label), 2000);
     } catch {
-      // Browsers copy for pages over https or of this machine only: for others, what is to be copied is selected.
+      // Browsers allow copying only over https or on localhost. Elsewhere the text is selected, ready to be copied.
       getSelection().selectAllChildren(text);
     }
   });

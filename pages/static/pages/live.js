@@ -1,5 +1,6 @@
-// Follows the runs on a page that are Running: asks for them again, all at once, and puts what changed in their place.
-// It asks while the page is looked at, less often while nothing changes or the service fails, and ends with the last one.
+// Update the Running runs of a page: one request fetches all of them, and changed ones are replaced.
+// Requests are sent only while the page is visible, less often while nothing changes or the service fails, and until
+// no run is Running.
 
 const FIRST = 3_000;
 const SLOWEST = 30_000;
@@ -35,13 +36,13 @@ async function look() {
       changed = replace(running, await response.text());
     }
   } catch {
-    // The service does not answer: it is asked again, later.
+    // The service does not respond. The next request is sent later.
   }
   wait = changed ? FIRST : Math.min(wait * 1.5, SLOWEST);
   plan();
 }
 
-// Whether something was put in the place of what the page showed.
+// Replace the runs that changed, and return whether there are any.
 function replace(running, text) {
   const answer = new DOMParser().parseFromString(text, "text/html");
   const said = [];

@@ -1,4 +1,4 @@
-// Buttons that download a picture as PNG: the file of its SVG, drawn on a canvas.
+// Buttons that download a picture as PNG: its SVG file, drawn on a canvas.
 const SHARPNESS = 2;
 
 async function pictureOf(address) {
@@ -24,7 +24,7 @@ async function download(button) {
   link.href = URL.createObjectURL(blob);
   link.download = button.dataset.name;
   link.click();
-  // Some browsers read it only after a while.
+  // Some browsers read the object URL only after a while.
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 

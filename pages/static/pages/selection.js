@@ -1,4 +1,4 @@
-// Keeps the selection of runs in the address, and in every link that leads to the same view, while boxes are ticked.
+// Keep the selected runs in the page's address, and in every link to the same view.
 
 const bar = document.querySelector("[data-selection]");
 const most = Number(bar.dataset.most);
@@ -26,7 +26,7 @@ document.addEventListener("change", ({ target }) => {
   show(selected);
 });
 
-// What was left empty need not stand in the address.
+// Leave empty fields out of the address.
 form.addEventListener("formdata", ({ formData }) => {
   const filled = [...formData].filter(([name, value]) => value !== "" && !(name === "op" && !formData.get("path")));
   for (const name of new Set(formData.keys())) formData.delete(name);
