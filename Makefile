@@ -21,30 +21,30 @@ demo: .venv-client/demo  ## Run real detectors, report their runs to the running
 bench: .venv/dev  ## Compare the service with plain PyMongo on the same data; see benchmarks/README.md
 	@$(BIN)/python -m benchmarks
 
-check: lint imports types migrations bandit advisories  ## Run all checks of CI except the tests
+check: lint imports types migrations bandit advisories  ## Run all checks but the tests: the six targets below
 
-lint: .venv/dev
+lint: .venv/dev  ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-imports: .venv/dev
+imports: .venv/dev  ## Check that imports run down from package to package
 	$(BIN)/lint-imports
 
-types: .venv/dev
+types: .venv/dev  ## Check types
 	$(BIN)/mypy .
 
-migrations: .venv/dev
+migrations: .venv/dev  ## Check that each change of a model has its migration
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
-bandit: .venv/dev
+bandit: .venv/dev  ## Look for known weaknesses in the code
 	$(BIN)/bandit -q -r core audit accounts experiments drifts pages driftwatch -c pyproject.toml
 
-advisories: .venv/dev
+advisories: .venv/dev  ## Look for known vulnerabilities in the dependencies
 	$(BIN)/python .ci/advisories.py $(BIN)/pip-audit -r requirements.txt --no-deps --disable-pip
 
-requirements: .venv/dev  ## Update and pin the requirements
+requirements: .venv/dev  ## Upgrade the pinned requirements, with their hashes
 	for name in requirements requirements-dev tests/client/requirements examples/requirements; do \
-	  $(BIN)/uv pip compile -q --upgrade --universal --no-header --python-version 3.11 $$name.in -o $$name.txt || exit; \
+	  $(BIN)/uv pip compile -q --upgrade --generate-hashes --universal --no-header --python-version 3.11 $$name.in -o $$name.txt || exit; \
 	done
 
 clean:  ## Remove the environments and the embedded database
@@ -57,11 +57,11 @@ clean:  ## Remove the environments and the embedded database
 	$(PYTHON) -m venv .venv
 
 .venv/service: requirements.txt | .venv/bin/python
-	$(BIN)/pip install -q --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-input --require-hashes -r requirements.txt
 	@touch $@
 
 .venv/dev: requirements-dev.txt requirements.txt | .venv/bin/python
-	$(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-input --require-hashes -r requirements-dev.txt
 	@touch $@ .venv/service
 
 # The published client pins older libraries than the service, so it has its own environment.
@@ -70,9 +70,9 @@ clean:  ## Remove the environments and the embedded database
 	$(PYTHON) -m venv .venv-client
 
 .venv-client/client: tests/client/requirements.txt | .venv-client/bin/python
-	.venv-client/bin/pip install -q --disable-pip-version-check -r tests/client/requirements.txt
+	.venv-client/bin/pip install -q --disable-pip-version-check --no-input --require-hashes -r tests/client/requirements.txt
 	@touch $@
 
 .venv-client/demo: examples/requirements.txt .venv-client/client
-	.venv-client/bin/pip install -q --disable-pip-version-check -r examples/requirements.txt
+	.venv-client/bin/pip install -q --disable-pip-version-check --no-input --require-hashes -r examples/requirements.txt
 	@touch $@
