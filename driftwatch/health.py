@@ -1,5 +1,6 @@
 """Health checks for operators and orchestrators."""
 
+from django.conf import settings
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 
@@ -10,8 +11,8 @@ from core.mongodb.documents import is_primary_reachable, mongodb
 
 @read_only
 def livez(request: HttpRequest) -> JsonResponse:
-    """Return 200 while the process responds."""
-    return JsonResponse({"status": "ok"})
+    """Return 200 and the version as long as the process can respond."""
+    return JsonResponse({"status": "ok", "version": settings.VERSION})
 
 
 @read_only
@@ -33,3 +34,8 @@ def readyz(request: HttpRequest) -> JsonResponse:
 def migrations_are_applied() -> bool:
     executor = MigrationExecutor(mongodb())
     return not executor.migration_plan(executor.loader.graph.leaf_nodes())
+
+
+def service_version(request: HttpRequest) -> dict[str, str]:
+    """Return the version for the footer of each page (a template context processor)."""
+    return {"service_version": settings.VERSION}

@@ -4,6 +4,7 @@ The README lists them. `driftwatch/checks.py` refuses malformed and unsafe value
 """
 
 import datetime
+import tomllib
 from pathlib import Path
 
 from corsheaders.defaults import default_headers
@@ -14,6 +15,7 @@ from environs import FileAwareEnv
 env = FileAwareEnv(strip_whitespace=True)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
 VAR_DIR = env.path("VAR_DIR", BASE_DIR / "var")
 
 # Environment
@@ -89,6 +91,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "driftwatch.health.service_version",
             ],
         },
     },
@@ -204,7 +207,7 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Drift Watch",
     "DESCRIPTION": "Stores, queries and manages the results of drift detection on machine-learning models. "
     "`/api/latest` is an alias of the newest version.",
-    "VERSION": "1.0.0",
+    "VERSION": VERSION,
     "OAS_VERSION": "3.1.1",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "DEFAULT_GENERATOR_CLASS": "core.api.openapi.DocumentGenerator",

@@ -1,8 +1,11 @@
 """Responses outside the API: the root, health checks, the documentation, and errors."""
 
+import tomllib
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from pytest_django import Settings
 
@@ -24,7 +27,19 @@ def test_browsers_get_a_page_and_other_clients_an_empty_response(visitor: Client
 
 
 def test_the_liveness_check_succeeds(visitor: Client) -> None:
-    assert visitor.get("/livez").json() == {"status": "ok"}
+    assert visitor.get("/livez").json() == {"status": "ok", "version": settings.VERSION}
+
+
+def test_the_process_the_api_and_the_pages_show_the_version_of_the_project(visitor: Client) -> None:
+    version = tomllib.loads(Path("pyproject.toml").read_text())["project"]["version"]
+    assert visitor.get("/livez").json()["version"] == version
+    assert visitor.get("/api/v1/openapi.json").json()["info"]["version"] == version
+    for path, status in {"/": 200, "/login": 200, "/nothing": 404}.items():
+        page = visitor.get(path, headers=HTML)
+        assert page.status_code == status
+        assert f"Drift Watch {version}</footer>" in page.content.decode()
+    assert f"## [{version}]" in Path("CHANGELOG.md").read_text()
+    assert f"Drift Watch {version}" in Path("README.md").read_text()
 
 
 def test_the_service_is_ready_with_a_primary_and_all_migrations(
