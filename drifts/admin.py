@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
@@ -34,6 +34,9 @@ from experiments.models import Experiment
 LOOKED_AT = 20_000
 SUGGESTED_FROM = 200
 NEWEST = Order.by("created_at", is_descending=True)
+WRITABLE = tuple(name for name, field in DriftSerializer().fields.items() if not field.read_only)
+# Methods that show a field which the form of a stored run does not change.
+READ_ONLY = {"experiment_id": "experiment_link", "parameters": "parameter_tree"}
 
 
 class ExperimentFilter(TextFilter):
@@ -128,42 +131,9 @@ class DriftAdmin(AuditedAdmin):
     raw_id_fields = ("experiment",)
     actions = ("export_as_csv", "export_as_json")
     action_limits = dict.fromkeys(actions, COUNTED_AT_MOST)
-    fields = (
-        "id",
-        "experiment_link",
-        "job_status",
-        "model",
-        "drift_detected",
-        "verdict",
-        "parameter_tree",
-        "tags",
-        "detector",
-        "environment",
-        "model_version",
-        "schema_version",
-        "created_at",
-        "updated_at",
-    )
-    readonly_fields = (
-        "id",
-        "experiment_link",
-        "verdict",
-        "parameter_tree",
-        "schema_version",
-        "created_at",
-        "updated_at",
-    )
-    fields_of_new = (
-        "experiment",
-        "job_status",
-        "model",
-        "drift_detected",
-        "parameters",
-        "tags",
-        "detector",
-        "environment",
-        "model_version",
-    )
+    fields: ClassVar[tuple[str, ...]] = tuple(READ_ONLY.get(name, name) for name in DriftSerializer.Meta.fields)
+    readonly_fields = tuple(name for name in fields if name not in WRITABLE)
+    fields_of_new = ("experiment", *WRITABLE)
 
     def get_fields(self, request: HttpRequest, obj: Drift | None = None) -> tuple[str, ...]:
         return self.fields if obj else self.fields_of_new

@@ -38,18 +38,8 @@ SCHEMA_VERSION = "1.0.0"
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 # So many take about a third of a second; in smaller batches the whole takes longer, and others wait no less.
 DELETED_AT_ONCE = 5_000
-# What the audit trail tells of a run that was deleted.
-RECORDED = (
-    "job_status",
-    "model",
-    "drift_detected",
-    "parameters",
-    "tags",
-    "detector",
-    "environment",
-    "model_version",
-    "created_at",
-)
+# The audit trail records all other fields of a run that is deleted. The event itself names the run and its experiment.
+UNRECORDED = frozenset({"id", "experiment", "schema_version", "updated_at"})
 
 
 class DriftQuerySet(FilterableQuerySet["Drift"]):
@@ -196,7 +186,8 @@ class Drift(models.Model):
     @in_transaction
     def delete_by(self, identity: Identity) -> None:
         """Delete the run and record it in the audit trail. A run that does not exist any more is no error."""
-        before = {name: getattr(self, name) for name in RECORDED}
+        names = [field.name for field in self._meta.concrete_fields if field.name not in UNRECORDED]
+        before = {name: getattr(self, name) for name in names}
         deleted, _ = type(self).objects.filter(pk=self.pk, experiment=self.experiment_id).delete()
         if deleted:
             record(Action.DRIFT_DELETED, identity, self, before=before)

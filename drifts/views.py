@@ -45,15 +45,15 @@ FIELDS: Mapping[str, Field] = {
     "created_at": TimeField("created_at"),
     "updated_at": TimeField("updated_at"),
 }
+# Each of them is served by an index.
+SORTABLE = ("created_at", "job_status", "model", "drift_detected", "schema_version")
 
 
 class DriftSearchMixin(SearchMixin):
     """What a search of runs filters, sorts and answers by, wherever it looks for them."""
 
     serializer_class = DriftSerializer
-    search_parameters = SearchParameters.sortable_by(
-        ("created_at", "job_status", "model", "drift_detected", "schema_version")
-    )
+    search_parameters = SearchParameters.sortable_by(SORTABLE)
 
     def filter_fields(self) -> Mapping[str, Field]:
         return FIELDS

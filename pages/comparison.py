@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from core.csv_export import csv_file
 from core.identity import Level
 from core.mongodb.documents import instances_of
+from drifts.display import COMPARISON, DisplayField
 from drifts.models import Drift
 from drifts.parameters import leaves
 from pages.page import ExperimentPage
@@ -17,17 +18,6 @@ from pages.parameters import MISSING, Shown, is_number, kind_of
 from pages.runs import documents_by_id
 from pages.runs_view import RunsView
 
-FIELDS = {
-    "created_at": "Time (UTC)",
-    "verdict": "Verdict",
-    "job_status": "Status",
-    "model": "Model",
-    "model_version": "Version",
-    "detector": "Detector",
-    "environment": "Environment",
-    "tags": "Tags",
-    "schema_version": "Schema version",
-}
 # What a page shows; a download has all of it.
 MAX_LINES = 500
 
@@ -94,25 +84,26 @@ class ComparisonPage(ExperimentPage):
 
 def lines_of(runs: list[Drift]) -> list[Line]:
     """The fields of the runs, and then each path at which one of them has a parameter."""
-    columns = [{name: display_value(run, name) for name in FIELDS} for run in runs]
     parameters = [{".".join(names): value for names, value in leaves(run.parameters)} for run in runs]
     paths = dict.fromkeys(path for values in parameters for path in values)
     return [
-        *(line(FIELDS[name], [column[name] for column in columns]) for name in FIELDS),
+        *(line(field.heading, [display_value(run, field) for run in runs]) for field in COMPARISON),
         *(line(path, [values.get(path, MISSING) for values in parameters]) for path in paths),
     ]
 
 
-def display_value(run: Drift, name: str) -> Any:
-    value = getattr(run, name)
-    match name:
-        case "created_at":
+def display_value(run: Drift, field: DisplayField) -> Any:
+    value = getattr(run, field.name)
+    if value is None:
+        return MISSING
+    match field.kind:
+        case "time":
             return f"{value:%Y-%m-%d %H:%M:%S}"
         case "verdict":
             return value.value.replace("_", " ")
         case "tags":
             return ", ".join(value)
-    return MISSING if value is None else value
+    return value
 
 
 def line(name: str, values: list[Any]) -> Line:

@@ -15,6 +15,7 @@ from core.api.conditional import tagged
 from core.identity import Level
 from core.mongodb.documents import instances_of
 from core.mongodb.order import Order
+from drifts.display import DETAILS, display_values
 from drifts.models import Drift
 from drifts.parameters import leaves
 from drifts.views import DriftResource
@@ -44,6 +45,7 @@ class RunPage(ExperimentPage, DriftResource):
             experiment,
             "run.html",
             run=run,
+            details=display_values(run, DETAILS),
             parameters=tree_of(run),
             earlier=neighbour(experiment, run, is_later=False),
             later=neighbour(experiment, run, is_later=True),
@@ -55,7 +57,8 @@ class RunPage(ExperimentPage, DriftResource):
     def state(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         """What a run says by now: the part of its page that changes."""
         experiment, run = self.get_run()
-        return self.show_of(experiment, "fragments/run_state.html", run=run, parameters=tree_of(run))
+        details = display_values(run, DETAILS)
+        return self.show_of(experiment, "fragments/run_state.html", run=run, details=details, parameters=tree_of(run))
 
     def confirm(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         experiment, run = self.get_run()

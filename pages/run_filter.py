@@ -1,11 +1,10 @@
 """Which runs a page shows: a filter that a person writes into a form, and that stands in the page's address.
 
-    status verdict model model_version detector environment tag    equal to this
-    since until                                                    from this time on, and before that one
-    where=<path> <operator> <value>                                a condition; any number of them
-    path op value                                                  one more condition, of the form's controls for it
-    filter                                                         a JSON filter of the API, for what is left
-    patient=1                                                      look for as long as a search of the API may
+    status, model, since, …            the name of a control: its field is compared with this value
+    where=<path> <operator> <value>    a condition; any number of them
+    path op value                      one more condition, of the form's controls for it
+    filter                             a JSON filter of the API, for what is left
+    patient=1                          look for as long as a search of the API may
 
 Operators are `eq ne lt lte gt gte exists contains`. What is compared with a parameter is typed as a person means
 it: a number, true or false, or else text; in double quotes it is text in any case. `exists` takes true, false or
@@ -28,22 +27,10 @@ from core.api.json_input import bounded_int, parsed, refuse_unstorable, scalar_p
 from core.api.search import bounded_time
 from core.filters.fields import BooleanField, JSONField
 from core.mongodb.match import Mql
-from drifts.verdict import JobStatus, Verdict
+from drifts.display import FILTER_CONTROLS, FilterControl
 from drifts.views import FIELDS
 
-# What each control is compared with, and how.
-COMPARED = {
-    "status": ("job_status", "$eq"),
-    "verdict": ("verdict", "$eq"),
-    "model": ("model", "$eq"),
-    "model_version": ("model_version", "$eq"),
-    "detector": ("detector", "$eq"),
-    "environment": ("environment", "$eq"),
-    "tag": ("tags", "$eq"),
-    "since": ("created_at", "$gte"),
-    "until": ("created_at", "$lt"),
-}
-CHOICES = {"status": JobStatus.values, "verdict": Verdict.values}
+CONTROLS = {control.name: control for control in FILTER_CONTROLS}
 OPERATORS = {
     "eq": "is",
     "ne": "is not",
@@ -98,7 +85,7 @@ class RunFilter:
     @classmethod
     def of(cls, query: QueryDict) -> Self:
         """The filter in an address. Nothing in it raises: what is wrong is the `error` of its control."""
-        controls = {name: Control(query.get(name, "")) for name in (*COMPARED, "filter")}
+        controls = {name: Control(query.get(name, "")) for name in (*CONTROLS, "filter")}
         written = [text for text in query.getlist("where") if text.strip()]
         conditions = [Control(text) for text in [*written, *added(query)]]
         is_patient = query.get("patient") == "1"
@@ -148,12 +135,9 @@ class RunFilter:
         return OPERATORS
 
     @property
-    def statuses(self) -> list[tuple[str, str]]:
-        return JobStatus.choices
-
-    @property
-    def verdicts(self) -> list[tuple[str, str]]:
-        return [(value, value.replace("_", " ")) for value in Verdict.values]
+    def named(self) -> list[tuple[FilterControl, Control]]:
+        """The controls that compare one field, in the order of the form, and what was typed into each."""
+        return [(control, self.controls[name]) for name, control in CONTROLS.items()]
 
 
 def added(query: QueryDict) -> list[str]:
@@ -188,12 +172,13 @@ def accepted(control: Control, meaning: Meaning) -> Iterator[Any]:
 
 def comparison(name: str) -> Meaning:
     """The meaning of a control that one field is compared with."""
-    path, operator = COMPARED[name]
+    control = CONTROLS[name]
+    choices = [value for value, _ in control.choices]
 
     def meaning(text: str) -> Any:
-        if name in CHOICES and text not in CHOICES[name]:
-            raise Refused(f"Choose one of: {', '.join(CHOICES[name])}.")
-        return {path: {operator: storable(text.strip() if operator != "$eq" else text)}}
+        if choices and text not in choices:
+            raise Refused(f"Choose one of: {', '.join(choices)}.")
+        return {control.field: {control.operator: storable(text if control.operator == "$eq" else text.strip())}}
 
     return meaning
 

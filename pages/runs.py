@@ -1,6 +1,7 @@
 """The runs of an experiment, in a table."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.http import HttpResponse
@@ -16,6 +17,7 @@ from core.api.totals import Total, total_of
 from core.identity import Level
 from core.mongodb.documents import Document, instances_of
 from core.mongodb.order import Order
+from drifts.display import TABLE_LEFT, TABLE_RIGHT, DisplayField, DisplayValue, display_values
 from drifts.models import Drift
 from drifts.verdict import JobStatus
 from experiments.models import Experiment
@@ -29,11 +31,17 @@ MAX_FOLLOWED = 100
 
 @dataclass(frozen=True)
 class Row:
-    """A run in the table, and what it has at the path of each column."""
+    """A run in the table: its values at the paths of the chosen columns, and its fields left and right of them."""
 
     run: Drift
-    cells: list[Shown]
+    left: list[DisplayValue]
+    parameters: list[Shown]
+    right: list[DisplayValue]
     is_selected: bool
+
+    @property
+    def cells(self) -> list[DisplayValue | Shown]:
+        return [*self.left, *self.parameters, *self.right]
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,8 @@ class RunsPage(ExperimentPage):
             selected_elsewhere=[pk for pk in view.selected if pk not in {row.run.pk for row in table.rows}],
             runs_of_all=runs_of_all,
             suggestions=suggestions,
+            left=headings_of(TABLE_LEFT, view),
+            right=headings_of(TABLE_RIGHT, view),
             sorts=SORTS,
             directions=DIRECTIONS,
             page_sizes=PAGE_SIZES,
@@ -121,14 +131,26 @@ def documents_by_id(experiment: Experiment, ids: tuple[uuid.UUID, ...]) -> list[
 
 def rows_of(documents: list[Document], view: RunsView) -> list[Row]:
     return [
-        Row(run, [Shown(value_at(run.parameters, path)) for path in view.columns], run.pk in view.selected)
+        Row(
+            run,
+            display_values(run, TABLE_LEFT),
+            [Shown(value_at(run.parameters, path)) for path in view.columns],
+            display_values(run, TABLE_RIGHT),
+            run.pk in view.selected,
+        )
         for run in instances_of(Drift, documents)
     ]
 
 
+def headings_of(fields: Sequence[DisplayField], view: RunsView) -> list[tuple[str, dict[str, str] | None]]:
+    """The words of each heading and, if the table can be sorted by it, its sort as in `RunsView.headings`."""
+    sorts = view.headings
+    return [(field.heading, sorts.get(field.sort)) for field in fields]
+
+
 def columns_of(rows: list[Row], view: RunsView) -> list[Column]:
     return [
-        Column(path, is_of_numbers=any(row.cells[place].is_number for row in rows))
+        Column(path, is_of_numbers=any(row.parameters[place].is_number for row in rows))
         for place, path in enumerate(view.columns)
     ]
 

@@ -12,22 +12,17 @@ from core.api.errors import sentences
 from core.api.json_input import text_problem
 from core.api.serializers import shared_instance
 from core.mongodb.order import Order
+from drifts.display import SORT_LABELS
 from drifts.parameters import ROOT
-from drifts.views import DriftSearchMixin
+from drifts.views import SORTABLE, DriftSearchMixin
 from pages.run_filter import PATIENCE, RunFilter
 
 MAX_SELECTED = 20
 MAX_COLUMNS = 10
 MAX_PATH = 250
 PAGE_SIZES = ("25", "50", "100")
-# What the API sorts by, in words.
-SORTS = {
-    "created_at": "Time",
-    "job_status": "Status",
-    "model": "Model",
-    "drift_detected": "Verdict",
-    "schema_version": "Schema version",
-}
+# The labels of the names that a search sorts by, in the order of the API.
+SORTS = {name: SORT_LABELS[name] for name in SORTABLE}
 DIRECTIONS = {"desc": "Descending", "asc": "Ascending"}
 DEFAULTS = {"sort_by": "created_at", "order_by": "desc", "page_size": PAGE_SIZES[0]}
 

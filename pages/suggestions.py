@@ -7,6 +7,7 @@ from typing import Any, Self
 from core import filters
 from core.mongodb.documents import find_one
 from core.mongodb.order import Order
+from drifts.display import FILTER_CONTROLS
 from drifts.models import Drift
 from drifts.parameters import leaves
 from drifts.views import FIELDS
@@ -18,31 +19,26 @@ MAX_VALUES = 50
 LOOKED_AT = 200
 MAX_BYTES = 20_000
 MAX_PATHS = 100
+SUGGESTED = tuple(control for control in FILTER_CONTROLS if control.is_suggested)
 
 
 @dataclass(frozen=True)
 class Suggestions:
-    """Values by field, in their order; and the kinds of value that the parameters have, by path."""
+    """Values by control of the filter form, in their order; and the kinds of value of the parameters, by path."""
 
-    models: list[str]
-    detectors: list[str]
-    environments: list[str]
-    tags: list[str]
-    versions: list[str]
+    values: dict[str, list[str]]
     paths: dict[str, str]
 
     @classmethod
     def of(cls, experiment: Experiment) -> Self:
         newest = newest_of(experiment)
-        versions = {version for run in newest if (version := run.get("model_version"))}
-        return cls(
-            models=stored(experiment, "model", "drift_model"),
-            detectors=stored(experiment, "detector", "drift_detector"),
-            environments=stored(experiment, "environment", "drift_environment"),
-            tags=stored(experiment, "tags", "drift_tags"),
-            versions=sorted(versions)[:MAX_VALUES],
-            paths=kinds_by_path(newest),
-        )
+        values = {
+            control.name: stored(experiment, control.field, control.index)
+            if control.index
+            else sorted({value for run in newest if (value := run.get(control.field))})[:MAX_VALUES]
+            for control in SUGGESTED
+        }
+        return cls(values, kinds_by_path(newest))
 
 
 def stored(experiment: Experiment, column: str, index: str) -> list[str]:
@@ -69,7 +65,7 @@ def newest_of(experiment: Experiment) -> list[dict[str, Any]]:
         {"$sort": Order.by("created_at", is_descending=True).sort},
         {"$limit": LOOKED_AT},
         {"$match": {"$expr": {"$lte": [{"$bsonSize": "$$ROOT"}, MAX_BYTES]}}},
-        {"$project": {"parameters": 1, "model_version": 1}},
+        {"$project": {"parameters": 1, **{control.field: 1 for control in SUGGESTED if not control.index}}},
     )
 
 

@@ -23,11 +23,13 @@ def test_each_stored_value_is_suggested_once(experiment: Experiment) -> None:
             parameters={"p": [0.5, 1, "none"][number % 3], "test": {"on": True, "size": None}, "empty": {}},
         )
     assert Suggestions.of(experiment) == Suggestions(
-        models=["m0", "m1", "m2"],
-        detectors=["ks", "psi"],
-        environments=["lab"],
-        tags=["a", "t0", "t1"],
-        versions=[f"1.{number}" for number in range(6)],
+        values={
+            "model": ["m0", "m1", "m2"],
+            "model_version": [f"1.{number}" for number in range(6)],
+            "detector": ["ks", "psi"],
+            "environment": ["lab"],
+            "tag": ["a", "t0", "t1"],
+        },
         paths={
             "parameters.empty": "object",
             "parameters.p": "number, text",
@@ -38,7 +40,8 @@ def test_each_stored_value_is_suggested_once(experiment: Experiment) -> None:
 
 
 def test_an_experiment_without_runs_suggests_nothing(experiment: Experiment) -> None:
-    assert Suggestions.of(experiment) == Suggestions([], [], [], [], [], {})
+    suggested = Suggestions.of(experiment)
+    assert not any([*suggested.values.values(), suggested.paths])
 
 
 @pytest.mark.parametrize("models", [3, 2 * MAX_VALUES])
@@ -50,11 +53,11 @@ def test_each_value_costs_one_index_key_for_any_number_of_runs(experiment: Exper
     Drift.objects.create_all_in(experiment, runs)
     with reads_of(Drift) as reads:
         suggested = Suggestions.of(experiment)
-    assert len(suggested.models) == min(models, MAX_VALUES)
-    assert suggested.tags == ["a", "b"]
+    assert len(suggested.values["model"]) == min(models, MAX_VALUES)
+    assert suggested.values["tag"] == ["a", "b"]
     newest, *leaps = reads
     assert newest.documents == LOOKED_AT
-    assert len(leaps) <= len(suggested.models) + 7
+    assert len(leaps) <= len(suggested.values["model"]) + 7
     for leap in leaps:
         assert "IXSCAN" in leap.plan
         assert leap.keys <= 2

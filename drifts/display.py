@@ -1,0 +1,114 @@
+"""The fields of a run as people see them: their labels, their order, and the pages that show them.
+
+The table of runs, the details of a run, the comparison, the filter form and its suggestions are made from the two lists
+here. The portal and the exports take their fields from the serializer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from drifts.models import Drift
+from drifts.verdict import JobStatus, Verdict
+
+Kind = Literal["text", "word", "tags", "time", "verdict", "id"]
+
+
+@dataclass(frozen=True)
+class DisplayField:
+    """A field of a run, or a property of it: its label, and the places that show it.
+
+    `table` is the side of the chosen parameters on which the table of runs shows it. `sort` is the field by which
+    a search sorts for it.
+    """
+
+    name: str
+    label: str
+    kind: Kind = "text"
+    table: Literal["left", "right"] | None = None
+    in_details: bool = True
+    in_comparison: bool = True
+    sort: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The label beside times that do not name their zone."""
+        return f"{self.label} (UTC)" if self.kind == "time" else self.label
+
+
+@dataclass(frozen=True)
+class DisplayValue:
+    """The value that a run has for a field."""
+
+    field: DisplayField
+    value: Any
+
+
+# In the order of the columns and of the details.
+DISPLAY_FIELDS = (
+    DisplayField("created_at", "Time", "time", table="left", in_details=False, sort="created_at"),
+    DisplayField("verdict", "Verdict", "verdict", table="left", sort="drift_detected"),
+    DisplayField("job_status", "Status", "word", table="left", sort="job_status"),
+    DisplayField("model", "Model", table="left", sort="model"),
+    DisplayField("model_version", "Version", table="right"),
+    DisplayField("detector", "Detector", table="right"),
+    DisplayField("environment", "Environment", table="right"),
+    DisplayField("tags", "Tags", "tags", table="right"),
+    DisplayField("created_at", "Reported", "time", in_comparison=False),
+    DisplayField("updated_at", "Changed", "time", in_comparison=False),
+    DisplayField("schema_version", "Schema version", sort="schema_version"),
+    DisplayField("id", "Id", "id", in_comparison=False),
+)
+TABLE_LEFT = tuple(field for field in DISPLAY_FIELDS if field.table == "left")
+TABLE_RIGHT = tuple(field for field in DISPLAY_FIELDS if field.table == "right")
+DETAILS = tuple(field for field in DISPLAY_FIELDS if field.in_details)
+COMPARISON = tuple(field for field in DISPLAY_FIELDS if field.in_comparison)
+# By the field that a search sorts by.
+SORT_LABELS = {field.sort: field.label for field in DISPLAY_FIELDS if field.sort}
+
+
+def display_values(run: Drift, fields: Sequence[DisplayField]) -> list[DisplayValue]:
+    """The values of a run for these fields."""
+    return [DisplayValue(field, getattr(run, field.name)) for field in fields]
+
+
+@dataclass(frozen=True)
+class FilterControl:
+    """A control of the filter form: its name in addresses, and the field that it is compared with.
+
+    `choices` make it a list to choose from. A text to compare for equality is suggested: from the `index` that begins
+    with the field, or else from the newest runs.
+    """
+
+    name: str
+    field: str
+    operator: Literal["$eq", "$gte", "$lt"] = "$eq"
+    own_label: str = ""
+    hint: str = ""
+    choices: tuple[tuple[str, str], ...] = ()
+    index: str = ""
+
+    @property
+    def label(self) -> str:
+        """The label of its own, or that of the field."""
+        return self.own_label or next(field.label for field in DISPLAY_FIELDS if field.name == self.field)
+
+    @property
+    def is_suggested(self) -> bool:
+        return self.operator == "$eq" and not self.choices
+
+
+# In the order of the form.
+FILTER_CONTROLS = (
+    FilterControl("status", "job_status", choices=tuple(JobStatus.choices)),
+    FilterControl("verdict", "verdict", choices=tuple((value, value.replace("_", " ")) for value in Verdict.values)),
+    FilterControl("model", "model", index="drift_model"),
+    FilterControl("model_version", "model_version"),
+    FilterControl("detector", "detector", index="drift_detector"),
+    FilterControl("environment", "environment", index="drift_environment"),
+    FilterControl("tag", "tags", own_label="Tag", index="drift_tags"),
+    FilterControl(
+        "since", "created_at", "$gte", own_label="Since", hint="In UTC, such as 2026-01-31 or 2026-01-31 12:00"
+    ),
+    FilterControl("until", "created_at", "$lt", own_label="Before", hint="In UTC, such as 2026-02-01"),
+)
