@@ -1,7 +1,6 @@
 """Experiments in the admin portal."""
 
 import datetime
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -59,11 +58,6 @@ class Unconfirmed(Exception):
 
     def __init__(self, preview: Preview) -> None:
         self.preview = preview
-
-    @property
-    def signature(self) -> str:
-        """What stands for having seen this: if somebody else changes something meanwhile, it is shown anew."""
-        return hashlib.blake2b(repr(self.preview).encode(), digest_size=16).hexdigest()
 
 
 @admin.register(Experiment)
@@ -159,16 +153,16 @@ class ExperimentAdmin(AuditedAdmin):
         try:
             return super().change_view(request, object_id, *args, **kwargs)
         except Unconfirmed as unconfirmed:
-            return self.confirmation(request, object_id, unconfirmed.preview, unconfirmed.signature)
+            return self.confirmation(request, object_id, unconfirmed.preview)
 
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
         if change:
-            unconfirmed = Unconfirmed(form.preview())
-            if unconfirmed.preview.is_change and request.POST.get(CONFIRMED) != unconfirmed.signature:
-                raise unconfirmed
+            preview = form.preview()
+            if preview.is_change and request.POST.get(CONFIRMED) != preview.version:
+                raise Unconfirmed(preview)
         return super().save_form(request, form, change)
 
-    def confirmation(self, request: HttpRequest, pk: str, preview: Preview, signature: str) -> HttpResponse:
+    def confirmation(self, request: HttpRequest, pk: str, preview: Preview) -> HttpResponse:
         """What would change, with all that was sent, to be sent again."""
         known = holders(change.entity for change in (*preview.gains, *preview.losses))
         sent = [(name, value) for name, values in request.POST.lists() if name not in UNSENT for value in values]
@@ -180,7 +174,7 @@ class ExperimentAdmin(AuditedAdmin):
             "gains": [(known[change.entity], change) for change in preview.gains],
             "losses": [(known[change.entity], change) for change in preview.losses],
             "public": preview.public,
-            "sent": [*sent, (CONFIRMED, signature)],
+            "sent": [*sent, (CONFIRMED, preview.version)],
         }
         return TemplateResponse(request, "admin/experiments/confirm.html", context)
 

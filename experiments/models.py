@@ -24,6 +24,7 @@ from core.mongodb.indexes import EmbeddedIndex
 from core.mongodb.match import Match
 from core.mongodb.querysets import FilterableQuerySet
 from core.mongodb.transaction import in_transaction
+from core.versions import VersionConflict, version_of
 from experiments.access import AccessControlled, ExperimentReference, readable_by
 
 logger = logging.getLogger(__name__)
@@ -42,10 +43,6 @@ class NoManager(Exception):
 
     def __init__(self) -> None:
         super().__init__("Nobody would manage the experiment any more. Keep or add an entry with the level Manage.")
-
-
-class PermissionsChanged(Exception):
-    """The permission list is not the one that the change was made from."""
 
 
 class Permission(EmbeddedModel):
@@ -142,16 +139,26 @@ class Experiment(AccessControlled, models.Model):
             options.setdefault("update_fields", [name for name in names if name not in WRITTEN_BY_METHODS])
         super().save(*args, **options)
 
-    @in_transaction
-    def update_by(self, identity: Identity, **changes: Any) -> None:
+    def version(self, *fields: str) -> str:
+        """Return the version of these fields together."""
+        return version_of({name: getattr(self, name) for name in fields})
+
+    def update_by(self, identity: Identity, version: str | None = None, **changes: Any) -> None:
         """Write the named fields and no others, leaving the caller a manager.
 
-        Raises `IntegrityError` when the name is taken, `DoesNotExist` when the experiment is gone,
+        Raises `VersionConflict`, and changes nothing, when a version is given and these fields have another;
+        `IntegrityError` when the name is taken, `DoesNotExist` when the experiment is gone,
         `NoManager` when the permissions name no manager and the caller is not to become one.
         """
         if "permissions" in changes:
             changes["permissions"] = completed(changes["permissions"], identity)
+        self._write(identity, version, changes)
+
+    @in_transaction
+    def _write(self, identity: Identity, version: str | None, changes: dict[str, Any]) -> None:
         self.refresh_from_db()
+        if version not in (None, self.version(*changes)):
+            raise VersionConflict
         before = self.recorded_values()
         type(self).objects.filter(pk=self.pk).update(**changes, updated_at=timestamps.now())
         self.refresh_from_db()
@@ -231,23 +238,11 @@ class Experiment(AccessControlled, models.Model):
         """Make `manager` a manager, and leave the caller's own entry at the level `keep`, or remove it.
 
         What the caller holds through groups stays. An administrator whom the list does not name
-        gets no entry. Raises `PermissionsChanged`, and changes nothing, when somebody else wrote
+        gets no entry. Raises `VersionConflict`, and changes nothing, when somebody else wrote
         the list since this experiment was read.
         """
         entries = handed_over(self.permissions, identity, manager, keep)
-        as_read = [{"entity": entry.entity, "level": entry.level} for entry in self.permissions]
-
-        @in_transaction
-        def write() -> None:
-            before = self.recorded_values()
-            unchanged = type(self).objects.filter(Match({"permissions": as_read}), pk=self.pk)
-            written = unchanged.update(permissions=entries, updated_at=timestamps.now())
-            self.refresh_from_db()
-            if not written:
-                raise PermissionsChanged
-            self._record_changes(identity, before, self.recorded_values())
-
-        write()
+        self._write(identity, self.version("permissions"), {"permissions": entries})
 
     def clean(self) -> None:
         """The portal, too, does not remove the last manager."""

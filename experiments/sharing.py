@@ -11,6 +11,8 @@ from accounts.models import User
 from core.identity import USER_ID, Identity, Level, is_entitlement
 from experiments.models import Experiment, Permission, canonical_entity
 
+# The fields that decide who has access.
+SHARED = ("permissions", "public")
 NOBODY = "No registered user has this {}; they register once with POST /user."
 SEVERAL = "Several registered users have this email: name the one you mean by their user id."
 WHOLE = "Everything that counts for this token."
@@ -55,11 +57,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Preview:
-    """Who would gain and who would lose, and whether anyone may read, `before` and `after`."""
+    """Who would gain and who would lose, and whether anyone may read, `before` and `after`.
+
+    `version` is the version of the experiment's permissions and `public` before.
+    """
 
     gains: list[Change]
     losses: list[Change]
     public: Mapping[str, bool]
+    version: str
 
     @property
     def is_change(self) -> bool:
@@ -130,7 +136,7 @@ def changes_between(before: Iterable[Permission], after: Iterable[Permission]) -
 def preview_of(experiment: Experiment, permissions: Iterable[Permission], public: bool) -> Preview:
     """What would change if the experiment had this list and were public or not."""
     gains, losses = changes_between(experiment.permissions, permissions)
-    return Preview(gains, losses, {"before": experiment.public, "after": public})
+    return Preview(gains, losses, {"before": experiment.public, "after": public}, experiment.version(*SHARED))
 
 
 def levels(permissions: Iterable[Permission]) -> dict[str, Level]:

@@ -30,8 +30,9 @@ from core.filters.fields import (
     UUIDField,
 )
 from core.identity import Level, Requirement
+from core.versions import VersionConflict
 from experiments.access import AccessControlled, ExperimentReference, granted_to
-from experiments.models import Experiment, ExperimentQuerySet, PermissionsChanged
+from experiments.models import Experiment, ExperimentQuerySet
 from experiments.serializers import (
     AccessSerializer,
     ExperimentSerializer,
@@ -223,7 +224,7 @@ class AccessView(ExperimentResource):
         wanted.is_valid(raise_exception=True)
         try:
             experiment.hand_over(self.identity, wanted.validated_data["entity"], wanted.validated_data["keep"])
-        except PermissionsChanged as error:
+        except VersionConflict as error:
             raise Conflict(self.conflict) from error
         return JSONResponse(self.get_serializer(experiment).data)
 

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 
 from core.api.totals import total_of
 from core.identity import Level, Requirement
-from core.mongodb.transaction import in_transaction
+from core.versions import VersionConflict
 from drifts.models import Drift
 from experiments.models import Experiment
 from experiments.serializers import ExperimentSerializer
@@ -49,26 +49,19 @@ class EditExperimentPage(ExperimentPage):
 
     def update(self, request: Request, experiment_id: str) -> HttpResponse:
         """Save the form, unless somebody else changed the experiment since the form was filled."""
-        form = ExperimentForm.sent(request.POST)
-        document, made_from = form.document(), form.made_from
-
-        @in_transaction
-        def compare_and_save() -> bool:
-            experiment = self.get_experiment()
-            if made_from != ExperimentForm.of(experiment).made_from:
-                form.compare(experiment)
-                return not form.newer
-            context = self.get_serializer_context()
-            serializer = ExperimentSerializer(experiment, data=document, partial=True, context=context)
-            serializer.is_valid(raise_exception=True)
-            serializer.save()
-            return True
-
+        experiment, form = self.get_experiment(), ExperimentForm.sent(request.POST)
         with refusals(form):
-            if compare_and_save():
+            context = self.get_serializer_context()
+            serializer = ExperimentSerializer(experiment, data=form.document(), partial=True, context=context)
+            serializer.is_valid(raise_exception=True)
+            try:
+                serializer.save(version=form.version)
+            except VersionConflict:
+                form.compare(experiment)
+            if not form.newer:
                 messages.success(request._request, f"{form.values['name']} is saved.")
                 return redirect("experiment", experiment_id)
-        return self.show_of(self.get_experiment(), "experiment_edit.html", 409 if form.newer else 422, form=form)
+        return self.show_of(experiment, "experiment_edit.html", 409 if form.newer else 422, form=form)
 
 
 @contextmanager

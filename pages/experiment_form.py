@@ -10,23 +10,23 @@ from rest_framework.exceptions import APIException, ValidationError
 
 from core.api.errors import sentences
 from core.api.json_input import parsed, refuse_unstorable
-from core.api.pagination import digest
 from experiments.models import Experiment
 
 TEXTS = ("name", "description", "tags", "config")
+FIELDS = (*TEXTS, "public")
 
 
 @dataclass
 class ExperimentForm:
     """What its controls hold, by their names. `public` is true or false, the others are texts.
 
-    `made_from` tells which state of the experiment the form was filled with. `errors` holds the
+    `version` is the version of the experiment that the form was filled from. `errors` holds the
     sentences for each control, and under `non_field` those for none; `newer` what the experiment says by now,
     where that is something else.
     """
 
     values: dict[str, Any]
-    made_from: str = ""
+    version: str = ""
     errors: dict[str, list[str]] = field(default_factory=dict)
     newer: dict[str, str] = field(default_factory=dict)
 
@@ -39,13 +39,13 @@ class ExperimentForm:
             "config": json.dumps(experiment.config, indent=2, ensure_ascii=False),
             "public": experiment.public,
         }
-        return cls(values, made_from=digest(values).hex())
+        return cls(values, version=experiment.version(*FIELDS))
 
     @classmethod
     def sent(cls, data: Mapping[str, Any]) -> Self:
         """What a browser sends of it: a box that is not ticked is left out, and lines end as in HTTP."""
         values: dict[str, Any] = {name: data.get(name, "").replace("\r\n", "\n") for name in TEXTS}
-        return cls({**values, "public": "public" in data}, made_from=data.get("made_from", ""))
+        return cls({**values, "public": "public" in data}, version=data.get("version", ""))
 
     def document(self) -> dict[str, Any]:
         """The body of the API's request. A text that is no tags or no JSON stays one, which the API refuses there."""
@@ -69,7 +69,7 @@ class ExperimentForm:
     def compare(self, experiment: Experiment) -> None:
         """Go on from what the experiment says by now, and tell where that differs from what was typed."""
         now = ExperimentForm.of(experiment)
-        self.made_from = now.made_from
+        self.version = now.version
         shown = {**now.values, "public": "public" if experiment.public else "not public"}
         self.newer = {name: shown[name] or "nothing" for name in shown if now.values[name] != self.values[name]}
 

@@ -1,8 +1,7 @@
 """Who has access to an experiment and why, for its managers, who see what a change would do before it is saved."""
 
-import hashlib
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +14,11 @@ from rest_framework.request import Request
 from core.api.errors import sentences
 from core.api.json_input import text_problem
 from core.identity import Level, is_entitlement
-from core.mongodb.transaction import in_transaction
-from experiments.models import Experiment, PermissionsChanged, handed_over
+from core.versions import VersionConflict
+from experiments.models import Experiment, handed_over
 from experiments.serializers import HandoverSerializer, SharingSerializer, entities_of
 from experiments.sharing import (
+    SHARED,
     Holder,
     Preview,
     UnknownUser,
@@ -74,12 +74,10 @@ class PermissionsPage(ExperimentPage):
 
     def unless_stale(self, act: Callable[[Experiment], HttpResponse]) -> HttpResponse:
         experiment = self.get_experiment()
-        try:
-            refuse_other_than(self.form.get("version"), experiment)
-            return act(experiment)
-        except PermissionsChanged:
-            experiment.refresh_from_db()
-            return self.show_list(experiment, 409, problems=[STALE])
+        with suppress(VersionConflict):
+            if self.form.get("version") == experiment.version(*SHARED):
+                return act(experiment)
+        return self.show_list(experiment, 409, problems=[STALE])
 
     def share(self, experiment: Experiment) -> HttpResponse:
         step, entries = self.form.get("step"), list(entries_in(self.form))
@@ -100,7 +98,7 @@ class PermissionsPage(ExperimentPage):
             case "edit":
                 return self.show_list(experiment, 200, entries, public)
             case "save":
-                save_unless_changed(experiment, wanted)
+                wanted.save(version=experiment.version(*SHARED))
                 return self.done(experiment, "The permissions are saved.")
         hidden = [
             (name, getattr(entry, name))
@@ -155,7 +153,7 @@ class PermissionsPage(ExperimentPage):
             problems=problems,
             own=access_of(experiment, self.identity),
             levels=Level.values,
-            version=version_of(experiment),
+            version=experiment.version(*SHARED),
             suggestions=sorted(filter(is_entitlement, self.identity.entities | stored.keys())),
             **context,
         )
@@ -173,14 +171,8 @@ class PermissionsPage(ExperimentPage):
             own=access_of(experiment, self.identity),
             is_change=preview.is_change,
             may_go_on=self.action == "change",
-            hidden=[("version", version_of(experiment)), *hidden],
+            hidden=[("version", preview.version), *hidden],
         )
-
-
-def version_of(experiment: Experiment) -> str:
-    """Stands for who has access now: a form carries it, so that nobody overwrites what they have not seen."""
-    entries = [[entry.entity, entry.level] for entry in experiment.permissions]
-    return hashlib.blake2b(json.dumps([experiment.public, entries]).encode(), digest_size=16).hexdigest()
 
 
 def entries_in(form: QueryDict) -> Iterator[dict[str, str]]:
@@ -195,21 +187,3 @@ def problems_of(error: ValidationError, entries: Sequence[Mapping[str, str]]) ->
     for place, sentence in sentences(error.detail):
         _, _, index = place.removesuffix(".entity").removesuffix(".level").partition(".")
         yield f"{entries[int(index)]['entity']}: {sentence}" if index.isdecimal() else sentence
-
-
-def refuse_other_than(version: str | None, experiment: Experiment) -> None:
-    if version_of(experiment) != version:
-        raise PermissionsChanged
-
-
-def save_unless_changed(experiment: Experiment, wanted: SharingSerializer) -> None:
-    """Raises `PermissionsChanged` where somebody else wrote the list since the experiment was read."""
-    version = version_of(experiment)
-
-    @in_transaction
-    def compare_and_save() -> None:
-        experiment.refresh_from_db()
-        refuse_other_than(version, experiment)
-        wanted.save()
-
-    compare_and_save()

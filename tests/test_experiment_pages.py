@@ -317,7 +317,7 @@ def filled(browser: Client, path: str) -> dict[str, str]:
     form = browser.get(f"{path}/edit").context["form"]
     public = {"public": "on"} if form.values["public"] else {}
     texts = {name: str(form.values[name]) for name in ("name", "description", "tags", "config")}
-    return {**texts, **public, "made_from": form.made_from}
+    return {**texts, **public, "version": form.version}
 
 
 def test_the_form_changes_an_experiment(browser: Client, experiment: Experiment, path: str) -> None:
@@ -354,7 +354,7 @@ def test_an_edit_of_an_older_version_is_refused_once(
     assert ">\nmine</textarea>" in page
     experiment.refresh_from_db()
     assert experiment.description == "theirs"
-    again = {**form, "made_from": response.context["form"].made_from}
+    again = {**form, "version": response.context["form"].version}
     assert send(browser, f"{path}/edit", again).status_code == 302
     experiment.refresh_from_db()
     assert (experiment.description, experiment.tags) == ("mine", [])

@@ -8,7 +8,8 @@ import pytest
 
 from accounts.models import User
 from core.identity import Identity, Level
-from experiments.models import Experiment, Permission, PermissionsChanged
+from core.versions import VersionConflict
+from experiments.models import Experiment, Permission
 from tests.caller import Caller
 from tests.conftest import GROUP, permissions_of
 from tests.provider import Provider
@@ -344,7 +345,7 @@ def test_a_handover_of_an_older_version_changes_nothing(
     identity = Identity(
         manager.user.issuer, manager.user.subject, manager.user.email, frozenset(["users"]), manager.user
     )
-    with pytest.raises(PermissionsChanged):
+    with pytest.raises(VersionConflict):
         stale.hand_over(identity, stranger.user, None)
     assert levels(Experiment.objects.get()) == {reader.id: "Edit", manager.id: "Manage"}
 

@@ -83,9 +83,9 @@ def test_a_large_total_is_cached(reader: Caller, experiment: Experiment) -> None
 
 def test_a_larger_total_is_cached_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    exact = {number: totals.expires_at(b"", totals.Total(number, is_exact=True), 0) for number in (201, 1_000, 90_000)}
+    exact = {number: totals.expires_at("", totals.Total(number, is_exact=True), 0) for number in (201, 1_000, 90_000)}
     assert exact == {201: 0.201, 1_000: 1, 90_000: 30}
-    assert totals.expires_at(b"", totals.Total(201, is_exact=False), 0) == 30
+    assert totals.expires_at("", totals.Total(201, is_exact=False), 0) == 30
 
 
 def test_a_cached_total_is_not_less_than_the_records_of_a_page(reader: Caller, experiment: Experiment) -> None:

@@ -4,7 +4,6 @@ An ETag is a digest of the response's content, and so of the fields that this ca
 hidden from the caller does not change it. A condition means the same at every method.
 """
 
-import hashlib
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -16,6 +15,7 @@ from rest_framework.request import Request
 
 from core.api.exceptions import PreconditionFailed
 from core.mongodb.transaction import in_transaction
+from core.versions import digest
 
 Action = Callable[..., HttpResponse]
 
@@ -29,7 +29,7 @@ def tagged(action: Action) -> Action:
     @wraps(action)
     def respond(view: Any, request: Request, **path: str) -> HttpResponse:
         response = action(view, request, **path)
-        tag = quote_etag(hashlib.blake2b(response.content, digest_size=16).hexdigest())
+        tag = quote_etag(digest(response.content))
         headers = {"ETag": tag, **CACHING}
         if request.method in ("GET", "HEAD") and not allows(request, tag):
             # The length of the 200 (section 8.6). Without it, a middleware would add a length of 0.

@@ -6,7 +6,6 @@ millisecond per document and at most 30 s. Totals beyond 1,000 are counted up to
 Measurements are in docs/search.md.
 """
 
-import hashlib
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from django.db import DatabaseError
 
 from core.api.errors import database_cause
 from core.mongodb.querysets import FilterableQuerySet
+from core.versions import digest
 
 MAX_UNCACHED = 200
 FIRST_LIMIT = 1_000
@@ -43,12 +43,12 @@ class Total:
         return self if self.number >= number else Total(number, is_exact=False)
 
 
-def expires_at(key: bytes, total: Total, now: float) -> float:
+def expires_at(key: str, total: Total, now: float) -> float:
     """Return when a cached total expires. Greater totals take longer to count, and tolerate a greater error."""
     return now + (min(total.number * CACHE_TIME_PER_DOCUMENT, MAX_CACHE_TIME) if total.is_exact else MAX_CACHE_TIME)
 
 
-cache: TLRUCache[bytes, Total] = TLRUCache(MAX_CACHED, expires_at)
+cache: TLRUCache[str, Total] = TLRUCache(MAX_CACHED, expires_at)
 lock = threading.Lock()
 
 
@@ -95,7 +95,7 @@ def count(queryset: FilterableQuerySet[Any], limit: int, seconds: float) -> int 
         raise
 
 
-def key_of(queryset: FilterableQuerySet[Any]) -> bytes:
+def key_of(queryset: FilterableQuerySet[Any]) -> str:
     """Return a digest of the collection and the match document, which includes what the caller may see."""
     match = {"in": queryset.model._meta.db_table, "match": queryset.match_document()}
-    return hashlib.blake2b(bson.encode(match), digest_size=16).digest()
+    return digest(bson.encode(match))
