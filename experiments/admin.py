@@ -164,16 +164,13 @@ class ExperimentAdmin(AuditedAdmin):
 
     def confirmation(self, request: HttpRequest, pk: str, preview: Preview) -> HttpResponse:
         """What would change, with all that was sent, to be sent again."""
-        known = holders(change.entity for change in (*preview.gains, *preview.losses))
         sent = [(name, value) for name, values in request.POST.lists() if name not in UNSENT for value in values]
         experiment = self.get_object(request, pk)
         context = {
             **self.admin_site.each_context(request),
             "title": f"What would change for {experiment}",
             "experiment": experiment,
-            "gains": [(known[change.entity], change) for change in preview.gains],
-            "losses": [(known[change.entity], change) for change in preview.losses],
-            "public": preview.public,
+            "preview": preview,
             "sent": [*sent, (CONFIRMED, preview.version)],
         }
         return TemplateResponse(request, "admin/experiments/confirm.html", context)

@@ -71,6 +71,12 @@ class Preview:
     def is_change(self) -> bool:
         return bool(self.gains or self.losses) or self.public["before"] != self.public["after"]
 
+    def rows(self) -> dict[str, list[tuple["Holder", Change]]]:
+        """Return the gains and the losses by their title, each change with its holder."""
+        known = holders(change.entity for change in (*self.gains, *self.losses))
+        parts = {"Gains": self.gains, "Losses": self.losses}
+        return {title: [(known[change.entity], change) for change in changes] for title, changes in parts.items()}
+
 
 @dataclass(frozen=True)
 class Holder:

@@ -35,7 +35,7 @@ STALE = "Somebody changed the permissions meanwhile. This is how they are now: n
 
 @dataclass(frozen=True)
 class Row:
-    """An entry of a permission list, in a form or in a table; `level` is "" where it is to be removed."""
+    """An entry of a permission list in the form; `level` is "" where it is to be removed."""
 
     holder: Holder
     level: str
@@ -159,17 +159,11 @@ class PermissionsPage(ExperimentPage):
         )
 
     def show_preview(self, experiment: Experiment, preview: Preview, hidden: Iterable[tuple[str, str]]) -> HttpResponse:
-        changes = [*preview.gains, *preview.losses]
-        known = holders(change.entity for change in changes)
-        rows = [Row(known[change.entity], change.after or "", change.before or "") for change in changes]
         return self.show_of(
             experiment,
             "permissions_preview.html",
-            gains=rows[: len(preview.gains)],
-            losses=rows[len(preview.gains) :],
-            public=preview.public,
+            preview=preview,
             own=access_of(experiment, self.identity),
-            is_change=preview.is_change,
             may_go_on=self.action == "change",
             hidden=[("version", preview.version), *hidden],
         )

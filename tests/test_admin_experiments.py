@@ -15,6 +15,7 @@ from experiments.models import Experiment, Permission
 from tests.caller import Caller
 from tests.conftest import GROUP
 from tests.session import through_session
+from tests.test_runs_page import Shown
 
 LIST = "/admin/experiments/experiment/"
 
@@ -46,15 +47,15 @@ def entries_of(experiment: Experiment) -> list[tuple[str, str]]:
 
 
 def test_changed_levels_are_reviewed_before_they_are_saved(
-    browser: Client, experiment: Experiment, manager: Caller, stranger: Caller
+    browser: Client, experiment: Experiment, manager: Caller, editor: Caller, stranger: Caller
 ) -> None:
     before = entries_of(experiment)
     form = form_of(experiment, (manager.id, "Manage"), ("stranger@example.org", "Edit"))
     asked = browser.post(address(experiment), form)
-    page = asked.content.decode()
-    assert "<strong>stranger@example.org</strong>: no entry → Edit" in page
-    assert "<strong>editor@example.org</strong>: Edit → no entry" in page
-    assert GROUP in page
+    changes = " ".join(Shown(asked).texts("li"))
+    assert f"stranger@example.org {stranger.id} no entry → Edit" in changes
+    assert f"editor@example.org {editor.id} Edit → no entry" in changes
+    assert GROUP in changes
     assert entries_of(experiment) == before
     saved = browser.post(address(experiment), dict(asked.context["sent"]))
     assert saved.status_code == 302
@@ -67,7 +68,9 @@ def test_a_concurrent_change_is_shown_for_another_review(
     asked = browser.post(address(experiment), form_of(experiment, (manager.id, "Manage")))
     Experiment.objects.update(permissions=[Permission(entity=GROUP, level="Manage")])
     again = browser.post(address(experiment), dict(asked.context["sent"]))
-    assert f"<strong>{GROUP}</strong>: Manage → no entry" in again.content.decode()
+    *_, loss = Shown(again).texts("#content li")
+    assert loss.startswith(GROUP)
+    assert loss.endswith("Manage → no entry")
     assert entries_of(experiment) == [(GROUP, "Manage")]
     assert browser.post(address(experiment), dict(again.context["sent"])).status_code == 302
     assert entries_of(experiment) == [(manager.id, "Manage")]
