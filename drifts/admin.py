@@ -176,8 +176,8 @@ class DriftAdmin(AuditedAdmin):
         return format_html('<a href="{}">{}</a>', address, drift.experiment.name)
 
     @admin.display(description="parameters")
-    def parameter_tree(self, drift: Drift) -> SafeString:
-        return tree(drift.parameters)
+    def parameter_tree(self, drift: Drift) -> str:
+        return tree(drift.parameters) or "Too many to show here: read them from the API."
 
     def save_model(self, request: HttpRequest, drift: Drift, form: Any, change: bool) -> None:
         drift.updated_at = timestamps.now()

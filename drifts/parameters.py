@@ -1,15 +1,16 @@
-"""The parameters of a run, which are any JSON object: by path, and as a tree that a reader opens and closes."""
+"""The parameters of a run, which are any JSON object: by path, as text, and as a tree."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 ROOT = "parameters"
-# What is longer or deeper is told by its size.
-SHOWN_PARTS = 200
-SHOWN_LEVELS = 12
+# The values that a tree shows at most.
+MAX_VALUES = 2_000
 
 
 def leaves(value: Any, path: tuple[str, ...] = (ROOT,)) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -21,28 +22,35 @@ def leaves(value: Any, path: tuple[str, ...] = (ROOT,)) -> Iterator[tuple[tuple[
         yield path, value
 
 
-def tree(value: Any, level: int = 0) -> SafeString:
-    """A JSON value as HTML: an object or a list by its parts, each below its name or place."""
-    match value:
-        case dict() if value:
-            return nested(list(value.items()), f"{len(value):,} named values", level)
-        case list() if value:
-            return nested(list(enumerate(value)), f"{len(value):,} values", level)
-        case bool() | None:
-            return format_html("<code>{}</code>", {True: "true", False: "false", None: "null"}[value])
-        case str():
-            return format_html("{}", value)
-        case _:
-            return format_html("<code>{}</code>", value)
+def text_of(value: Any) -> str:
+    """Return a string as it is, and any other value as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def nested(parts: list[tuple[Any, Any]], size: str, level: int) -> SafeString:
-    if level == SHOWN_LEVELS:
-        return format_html("{}, too deep to be shown", size)
-    rows = format_html_join(
-        "", "<dt>{}</dt><dd>{}</dd>", ((name, tree(part, level + 1)) for name, part in parts[:SHOWN_PARTS])
-    )
-    left = len(parts) - SHOWN_PARTS
-    more = format_html("<p>and {} more</p>", f"{left:,}") if left > 0 else ""
-    shown = format_html('<dl class="tree">{}</dl>{}', rows, more)
-    return shown if level == 0 else format_html("<details><summary>{}</summary>{}</details>", size, shown)
+def tree(value: Any) -> SafeString | None:
+    """Return a JSON value as nested HTML lists; None if it holds more than `MAX_VALUES` values."""
+    return None if len(list(islice(branches(value), MAX_VALUES + 1))) > MAX_VALUES else branch(value)
+
+
+def branch(value: Any) -> SafeString:
+    if not (parts := parts_of(value)):
+        return format_html("{}", text_of(value))
+    rows = format_html_join("", "<dt>{}</dt><dd>{}</dd>", ((name, branch(part)) for name, part in parts))
+    return format_html('<dl class="tree">{}</dl>', rows)
+
+
+def branches(value: Any) -> Iterator[Any]:
+    """The values that a tree shows, those that hold others aside."""
+    parts = parts_of(value)
+    for _, part in parts:
+        yield from branches(part)
+    if not parts:
+        yield value
+
+
+def parts_of(value: Any) -> Sequence[tuple[Any, Any]]:
+    """The parts of an object by name, or by position those of a list that holds objects or lists."""
+    if isinstance(value, dict):
+        return list(value.items())
+    is_nested = isinstance(value, list) and any(isinstance(part, dict | list) for part in value)
+    return list(enumerate(value)) if is_nested else []

@@ -1,8 +1,9 @@
 """The parameters of runs as people look at them: by path, each with its kind and its text."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
+
+from drifts.parameters import text_of
 
 MISSING = object()
 
@@ -40,13 +41,6 @@ def kind_of(value: Any) -> str:
             return "object"
 
 
-def text_of(value: Any) -> str:
-    """A value in words: a text as it is, nothing for what is missing, and else JSON."""
-    if value is MISSING:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 @dataclass(frozen=True)
 class Shown:
     """A value as a table shows it."""
@@ -63,7 +57,7 @@ class Shown:
 
     @property
     def text(self) -> str:
-        return text_of(self.value)
+        return "" if self.is_missing else text_of(self.value)
 
     @property
     def short_text(self) -> str:

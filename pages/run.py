@@ -1,14 +1,8 @@
 """One run of an experiment."""
 
-from collections.abc import Iterator
-from itertools import islice
-from typing import Any
-
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
 from rest_framework.request import Request
 
 from core.api.conditional import tagged
@@ -17,14 +11,10 @@ from core.mongodb.documents import instances_of
 from core.mongodb.order import Order
 from drifts.display import DETAILS, display_values
 from drifts.models import Drift
-from drifts.parameters import leaves
+from drifts.parameters import tree
 from drifts.views import DriftResource
 from experiments.models import Experiment
 from pages.page import ExperimentPage
-from pages.parameters import text_of
-
-# What a page shows as a tree; of more, the API tells.
-MAX_LEAVES = 2_000
 
 
 class RunPage(ExperimentPage, DriftResource):
@@ -46,7 +36,7 @@ class RunPage(ExperimentPage, DriftResource):
             "run.html",
             run=run,
             details=display_values(run, DETAILS),
-            parameters=tree_of(run),
+            parameters=tree(run.parameters),
             earlier=neighbour(experiment, run, is_later=False),
             later=neighbour(experiment, run, is_later=True),
             service=request.build_absolute_uri("/").rstrip("/"),
@@ -58,7 +48,9 @@ class RunPage(ExperimentPage, DriftResource):
         """What a run says by now: the part of its page that changes."""
         experiment, run = self.get_run()
         details = display_values(run, DETAILS)
-        return self.show_of(experiment, "fragments/run_state.html", run=run, details=details, parameters=tree_of(run))
+        return self.show_of(
+            experiment, "fragments/run_state.html", run=run, details=details, parameters=tree(run.parameters)
+        )
 
     def confirm(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         experiment, run = self.get_run()
@@ -77,24 +69,3 @@ def neighbour(experiment: Experiment, run: Drift, *, is_later: bool) -> Drift | 
     position = order.position({"created_at": run.created_at, "_id": run.pk.hex})
     found = Drift.objects.of(experiment).sorted_slice(order, 1, after=position)
     return next(instances_of(Drift, found), None)
-
-
-def tree_of(run: Drift) -> SafeString | None:
-    """The parameters as nested lists; None if they are too many to be looked through."""
-    if len(list(islice(leaves(run.parameters), MAX_LEAVES + 1))) > MAX_LEAVES:
-        return None
-    return branch(run.parameters.items())
-
-
-def branch(items: Any) -> SafeString:
-    return format_html('<dl class="tree">{}</dl>', format_html_join("", "<dt>{}</dt><dd>{}</dd>", parts(items)))
-
-
-def parts(items: Any) -> Iterator[tuple[Any, Any]]:
-    for name, value in items:
-        if isinstance(value, dict) and value:
-            yield name, branch(value.items())
-        elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
-            yield name, branch(enumerate(value))
-        else:
-            yield name, text_of(value)

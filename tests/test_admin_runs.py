@@ -92,20 +92,16 @@ def test_a_page_beyond_the_last_redirects_to_the_list(browser: Client, drift: Dr
 
 def test_a_run_shows_its_parameters_as_a_tree_and_links_to_its_experiment(browser: Client, drift: Drift) -> None:
     page = browser.get(reverse("admin:drifts_drift_change", args=[drift.pk])).content.decode()
-    assert "<dt>p_value</dt><dd><code>0.003</code></dd>" in page
-    assert "<dt>alcohol</dt><dd><details><summary>1 named values</summary>" in page
+    assert "<dt>p_value</dt><dd>0.003</dd>" in page
+    assert '<dt>alcohol</dt><dd><dl class="tree">' in page
     assert reverse("admin:experiments_experiment_change", args=[drift.experiment_id]) in page
 
 
 def test_a_tree_is_escaped_and_limited_in_size() -> None:
-    assert "<b>" not in tree({"<b>": ["<b>"]})
-    assert "and 99,800 more" in tree(list(range(100_000)))
-    deep: Any = 1
-    for _ in range(50):
-        deep = {"a": deep}
-    assert "too deep to be shown" in tree(deep)
-    assert tree({}) == "<code>{}</code>"
-    assert "<code>true</code>" in tree([True])
+    assert "<b>" not in str(tree({"<b>": ["<b>", {"<b>": "<b>"}]}))
+    assert tree([{"a": number} for number in range(2_001)]) is None
+    assert tree({}) == "{}"
+    assert tree({"a": [True]}) == '<dl class="tree"><dt>a</dt><dd>[true]</dd></dl>'
 
 
 def export(browser: Client, how: str, *runs: Drift, **more: str) -> Any:
