@@ -6,12 +6,13 @@ looked up run by run, of the newest ones.
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import prefetch_related_objects
 
 from core import timestamps
+from core.api.totals import Total
 from core.identity import Identity
 from core.mongodb.documents import aggregate, instances_of
 from core.mongodb.match import Mql
@@ -35,17 +36,13 @@ HEIGHT = 12
 
 @dataclass
 class Day:
-    """A day, in UTC: its runs, at most one more than `COUNTED`, and by verdict the newest `ASKED` of them."""
+    """A day, in UTC: its runs, counted up to `COUNTED`, and by verdict the newest `ASKED` of them."""
 
     date: datetime.date
-    runs: int = 0
+    runs: Total = field(default=Total(0))
     drift: int = 0
     no_drift: int = 0
     unknown: int = 0
-
-    @property
-    def count(self) -> str:
-        return f"{COUNTED:,}+" if self.runs > COUNTED else f"{self.runs:,}"
 
     @property
     def drift_rate(self) -> float | None:
@@ -57,7 +54,7 @@ class Day:
         """Rectangles one upon the other: the shares of the verdicts in all runs, `scale` high for each run."""
         top, bars, asked = float(HEIGHT), [], self.drift + self.no_drift + self.unknown
         for name in Verdict.values:
-            height = scale * min(self.runs, COUNTED) * getattr(self, name) / (asked or 1)
+            height = scale * self.runs.number * getattr(self, name) / (asked or 1)
             top -= height
             bars.append({"verdict": name, "y": round(top, 3), "height": round(height, 3)})
         return bars
@@ -99,7 +96,7 @@ class Dashboard:
     @property
     def columns(self) -> list[dict[str, Any]]:
         """The picture: a column for each day."""
-        scale = HEIGHT / max(1, *(min(day.runs, COUNTED) for day in self.days))
+        scale = HEIGHT / max(1, *(day.runs.number for day in self.days))
         return [{"day": day, "x": place + 0.1, "bars": day.bars(scale)} for place, day in enumerate(self.days)]
 
 
@@ -147,7 +144,7 @@ def days_of(runs: DriftQuerySet, today: datetime.date) -> list[Day]:
     for row in aggregate(Drift, [*first, *unions]):
         day = days[row.pop("_id")]
         for name, number in row.items():
-            setattr(day, name, number)
+            setattr(day, name, Total.up_to(COUNTED, number) if name == "runs" else number)
     return list(days.values())
 
 

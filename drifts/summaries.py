@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from django.db.models import Model
 
+from core.api.totals import Total
 from core.mongodb.documents import aggregate
 from core.mongodb.match import Mql
 from core.mongodb.order import Order
@@ -20,16 +21,11 @@ COUNTED = 10_000
 
 @dataclass
 class Summary:
-    """The runs of one experiment: how many, at most one more than `COUNTED`, and of the newest the last first."""
+    """The runs of one experiment: how many, counted up to `COUNTED`, and the verdicts of the newest, the last first."""
 
-    runs: int = 0
+    runs: Total = field(default=Total(0))
     last_run: datetime.datetime | None = None
     verdicts: list[Verdict] = field(default_factory=list)
-
-    @property
-    def count(self) -> str:
-        """The number of runs in words."""
-        return f"{COUNTED:,}+" if self.runs > COUNTED else f"{self.runs:,}"
 
 
 def summaries_of(drifts: type[Model], experiments: Sequence[uuid.UUID]) -> dict[uuid.UUID, Summary]:
@@ -42,7 +38,7 @@ def summaries_of(drifts: type[Model], experiments: Sequence[uuid.UUID]) -> dict[
     for document in aggregate(drifts, [*first, *unions]):
         summary = found[uuid.UUID(document["_id"])]
         if "runs" in document:
-            summary.runs = document["runs"]
+            summary.runs = Total.up_to(COUNTED, document["runs"])
         else:
             summary.last_run = document["last_run"].replace(tzinfo=datetime.UTC)
             summary.verdicts = [Verdict(name) for name in document["verdicts"]]

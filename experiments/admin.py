@@ -129,7 +129,7 @@ class ExperimentAdmin(AuditedAdmin):
     @admin.display(description="drift runs")
     def runs(self, experiment: Any) -> SafeString:
         address = reverse("admin:drifts_drift_changelist", query={"experiment": experiment.pk})
-        return format_html('<a href="{}">{}</a>', address, experiment.summary.count)
+        return format_html('<a href="{}">{}</a>', address, experiment.summary.runs)
 
     @admin.display
     def last_run(self, experiment: Any) -> datetime.datetime | None:

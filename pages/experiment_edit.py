@@ -113,5 +113,4 @@ class DeleteExperimentPage(ExperimentPage):
 
     def ask(self, experiment: Experiment, status: int = 200, **context: str) -> HttpResponse:
         runs = total_of(Drift.objects.of(experiment))
-        number = f"{runs.number:,}" if runs.is_exact else f"at least {runs.number:,}"
-        return self.show_of(experiment, "experiment_delete.html", status, runs=runs, number=number, **context)
+        return self.show_of(experiment, "experiment_delete.html", status, runs=runs, **context)

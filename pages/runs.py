@@ -81,7 +81,7 @@ class RunsPage(ExperimentPage):
         experiment = self.get_experiment()
         view = RunsView.of(request._request.GET)
         errors = list(view.errors)
-        table = Table([], Total(0, is_exact=True), [])
+        table = Table([], Total(0), [])
         with bounded_time():
             runs_of_all = total_of(Drift.objects.of(experiment))
             suggestions = Suggestions.of(experiment)

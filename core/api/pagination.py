@@ -132,7 +132,7 @@ class Search:
         found = self.queryset.sorted_slice(self.order, size + 1, start=start)
         seen = start + len(found) if found else 0
         if len(found) <= size and (found or not start):
-            return Page(found, size, number, Total(seen, is_exact=True), None)
+            return Page(found, size, number, Total(seen), None)
         return Page(found[:size], size, number, total_of(self.queryset).at_least(seen), self._cursor(found, size))
 
     def page_after(self, cursor: str, size: int) -> Page:

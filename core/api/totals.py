@@ -33,10 +33,18 @@ MAX_CACHED = 10_000
 
 @dataclass(frozen=True)
 class Total:
-    """A number of documents: the exact one, or a lower bound."""
+    """The number of something, or a lower bound of it; `10,000+` is the text of a lower bound."""
 
     number: int
-    is_exact: bool
+    is_exact: bool = True
+
+    @classmethod
+    def up_to(cls, limit: int, counted: int) -> "Total":
+        """Return the total where counting ended at the first document beyond the limit."""
+        return cls(min(counted, limit), is_exact=counted <= limit)
+
+    def __str__(self) -> str:
+        return f"{self.number:,}" if self.is_exact else f"{self.number:,}+"
 
     def at_least(self, number: int) -> "Total":
         """Return the total, raised to `number` if a cached total is lower than the documents seen."""
@@ -76,11 +84,11 @@ def counted(queryset: FilterableQuerySet[Any]) -> Total:
     if few is None:
         return Total(0, is_exact=False)
     if few <= FIRST_LIMIT:
-        return Total(few, is_exact=True)
+        return Total(few)
     many = count(queryset, SECOND_LIMIT + 1, SECOND_TIME_LIMIT)
     if many is None:
         return Total(few, is_exact=False)
-    return Total(min(many, SECOND_LIMIT), is_exact=many <= SECOND_LIMIT)
+    return Total.up_to(SECOND_LIMIT, many)
 
 
 def count(queryset: FilterableQuerySet[Any], limit: int, seconds: float) -> int | None:

@@ -9,6 +9,7 @@ from django.db.models.expressions import Combinable
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
+from core.api.totals import Total
 from core.mongodb.querysets import FilterableQuerySet
 
 # Counting more would be slow, and nobody turns so many pages.
@@ -20,21 +21,16 @@ class BoundedPaginator(Paginator):
 
     @cached_property
     def count(self) -> int:
-        return min(self._counted, COUNTED_AT_MOST)
-
-    @property
-    def total(self) -> str:
-        """The count as text, with a plus sign if there are more."""
-        return f"{self.count:,}+" if self._counted > COUNTED_AT_MOST else f"{self.count:,}"
+        return self.total.number
 
     @cached_property
-    def _counted(self) -> int:
+    def total(self) -> Total:
         queryset, limit = self.object_list, COUNTED_AT_MOST + 1
         assert isinstance(queryset, QuerySet)
         is_joined = len(queryset.query.alias_map) > 1
         if isinstance(queryset, FilterableQuerySet) and not is_joined:
-            return queryset.count_up_to(limit)
-        return queryset.order_by()[:limit].count()
+            return Total.up_to(COUNTED_AT_MOST, queryset.count_up_to(limit))
+        return Total.up_to(COUNTED_AT_MOST, queryset.order_by()[:limit].count())
 
 
 class BoundedChangeList(ChangeList):
