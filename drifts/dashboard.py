@@ -19,7 +19,7 @@ from core.mongodb.match import Mql
 from core.mongodb.order import Order
 from drifts.models import Drift, DriftQuerySet
 from drifts.statistics import is_verdict
-from drifts.verdict import MATCHES, JobStatus, Verdict
+from drifts.verdict import MATCHES, JobStatus, Verdict, drift_rate, percent
 
 DAYS = 30
 # Of a day so many are counted, which an index does, and so many are asked for their verdict.
@@ -45,10 +45,10 @@ class Day:
     unknown: int = 0
 
     @property
-    def drift_rate(self) -> float | None:
-        """Of the runs whose verdict is known, in per cent."""
-        known = self.drift + self.no_drift
-        return 100 * self.drift / known if known else None
+    def drift_rate(self) -> str:
+        """The drift rate in per cent; empty without a known verdict."""
+        rate = drift_rate(self.drift, self.no_drift)
+        return "" if rate is None else percent(rate)
 
     def bars(self, scale: float) -> list[dict[str, Any]]:
         """Rectangles one upon the other: the shares of the verdicts in all runs, `scale` high for each run."""

@@ -9,7 +9,7 @@ from core.mongodb.match import Mql
 from drifts import verdict
 from drifts.intervals import Calendar
 from drifts.models import DriftQuerySet
-from drifts.verdict import Verdict
+from drifts.verdict import Verdict, drift_rate
 
 MAX_GROUPS = 1_000
 MAX_TEXT = 255
@@ -99,13 +99,12 @@ class Statistics:
 
     def _row(self, document: Mql) -> dict[str, Any]:
         drift, no_drift, key = document["drift"], document["no_drift"], document["_id"]
-        known = drift + no_drift
         return {
             "start": self.calendar and self.calendar.start(key["interval"]),
             "group": dict(zip(self.group_by, key["values"], strict=True)),
             "count": document["count"],
-            "verdicts": {"drift": drift, "no_drift": no_drift, "unknown": document["count"] - known},
-            "drift_rate": drift / known if known else None,
+            "verdicts": {"drift": drift, "no_drift": no_drift, "unknown": document["count"] - drift - no_drift},
+            "drift_rate": drift_rate(drift, no_drift),
             "measures": {path: self._measured(document[f"numbers{i}"]) for i, path in enumerate(self.measures)},
         }
 

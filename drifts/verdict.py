@@ -24,6 +24,17 @@ def verdict_of(job_status: str, drift_detected: bool) -> Verdict:
     return Verdict.DRIFT if drift_detected else Verdict.NO_DRIFT
 
 
+def drift_rate(drift: int, no_drift: int) -> float | None:
+    """Return the share of drift among the known verdicts, from 0 to 1; None without a known verdict."""
+    known = drift + no_drift
+    return drift / known if known else None
+
+
+def percent(rate: float | None) -> str:
+    """Return a drift rate as people read it."""
+    return "no verdict" if rate is None else f"{100 * rate:.0f} %"
+
+
 # The same rule as match documents: for queries, counts and filters. Each names the statuses that it matches, as
 # an index is read for those, and not for all but one.
 MATCHES: dict[str, Mql] = {

@@ -64,7 +64,7 @@ def test_the_dashboard_says_that_it_counts_only_the_newest_runs(
     assert not found.drifts
     assert "Of the newest 1 runs" in found.looked_at
     today = found.days[-1]
-    assert (str(today.runs), today.drift_rate) == ("1+", 0)
+    assert (str(today.runs), today.drift_rate) == ("1+", "0 %")
     assert sum(bar["height"] for bar in found.columns[-1]["bars"]) == dashboard.HEIGHT
 
 

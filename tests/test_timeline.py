@@ -105,7 +105,7 @@ def test_the_tables_show_the_same_numbers(reading: Reader) -> None:
     page = reading.page()
     row = re.search(r'<th scope="row">forest</th>(.*?)</tr>', page)
     assert row
-    assert re.findall(r">([^<>]+)<", row[1]) == ["67%", "2", "1", "1", "2026-03-05 12:00", "2026-03-08 12:00"]
+    assert re.findall(r">([^<>]+)<", row[1]) == ["67 %", "2", "1", "1", "2026-03-05 12:00", "2026-03-08 12:00"]
     response = reading.get("timeline.csv")
     assert response.headers["Content-Disposition"] == 'attachment; filename="wine-quality-timeline.csv"'
     header, *rows = csv.reader(io.StringIO(response.content.decode()))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from drifts.verdict import Verdict
+from drifts.verdict import Verdict, drift_rate, percent
 
 WIDTH, HEIGHT = 120, 28
 # The line keeps clear of the edges, where half of it would be cut off.
@@ -27,12 +27,12 @@ class Sparkline:
 def sparkline_of(verdicts: Sequence[Verdict]) -> Sparkline:
     """The drift rate of an experiment's newest runs, which have these verdicts, the last first.
 
-    A rate is the share of drift among the known verdicts; lately is among the last `LATELY` of them.
+    Lately means the last `LATELY` known verdicts.
     """
     drifted = [verdict is Verdict.DRIFT for verdict in reversed(verdicts) if verdict is not Verdict.UNKNOWN]
     if not drifted:
         return Sparkline("no verdict yet")
-    overall, lately = percent(drifted), percent(drifted[-LATELY:])
+    overall, lately = percent(rate(drifted)), percent(rate(drifted[-LATELY:]))
     label = f"drift rate of the newest {len(verdicts)} runs: {overall}, lately {lately}"
     return Sparkline(label, lately, line_through(rates_over_time(drifted)))
 
@@ -54,8 +54,4 @@ def line_through(rates: list[float]) -> str:
 
 
 def rate(drifted: Sequence[bool]) -> float:
-    return sum(drifted) / len(drifted)
-
-
-def percent(drifted: Sequence[bool]) -> str:
-    return f"{100 * rate(drifted):.0f} %"
+    return drift_rate(drifted.count(True), drifted.count(False)) or 0

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.utils.safestring import SafeString
 
 from drifts.models import DriftQuerySet
-from drifts.verdict import Verdict, verdict_of
+from drifts.verdict import Verdict, drift_rate, percent, verdict_of
 from pages.plots.plot import BOTTOM, CHARACTER, LABELS, RIGHT, TOP, WIDTH, Axis, Mark, legend, linked, shortened, x_axis
 from pages.plots.points import NEWEST_FIRST, in_utc
 from pages.plots.scales import DAY, DAYS, SECONDS, TimeScale, moment
@@ -61,13 +61,11 @@ class Verdicts:
 
     @property
     def drift_rate(self) -> float | None:
-        """The share of drift among the known verdicts."""
-        known = self.drift + self.no_drift
-        return self.drift / known if known else None
+        return drift_rate(self.drift, self.no_drift)
 
     @property
     def rate_text(self) -> str:
-        return "no verdict" if self.drift_rate is None else f"{self.drift_rate:.0%}"
+        return percent(self.drift_rate)
 
     @property
     def first(self) -> datetime.datetime:
