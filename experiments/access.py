@@ -6,6 +6,7 @@ Every view, page and model admin comes here: through `level_of` for one experime
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -23,7 +24,12 @@ class AccessControlled:
 
     def level_of(self, identity: Identity) -> Level | None:
         """The identity's level on this experiment."""
-        return self.level_granted_to(identity) or (Level.READ if self.public else None)
+        return self.level_granted_to(identity) or self.public_level
+
+    @property
+    def public_level(self) -> Level | None:
+        """Everybody's level."""
+        return Level.READ if self.public else None
 
     def gives(self, identity: Identity, required: Level) -> bool:
         """Tell whether the identity has the level on this experiment, or a higher one."""
@@ -32,17 +38,27 @@ class AccessControlled:
 
     def level_granted_to(self, identity: Identity) -> Level | None:
         """The highest level that the identity holds by the list, or as an admin, as far as its token reaches."""
+        return highest(level for _, level in self.grants_to(identity))
+
+    def grants_to(self, identity: Identity) -> list[tuple[str | None, Level]]:
+        """Return each level that the identity holds, with the entity of its entry; None names an administrator."""
         if not identity.scope.covers(self.pk):
-            return None
-        levels = [Level(entry.level) for entry in self.permissions if entry.entity in identity.entities]
-        if identity.is_admin:
-            levels.append(Level.MANAGE)
-        highest = max(levels, key=lambda level: level.rank, default=None)
-        return highest and identity.scope.lowered(highest)
+            return []
+        grants: list[tuple[str | None, Level]] = [(None, Level.MANAGE)] if identity.is_admin else []
+        grants += self.grants_by_list(identity.entities)
+        return [(entity, identity.scope.lowered(level)) for entity, level in grants]
+
+    def grants_by_list(self, entities: Collection[str]) -> list[tuple[str, Level]]:
+        """Return the level of each entry that names one of the entities, with its entity."""
+        return [(entry.entity, Level(entry.level)) for entry in self.permissions if entry.entity in entities]
 
     def shows_permissions_to(self, identity: Identity) -> bool:
         """Tell whether the identity holds a level that is not everybody's: others see an empty list."""
         return self.level_granted_to(identity) is not None
+
+
+def highest(levels: Iterable[Level]) -> Level | None:
+    return max(levels, key=lambda level: level.rank, default=None)
 
 
 class Entry(NamedTuple):

@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from accounts.models import User
 from core.identity import USER_ID, Identity, Level, is_entitlement
+from experiments.access import highest
 from experiments.models import Experiment, Permission, canonical_entity
 
 # The fields that decide who has access.
@@ -32,7 +33,7 @@ class Reason:
 
     via: str
     entity: str | None
-    level: str
+    level: Level
 
 
 @dataclass(frozen=True)
@@ -95,34 +96,27 @@ class Holder:
 
 def access_of(experiment: Experiment, identity: Identity) -> Access:
     """The caller's own access, as far as their token reaches: everything about it is known."""
-    reasons = [Reason("admin", None, Level.MANAGE)] if identity.is_admin else []
-    reasons += granted_reasons(experiment, identity.entities)
-    reach = identity.scope
-    within = (
-        [replace(it, level=reach.lowered(Level(it.level))) for it in reasons] if reach.covers(experiment.pk) else []
-    )
-    reasons = [*within, *public_reason(experiment)]
     own = str(identity.user.id) if identity.is_registered and identity.user else None
+    reasons = reasons_for(experiment, experiment.grants_to(identity))
     return Access(own, experiment.level_of(identity), reasons, complete=True, note=WHOLE)
 
 
 def access_of_entity(experiment: Experiment, entity: str) -> Access:
     """What can be told of any user id or entitlement without their token."""
-    named = granted_reasons(experiment, {entity} if is_effective(entity) else frozenset())
-    reasons = [*named, *public_reason(experiment)]
+    grants = experiment.grants_by_list({entity} if is_effective(entity) else frozenset())
+    reasons = reasons_for(experiment, grants)
     return Access(entity, highest(reason.level for reason in reasons), reasons, complete=False, note=PARTIAL)
 
 
-def granted_reasons(experiment: Experiment, entities: Collection[str]) -> list[Reason]:
-    return [
-        Reason("group" if is_entitlement(entry.entity) else "direct", entry.entity, entry.level)
-        for entry in experiment.permissions
-        if entry.entity in entities
-    ]
+def reasons_for(experiment: Experiment, grants: Iterable[tuple[str | None, Level]]) -> list[Reason]:
+    reasons = [Reason(via(entity), entity, level) for entity, level in grants]
+    return [*reasons, *([Reason("public", None, experiment.public_level)] if experiment.public_level else [])]
 
 
-def public_reason(experiment: Experiment) -> list[Reason]:
-    return [Reason("public", None, Level.READ)] if experiment.public else []
+def via(entity: str | None) -> str:
+    if entity is None:
+        return "admin"
+    return "group" if is_entitlement(entity) else "direct"
 
 
 def is_effective(entity: str) -> bool:
@@ -147,14 +141,10 @@ def preview_of(experiment: Experiment, permissions: Iterable[Permission], public
 
 def levels(permissions: Iterable[Permission]) -> dict[str, Level]:
     """The highest level that a list gives each entity."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
+    found: defaultdict[str, list[Level]] = defaultdict(list)
     for entry in permissions:
-        found[entry.entity].append(entry.level)
+        found[entry.entity].append(Level(entry.level))
     return {entity: level for entity, names in found.items() if (level := highest(names))}
-
-
-def highest(names: Iterable[str]) -> Level | None:
-    return max(map(Level, names), key=rank, default=None)
 
 
 def rank(level: Level | None) -> int:
