@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from django.http import HttpResponse
@@ -102,23 +101,15 @@ class ChartPage(PlotPage):
         **context: Any,
     ) -> HttpResponse:
         """The page with its form, which shows what was asked for, whatever it was."""
-        query = self.request.query_params
-        selected = [("selected", run) for run in query.getlist("selected")]
-        typed = {name: value for name, value in query.items() if value}
-        return self.show_of(
+        typed = {name: value for name, value in self.request.query_params.items() if value}
+        return self.show_plot(
             experiment,
-            "chart.html",
+            run_filter,
             status,
             asked={"x": "created_at", "y": "count", **getattr(asked, "validated_data", {}), **typed},
             errors=asked.errors,
-            filter=run_filter,
-            suggestions=self.suggestions(experiment),
             kinds=Kind.choices,
             scales=AxisScale.choices,
-            selected=selected,
-            kept=urlencode([*run_filter.pairs, *selected]),
-            query=query.urlencode(),
-            file_name=self.file_name(experiment),
             **context,
         )
 

@@ -1,6 +1,8 @@
 """What the pages with a plot share: which runs they show, and that the plot is a file too."""
 
 import re
+from typing import Any
+from urllib.parse import urlencode
 
 from django.http import HttpResponse
 from django.urls import reverse
@@ -33,6 +35,24 @@ class PlotPage(ExperimentPage):
         if run_filter.errors:
             raise ValidationError({"filter": run_filter.errors})
         return Drift.objects.of(experiment).matching(run_filter.match)
+
+    def show_plot(self, experiment: Experiment, run_filter: RunFilter, status: int, **context: Any) -> HttpResponse:
+        """The page of the plot, with the filter of its runs."""
+        query = self.request.query_params
+        selected = [("selected", run) for run in query.getlist("selected")]
+        return self.show_of(
+            experiment,
+            f"{self.resource}.html",
+            status,
+            plot=self.resource,
+            filter=run_filter,
+            suggestions=self.suggestions(experiment),
+            selected=selected,
+            kept=urlencode([*run_filter.pairs, *selected]),
+            query=query.urlencode(),
+            file_name=self.file_name(experiment),
+            **context,
+        )
 
     def runs_address(self, experiment: Experiment) -> str:
         """Where the runs are. A file names the service, too."""

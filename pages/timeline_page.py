@@ -34,21 +34,8 @@ class TimelinePage(PlotPage):
             timeline, is_all = self.read(experiment, run_filter)
         except ValidationError as error:
             refusals = [sentence for _, sentence in sentences(error.detail)]
-        selected = [("selected", run) for run in request.query_params.getlist("selected")]
-        return self.show_of(
-            experiment,
-            "timeline.html",
-            422 if refusals else 200,
-            filter=run_filter,
-            refusals=refusals,
-            suggestions=self.suggestions(experiment),
-            kept=urlencode([*run_filter.pairs, *selected]),
-            selected=selected,
-            timeline=timeline,
-            is_all=is_all,
-            query=request.query_params.urlencode(),
-            file_name=self.file_name(experiment),
-        )
+        status = 422 if refusals else 200
+        return self.show_plot(experiment, run_filter, status, refusals=refusals, timeline=timeline, is_all=is_all)
 
     def picture(self, request: Request, experiment_id: str) -> HttpResponse:
         """The time line as a file."""
