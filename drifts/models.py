@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any, Self
 
 from django.db import models, transaction
-from django.dispatch import receiver
 from django_mongodb_backend.fields import ArrayField
 from uuid_utils.compat import uuid7
 
@@ -32,7 +31,7 @@ from core.mongodb.transaction import in_transaction
 from drifts.summaries import Summary, summaries_of
 from drifts.verdict import MATCHES, JobStatus, Verdict, verdict_of
 from experiments.access import AccessControlled, ExperimentReference, readable_by
-from experiments.models import DeletedExperiment, Experiment, purging
+from experiments.models import DeletedExperiment, Experiment
 
 SCHEMA_VERSION = "1.0.0"
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
@@ -67,6 +66,17 @@ class DriftManager(BaseDriftManager["Drift"]):
     def summaries_of(self, experiments: Sequence[uuid.UUID]) -> dict[uuid.UUID, Summary]:
         """By experiment, the number of its runs, and the verdicts of the newest of them."""
         return summaries_of(self.model, experiments)
+
+    def count_of(self, experiment_id: uuid.UUID) -> int:
+        """The number of runs of an experiment, by an index alone."""
+        return collection_of(Drift).count_documents({"experiment_id": experiment_id.hex}, session=mongodb().session)
+
+    def delete_of(self, experiment_id: uuid.UUID) -> None:
+        """Delete the runs of a deleted experiment in batches: all of them may be too much for one transaction."""
+        runs, of_experiment = collection_of(Drift), {"experiment_id": experiment_id.hex}
+        found = (run["_id"] for run in runs.find(of_experiment, {"_id": 1}, batch_size=DELETED_AT_ONCE))
+        while ids := list(islice(found, DELETED_AT_ONCE)):
+            runs.delete_many({**of_experiment, "_id": {"$in": ids}})
 
     def with_experiment(
         self, experiment_id: uuid.UUID, drift_id: uuid.UUID
@@ -212,12 +222,3 @@ def document_of(experiment: AccessControlled, fields: Mapping[str, Any]) -> Docu
     now = time_of(pk).replace(tzinfo=None)
     own = {"_id": pk.hex, "experiment_id": experiment.pk.hex, "created_at": now, "updated_at": now}
     return {**defaults(), **own, **fields}
-
-
-@receiver(purging, sender=DeletedExperiment)
-def delete_runs(experiment_id: uuid.UUID, **kwargs: Any) -> None:
-    """Delete the runs of an experiment in batches, each of which is over soon."""
-    runs, of_experiment = collection_of(Drift), {"experiment_id": experiment_id.hex}
-    found = (run["_id"] for run in runs.find(of_experiment, {"_id": 1}, batch_size=DELETED_AT_ONCE))
-    while ids := list(islice(found, DELETED_AT_ONCE)):
-        runs.delete_many({**of_experiment, "_id": {"$in": ids}})

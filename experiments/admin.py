@@ -45,9 +45,7 @@ class ExperimentChangeList(BoundedChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        # The app of the runs stands above this one: the relation leads there.
-        runs: Any = Experiment._meta.get_field("drifts").related_model
-        summaries = runs.objects.summaries_of([experiment.pk for experiment in self.result_list])
+        summaries = Experiment.runs().summaries_of([experiment.pk for experiment in self.result_list])
         experiment: Any
         for experiment in self.result_list:
             experiment.summary = summaries[experiment.pk]

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError, models, transaction
-from django.dispatch import Signal
 from django_mongodb_backend.fields import ArrayField, EmbeddedModelArrayField
 from django_mongodb_backend.models import EmbeddedModel
 from pymongo.errors import PyMongoError
@@ -19,7 +18,7 @@ from audit.models import Action
 from audit.trail import record
 from core import timestamps
 from core.identity import USER_ID, Identity, Level
-from core.mongodb.documents import collection_of, delete_one, find_one, mongodb
+from core.mongodb.documents import delete_one, find_one
 from core.mongodb.indexes import EmbeddedIndex
 from core.mongodb.match import Match
 from core.mongodb.querysets import FilterableQuerySet
@@ -28,9 +27,6 @@ from core.versions import VersionConflict, version_of
 from experiments.access import AccessControlled, ExperimentReference, readable_by
 
 logger = logging.getLogger(__name__)
-# Sent with the `experiment_id` of a deleted experiment, outside of any transaction: receivers remove what belongs to it
-# and may be too much for one.
-purging = Signal()
 # A request that read an experiment before its deletion may still add runs, but none is at work for so long. The clocks
 # of two copies of the service may differ by less than this.
 LONGEST_REQUEST = datetime.timedelta(minutes=2)
@@ -220,9 +216,13 @@ class Experiment(AccessControlled, models.Model):
 
     def count_runs(self) -> int:
         """How many runs it has, by an index alone."""
-        return collection_of(self.drifts.model).count_documents(
-            {"experiment_id": self.pk.hex}, session=mongodb().session
-        )
+        return self.runs().count_of(self.pk)
+
+    @classmethod
+    def runs(cls) -> Any:
+        """Return the manager of drift runs. Their app stands above this one: the reverse relation leads there."""
+        drift: Any = cls._meta.get_field("drifts").related_model
+        return drift.objects
 
     def recorded_values(self) -> dict[str, Any]:
         """What the audit trail tells of it, by field."""
@@ -276,7 +276,7 @@ class DeletedExperiment(models.Model):
 
     def purge(self) -> None:
         """Remove what belongs to it, and then the record, unless a request may still add runs."""
-        purging.send(type(self), experiment_id=self.pk)
+        Experiment.runs().delete_of(self.pk)
         if self.deleted_at < earliest_request():
             self.delete()
         else:

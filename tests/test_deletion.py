@@ -20,8 +20,8 @@ from audit.models import Event
 from core import timestamps
 from core.mongodb.documents import collection_of, delete_one, insert_many, mongodb
 from drifts import models
-from drifts.models import Drift
-from experiments.models import LONGEST_REQUEST, DeletedExperiment, Experiment, purging
+from drifts.models import Drift, DriftManager
+from experiments.models import LONGEST_REQUEST, DeletedExperiment, Experiment
 from tests.caller import Caller
 from tests.conftest import RUN
 from tests.crowd import Someone
@@ -138,15 +138,15 @@ def test_pages_and_the_portal_do_not_show_a_deleted_experiment(admin: Caller, dr
 
 
 @pytest.mark.usefixtures("runs")
-def test_a_deletion_holds_when_the_connection_is_lost_during_its_purge(manager: Caller, path: str) -> None:
-    def lose_connection(**signal: Any) -> None:
+def test_a_deletion_holds_when_the_connection_is_lost_during_its_purge(
+    manager: Caller, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_connection(*arguments: Any) -> None:
         raise AutoReconnect("connection closed")
 
-    purging.connect(lose_connection)
-    try:
+    with monkeypatch.context() as away:
+        away.setattr(DriftManager, "delete_of", lose_connection)
         response = manager.delete(path)
-    finally:
-        purging.disconnect(lose_connection)
     assert response.status_code == 204
     assert manager.get(path).status_code == 404
     assert manager.delete(path).status_code == 404
