@@ -23,7 +23,7 @@ from drifts.models import Drift
 from experiments.models import DeletedExperiment, Experiment, Permission
 from tests.browser import CHROMIUM
 from tests.caller import Caller
-from tests.crowd import Someone, unique
+from tests.crowd import RemoteUser, unique
 from tests.live import LiveServer
 from tests.provider import Provider
 
@@ -122,11 +122,11 @@ def live(provider_server: Provider, testrun_uid: str, worker_id: str) -> Iterato
 
 
 @pytest.fixture
-def someone(live: LiveServer, provider: Provider) -> Someone:
+def remote_user(live: LiveServer, provider: Provider) -> RemoteUser:
     """A registered user of the service behind gunicorn."""
-    someone = Someone(live.api, provider.token(unique("someone")))
-    assert someone.call("POST", "/user").status_code == 201
-    return someone
+    remote_user = RemoteUser(live.api, provider.token(unique("someone")))
+    assert remote_user.call("POST", "/user").status_code == 201
+    return remote_user
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ Headers = dict[str, str]
 PATIENCE = 120
 
 
-class Someone:
+class RemoteUser:
     """A user with a token, who opens as many connections as needed."""
 
     def __init__(self, api: str, token: str) -> None:

@@ -12,12 +12,12 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - a file system, in which mkdtemp makes 
 ROOM = 2 * 1024**3
 
 
-def fastest_place() -> Path | None:
+def fastest_directory() -> Path | None:
     """Return a directory in memory if it has room for the tests, which empty the database thousands of times."""
     return MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM else None
 
 
-var = Path(os.environ.setdefault("VAR_DIR", "") or tempfile.mkdtemp(prefix="driftwatch-", dir=fastest_place()))
+var = Path(os.environ.setdefault("VAR_DIR", "") or tempfile.mkdtemp(prefix="driftwatch-", dir=fastest_directory()))
 if not os.environ["VAR_DIR"]:
     # In the first process of the run. The processes that it starts inherit these variables.
     os.environ["VAR_DIR"] = str(var)

@@ -161,7 +161,7 @@ def test_a_body_may_be_larger_than_that_of_a_single_run(editor: Caller, path: st
 # Each run is validated and stored as by `POST …/drift`.
 
 
-def assert_as_alone(editor: Caller, path: str, run: Any) -> None:
+def assert_same_as_single_runs(editor: Caller, path: str, run: Any) -> None:
     alone = editor.post(path, json.dumps(run))
     one_by_one = stored()
     emptied()
@@ -173,7 +173,7 @@ def assert_as_alone(editor: Caller, path: str, run: Any) -> None:
     emptied()
 
 
-def wrong_runs() -> Iterator[Any]:
+def invalid_runs() -> Iterator[Any]:
     for field, values in WRONG_RUN.items():
         yield from (RUN | {field: value} for value in values)
         yield {name: value for name, value in RUN.items() if name != field}
@@ -182,13 +182,13 @@ def wrong_runs() -> Iterator[Any]:
 
 
 def test_an_invalid_run_is_refused_in_bulk_as_by_itself(editor: Caller, path: str) -> None:
-    for run in wrong_runs():
-        assert_as_alone(editor, path, run)
+    for run in invalid_runs():
+        assert_same_as_single_runs(editor, path, run)
 
 
 def test_free_json_is_stored_in_bulk_as_by_itself(editor: Caller, path: str) -> None:
     for free in FREE.values():
-        assert_as_alone(editor, path, RUN | {"parameters": free, "tags": ["a", "é"]})
+        assert_same_as_single_runs(editor, path, RUN | {"parameters": free, "tags": ["a", "é"]})
 
 
 TEXTS = st.text(max_size=30) | st.sampled_from(
@@ -218,7 +218,7 @@ ANY_RUN = st.fixed_dictionaries({}, optional=LIKELY) | st.fixed_dictionaries({},
 )
 @given(run=ANY_RUN)
 def test_any_run_gets_the_same_result_in_bulk_as_by_itself(editor: Caller, path: str, run: Any) -> None:
-    assert_as_alone(editor, path, run)
+    assert_same_as_single_runs(editor, path, run)
 
 
 @pytest.mark.parametrize("others", [[], [RUN]], ids=["alone", "among others"])

@@ -15,7 +15,7 @@ from accounts.models import User
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.conftest import RUN
-from tests.crowd import Someone, at_once, statuses, unique
+from tests.crowd import RemoteUser, at_once, statuses, unique
 from tests.live import LiveServer
 from tests.provider import Provider
 
@@ -23,26 +23,28 @@ ROUNDS = range(4)
 
 
 @pytest.fixture
-def newcomer(live: LiveServer, provider: Provider) -> Someone:
+def newcomer(live: LiveServer, provider: Provider) -> RemoteUser:
     """A user of the provider who is not registered."""
-    return Someone(live.api, provider.token(unique("someone")))
+    return RemoteUser(live.api, provider.token(unique("someone")))
 
 
-def test_one_of_many_concurrent_creations_gets_the_name(someone: Someone, stored: Database[dict[str, Any]]) -> None:
+def test_one_of_many_concurrent_creations_gets_the_name(
+    remote_user: RemoteUser, stored: Database[dict[str, Any]]
+) -> None:
     body = {"name": unique("wine")}
-    answers = at_once(someone.calls("POST", "/experiment", *[body] * 20))
+    answers = at_once(remote_user.calls("POST", "/experiment", *[body] * 20))
     assert statuses(answers) == {201: 1, 409: 19}
     assert stored[Experiment._meta.db_table].count_documents(body) == 1
 
 
-def test_one_of_many_concurrent_renames_gets_the_name(someone: Someone) -> None:
+def test_one_of_many_concurrent_renames_gets_the_name(remote_user: RemoteUser) -> None:
     body = {"name": unique("wine")}
-    paths = [someone.new_experiment() for _ in range(6)]
-    answers = at_once([lambda path=path: someone.call("PATCH", path, body) for path in paths])  # type: ignore[misc]
+    paths = [remote_user.new_experiment() for _ in range(6)]
+    answers = at_once([lambda path=path: remote_user.call("PATCH", path, body) for path in paths])  # type: ignore[misc]
     assert statuses(answers) == {200: 1, 409: 5}
 
 
-def test_one_identity_registers_once(newcomer: Someone, stored: Database[dict[str, Any]]) -> None:
+def test_one_identity_registers_once(newcomer: RemoteUser, stored: Database[dict[str, Any]]) -> None:
     answers = at_once(newcomer.calls("POST", "/user", *[None] * 10))
     assert statuses(answers) == {201: 1, 409: 9}
     subject = newcomer.call("GET", "/user/self").json()["subject"]
@@ -66,15 +68,15 @@ def split(changes: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("changes", [changes_of_experiment, changes_of_run], ids=["experiment", "run"])
 def test_concurrent_changes_of_different_fields_are_all_stored(
-    changes: Callable[[str], list[dict[str, Any]]], someone: Someone
+    changes: Callable[[str], list[dict[str, Any]]], remote_user: RemoteUser
 ) -> None:
-    path = someone.new_experiment()
+    path = remote_user.new_experiment()
     if changes is changes_of_run:
-        path += f"/drift/{someone.call('POST', f'{path}/drift', RUN).json()['id']}"
+        path += f"/drift/{remote_user.call('POST', f'{path}/drift', RUN).json()['id']}"
     for number in ROUNDS:
         wanted = changes(f"value {number}")
-        assert statuses(at_once(someone.calls("PATCH", path, *wanted))) == {200: len(wanted)}
-        kept = someone.call("GET", path).json()
+        assert statuses(at_once(remote_user.calls("PATCH", path, *wanted))) == {200: len(wanted)}
+        kept = remote_user.call("GET", path).json()
         kept["permissions"] = kept.get("permissions", [])[:1]  # The second permission is the owner's.
         assert all(kept[name] == value for change in wanted for name, value in change.items()), kept
 
@@ -82,14 +84,14 @@ def test_concurrent_changes_of_different_fields_are_all_stored(
 @pytest.mark.parametrize(("address", "body"), [("drift", RUN), ("drift/bulk", [RUN] * 20)], ids=["one", "many"])
 @pytest.mark.parametrize("round_", ROUNDS)
 def test_runs_added_during_the_deletion_of_their_experiment_are_deleted(
-    round_: int, address: str, body: Any, someone: Someone, live: LiveServer, stored: Database[dict[str, Any]]
+    round_: int, address: str, body: Any, remote_user: RemoteUser, live: LiveServer, stored: Database[dict[str, Any]]
 ) -> None:
-    path = someone.new_experiment()
+    path = remote_user.new_experiment()
     first_posts = threading.Barrier(7, timeout=30)
 
     def post(with_key: bool) -> Response:
         headers = {"Idempotency-Key": unique("key")} if with_key else None
-        return someone.call("POST", f"{path}/{address}", body, headers)
+        return remote_user.call("POST", f"{path}/{address}", body, headers)
 
     def post_until_it_is_gone(with_key: bool) -> list[Response]:
         answers = [post(with_key)]
@@ -101,7 +103,7 @@ def test_runs_added_during_the_deletion_of_their_experiment_are_deleted(
     with ThreadPoolExecutor(6) as pool:
         posts = [pool.submit(post_until_it_is_gone, number % 2 == 0) for number in range(6)]
         first_posts.wait()
-        deleted = someone.call("DELETE", path)
+        deleted = remote_user.call("DELETE", path)
     answers = list(itertools.chain(*(post.result() for post in posts)))
     assert deleted.status_code == 204
     assert statuses(answers) == {201: len(answers) - 6, 404: 6}
@@ -113,27 +115,27 @@ def test_runs_added_during_the_deletion_of_their_experiment_are_deleted(
 
 
 @pytest.mark.parametrize("round_", ROUNDS)
-def test_two_concurrent_deletions_of_an_experiment_do_not_fail(round_: int, someone: Someone) -> None:
-    path = someone.new_experiment()
+def test_two_concurrent_deletions_of_an_experiment_do_not_fail(round_: int, remote_user: RemoteUser) -> None:
+    path = remote_user.new_experiment()
     for _ in range(5):
-        someone.call("POST", f"{path}/drift", RUN)
-    first, second = sorted(answer.status_code for answer in at_once(someone.calls("DELETE", path, None, None)))
+        remote_user.call("POST", f"{path}/drift", RUN)
+    first, second = sorted(answer.status_code for answer in at_once(remote_user.calls("DELETE", path, None, None)))
     assert first == 204
     assert second in (204, 404)
-    assert someone.call("GET", path).status_code == 404
+    assert remote_user.call("GET", path).status_code == 404
 
 
 @pytest.mark.parametrize("round_", ROUNDS)
-def test_a_change_during_a_deletion_does_not_restore_the_object(round_: int, someone: Someone) -> None:
-    path = someone.new_experiment()
-    run = f"{path}/drift/{someone.call('POST', f'{path}/drift', RUN).json()['id']}"
+def test_a_change_during_a_deletion_does_not_restore_the_object(round_: int, remote_user: RemoteUser) -> None:
+    path = remote_user.new_experiment()
+    run = f"{path}/drift/{remote_user.call('POST', f'{path}/drift', RUN).json()['id']}"
     writes = [
-        *someone.calls("PATCH", path, {"description": "a"}, {"tags": ["a"]}),
-        *someone.calls("PUT", path, {"name": unique("wine")}),
-        *someone.calls("PATCH", run, {"tags": ["a"]}, {"model": "b"}),
-        *someone.calls("PUT", run, RUN),
+        *remote_user.calls("PATCH", path, {"description": "a"}, {"tags": ["a"]}),
+        *remote_user.calls("PUT", path, {"name": unique("wine")}),
+        *remote_user.calls("PATCH", run, {"tags": ["a"]}, {"model": "b"}),
+        *remote_user.calls("PUT", run, RUN),
     ]
-    deletion, *answers = at_once([*someone.calls("DELETE", path, None), *writes])
+    deletion, *answers = at_once([*remote_user.calls("DELETE", path, None), *writes])
     assert deletion.status_code == 204
     assert {answer.status_code for answer in answers} <= {200, 404}
-    assert [someone.call("GET", gone).status_code for gone in (path, run)] == [404, 404]
+    assert [remote_user.call("GET", gone).status_code for gone in (path, run)] == [404, 404]

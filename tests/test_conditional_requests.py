@@ -13,7 +13,7 @@ from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import RUN
-from tests.crowd import Someone, at_once, statuses
+from tests.crowd import RemoteUser, at_once, statuses
 from tests.live import LiveServer
 
 STALE = '"0123456789abcdef"'
@@ -199,36 +199,36 @@ def test_a_conditional_deletion_of_an_experiment_deletes_its_runs(drift: Drift, 
     assert not Drift.objects.exists()
 
 
-def counted(someone: Someone, path: str, field: str) -> Iterator[Callable[[], requests.Response]]:
+def counted(remote_user: RemoteUser, path: str, field: str) -> Iterator[Callable[[], requests.Response]]:
     """Calls that each read a counter and add one to it."""
     for _ in range(6):
 
         def add_one() -> requests.Response:
             while True:
-                read = someone.call("GET", path)
+                read = remote_user.call("GET", path)
                 count = read.json()[field].get("count", 0)
                 headers = {"If-Match": read.headers["ETag"]}
-                written = someone.call("PATCH", path, {field: {"count": count + 1}}, headers)
+                written = remote_user.call("PATCH", path, {field: {"count": count + 1}}, headers)
                 if written.status_code != 412:
                     return written
 
         yield add_one
 
 
-def test_no_increment_of_concurrent_writers_is_lost(someone: Someone) -> None:
-    experiment = someone.new_experiment()
-    run = f"{experiment}/drift/{someone.call('POST', f'{experiment}/drift', RUN).json()['id']}"
+def test_no_increment_of_concurrent_writers_is_lost(remote_user: RemoteUser) -> None:
+    experiment = remote_user.new_experiment()
+    run = f"{experiment}/drift/{remote_user.call('POST', f'{experiment}/drift', RUN).json()['id']}"
     for path, field in ((experiment, "config"), (run, "parameters")):
-        assert statuses(at_once(list(counted(someone, path, field)))) == {200: 6}
-        assert someone.call("GET", path).json()[field] == {"count": 6}
+        assert statuses(at_once(list(counted(remote_user, path, field)))) == {200: 6}
+        assert remote_user.call("GET", path).json()[field] == {"count": 6}
 
 
 @pytest.mark.parametrize("round_", range(3))
-def test_one_of_many_concurrent_changes_of_the_same_version_succeeds(round_: int, someone: Someone) -> None:
-    path = someone.new_experiment()
-    as_read = {"If-Match": someone.call("GET", path).headers["ETag"]}
-    changes = someone.calls("PATCH", path, *({"description": f"change {n}"} for n in range(6)), headers=as_read)
-    answers = at_once([*changes, *someone.calls("DELETE", path, None, headers=as_read)])
+def test_one_of_many_concurrent_changes_of_the_same_version_succeeds(round_: int, remote_user: RemoteUser) -> None:
+    path = remote_user.new_experiment()
+    as_read = {"If-Match": remote_user.call("GET", path).headers["ETag"]}
+    changes = remote_user.calls("PATCH", path, *({"description": f"change {n}"} for n in range(6)), headers=as_read)
+    answers = at_once([*changes, *remote_user.calls("DELETE", path, None, headers=as_read)])
     made = [answer for answer in answers if answer.ok]
     assert len(made) == 1
     assert {answer.status_code for answer in answers if not answer.ok} <= {412, 404}

@@ -24,7 +24,7 @@ from drifts.models import Drift, DriftManager
 from experiments.models import LONGEST_REQUEST, DeletedExperiment, Experiment
 from tests.caller import Caller
 from tests.conftest import RUN
-from tests.crowd import Someone
+from tests.crowd import RemoteUser
 from tests.session import through_session
 
 WRITERS = 6
@@ -268,10 +268,10 @@ def test_saving_an_older_instance_does_not_restore_a_deleted_experiment(experime
 
 
 def test_concurrent_writers_add_no_visible_run_to_a_deleted_experiment_and_lose_none_of_another(
-    someone: Someone, stored: Database[dict[str, Any]]
+    remote_user: RemoteUser, stored: Database[dict[str, Any]]
 ) -> None:
     """On real workers: some threads write to an experiment while it is deleted, others to one that stays."""
-    going, living = someone.new_experiment(), someone.new_experiment()
+    going, living = remote_user.new_experiment(), remote_user.new_experiment()
     acknowledged: list[str] = []
     answers: Counter[int] = Counter()
     late: Counter[int] = Counter()
@@ -280,7 +280,7 @@ def test_concurrent_writers_add_no_visible_run_to_a_deleted_experiment_and_lose_
     def write(to: str) -> None:
         while not is_over.is_set():
             began_after = is_deleted.is_set()
-            response = someone.call("POST", f"{to}/drift", RUN)
+            response = remote_user.call("POST", f"{to}/drift", RUN)
             if to == living:
                 assert response.status_code == 201
                 acknowledged.append(response.json()["id"])
@@ -291,7 +291,7 @@ def test_concurrent_writers_add_no_visible_run_to_a_deleted_experiment_and_lose_
         writers = [pool.submit(write, going if number % 2 else living) for number in range(WRITERS)]
         while answers[201] < 20:
             assert not any(writer.done() for writer in writers)
-        assert someone.call("DELETE", going).status_code == 204
+        assert remote_user.call("DELETE", going).status_code == 204
         is_deleted.set()
         while sum(late.values()) < 20:
             assert not any(writer.done() for writer in writers)
@@ -300,7 +300,7 @@ def test_concurrent_writers_add_no_visible_run_to_a_deleted_experiment_and_lose_
             writer.result()
     assert set(answers) <= {201, 404}
     assert set(late) == {404}
-    assert someone.call("POST", f"{going}/drift/search", {}).status_code == 404
+    assert remote_user.call("POST", f"{going}/drift/search", {}).status_code == 404
     kept = {run["_id"] for run in stored["drifts_drift"].find({"experiment_id": living[-36:].replace("-", "")})}
     assert kept == {pk.replace("-", "") for pk in acknowledged}
     # Only runs of requests that were in progress may be left of the deleted experiment. They are purged with its

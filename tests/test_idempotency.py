@@ -32,7 +32,7 @@ from drifts.models import Drift
 from experiments.models import Experiment, Permission
 from tests.caller import Caller
 from tests.conftest import RUN
-from tests.crowd import Someone, at_once, statuses, unique
+from tests.crowd import RemoteUser, at_once, statuses, unique
 from tests.live import LiveServer
 from tests.profiler import commands
 from tests.provider import Provider
@@ -265,16 +265,16 @@ def test_a_request_without_a_key_makes_no_extra_query(sender: Sender) -> None:
 
 @pytest.mark.parametrize("round_", range(3))
 def test_one_of_many_concurrent_requests_creates_and_all_get_its_response(
-    round_: int, someone: Someone, stored: Database[dict[str, Any]]
+    round_: int, remote_user: RemoteUser, stored: Database[dict[str, Any]]
 ) -> None:
     key, body = unique("key"), {"name": unique("wine")}
-    answers = at_once(someone.calls_until_answered("/experiment", key, *[body] * 12))
+    answers = at_once(remote_user.calls_until_answered("/experiment", key, *[body] * 12))
     assert statuses(answers) == {201: 12}
     assert len({answer.text for answer in answers}) == 1
     assert sum("Idempotent-Replayed" in answer.headers for answer in answers) >= 11
     path = f"/experiment/{answers[0].json()['id']}"
     for place, sent, number in ((f"{path}/drift", RUN, 1), (f"{path}/drift/bulk", [RUN] * 20, 21)):
-        answers = at_once(someone.calls_until_answered(place, key, *[sent] * 12))
+        answers = at_once(remote_user.calls_until_answered(place, key, *[sent] * 12))
         assert statuses(answers) == {201: 12}
         assert len({answer.text for answer in answers}) == 1
         identifier = uuid.UUID(path.rpartition("/")[2]).hex
@@ -282,11 +282,11 @@ def test_one_of_many_concurrent_requests_creates_and_all_get_its_response(
 
 
 def test_one_of_many_concurrent_requests_with_different_bodies_creates(
-    someone: Someone, stored: Database[dict[str, Any]]
+    remote_user: RemoteUser, stored: Database[dict[str, Any]]
 ) -> None:
-    path = someone.new_experiment()
+    path = remote_user.new_experiment()
     runs = [{**RUN, "model": f"model {number}"} for number in range(8)]
-    answers = at_once(someone.calls_until_answered(f"{path}/drift", unique("key"), *runs))
+    answers = at_once(remote_user.calls_until_answered(f"{path}/drift", unique("key"), *runs))
     assert statuses(answers) == {201: 1, 422: 7}
     identifier = uuid.UUID(path.rpartition("/")[2]).hex
     assert stored[Drift._meta.db_table].count_documents({"experiment_id": identifier}) == 1
@@ -295,7 +295,7 @@ def test_one_of_many_concurrent_requests_with_different_bodies_creates(
 def test_concurrent_registrations_and_tokens_are_created_once(
     live: LiveServer, provider: Provider, stored: Database[dict[str, Any]]
 ) -> None:
-    newcomer = Someone(live.api, provider.token(unique("newcomer")))
+    newcomer = RemoteUser(live.api, provider.token(unique("newcomer")))
     registered = at_once(newcomer.calls_until_answered("/user", "once", *[None] * 8))
     assert statuses(registered) == {201: 8}
     tokens = at_once(newcomer.calls_until_answered("/token", "once", *[{"name": "nightly"}] * 8))
@@ -322,8 +322,8 @@ def killable(tmp_path: Path) -> Iterator[LiveServer]:
 
 
 def test_requests_retried_while_workers_are_killed_create_once(killable: LiveServer) -> None:
-    someone = Someone(killable.api, killable.manage("token", "keeper@example.org"))
-    path = f"{someone.new_experiment()}/drift"
+    remote_user = RemoteUser(killable.api, killable.manage("token", "keeper@example.org"))
+    path = f"{remote_user.new_experiment()}/drift"
     answers: list[Response] = []
     over = threading.Event()
 
@@ -332,7 +332,7 @@ def test_requests_retried_while_workers_are_killed_create_once(killable: LiveSer
             if over.is_set():
                 return
             name = f"run {number} of pipeline {pipeline}"
-            answers.append(someone.post_until_answered(path, {**RUN, "model": name}, name))
+            answers.append(remote_user.post_until_answered(path, {**RUN, "model": name}, name))
 
     def kill_workers(reporting: list[Future[None]]) -> None:
         """Kill one worker after another, each during the pipelines' requests; gunicorn starts the next."""

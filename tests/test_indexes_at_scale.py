@@ -59,7 +59,7 @@ def document(number: int, chance: random.Random) -> dict[str, Any]:
 
 
 @contextmanager
-def inside(name: str) -> Iterator[None]:
+def using_database(name: str) -> Iterator[None]:
     """Switch this process to another database within the block."""
     connection = mongodb()
     usual = connection.settings_dict["NAME"]
@@ -78,7 +78,7 @@ def filled(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Itera
     """The name of a second database, not emptied after each test, with many runs of a public experiment."""
     name = f"{mongodb().settings_dict['NAME']}_filled"
     chance = random.Random(1)  # noqa: S311 - nothing here is a secret
-    with django_db_blocker.unblock(), inside(name):
+    with django_db_blocker.unblock(), using_database(name):
         call_command("migrate", verbosity=0)
         Experiment.objects.bulk_create(Experiment(id=pk, name=str(pk), public=True) for pk in (EXPERIMENT, OTHER))
         runs = mongodb().database[Drift._meta.db_table].with_options(write_concern=WriteConcern(w=1))
@@ -93,14 +93,14 @@ def filled(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Itera
 def at_scale(database: None, filled: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # A machine that is busy with tests counts more slowly.
     monkeypatch.setattr(totals, "SECOND_TIME_LIMIT", 60)
-    with inside(filled):
+    with using_database(filled):
         yield
 
 
 @pytest.fixture(scope="module")
 def root(filled: str, django_db_blocker: DjangoDbBlocker) -> User:
     """An administrator of the filled database."""
-    with django_db_blocker.unblock(), inside(filled):
+    with django_db_blocker.unblock(), using_database(filled):
         return User.objects.create_superuser("root", "root@example.org", "correct horse battery")
 
 

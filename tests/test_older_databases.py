@@ -25,7 +25,7 @@ from pymongo.database import Database
 
 from core.models import RequestCount
 from core.mongodb.documents import mongodb
-from tests.crowd import Someone
+from tests.crowd import RemoteUser
 from tests.live import LiveServer
 
 DUMP = Path(__file__).parent / "databases" / "2026-11-27.json"
@@ -101,23 +101,23 @@ def stored(server: LiveServer) -> Iterator[Database[Document]]:
 
 
 @pytest.fixture
-def anonymous(server: LiveServer) -> Someone:
+def anonymous(server: LiveServer) -> RemoteUser:
     """A caller without a token."""
-    caller = Someone(server.api, "")
+    caller = RemoteUser(server.api, "")
     caller.authorization.clear()
     return caller
 
 
 @pytest.fixture
-def ada(server: LiveServer, older: OlderDatabase) -> Someone:
+def ada(server: LiveServer, older: OlderDatabase) -> RemoteUser:
     """A user of an OpenID issuer, by a service token. Manages every experiment but `weld inspection`."""
-    return Someone(server.api, older.tokens["ada"])
+    return RemoteUser(server.api, older.tokens["ada"])
 
 
 @pytest.fixture
-def pipeline(server: LiveServer, older: OlderDatabase) -> Someone:
+def pipeline(server: LiveServer, older: OlderDatabase) -> RemoteUser:
     """A local user, by a service token that carries the group that reads `credit scoring`."""
-    return Someone(server.api, older.tokens["pipeline"])
+    return RemoteUser(server.api, older.tokens["pipeline"])
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_every_model_has_its_indexes_as_in_a_new_database(stored: Database[Docum
 # The API
 
 
-def test_a_visitor_reads_the_public_experiment(anonymous: Someone, older: OlderDatabase) -> None:
+def test_a_visitor_reads_the_public_experiment(anonymous: RemoteUser, older: OlderDatabase) -> None:
     response = anonymous.call("GET", older.path("wine quality"))
     assert response.status_code == 200, response.text
     shown, before = response.json(), older.experiment("wine quality")
@@ -180,7 +180,7 @@ def test_a_visitor_reads_the_public_experiment(anonymous: Someone, older: OlderD
     assert {name: shown[name] for name in names} == {name: before[name] for name in names}
 
 
-def test_a_visitor_reads_the_runs_of_the_public_experiment(anonymous: Someone, older: OlderDatabase) -> None:
+def test_a_visitor_reads_the_runs_of_the_public_experiment(anonymous: RemoteUser, older: OlderDatabase) -> None:
     response = anonymous.call("POST", f"{older.path('wine quality')}/drift/search", {})
     assert response.status_code == 200, response.text
     names = ("job_status", "model", "parameters", "tags", "detector", "environment", "model_version", "schema_version")
@@ -217,7 +217,7 @@ def test_a_visitor_reads_the_runs_of_the_public_experiment(anonymous: Someone, o
     ids=json.dumps,
 )
 def test_filters_find_the_runs(
-    anonymous: Someone, older: OlderDatabase, document: Document, numbers: list[int]
+    anonymous: RemoteUser, older: OlderDatabase, document: Document, numbers: list[int]
 ) -> None:
     """`numbers` are positions in the list of runs, the newest first."""
     response = anonymous.call("POST", f"{older.path('wine quality')}/drift/search", document)
@@ -227,7 +227,7 @@ def test_filters_find_the_runs(
 
 
 def test_only_users_with_a_permission_read_the_private_experiment(
-    anonymous: Someone, ada: Someone, pipeline: Someone, older: OlderDatabase
+    anonymous: RemoteUser, ada: RemoteUser, pipeline: RemoteUser, older: OlderDatabase
 ) -> None:
     path = older.path("credit scoring")
     levels = [caller.call("GET", f"{path}/access").json().get("level") for caller in (ada, pipeline)]
@@ -239,8 +239,8 @@ def test_only_users_with_a_permission_read_the_private_experiment(
     assert anonymous.call("GET", path).status_code == 403
 
 
-def test_experiments_are_searched(anonymous: Someone, ada: Someone) -> None:
-    def names(caller: Someone, document: Document) -> list[str]:
+def test_experiments_are_searched(anonymous: RemoteUser, ada: RemoteUser) -> None:
+    def names(caller: RemoteUser, document: Document) -> list[str]:
         response = caller.call("POST", "/experiment/search", document)
         assert response.status_code == 200, response.text
         return [experiment["name"] for experiment in response.json()]
@@ -250,7 +250,7 @@ def test_experiments_are_searched(anonymous: Someone, ada: Someone) -> None:
     assert names(anonymous, {}) == ["delivery times", "wine quality"]
 
 
-def test_a_run_is_created(ada: Someone, pipeline: Someone, older: OlderDatabase) -> None:
+def test_a_run_is_created(ada: RemoteUser, pipeline: RemoteUser, older: OlderDatabase) -> None:
     path = f"{older.path('delivery times')}/drift"
     run = {"job_status": "Completed", "model": "eta-south", "drift_detected": True, "parameters": {"p_value": 0.01}}
     created = ada.call("POST", path, run)
@@ -259,7 +259,7 @@ def test_a_run_is_created(ada: Someone, pipeline: Someone, older: OlderDatabase)
     assert pipeline.call("POST", path, run).status_code == 403
 
 
-def test_a_stored_response_from_before_the_move_is_repeated(ada: Someone, older: OlderDatabase) -> None:
+def test_a_stored_response_from_before_the_move_is_repeated(ada: RemoteUser, older: OlderDatabase) -> None:
     path = f"{older.path('wine quality')}/drift"
     run = {"job_status": "Completed", "model": "ridge", "drift_detected": False, "parameters": {"p_value": 0.9}}
     repeated = ada.call("POST", path, run, {"Idempotency-Key": "2026-11-27 ridge"})
@@ -269,7 +269,7 @@ def test_a_stored_response_from_before_the_move_is_repeated(ada: Someone, older:
 
 
 def test_a_revoked_token_stays_revoked(server: LiveServer, older: OlderDatabase) -> None:
-    assert Someone(server.api, older.tokens["revoked"]).call("GET", "/user/self").status_code == 401
+    assert RemoteUser(server.api, older.tokens["revoked"]).call("GET", "/user/self").status_code == 401
 
 
 # The administrator. The test of the session must be the first: if Django changes its password hashing, a login stores a

@@ -15,7 +15,7 @@ from drifts.models import Drift
 from examples.mytoken import mytoken_server
 from experiments.models import Experiment
 from tests.caller import Caller
-from tests.crowd import Someone
+from tests.crowd import RemoteUser
 from tests.live import ROOT, LiveServer
 from tests.profiler import reads_of
 from tests.session import through_session
@@ -131,17 +131,17 @@ def test_the_current_state_of_a_run_is_read_by_conditional_requests(client: Clie
     assert "Completed" in now.content.decode()
 
 
-def test_the_shown_curl_and_python_commands_read_the_run(live: LiveServer, someone: Someone) -> None:
-    experiment = someone.call("POST", "/experiment", {"name": f"shown {os.getpid()}", "public": True}).json()["id"]
+def test_the_shown_curl_and_python_commands_read_the_run(live: LiveServer, remote_user: RemoteUser) -> None:
+    experiment = remote_user.call("POST", "/experiment", {"name": f"shown {os.getpid()}", "public": True}).json()["id"]
     body = {"job_status": "Completed", "model": "forest", "drift_detected": True, "parameters": {"p_value": 0.01}}
-    run = someone.call("POST", f"/experiment/{experiment}/drift", body).json()
+    run = remote_user.call("POST", f"/experiment/{experiment}/drift", body).json()
     page = requests.get(f"{live.url}/experiments/{experiment}/runs/{run['id']}", timeout=30).text
     shown = BeautifulSoup(page, "html.parser")
     curl, python = (shown.select_one(selector) for selector in ("#curl", "#python"))
     assert curl
     assert python
     assert json.loads(output("bash", "-c", curl.get_text())) == run
-    token = someone.authorization["Authorization"].removeprefix("Bearer ")
+    token = remote_user.authorization["Authorization"].removeprefix("Bearer ")
     with mytoken_server(lambda _: token) as mytoken_url:
         client = {"DRIFT_MONITOR_URL": live.url, "DRIFT_MONITOR_MYTOKEN": "any", "MYTOKEN_SERVER": mytoken_url}
         said = output(str(ROOT / ".venv-client/bin/python"), "-c", python.get_text(), **client)

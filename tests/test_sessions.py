@@ -65,7 +65,7 @@ class Browser:
         assert response.headers["Location"].startswith(f"{self.openid.issuer}/authorization?")
         return self.come_back(self.openid.authorize(response.headers["Location"]))
 
-    def let_renewal_come_due(self) -> None:
+    def make_renewal_due(self) -> None:
         session = self.client.session
         session["claims"] |= {"renew_at": time.time() - 1}
         session.save()
@@ -310,7 +310,7 @@ def test_a_session_of_an_issuer_that_is_no_longer_configured_is_refused(browser:
     settings.OIDC_RP_ISSUER = ""
     configured_provider.cache_clear()
     assert browser.client.get("/api/v1/user/self").status_code == 401
-    browser.let_renewal_come_due()
+    browser.make_renewal_due()
     assert "Logged in" not in browser.get("/").content.decode()
 
 
@@ -320,7 +320,7 @@ def test_a_session_of_an_issuer_that_is_no_longer_configured_is_refused(browser:
 def test_a_page_is_redirected_through_the_provider_when_renewal_is_due(browser: Browser) -> None:
     browser.log_in(Person("ada"))
     token, key = browser.client.cookies["csrftoken"].value, browser.client.session.session_key
-    browser.let_renewal_come_due()
+    browser.make_renewal_due()
     response = browser.get("/admin/", q="1")
     assert dict(parse_qsl(urlsplit(response.headers["Location"]).query))["prompt"] == "none"
     assert browser.follow_renewal(response).headers["Location"] == "/admin/?q=1"
@@ -330,7 +330,7 @@ def test_a_page_is_redirected_through_the_provider_when_renewal_is_due(browser: 
 
 def test_any_other_request_is_anonymous_while_renewal_is_due(browser: Browser) -> None:
     browser.log_in(Person("ada", ("admins",)))
-    browser.let_renewal_come_due()
+    browser.make_renewal_due()
     assert browser.client.get("/api/v1/user/self").status_code == 401
     assert browser.post("/experiment", {"name": "wine"}).status_code == 401
     assert browser.client.get("/admin/").headers["Location"].startswith("/admin/login/")
@@ -347,7 +347,7 @@ def test_a_page_is_shown_as_to_a_visitor_while_the_provider_is_unavailable(
     assert browser.get("/admin/").status_code == 200
     passing.stop()
     configured_provider.cache_clear()
-    browser.let_renewal_come_due()
+    browser.make_renewal_due()
     assert "Logged in" not in browser.get("/").content.decode()
     assert browser.get("/admin/").headers["Location"].startswith("/admin/login/")
 
@@ -356,7 +356,7 @@ def test_renewal_removes_a_lost_entitlement(browser: Browser, openid: LoginProvi
     browser.log_in(Person("ada", ("admins",)))
     assert browser.get("/admin/").status_code == 200
     openid.person = Person("ada", ("users",))
-    browser.let_renewal_come_due()
+    browser.make_renewal_due()
     browser.follow_renewal(browser.get("/admin/"))
     assert browser.get("/admin/").status_code == 403
     assert browser.client.get("/api/v1/entitlements").json() == {"items": ["users"]}
@@ -365,7 +365,7 @@ def test_renewal_removes_a_lost_entitlement(browser: Browser, openid: LoginProvi
 def test_renewal_logs_out_a_user_who_is_no_longer_admitted(browser: Browser, openid: LoginProvider) -> None:
     browser.log_in(Person("ada"))
     openid.person = Person("ada", ())
-    browser.let_renewal_come_due()
+    browser.make_renewal_due()
     assert browser.follow_renewal(browser.get("/")).status_code == 403
     assert not browser.is_logged_in
 
@@ -373,7 +373,7 @@ def test_renewal_logs_out_a_user_who_is_no_longer_admitted(browser: Browser, ope
 def test_renewal_logs_out_a_user_who_logged_out_at_the_provider(browser: Browser, openid: LoginProvider) -> None:
     browser.log_in(Person("ada"))
     openid.person = None
-    browser.let_renewal_come_due()
+    browser.make_renewal_due()
     assert browser.follow_renewal(browser.get("/")).headers["Location"] == "/"
     assert not browser.is_logged_in
     assert browser.get("/").status_code == 200
@@ -382,7 +382,7 @@ def test_renewal_logs_out_a_user_who_logged_out_at_the_provider(browser: Browser
 def test_renewal_switches_to_the_user_now_logged_in_at_the_provider(browser: Browser, openid: LoginProvider) -> None:
     browser.log_in(Person("ada", ("admins",)))
     openid.person = Person("eve")
-    browser.let_renewal_come_due()
+    browser.make_renewal_due()
     browser.follow_renewal(browser.get("/"))
     assert browser.client.get("/api/v1/user/self").json()["subject"] == "eve"
     assert browser.client.get("/api/v1/entitlements").json() == {"items": ["users"]}
@@ -390,14 +390,14 @@ def test_renewal_switches_to_the_user_now_logged_in_at_the_provider(browser: Bro
 
 def test_two_tabs_renew_and_each_returns_to_its_address(browser: Browser, openid: LoginProvider) -> None:
     browser.log_in(Person("ada"))
-    browser.let_renewal_come_due()
+    browser.make_renewal_due()
     answers = [openid.authorize(browser.get("/", tab=tab).headers["Location"]) for tab in "ab"]
     assert [browser.come_back(answer).headers["Location"] for answer in answers] == ["/?tab=a", "/?tab=b"]
 
 
 def test_renewal_does_not_redirect_to_another_host(browser: Browser) -> None:
     browser.log_in(Person("ada"))
-    browser.let_renewal_come_due()
+    browser.make_renewal_due()
     response = browser.client.get("//evil.example/", headers=HTML)
     assert browser.follow_renewal(response).headers["Location"] in ("/", "/evil.example/")
 

@@ -9,7 +9,7 @@ SERIOUS = {"serious", "critical"}
 PHONE: ViewportSize = {"width": 375, "height": 700}
 
 
-def faults(page: Page, *rules: str) -> list[str]:
+def violations(page: Page, *rules: str) -> list[str]:
     """List the serious and critical violations, of the named rules or of all, after opening every `<details>`."""
     page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     # A colour that is still fading would be measured wrongly.
@@ -20,14 +20,14 @@ def faults(page: Page, *rules: str) -> list[str]:
         options["runOnly"] = list(rules)
     found = Axe().run(page, options=options).response["violations"]
     return [
-        f"{page.url}: {fault['id']} at {node['target']}: {node['html'][:200]}"
-        for fault in found
-        if fault["impact"] in SERIOUS
-        for node in fault["nodes"]
+        f"{page.url}: {violation['id']} at {node['target']}: {node['html'][:200]}"
+        for violation in found
+        if violation["impact"] in SERIOUS
+        for node in violation["nodes"]
     ]
 
 
-def sideways(page: Page) -> int:
+def excess_width(page: Page) -> int:
     """Return by how many pixels the page is wider than a phone."""
     page.set_viewport_size(PHONE)
     return int(page.evaluate("document.documentElement.scrollWidth")) - PHONE["width"]

@@ -63,28 +63,28 @@ def new_context(chromium: Browser, service: LiveServer) -> Iterator[Callable[[],
     """Make browser contexts without cookies. Any error that a browser reports, such as one of the content security
     policy, fails the test.
     """
-    complaints: list[str] = []
+    errors: list[str] = []
 
-    def hear(said: ConsoleMessage) -> None:
+    def collect_error(said: ConsoleMessage) -> None:
         is_ours = said.location["url"].startswith(service.url)
         # The browser reports each refused page as an error. Some tests cause such refusals on purpose.
         is_refusal = "status of 403" in said.text
         if said.type in ("error", "warning") and is_ours and not is_refusal:
-            complaints.append(f"{said.location}: {said.text}")
+            errors.append(f"{said.location}: {said.text}")
 
     contexts: list[BrowserContext] = []
 
     def new() -> BrowserContext:
         context = chromium.new_context(base_url=service.url)
-        context.on("console", hear)
-        context.on("weberror", lambda error: complaints.append(str(error.error)))
+        context.on("console", collect_error)
+        context.on("weberror", lambda error: errors.append(str(error.error)))
         contexts.append(context)
         return context
 
     yield new
     for context in contexts:
         context.close()
-    assert not complaints
+    assert not errors
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 from django.contrib import admin
 from playwright.sync_api import Page
 
-from tests.browser.accessibility import faults, sideways
+from tests.browser.accessibility import excess_width, violations
 from tests.browser.conftest import People, Person
-from tests.browser.tour import LONG, addresses_for, look_at
+from tests.browser.tour import LONG, addresses_for, open_page
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def ada(people: People) -> Person:
 def test_no_page_has_a_serious_violation_or_scrolls_sideways_on_a_phone(ada: Person) -> None:
     found = []
     for address in addresses_for(ada):
-        look_at(ada.page, address)
+        open_page(ada.page, address)
         found += violations_in_light_and_dark(ada.page)
-        if (excess := sideways(ada.page)) > 0:
+        if (excess := excess_width(ada.page)) > 0:
             found.append(f"{address}: is {excess} px wider than a phone")
         ada.page.set_viewport_size({"width": 1280, "height": 720})
     assert not found, "\n".join(found)
@@ -29,10 +29,10 @@ def test_no_page_has_a_serious_violation_or_scrolls_sideways_on_a_phone(ada: Per
 
 def test_the_portal_has_no_serious_violation(ada: Person) -> None:
     addresses_for(ada)
-    look_at(ada.page, "/admin/")
+    open_page(ada.page, "/admin/")
     found = violations_in_light_and_dark(ada.page)
     for model in admin.site._registry:
-        look_at(ada.page, f"/admin/{model._meta.app_label}/{model._meta.model_name}/")
+        open_page(ada.page, f"/admin/{model._meta.app_label}/{model._meta.model_name}/")
         found += violations_in_light_and_dark(ada.page)
         if (first := ada.page.locator("#result_list tbody th a").first).is_visible():
             first.click()
@@ -43,14 +43,14 @@ def test_the_portal_has_no_serious_violation(ada: Person) -> None:
 def violations_in_light_and_dark(page: Page) -> list[str]:
     """List the violations in light colours, and the colour violations in dark ones."""
     page.emulate_media(color_scheme="light")
-    found = faults(page)
+    found = violations(page)
     page.emulate_media(color_scheme="dark")
-    return found + faults(page, "color-contrast")
+    return found + violations(page, "color-contrast")
 
 
 def test_a_serious_violation_would_be_found(page: Page) -> None:
     page.goto("/login")
     page.evaluate("document.querySelector('label').remove()")
     page.evaluate("document.querySelector('main').append('x'.repeat(500))")
-    assert "label at" in faults(page)[0]
-    assert sideways(page) > 0
+    assert "label at" in violations(page)[0]
+    assert excess_width(page) > 0

@@ -5,7 +5,7 @@ import re
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import People, Person
-from tests.browser.tour import addresses_for, look_at
+from tests.browser.tour import addresses_for, open_page
 from tests.crowd import unique
 from tests.test_published_client import OpenIDProvider
 
@@ -99,7 +99,7 @@ def test_a_user_logs_in_filters_compares_and_logs_out_by_keyboard(
 def test_the_keyboard_reaches_every_control_of_every_page(people: People) -> None:
     ada = people("ada", "admins")
     for address in addresses_for(ada):
-        look_at(ada.page, address)
+        open_page(ada.page, address)
         controls = ada.page.evaluate(NUMBER_CONTROLS)
         reached = set()
         for _ in range(controls):

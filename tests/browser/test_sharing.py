@@ -5,7 +5,7 @@ import re
 import requests
 from playwright.sync_api import Page, expect
 
-from tests.browser.accessibility import faults
+from tests.browser.accessibility import violations
 from tests.browser.conftest import People
 from tests.crowd import unique
 from tests.live import LiveServer
@@ -26,7 +26,7 @@ def test_a_manager_gives_a_colleague_read_and_removes_it(people: People) -> None
     expect(ada.page.get_by_role("listitem")).to_contain_text("no entry → Read")
     eve.page.reload()
     expect(eve.page.get_by_role("alert")).to_be_visible()
-    assert not faults(ada.page)
+    assert not violations(ada.page)
     ada.page.get_by_role("button", name="Confirm").click()
     expect(ada.page.get_by_role("status")).to_have_text("The permissions are saved.")
 
@@ -61,7 +61,7 @@ def test_a_user_makes_copies_uses_and_revokes_a_token(people: People, service: L
     ada.page.get_by_role("button", name="Make the token").click()
     ada.page.get_by_role("button", name="Copy the command").click()
     expect(ada.page.get_by_role("button", name="Copied")).to_be_visible()
-    assert not faults(ada.page)
+    assert not violations(ada.page)
     command = ada.page.evaluate("navigator.clipboard.readText()")
     sent = re.fullmatch(r'curl -s (\S+) \\\n  -H "Authorization: (Bearer \S+)"', command)
     assert sent

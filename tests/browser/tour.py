@@ -70,7 +70,7 @@ def run_of(number: int) -> dict[str, Any]:
     }
 
 
-def look_at(page: Page, address: str) -> None:
+def open_page(page: Page, address: str) -> None:
     answer = page.goto(address)
     assert answer
     assert answer.ok, address
