@@ -85,6 +85,8 @@ def server(older: OlderDatabase, testrun_uid: str, worker_id: str) -> Iterator[L
         SECRET_KEY=SECRET_KEY,
         OIDC_USER_ENTITLEMENTS="[]",
         OIDC_ADMIN_ENTITLEMENTS='["admins"]',
+        # Below 200, a limit is exact: each login updates the counters.
+        RATE_LIMIT_LOGIN="100/minute",
     )
     with MongoClient[Document](server.environment["MONGODB_URI"]) as client:
         older.restore(client[server.environment["MONGODB_NAME"]])
