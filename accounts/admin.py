@@ -88,7 +88,7 @@ class ServiceTokenAdmin(GuardedAdmin):
     list_filter = (StateFilter, "issued_by_operator", "level", PeriodFilter)
     list_prefetch_related = ("user",)
     search_fields = ("name", "user__email", "user__subject")
-    search_help_text = "The token's name, or its maker's email or subject"
+    search_help_text = "Name of the token, or email or subject of its owner"
     ordering = ("-created_at", "-pk")
     sortable_by = ("created_at",)
     actions = ("revoke",)
@@ -116,4 +116,4 @@ class ServiceTokenAdmin(GuardedAdmin):
     def revoke(self, request: HttpRequest, queryset: ServiceTokenQuerySet) -> None:
         # Selected by id: a search may join the users, and MongoDB cannot update a join.
         chosen = ServiceToken.objects.filter(pk__in=[token.pk for token in queryset])
-        self.message_user(request, f"Revoked: {chosen.revoke(identity_of_session(request))}.")
+        self.message_user(request, f"Tokens revoked: {chosen.revoke(identity_of_session(request))}.")

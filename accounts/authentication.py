@@ -80,7 +80,7 @@ class BearerAuthentication(BaseAuthentication):
         match = BEARER.fullmatch(request.META["HTTP_AUTHORIZATION"])
         token = match and match.group(1)
         if not token or len(token) > MAX_TOKEN_CHARACTERS:
-            raise AuthenticationFailed("The header must read: Authorization: Bearer <token>, the token a signed JWT.")
+            raise AuthenticationFailed("Send a signed JWT: Authorization: Bearer <token>.")
         try:
             identity = identify(token)
         except InvalidToken as error:
@@ -108,7 +108,7 @@ def verified_identity(token: str) -> Identity:
         return identity_of_local_token(token)
     issuer = trusted_issuers().get(name)
     if issuer is None:
-        raise InvalidToken("The token's issuer is not trusted here.")
+        raise InvalidToken("This service does not trust the token's issuer.")
     claims = issuer.verify(token)
     email = verified_email(claims)
     entitlements = entitlements_at(claims, issuer.entitlements_path)
@@ -117,7 +117,7 @@ def verified_identity(token: str) -> Identity:
         email = email or verified_email(more)
         entitlements = entitlements or entitlements_at(more, issuer.entitlements_path)
     if email is None:
-        raise InvalidToken("The issuer does not vouch for an email address (email and email_verified).")
+        raise InvalidToken("The issuer has not verified an email address (claims email and email_verified).")
     user = User.objects.known_as(name, claims["sub"])
     identity = Identity(name, claims["sub"], email, entitlements, user)
     if user:

@@ -68,7 +68,7 @@ class ProviderBackend(OIDCAuthenticationBackend):
     def raise_token_response_error(self, response: requests.Response) -> None:
         """Raise for an error response. 400 and 401 carry an error code (RFC 6749, section 5.2)."""
         if response.status_code in (400, 401):
-            raise LoginRefused(f"The provider refused to complete the login: {error_code(response)}.")
+            raise LoginRefused(f"The login provider refused to complete the login: {error_code(response)}.")
         if response.status_code != 200:
             raise IssuerUnavailable(f"Its token endpoint answered {response.status_code}.")
 
@@ -77,12 +77,12 @@ class ProviderBackend(OIDCAuthenticationBackend):
         try:
             claims = provider().verify(token)
         except (InvalidToken, jwt.PyJWTError) as error:
-            raise LoginRefused(f"The provider's answer cannot be trusted. {error}") from error
+            raise LoginRefused(f"The login provider sent a response that is not valid. {error}") from error
         nonce = claims.get("nonce")
         if not isinstance(nonce, str) or not constant_time_compare(nonce, expected["nonce"]):
-            raise LoginRefused("The provider's answer belongs to another login.")
+            raise LoginRefused("The login provider sent the response of another login. Try again.")
         if claims.get("azp", settings.OIDC_RP_CLIENT_ID) != settings.OIDC_RP_CLIENT_ID:
-            raise LoginRefused("The provider's answer was made for another client.")
+            raise LoginRefused("The login provider sent a response for another service.")
         return claims
 
     def get_userinfo(self, access_token: str, id_token: str, payload: Claims) -> Identity:
@@ -90,17 +90,17 @@ class ProviderBackend(OIDCAuthenticationBackend):
         try:
             more = provider().userinfo(access_token, payload)
         except InvalidToken as error:
-            raise LoginRefused(f"The provider's answer cannot be trusted. {error}") from error
+            raise LoginRefused(f"The login provider sent a response that is not valid. {error}") from error
         email = verified_email(payload) or verified_email(more)
         if email is None:
-            raise LoginRefused("The provider does not vouch for an email address: verify yours there, then try again.")
+            raise LoginRefused("The login provider has not verified your email. Verify it there, then try again.")
         path = provider().entitlements_path
         entitlements = entitlements_at(payload, path) or entitlements_at(more, path)
         return Identity(payload["iss"], payload["sub"], email, entitlements)
 
     def verify_claims(self, identity: Identity) -> bool:
         if not identity.is_admitted:
-            raise NotAdmitted(f"{identity.email} has no entitlement that admits to this service.")
+            raise NotAdmitted(f"Your login as {identity.email} worked, but none of your groups may use this service.")
         return True
 
     def filter_users_by_claims(self, identity: Identity) -> FilterableQuerySet[User]:
@@ -117,7 +117,7 @@ class ProviderBackend(OIDCAuthenticationBackend):
 
     def update_user(self, user: User, identity: Identity) -> User:
         if not user.is_active:
-            raise NotAdmitted("This account is not active any more.")
+            raise NotAdmitted("This account is disabled.")
         if user.email != identity.email:
             user.update_email(replace(identity, user=user))
         user.note_entitlements(identity.entitlements, int(time.time()))
@@ -132,4 +132,4 @@ def error_code(response: requests.Response) -> str:
     try:
         return str(response.json()["error"])
     except (ValueError, KeyError, TypeError):
-        return f"it answered {response.status_code}"
+        return f"status {response.status_code}"

@@ -105,7 +105,7 @@ class TrustedIssuer:
         header = jwt.get_unverified_header(token)
         algorithm = str(header.get("alg"))
         if algorithm not in ASYMMETRIC:
-            raise InvalidToken(f"The token is signed with {algorithm!r}; only asymmetric algorithms are accepted.")
+            raise InvalidToken(f"The token is signed with {algorithm!r}. Only asymmetric algorithms are accepted.")
         key = self._key(header.get("kid"), algorithm)
         try:
             claims = jwt.decode(
@@ -120,7 +120,7 @@ class TrustedIssuer:
         except jwt.PyJWTError as error:
             raise InvalidToken(f"The token is not valid: {error}.") from error
         if not is_text(claims["sub"]):
-            raise InvalidToken("The token's subject is empty or no text.")
+            raise InvalidToken("The token's subject is empty or not a string.")
         return claims
 
     def userinfo(self, token: str, claims: Claims) -> Claims:

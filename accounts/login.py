@@ -32,6 +32,11 @@ INTERACTION_REQUIRED = {"login_required", "interaction_required", "consent_requi
 class LocalLoginForm(AuthenticationForm):
     """The login form of local accounts."""
 
+    error_messages = {
+        **AuthenticationForm.error_messages,
+        "invalid_login": "User name or password is wrong. Check upper and lower case, and try again.",
+        "inactive": "This account is disabled. Ask the administrators of this service.",
+    }
     username = UsernameField(label="User name", max_length=255, widget=forms.TextInput())
 
 
@@ -60,7 +65,7 @@ def with_failure_pages(view: Callable[..., HttpResponse]) -> Callable[..., HttpR
             return render(request, "login_failed.html", {"reason": refusal}, status=400)
         except IssuerUnavailable as failure:
             log.warning("Login failed: %s", failure)
-            reason = f"The OpenID provider cannot be used at the moment: {failure}"
+            reason = f"The login provider does not respond. Try again in a few minutes. Details: {failure}"
             response = render(request, "login_failed.html", {"reason": reason}, status=503)
             response["Retry-After"] = RETRY_SECONDS
             return response
@@ -108,7 +113,7 @@ class ProviderCallback(OIDCAuthenticationCallbackView):
         login = request.session.get("oidc_states", {}).get(request.GET.get("state"))
         # Checked before the session can end: any website could send a browser here.
         if login is None:
-            raise LoginRefused("This login was not begun in this browser, or is over. Begin a new one.")
+            raise LoginRefused("This login was started in another browser, or has expired. Start a new one.")
         self.success_url = address_here(request, login["next"])
         try:
             response: HttpResponse = super().get(request)
@@ -124,10 +129,10 @@ class ProviderCallback(OIDCAuthenticationCallbackView):
 
     def login_failure(self) -> HttpResponse:
         """Handle a redirect without a code; `error` is from RFC 6749 or OpenID Connect Core 1.0."""
-        error = self.request.GET.get("error", "it sent no code")
+        error = self.request.GET.get("error", "no code")
         if error in INTERACTION_REQUIRED:
             return HttpResponseRedirect(self.success_url)
-        raise LoginRefused(f"The provider did not log you in: {error}.")
+        raise LoginRefused(f"The login provider did not log you in: {error}.")
 
 
 def address_here(request: HttpRequest, address: str) -> str:
@@ -145,7 +150,7 @@ def logout(request: HttpRequest) -> HttpResponse:
     if end is None:
         return redirect(settings.LOGOUT_REDIRECT_URL)
     # A redirect would fail: the content security policy forbids forms to lead to another site.
-    response = render(request, "logged_out.html", {"end": end})
+    response = render(request, "logged_out.html", {"end": end, "provider": urlsplit(end).hostname})
     response["Refresh"] = f"0; url={end}"
     return response
 

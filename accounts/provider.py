@@ -30,7 +30,7 @@ class NotAdmitted(LoginRefused):
 def provider() -> TrustedIssuer:
     """Return the provider, with this client as the only audience. Raises `LoginRefused` if none is configured."""
     if not settings.OIDC_RP_ISSUER:
-        raise LoginRefused("No OpenID provider is configured here (OIDC_RP_ISSUER).")
+        raise LoginRefused("This service has no login provider. Log in with a local account.")
     paths = {entry["issuer"]: entry.get("entitlements") for entry in settings.OIDC_ISSUERS}
     path = paths.get(settings.OIDC_RP_ISSUER) or settings.OIDC_RP_ENTITLEMENTS
     return TrustedIssuer(settings.OIDC_RP_ISSUER, [settings.OIDC_RP_CLIENT_ID], path)

@@ -20,12 +20,13 @@ from rest_framework.request import Request
 
 from accounts.backends import ProviderBackend
 from accounts.models import User
+from core.api.exceptions import FormExpired
 from core.identity import Identity, RegisteredUser, identity_of_session
 
 CLAIMS = "claims"
 PROVIDER_BACKEND = f"{ProviderBackend.__module__}.{ProviderBackend.__qualname__}"
 
-CSRF_ADVICE = "Nothing was changed: load the page again and send it from there, with cookies allowed for this site."
+CSRF_ADVICE = "Nothing was changed. Reload the page and send it again. Cookies must be allowed."
 
 
 def remember(session: SessionBase, identity: Identity) -> None:
@@ -95,4 +96,4 @@ class SessionAuthentication(authentication.SessionAuthentication):
             # Given its own request, the library would parse any body to look for the token's form field.
             super().enforce_csrf(request._request)  # type: ignore[arg-type]
         except PermissionDenied as refusal:
-            raise PermissionDenied(f"{refusal.detail} {CSRF_ADVICE}") from None
+            raise FormExpired(f"{refusal.detail} {CSRF_ADVICE}") from None

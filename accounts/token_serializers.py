@@ -46,7 +46,7 @@ class IssuedTokenSerializer(ServiceTokenSerializer):
     """A service token as it is answered once."""
 
     token = serializers.SerializerMethodField(help_text="The bearer token.")
-    refresh = serializers.SerializerMethodField(help_text="The refresh token, where one was asked for.")
+    refresh = serializers.SerializerMethodField(help_text="The refresh token, if requested.")
 
     class Meta(ServiceTokenSerializer.Meta):
         fields = (*ServiceTokenSerializer.Meta.fields, "token", "refresh")
@@ -62,24 +62,22 @@ class IssuedTokenSerializer(ServiceTokenSerializer):
 class NewTokenSerializer(StrictModelSerializer):
     """What a new service token may."""
 
-    name = StrictText(max_length=255, help_text="What the token is for. No two of your tokens share a name.")
-    days = StrictInteger(min_value=1, max_value=365, default=30, help_text="How long it is valid.")
-    level = serializers.ChoiceField(
-        choices=Level.choices, default=Level.MANAGE, help_text="It acts with this level at most."
-    )
+    name = StrictText(max_length=255, help_text="The purpose of the token; unique among your tokens.")
+    days = StrictInteger(min_value=1, max_value=365, default=30, help_text="Days until it expires.")
+    level = serializers.ChoiceField(choices=Level.choices, default=Level.MANAGE, help_text="The highest level it uses.")
     experiments = serializers.ListField(
         child=serializers.UUIDField(),
         default=list,
         max_length=MAX_EXPERIMENTS,
-        help_text="Ids. Of others it reads what is public and no more. None means all.",
+        help_text="Ids of the experiments it may use; empty for all. Elsewhere it reads public experiments only.",
     )
     entitlements = serializers.ListField(
         child=StrictText(max_length=255, trim_whitespace=False),
         required=False,
         max_length=MAX_ENTITLEMENTS,
-        help_text="Some of yours. By default all but those of administrators.",
+        help_text="Some of your entitlements. The default is all but those of administrators.",
     )
-    refresh = StrictBoolean(default=False, help_text="Whether it lasts ten minutes and comes with a refresh token.")
+    refresh = StrictBoolean(default=False, help_text="True for a token of ten minutes, with a refresh token.")
 
     class Meta:
         model = ServiceToken
@@ -91,10 +89,12 @@ class NewTokenSerializer(StrictModelSerializer):
 
     def validate_entitlements(self, wanted: list[str]) -> list[str]:
         if lacking := sorted(set(wanted) - identity_of(self.context["request"]).entitlements):
-            raise serializers.ValidationError(f"You do not have {', '.join(lacking)}: see GET /api/v1/entitlement.")
+            raise serializers.ValidationError(
+                f"You do not have {', '.join(lacking)}. Choose from your own entitlements."
+            )
         if administrative := sorted(set(wanted) - delegable(wanted)):
             raise serializers.ValidationError(
-                f"{', '.join(administrative)} makes an administrator, and administration is for people. Leave it out."
+                f"{', '.join(administrative)} makes an administrator, which a service token cannot be. Leave it out."
             )
         return sorted(set(wanted))
 
@@ -112,11 +112,13 @@ class NewTokenSerializer(StrictModelSerializer):
 
 
 class RefreshSerializer(serializers.Serializer[dict[str, str]]):
-    refresh = StrictText(max_length=MAX_TOKEN_CHARACTERS, help_text="The refresh token that was answered last.")
+    refresh = StrictText(max_length=MAX_TOKEN_CHARACTERS, help_text="The latest refresh token.")
 
 
 class RefreshedTokenSerializer(serializers.Serializer[dict[str, str]]):
     """The next pair."""
 
     token = serializers.CharField(read_only=True, help_text="The bearer token, for ten minutes.")
-    refresh = serializers.CharField(read_only=True, help_text="The next refresh token. The one before is used up.")
+    refresh = serializers.CharField(
+        read_only=True, help_text="The next refresh token. The previous one no longer works."
+    )

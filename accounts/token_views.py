@@ -42,7 +42,7 @@ class TokenView(Resource):
     response_serializers = {"create": IssuedTokenSerializer}
     login_throttled_actions = frozenset({"create"})
     path_parameters = {"token_id": "The id of one of the caller's service tokens."}
-    conflict = "You have a token of this name already. Choose another name, or revoke that one first."
+    conflict = "You already have a token with this name. Choose another name, or revoke that token first."
 
     def get_serializer_class(self) -> Any:
         return NewTokenSerializer if self.action == "create" else ServiceTokenSerializer
@@ -115,5 +115,5 @@ class TokenRefreshView(Resource):
         try:
             token = refreshed(serializer.validated_data["refresh"])
         except InvalidToken as error:
-            raise AuthenticationFailed(f"{error} Make a new token with POST /api/v1/token.") from error
+            raise AuthenticationFailed(f"{error} Create a new token with POST /api/v1/token.") from error
         return JSONResponse({"token": access_token(token), "refresh": refresh_token(token)}, headers=SECRET)

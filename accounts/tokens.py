@@ -68,7 +68,7 @@ def refreshed(token: str) -> ServiceToken:
     claims = verified_claims(RefreshToken, token)
     record = usable_record(claims.get(FAMILY))
     if not record.rotate(claims["jti"]):
-        raise InvalidToken("This refresh token was used before, and every token of its family is revoked therefore.")
+        raise InvalidToken("This refresh token was used before, so every token of its family is revoked.")
     return record
 
 
@@ -87,9 +87,9 @@ def usable_record(record_id: Any) -> ServiceToken:
     except ValueError:
         record = None
     if record is None:
-        raise InvalidToken("The token is not known here, or its user does not exist any more.")
+        raise InvalidToken("The token is unknown, or its user no longer exists.")
     if record.state is not TokenState.ACTIVE:
         raise InvalidToken(f"The token is {record.state}.")
     if not record.user.is_active:
-        raise InvalidToken("The account of the token's user is not active any more.")
+        raise InvalidToken("The account of the token's user is disabled.")
     return record

@@ -43,7 +43,7 @@ class UserView(SearchMixin):
     }
     search_parameters = SearchParameters.sortable_by(("created_at", "email", "subject", "issuer"))
     filter_example = {"email": {"$regex": "@example\\.org$"}}
-    conflict = "You are registered already. GET /api/v1/user/self tells as whom."
+    conflict = "You are already registered. GET /api/v1/user/self returns your user."
 
     def get_queryset(self) -> FilterableQuerySet[User]:
         return User.objects.all()
@@ -64,7 +64,7 @@ class UserView(SearchMixin):
         if not found:
             raise NotFound("No registered user has this id or email.")
         if len(found) > 1:
-            raise ValidationError({"email": ["Several registered users have this email: ask by id."]})
+            raise ValidationError({"email": ["Several registered users have this email. Send the id."]})
         return JSONResponse(self.get_serializer(found[0]).data)
 
     def get_user(self) -> User:

@@ -21,7 +21,7 @@ class EventAdmin(GuardedAdmin):
     list_display = ("created_at", "action", "actor", "target", "changed_fields", "address", "way")
     list_filter = ("action", "way", PeriodFilter)
     search_fields = ("actor__email", "actor__subject", "target__name", "target__object_id", "address")
-    search_help_text = "Actor's email or name, target's name or id, address"
+    search_help_text = "Email or subject of the actor, name or id of the target, or address"
     ordering = ("-created_at", "-pk")
     sortable_by = ("created_at", "action")
     fields = (
@@ -40,16 +40,16 @@ class EventAdmin(GuardedAdmin):
         "expires_at",
     )
 
-    @admin.display(description="changed")
+    @admin.display(description="changed fields")
     def changed_fields(self, event: Event) -> str:
         return ", ".join({**event.before, **event.after})
 
-    @admin.display(description="actor's identity")
+    @admin.display(description="actor identity")
     def actor_identity(self, event: Event) -> str:
         known = {"id": event.actor.user_id, "issuer": event.actor.issuer, "subject": event.actor.subject}
         return ", ".join(f"{name} {value}" for name, value in known.items() if value) or "unknown"
 
-    @admin.display(description="target's id")
+    @admin.display(description="target id")
     def target_id(self, event: Event) -> str:
         return event.target.object_id
 
@@ -61,7 +61,7 @@ class EventAdmin(GuardedAdmin):
             for name in {**event.before, **event.after}
         )
         return format_html(
-            "<table><thead><tr><th>field</th><th>before</th><th>after</th></tr></thead><tbody>{}</tbody></table>",
+            "<table><thead><tr><th>Field</th><th>Before</th><th>After</th></tr></thead><tbody>{}</tbody></table>",
             format_html_join("", "<tr><th>{}</th><td><pre>{}</pre></td><td><pre>{}</pre></td></tr>", rows),
         )
 

@@ -27,14 +27,14 @@ class AuditedAdmin(GuardedAdmin):
         try:
             return super().changeform_view(request, *args, **kwargs)
         except IntegrityError:
-            self.message_user(request, "Nothing is saved: there is another one of this name by now.", messages.ERROR)
+            self.message_user(request, "Nothing was saved. The name is taken. Choose another name.", messages.ERROR)
             return redirect(request.get_full_path())
 
     @in_transaction
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         stored = self.model._default_manager.filter(pk=obj.pk).first() if change else None
         if change and stored is None:
-            raise Http404("It was deleted meanwhile.")
+            raise Http404("Someone else deleted it.")
         before = self.values_of(request, stored) if stored else {}
         super().save_model(request, obj, form, change)
         action = Action.ADMIN_CHANGED if change else Action.ADMIN_ADDED

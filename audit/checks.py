@@ -14,6 +14,6 @@ def check_audit_settings(**options: Any) -> list[CheckMessage]:
     """Report an `AUDIT_DAYS` that is out of bounds."""
     problems: list[CheckMessage] = []
     if not 0 < settings.AUDIT_DAYS <= MAX_DAYS:
-        hint = f"Set the number of days that events are kept, above 0, at most {MAX_DAYS}."
+        hint = f"Set the number of days to keep events, above 0 and at most {MAX_DAYS}."
         problems.append(Error(f"AUDIT_DAYS is {settings.AUDIT_DAYS:g}.", hint=hint, id="audit.E001"))
     return problems

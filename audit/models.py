@@ -4,6 +4,7 @@ import datetime
 import uuid
 from typing import Any, NoReturn
 
+from django.apps import apps
 from django.conf import settings
 from django.db import models
 from django_mongodb_backend.fields import EmbeddedModelField
@@ -19,32 +20,32 @@ from core.mongodb.querysets import FilterableQuerySet
 class Action(models.TextChoices):
     """The kinds of events."""
 
-    LOGIN = "login"
-    LOGIN_FAILED = "login_failed"
-    LOGOUT = "logout"
-    REGISTERED = "registered"
-    EMAIL_CHANGED = "email_changed"
-    TOKEN_ISSUED = "token_issued"  # noqa: S105
-    TOKEN_REVOKED = "token_revoked"  # noqa: S105
-    EXPERIMENT_CREATED = "experiment_created"
-    EXPERIMENT_UPDATED = "experiment_updated"
-    PERMISSIONS_CHANGED = "permissions_changed"
-    VISIBILITY_CHANGED = "visibility_changed"
-    EXPERIMENT_ARCHIVED = "experiment_archived"
-    EXPERIMENT_RESTORED = "experiment_restored"
-    EXPERIMENT_DELETED = "experiment_deleted"
-    DRIFT_DELETED = "drift_deleted"
-    ADMIN_ADDED = "admin_added"
-    ADMIN_CHANGED = "admin_changed"
-    ADMIN_DELETED = "admin_deleted"
+    LOGIN = "login", "Login"
+    LOGIN_FAILED = "login_failed", "Login failed"
+    LOGOUT = "logout", "Logout"
+    REGISTERED = "registered", "Registered"
+    EMAIL_CHANGED = "email_changed", "Email changed"
+    TOKEN_ISSUED = "token_issued", "Token created"
+    TOKEN_REVOKED = "token_revoked", "Token revoked"
+    EXPERIMENT_CREATED = "experiment_created", "Experiment created"
+    EXPERIMENT_UPDATED = "experiment_updated", "Experiment updated"
+    PERMISSIONS_CHANGED = "permissions_changed", "Permissions changed"
+    VISIBILITY_CHANGED = "visibility_changed", "Visibility changed"
+    EXPERIMENT_ARCHIVED = "experiment_archived", "Experiment archived"
+    EXPERIMENT_RESTORED = "experiment_restored", "Experiment restored"
+    EXPERIMENT_DELETED = "experiment_deleted", "Experiment deleted"
+    DRIFT_DELETED = "drift_deleted", "Drift run deleted"
+    ADMIN_ADDED = "admin_added", "Added in the admin portal"
+    ADMIN_CHANGED = "admin_changed", "Changed in the admin portal"
+    ADMIN_DELETED = "admin_deleted", "Deleted in the admin portal"
 
 
 class ActorKind(models.TextChoices):
     """The kinds of actors."""
 
-    USER = "user"
-    ANONYMOUS = "anonymous"
-    COMMAND_LINE = "command line"
+    USER = "user", "User"
+    ANONYMOUS = "anonymous", "Anonymous"
+    COMMAND_LINE = "command line", "Command line"
 
 
 class Actor(EmbeddedModel):
@@ -68,7 +69,13 @@ class Target(EmbeddedModel):
     name = models.CharField(max_length=400)
 
     def __str__(self) -> str:
-        return f"{self.type} {self.name}".strip()
+        return f"{self.kind} {self.name}".strip()
+
+    @property
+    def kind(self) -> str:
+        """The type in words, such as "service token"."""
+        models_ = (model._meta for model in apps.get_models() if model._meta.model_name == self.type)
+        return next((str(meta.verbose_name) for meta in models_), self.type)
 
 
 class AppendOnly(Exception):
@@ -124,10 +131,10 @@ class Event(models.Model):
     action = models.CharField(max_length=30, choices=Action)
     actor = EmbeddedModelField(Actor)
     target = EmbeddedModelField(Target)
-    experiment_id = models.UUIDField(null=True, help_text="The experiment that it concerns, if any.")
+    experiment_id = models.UUIDField(null=True, help_text="The experiment concerned, if any.")
     address = models.CharField(max_length=60, null=True, help_text="The client's IP address.")
     user_agent = models.CharField(max_length=300)
-    way = models.CharField(max_length=7, choices=Way, help_text="How the actor came in.")
+    way = models.CharField("signed in with", max_length=7, choices=Way, help_text="How the actor authenticated.")
     before = models.JSONField(default=dict)
     after = models.JSONField(default=dict)
 

@@ -13,9 +13,9 @@ MAX_USER_AGENT = 300
 class Way(models.TextChoices):
     """The way in which the actor authenticated."""
 
-    BEARER = "bearer"
-    SESSION = "session"
-    COMMAND = "command"
+    BEARER = "bearer", "Token"
+    SESSION = "session", "Browser"
+    COMMAND = "command", "Command line"
 
 
 @dataclass(frozen=True)

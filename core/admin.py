@@ -16,6 +16,6 @@ class LogEntryAdmin(GuardedAdmin):
     list_filter = ("action_flag",)
     list_prefetch_related = ("user", "content_type")
     search_fields = ("object_repr",)
-    search_help_text = "What was changed, by its name"
+    search_help_text = "Name of the object"
     ordering = ("-action_time", "-pk")
     sortable_by = ("action_time",)

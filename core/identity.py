@@ -75,10 +75,10 @@ class Requirement(Enum):
     """The requirement of an endpoint on the identity, independent of any experiment."""
 
     ANYONE = "anyone"
-    ADMITTED = "a valid token with a user entitlement"
+    ADMITTED = "a token whose groups may use this service"
     REGISTERED = "a registered user"
-    NO_SERVICE_TOKEN = "a registered user in person, with a token of their provider: a service token will not do"  # noqa: S105
-    MAY_CREATE = "a registered user; a service token will do that is narrowed to no level and to no experiments"
+    NO_SERVICE_TOKEN = "a login or a provider's token of a registered user, not a service token"  # noqa: S105
+    MAY_CREATE = "a registered user, or a service token without limits of level or experiments"
     STAFF = "a member of staff"
     ADMIN = "an administrator"
 

@@ -40,13 +40,13 @@ READ_ONLY = {"experiment_id": "experiment_link", "parameters": "parameter_tree"}
 
 
 class ExperimentFilter(TextFilter):
-    title = "experiment's id"
+    title = "experiment"
     parameters = ("experiment",)
 
     def condition(self, text: str) -> Mql:
         chosen = id_in(text)
         if chosen is None:
-            self.problem = f"{text} is not an id: it stands on the page of the experiment."
+            self.problem = f"{text} is not an id. Copy it from the address of the experiment."
             return {}
         return {"experiment_id": chosen.hex}
 
@@ -111,7 +111,7 @@ class DriftForm(ApiForm):
     def clean_experiment(self) -> Experiment:
         experiment: Experiment = self.cleaned_data["experiment"]
         if not experiment.gives(identity_of_session(self.request), Level.EDIT):
-            raise ValidationError("You may not add runs to this experiment: ask one of its managers for Edit.")
+            raise ValidationError("You need Edit access to add runs to this experiment. Ask one of its managers.")
         return experiment
 
 
@@ -125,7 +125,7 @@ class DriftAdmin(AuditedAdmin):
     list_filter = (ExperimentFilter, PeriodFilter, NewestFilter, VerdictFilter, "job_status", ModelFilter, TagFilter)
     list_prefetch_related = ("experiment",)
     search_fields = ("model", "detector", "environment")
-    search_help_text = f"Model, detector or environment, among the newest {LOOKED_AT:,} runs"
+    search_help_text = f"Model, detector or environment of the newest {LOOKED_AT:,} runs"
     ordering = ("-created_at", "-pk")
     sortable_by = ("created_at",)
     raw_id_fields = ("experiment",)
@@ -177,7 +177,7 @@ class DriftAdmin(AuditedAdmin):
 
     @admin.display(description="parameters")
     def parameter_tree(self, drift: Drift) -> str:
-        return tree(drift.parameters) or "Too many to show here: read them from the API."
+        return tree(drift.parameters) or "Too many to show. Export the run instead."
 
     def save_model(self, request: HttpRequest, drift: Drift, form: Any, change: bool) -> None:
         drift.updated_at = timestamps.now()

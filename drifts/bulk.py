@@ -22,7 +22,7 @@ class StoredSerializer(serializers.Serializer[Any]):
     """What was stored."""
 
     ids = serializers.ListField(child=serializers.UUIDField(), help_text="The runs' ids, in the order sent.")
-    count = serializers.IntegerField(help_text="How many they are.")
+    count = serializers.IntegerField(help_text="The number of runs.")
 
 
 class DriftBulkView(DriftResource):

@@ -78,15 +78,12 @@ class Dashboard:
     @property
     def looked_at(self) -> str:
         if self.runs < LOOKED_AT:
-            return "Of all runs that you may read."
-        return f"Of the newest {LOOKED_AT:,} runs that you may read, back to {self.since:%Y-%m-%d %H:%M} UTC."
+            return "All runs that you can read"
+        return f"The newest {LOOKED_AT:,} runs that you can read, since {self.since:%Y-%m-%d %H:%M} UTC"
 
     @property
     def counted(self) -> str:
-        return (
-            f"A day with more than {COUNTED:,} runs is drawn as if it had as many. "
-            f"The shares are those of a day's newest {ASKED:,}."
-        )
+        return f"Bars end at {COUNTED:,} runs a day. The shares are from the newest {ASKED:,} runs of each day."
 
     @property
     def stale_query(self) -> str:

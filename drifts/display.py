@@ -55,8 +55,8 @@ DISPLAY_FIELDS = (
     DisplayField("environment", "Environment", table="right"),
     DisplayField("tags", "Tags", "tags", table="right"),
     DisplayField("created_at", "Reported", "time", in_comparison=False),
-    DisplayField("updated_at", "Changed", "time", in_comparison=False),
-    DisplayField("schema_version", "Schema version", sort="schema_version"),
+    DisplayField("updated_at", "Updated", "time", in_comparison=False),
+    DisplayField("schema_version", "Schema", sort="schema_version"),
     DisplayField("id", "Id", "id", in_comparison=False),
 )
 TABLE_LEFT = tuple(field for field in DISPLAY_FIELDS if field.table == "left")
@@ -101,14 +101,12 @@ class FilterControl:
 # In the order of the form.
 FILTER_CONTROLS = (
     FilterControl("status", "job_status", choices=tuple(JobStatus.choices)),
-    FilterControl("verdict", "verdict", choices=tuple((value, value.replace("_", " ")) for value in Verdict.values)),
+    FilterControl("verdict", "verdict", choices=tuple(Verdict.choices)),
     FilterControl("model", "model", index="drift_model"),
     FilterControl("model_version", "model_version"),
     FilterControl("detector", "detector", index="drift_detector"),
     FilterControl("environment", "environment", index="drift_environment"),
     FilterControl("tag", "tags", own_label="Tag", index="drift_tags"),
-    FilterControl(
-        "since", "created_at", "$gte", own_label="Since", hint="In UTC, such as 2026-01-31 or 2026-01-31 12:00"
-    ),
-    FilterControl("until", "created_at", "$lt", own_label="Before", hint="In UTC, such as 2026-02-01"),
+    FilterControl("since", "created_at", "$gte", own_label="Since", hint="UTC, such as 2026-01-31 or 2026-01-31 12:00"),
+    FilterControl("until", "created_at", "$lt", own_label="Before", hint="UTC, such as 2026-02-01"),
 )

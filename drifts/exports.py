@@ -22,7 +22,9 @@ class TooManyColumns(Exception):
     """The runs name too many parameters for a table; the message says what to do and is safe to show."""
 
     def __init__(self) -> None:
-        super().__init__(f"These runs have more than {MAX_COLUMNS:,} parameters: export them as JSON, or choose fewer.")
+        super().__init__(
+            f"These runs have more than {MAX_COLUMNS:,} parameters. Export them as JSON, or select fewer runs."
+        )
 
 
 def as_json(runs: DriftQuerySet) -> StreamingHttpResponse:

@@ -23,7 +23,7 @@ class ParameterPath(StrictText):
     """A path below `parameters.`, as a filter names it."""
 
     default_error_messages = {
-        "name": "There is no such name. Names: {names}.",
+        "name": "Unknown name. Names: {names}.",
         "depth": f"No parameter is nested deeper than {MAX_DEPTH} levels.",
     }
     others: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class GroupName(ParameterPath):
 class TimeZone(StrictText):
     """The name of a time zone in the IANA database."""
 
-    default_error_messages = {"unknown": "There is no such time zone. Send a name such as Europe/Berlin or UTC."}
+    default_error_messages = {"unknown": "Unknown time zone. Send a name such as Europe/Berlin or UTC."}
 
     def to_internal_value(self, data: Any) -> str:
         name = super().to_internal_value(data)
@@ -76,7 +76,7 @@ class OneOrMore(serializers.ListField):
 class StatisticsSerializer(StrictSerializer):
     """Which runs to look at, how to put them together, and what to tell of them."""
 
-    filter = StrictObject(default=dict, help_text="Which runs count: a filter as for a search, `{}` for all.")
+    filter = StrictObject(default=dict, help_text="The runs to count: a filter as in a search, `{}` for all.")
     group_by = OneOrMore(
         child=GroupName(),
         max_length=MAX_GROUP_BY,
@@ -86,7 +86,7 @@ class StatisticsSerializer(StrictSerializer):
     interval = serializers.ChoiceField(
         Interval.choices, allow_null=True, default=None, help_text="Weeks start on Monday."
     )
-    time_zone = TimeZone(default="UTC", help_text="Whose clocks intervals follow: a name such as Europe/Berlin.")
+    time_zone = TimeZone(default="UTC", help_text="The time zone of the intervals, such as Europe/Berlin.")
     measures = OneOrMore(
         child=ParameterPath(),
         max_length=MAX_MEASURES,
@@ -97,7 +97,7 @@ class StatisticsSerializer(StrictSerializer):
         child=StrictNumber(min_value=0, max_value=100),
         max_length=MAX_PERCENTILES,
         default=[50, 90, 99],
-        help_text="Which percentiles of the measures to tell.",
+        help_text="The percentiles of the measures.",
     )
 
     def statistics(self) -> Statistics:
@@ -121,7 +121,7 @@ class VerdictCountsSerializer(serializers.Serializer[Any]):
 class DistributionSerializer(serializers.Serializer[Any]):
     """The numbers at one path; null where there is none."""
 
-    count = serializers.IntegerField(help_text="How many runs have a number there.")
+    count = serializers.IntegerField(help_text="The number of runs with a number at this path.")
     min = serializers.FloatField(allow_null=True)
     mean = serializers.FloatField(allow_null=True)
     max = serializers.FloatField(allow_null=True)
@@ -140,7 +140,7 @@ class StatisticsRowSerializer(serializers.Serializer[Any]):
     group = serializers.DictField(
         child=serializers.JSONField(allow_null=True), help_text="The value of each name in `group_by`."
     )
-    count = serializers.IntegerField(help_text="How many runs there are.")
+    count = serializers.IntegerField(help_text="The number of runs.")
     verdicts = VerdictCountsSerializer()
     drift_rate = serializers.FloatField(
         allow_null=True, help_text="drift / (drift + no_drift); null when no verdict is known."

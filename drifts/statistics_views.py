@@ -16,7 +16,7 @@ from drifts.statistics import MAX_GROUPS, TooManyGroups
 from drifts.statistics_serializers import StatisticsRowSerializer, StatisticsSerializer
 from drifts.views import FIELDS, DriftResource
 
-ADVICE = "have the filter name a model, a status or a time range, or ask for fewer measures"
+ADVICE = "add a model, a status or a time range to the filter, or request fewer measures"
 
 EXAMPLE = {
     "filter": {"created_at": {"$gte": "2026-01-01"}},
@@ -56,8 +56,8 @@ class StatisticsMixin(Resource):
                 return JSONResponse(asked.statistics().of(matching))
         except TooManyGroups as error:
             raise ValidationError(
-                f"There are more than {MAX_GROUPS:,} groups. Have the filter name fewer values or a shorter time "
-                "range, group by less, or ask for a longer interval."
+                f"There are more than {MAX_GROUPS:,} groups. Narrow the filter, group by less, or choose a longer "
+                "interval."
             ) from error
 
 

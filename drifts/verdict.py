@@ -12,9 +12,9 @@ class JobStatus(models.TextChoices):
 
 
 class Verdict(models.TextChoices):
-    DRIFT = "drift"
-    NO_DRIFT = "no_drift"
-    UNKNOWN = "unknown"
+    DRIFT = "drift", "Drift"
+    NO_DRIFT = "no_drift", "No drift"
+    UNKNOWN = "unknown", "Unknown"
 
 
 def verdict_of(job_status: str, drift_detected: bool) -> Verdict:
@@ -32,7 +32,7 @@ def drift_rate(drift: int, no_drift: int) -> float | None:
 
 def percent(rate: float | None) -> str:
     """Return a drift rate as people read it."""
-    return "no verdict" if rate is None else f"{100 * rate:.0f} %"
+    return "No verdict" if rate is None else f"{100 * rate:.0f} %"
 
 
 # The same rule as match documents: for queries, counts and filters. Each names the statuses that it matches, as

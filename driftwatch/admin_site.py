@@ -68,6 +68,6 @@ def refuse_plain_users(request: HttpRequest) -> None:
     identity = identity_of_session(request)
     if not identity.is_anonymous and not identity.has(Requirement.STAFF):
         raise PermissionDenied(
-            f"The admin portal is for staff, and {identity.email} is not one of them. "
-            "Ask the administrators of this service, or log out and log in as somebody else."
+            f"The admin portal is for staff, and {identity.email} is not staff. "
+            "Ask the administrators of this service, or log in with another account."
         )

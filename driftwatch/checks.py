@@ -32,15 +32,19 @@ def identity_problems() -> Iterator[tuple[str, str, str]]:
         yield "E001", f"DRIFTWATCH_ENV is {settings.DRIFTWATCH_ENV!r}.", f"Set one of: {', '.join(ENVIRONMENTS)}."
     if not isinstance(settings.OIDC_ISSUERS, list) or not all(map(is_issuer, settings.OIDC_ISSUERS)):
         example = '[{"issuer": "https://…", "audience": ["…"], "entitlements": "realm_access/roles"}]'
-        hint = f"{example}, audience and entitlements optional, each issuer https (http for this machine only)."
+        hint = f"Set {example}. Only issuer is required, an https address (http on this machine)."
         yield "E002", "OIDC_ISSUERS is not a list of trusted issuers.", hint
     if settings.OIDC_RP_ISSUER and not is_safe_url(settings.OIDC_RP_ISSUER):
-        yield "E004", "OIDC_RP_ISSUER is not an https address.", "http is for a provider on this machine only."
+        yield (
+            "E004",
+            "OIDC_RP_ISSUER is not an https address.",
+            "Use https. http is allowed for a provider on this machine only.",
+        )
     if settings.OIDC_RP_ISSUER and not (settings.OIDC_RP_CLIENT_ID and settings.OIDC_RP_CLIENT_SECRET):
         hint = "Register this service at the provider, and set OIDC_RP_CLIENT_ID and OIDC_RP_CLIENT_SECRET."
         yield "E005", "OIDC_RP_ISSUER is set without a client id and secret.", hint
     if not 0 < settings.SESSION_RENEWAL_SECONDS <= MAX_RENEWAL_SECONDS:
-        hint = f"Set from 1 to {MAX_RENEWAL_SECONDS}: for so long a session keeps a right that was taken away."
+        hint = f"Set 1 to {MAX_RENEWAL_SECONDS}. A session keeps a removed right for this time."
         yield "E006", f"SESSION_RENEWAL_SECONDS is {settings.SESSION_RENEWAL_SECONDS}.", hint
     for name in ("OIDC_USER_ENTITLEMENTS", "OIDC_ADMIN_ENTITLEMENTS"):
         if not is_list_of_texts(getattr(settings, name)):
@@ -52,20 +56,24 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
         try:
             rate_of(getattr(settings, name))
         except ValueError as error:
-            yield "E020", f"{name}: {error}", "An empty value switches the limit off."
+            yield "E020", f"{name}: {error}", "Write a rate such as 600/minute, or nothing for no limit."
     if settings.TRUSTED_PROXIES < 0:
-        yield "E021", "TRUSTED_PROXIES is negative.", "Give the number of proxies in front of the service."
+        yield "E021", "TRUSTED_PROXIES is negative.", "Set the number of proxies in front of the service, 0 or more."
 
 
 def production_problems() -> Iterator[tuple[str, str, str]]:
     if len(settings.SECRET_KEY) < 32:
-        yield "E010", "SECRET_KEY is shorter than 32 characters.", "Set a long random string, and keep it."
+        yield "E010", "SECRET_KEY is shorter than 32 characters.", "Set a long random string, and keep it secret."
     if not settings.ALLOWED_HOSTS or "*" in settings.ALLOWED_HOSTS:
-        yield "E011", "ALLOWED_HOSTS is empty or holds the wildcard *.", "Name the hosts the service is reached at."
+        yield "E011", "ALLOWED_HOSTS is empty or holds the wildcard *.", "List the host names of the service."
     if settings.DEBUG:
         yield "E012", "DEBUG is on.", "Unset DEBUG."
     if not settings.MONGODB_URI:
-        yield "E013", "MONGODB_URI is not set: the embedded server is for development.", "Name a replica set."
+        yield (
+            "E013",
+            "MONGODB_URI is not set. The embedded server is for development only.",
+            "Set the address of a replica set.",
+        )
 
 
 def is_issuer(entry: object) -> bool:

@@ -121,10 +121,10 @@ class ExperimentAdmin(AuditedAdmin):
 
     @admin.display(ordering="public")
     def visibility(self, experiment: Experiment) -> str:
-        visibility = "public" if experiment.public else "private"
+        visibility = "Public" if experiment.public else "Private"
         return f"{visibility}, archived" if experiment.archived_at else visibility
 
-    @admin.display(description="drift runs")
+    @admin.display(description="runs")
     def runs(self, experiment: Any) -> SafeString:
         address = reverse("admin:drifts_drift_changelist", query={"experiment": experiment.pk})
         return format_html('<a href="{}">{}</a>', address, experiment.summary.runs)
@@ -136,7 +136,7 @@ class ExperimentAdmin(AuditedAdmin):
     @admin.display(description="drift runs")
     def runs_link(self, experiment: Experiment) -> SafeString:
         address = reverse("admin:drifts_drift_changelist", query={"experiment": experiment.pk})
-        return format_html('<a href="{}">Drift runs of this experiment</a>', address)
+        return format_html('<a href="{}">Show drift runs</a>', address)
 
     @admin.display(description="permissions")
     def permission_table(self, experiment: Experiment) -> SafeString:
@@ -166,7 +166,7 @@ class ExperimentAdmin(AuditedAdmin):
         experiment = self.get_object(request, pk)
         context = {
             **self.admin_site.each_context(request),
-            "title": f"What would change for {experiment}",
+            "title": f"Review changes to {experiment}",
             "experiment": experiment,
             "preview": preview,
             "sent": [*sent, (CONFIRMED, preview.version)],
@@ -212,7 +212,7 @@ class ExperimentAdmin(AuditedAdmin):
             self.message_user(request, f"{done}: {changed}.")
         if refused:
             names = ", ".join(refused[:10])
-            problem = f"Left as they are, since you do not manage them or they are deleted: {names}."
+            problem = f"Not changed, because you do not manage them or they are deleted: {names}."
             self.message_user(request, problem, messages.WARNING)
 
     def save_model(self, request: HttpRequest, experiment: Experiment, form: Any, change: bool) -> None:

@@ -62,7 +62,7 @@ class ExperimentForm(ApiForm):
             with suppress(NoManager):
                 cleaned["permissions"] = complete(cleaned["permissions"], identity)
         if GO_ON in self.request.POST:
-            self.add_error(None, "Nothing is saved yet.")
+            self.add_error(None, "Not saved yet.")
         return cleaned
 
     def preview(self) -> Preview:

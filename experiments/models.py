@@ -38,7 +38,7 @@ class NoManager(Exception):
     """The permission list would have no manager; the message says so and is safe to show."""
 
     def __init__(self) -> None:
-        super().__init__("Nobody would manage the experiment any more. Keep or add an entry with the level Manage.")
+        super().__init__("The experiment needs a manager. Keep or add an entry with the level Manage.")
 
 
 class Permission(EmbeddedModel):
@@ -100,13 +100,13 @@ class Experiment(AccessControlled, models.Model):
     id = models.UUIDField(primary_key=True, db_column="_id", default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=255)
     description = models.TextField(blank=True, default="")
-    public = models.BooleanField(default=False, help_text="Anyone may read a public experiment and its runs.")
+    public = models.BooleanField(default=False, help_text="Anyone can read it, without logging in.")
     permissions = EmbeddedModelArrayField(Permission, default=list, blank=True)
     tags = ArrayField(models.CharField(max_length=20), default=list, blank=True)
     config = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timestamps.now, editable=False)
     updated_at = models.DateTimeField(default=timestamps.now, editable=False)
-    archived_at = models.DateTimeField(null=True, editable=False, help_text="Since then lists leave it out.")
+    archived_at = models.DateTimeField(null=True, editable=False, help_text="Archived experiments are not in lists.")
 
     objects = ExperimentQuerySet.as_manager()
 

@@ -139,7 +139,7 @@ def managed() -> Iterator[None]:
 
 
 class HandoverSerializer(StrictSerializer):
-    entity = StrictText(max_length=255, help_text="The id or the email of the registered user who is to manage.")
+    entity = StrictText(max_length=255, help_text="The id or email of the new manager, a registered user.")
     keep = serializers.ChoiceField(
         Level.choices, allow_null=True, default=Level.READ.value, help_text="The level that you keep; null for none."
     )
@@ -150,7 +150,7 @@ class HandoverSerializer(StrictSerializer):
         except UnknownUser as error:
             raise serializers.ValidationError(str(error)) from error
         if manager == identity_of(self.context["request"]).user:
-            raise serializers.ValidationError("This is you. Name the user who is to manage the experiment.")
+            raise serializers.ValidationError("This is you. Name another user.")
         return manager
 
     def validate_keep(self, level: str | None) -> Level | None:

@@ -14,12 +14,12 @@ from experiments.models import Experiment, Permission, canonical_entity
 
 # The fields that decide who has access.
 SHARED = ("permissions", "public")
-NOBODY = "No registered user has this {}; they register once with POST /user."
-SEVERAL = "Several registered users have this email: name the one you mean by their user id."
-WHOLE = "Everything that counts for this token."
+NOBODY = "No registered user has this {}. People appear after their first login."
+SEVERAL = "Several registered users have this email. Enter a user id instead."
+WHOLE = "All your access is listed."
 PARTIAL = (
-    "Known are direct, named-group and public reasons only: the groups of somebody else, and whether they are an "
-    "administrator, stand in their own token."
+    "Only direct, named-group and public access is known. A person may have more through their groups, or as an "
+    "administrator."
 )
 
 
@@ -75,7 +75,7 @@ class Preview:
     def rows(self) -> dict[str, list[tuple["Holder", Change]]]:
         """Return the gains and the losses by their title, each change with its holder."""
         known = holders(change.entity for change in (*self.gains, *self.losses))
-        parts = {"Gains": self.gains, "Losses": self.losses}
+        parts = {"More access": self.gains, "Less access": self.losses}
         return {title: [(known[change.entity], change) for change in changes] for title, changes in parts.items()}
 
 

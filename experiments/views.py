@@ -107,7 +107,7 @@ class ExperimentView(SearchMixin, ExperimentResource):
     serializer_class = ExperimentSerializer
     search_parameters = SearchParameters.sortable_by(("created_at", "name", "public"))
     filter_example = {"tags": "production", "created_at": {"$gte": "2026-01-01"}}
-    conflict = "An experiment of this name exists already. Choose another name."
+    conflict = "An experiment with this name already exists. Choose another name."
 
     def get_queryset(self) -> ExperimentQuerySet:
         return Experiment.objects.visible_to(self.identity)
@@ -164,7 +164,7 @@ class AccessView(ExperimentResource):
         "preview": PreviewSerializer,
         "handover": ExperimentSerializer,
     }
-    conflict = "The permissions were changed by somebody else meanwhile. Read the experiment, and hand over again."
+    conflict = "Someone else changed the permissions. Read the experiment, and hand over again."
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         return self.response_serializers.get(self.action, AccessSerializer)
@@ -233,4 +233,4 @@ def id_in_path(text: str) -> uuid.UUID:
     try:
         return uuid.UUID(text)
     except ValueError:
-        raise Http404(f"{text!r} is not a UUID, and ids are UUIDs.") from None
+        raise Http404(f"{text!r} is not an id: ids are UUIDs.") from None

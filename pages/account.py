@@ -20,6 +20,15 @@ from experiments.models import Experiment
 from pages.page import Page
 
 MAX_SHOWN = 100
+# The labels of the form's controls, by field.
+LABELS = {
+    "name": "Name",
+    "days": "Expires after (days)",
+    "level": "Highest level",
+    "experiments": "Experiments",
+    "entitlements": "Groups",
+    "refresh": "Short-lived",
+}
 
 
 class AccountPage(Page):
@@ -45,7 +54,10 @@ class TokensPage(Page, TokenView):
         form = self.form
         wanted = NewTokenSerializer(data=token_in(form), context=self.get_serializer_context())
         if not wanted.is_valid():
-            problems = [f"{field}: {sentence}" for field, sentence in sentences(wanted.errors)]
+            problems = [
+                f"{LABELS.get(field.partition('.')[0], field)}: {sentence}"
+                for field, sentence in sentences(wanted.errors)
+            ]
             return self.show_tokens(form, problems, 422)
         try:
             token = wanted.save()
@@ -66,7 +78,7 @@ class TokensPage(Page, TokenView):
     def destroy(self, request: Request, token_id: str) -> HttpResponse:
         token = self.get_token()
         self.get_queryset().filter(pk=token.pk).revoke(self.identity)
-        messages.success(request._request, f"The token {token} is revoked: it is refused from now on.")
+        messages.success(request._request, f"Token {token} revoked. Code that uses it stops working.")
         return redirect("tokens")
 
     def show_tokens(self, form: QueryDict, problems: Collection[str] = (), status: int = 200) -> HttpResponse:

@@ -65,7 +65,7 @@ class ChartPage(PlotPage):
         """The chart as a file."""
         experiment, asked, points = self.asked_for()
         if not points.drawn:
-            raise ValidationError("No run can be drawn. Choose other parameters, or another filter.")
+            raise ValidationError("No run can be drawn. Choose other axes, or change the filter.")
         return self.picture_of(experiment, self.draw(experiment, asked, points).picture)
 
     def table(self, request: Request, experiment_id: str) -> HttpResponse:
@@ -115,7 +115,7 @@ class ChartPage(PlotPage):
 
 
 def rows(asked: dict[str, Any], points: Points) -> Iterator[list[Any]]:
-    yield ["id", "created_at", "model", "verdict", f"x: {asked['x']}", f"y: {asked['y']}", "not drawn because"]
+    yield ["id", "created_at", "model", "verdict", f"x: {asked['x']}", f"y: {asked['y']}", "left out because"]
     for point in points.drawn:
         numbers = [
             point.created_at.isoformat() if asked[axis] == "created_at" else getattr(point, axis) for axis in "xy"

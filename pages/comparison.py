@@ -38,8 +38,7 @@ class Value(Shown):
         if not is_number(self.value) or not is_number(self.first) or self.is_same:
             return ""
         difference = self.value - self.first
-        part = f", {difference / abs(self.first):+.1%}" if self.first else ""
-        return f"{difference:+.4g}{part}"
+        return ", ".join(filter(None, (f"{difference:+.4g}", change(self.value, self.first))))
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def display_value(run: Drift, field: DisplayField) -> Any:
         case "time":
             return f"{value:%Y-%m-%d %H:%M:%S}"
         case "verdict":
-            return value.value.replace("_", " ")
+            return value.label
         case "tags":
             return ", ".join(value)
     return value
@@ -108,6 +107,15 @@ def display_value(run: Drift, field: DisplayField) -> Any:
 
 def line(name: str, values: list[Any]) -> Line:
     return Line(name, [Value(value, values[0]) for value in values])
+
+
+def change(value: float, first: float) -> str:
+    """Return a change relative to `first`: in per cent, or as a multiple where it is tenfold or more."""
+    if not first:
+        return ""
+    if first > 0 and value >= 10 * first:
+        return f"{value / first:,.0f} times"
+    return f"{100 * (value - first) / abs(first):+.1f} %"
 
 
 def is_same(one: Any, other: Any) -> bool:

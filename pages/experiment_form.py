@@ -70,8 +70,8 @@ class ExperimentForm:
         """Go on from what the experiment says by now, and tell where that differs from what was typed."""
         now = ExperimentForm.of(experiment)
         self.version = now.version
-        shown = {**now.values, "public": "public" if experiment.public else "not public"}
-        self.newer = {name: shown[name] or "nothing" for name in shown if now.values[name] != self.values[name]}
+        shown = {**now.values, "public": "public" if experiment.public else "private"}
+        self.newer = {name: shown[name] or "empty" for name in shown if now.values[name] != self.values[name]}
 
 
 def written_tags(tags: list[str]) -> str:
@@ -83,7 +83,7 @@ def tags_of(text: str) -> list[str]:
     try:
         (found,) = csv.reader([text], skipinitialspace=True)
     except (csv.Error, ValueError):
-        raise ValidationError({"tags": ["Write them in one line, with commas between."]}) from None
+        raise ValidationError({"tags": ["Write the tags in one line, separated by commas."]}) from None
     return [tag.strip() for tag in found if tag.strip()]
 
 

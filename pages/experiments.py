@@ -22,13 +22,13 @@ from pages.page import Page
 from pages.plots.sparklines import Sparkline, sparkline_of
 
 PAGE_SIZE = 20
-SHOWN = {"": "all that are in use", "mine": "mine and my groups'", "public": "public ones", "archived": "archived ones"}
+SHOWN = {"": "Active", "mine": "Mine", "public": "Public", "archived": "Archived"}
 SORTS = {
-    "newest": ("newest first", Order.by("created_at", is_descending=True)),
-    "name": ("by name", Order.by("name", is_descending=False)),
-    "changed": ("last changed first", Order.by("updated_at", is_descending=True)),
+    "newest": ("Newest", Order.by("created_at", is_descending=True)),
+    "name": ("Name", Order.by("name", is_descending=False)),
+    "changed": ("Last updated", Order.by("updated_at", is_descending=True)),
 }
-ADVICE = "search for something else, or choose a tag"
+ADVICE = "filter by another text, or choose a tag"
 
 
 class ListParameters(serializers.Serializer[dict[str, Any]]):

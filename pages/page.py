@@ -11,12 +11,16 @@ from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 from rest_framework.parsers import FormParser
 from rest_framework.request import Request
 
-from accounts.sessions import SessionAuthentication, user_of_session
-from core.api.errors import exception_handler, is_database_unavailable
+from accounts.sessions import CSRF_ADVICE, SessionAuthentication, user_of_session
+from core.api.errors import exception_handler, is_database_unavailable, refusal_page
+from core.api.exceptions import FormExpired, LevelRequired
 from core.api.resource import Resource
 from core.identity import Level
 from experiments.models import Experiment
+from experiments.sharing import holders
 from experiments.views import ExperimentResource
+
+MAX_MANAGERS = 5
 
 
 class Page(Resource):
@@ -52,10 +56,14 @@ class Page(Resource):
         refusal = None if is_database_unavailable(exc) else exception_handler(exc, {"view": self})
         if refusal is None:
             raise exc
-        page = render(request._request, "refusal.html", refusal.data, status=refusal.status_code)
+        page = refusal_page(request._request, {**refusal.data, **self.explanation(exc)}, exc)
         if "Retry-After" in refusal:
             page["Retry-After"] = refusal["Retry-After"]
         return page
+
+    def explanation(self, exc: Exception) -> dict[str, str]:
+        """A `message` for people, in place of the API's."""
+        return {"message": CSRF_ADVICE} if isinstance(exc, FormExpired) else {}
 
     def finalize_response(self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any) -> Any:
         """A page is for the one whom it was made for. No browser keeps it: after a logout no way leads back to it."""
@@ -65,6 +73,23 @@ class Page(Resource):
 
 class ExperimentPage(Page, ExperimentResource):
     """A page of one experiment, at or below `experiments/{experiment_id}`."""
+
+    def explanation(self, exc: Exception) -> dict[str, str]:
+        if not isinstance(exc, LevelRequired):
+            return super().explanation(exc)
+        experiment = Experiment.objects.by_id(self.experiment_id)
+        if experiment is None or exc.level is None:
+            return {"message": "You have no access to this experiment. Ask one of its managers."}
+        can = "read" if exc.level is Level.READ else "edit the runs of"
+        sentence = f"You can {can} {experiment}, but this takes the level {exc.required}."
+        return {"message": f"{sentence} {self.managers(experiment)}"}
+
+    def managers(self, experiment: Experiment) -> str:
+        """A sentence with the managers' names, for those who may see the permission list."""
+        entities = [entry.entity for entry in experiment.permissions if entry.level == Level.MANAGE][:MAX_MANAGERS]
+        if not entities or not experiment.shows_permissions_to(self.identity):
+            return "Ask one of its managers."
+        return f"Managers: {', '.join(map(str, holders(entities).values()))}."
 
     def show_of(self, experiment: Experiment, template: str, status: int = 200, **context: Any) -> HttpResponse:
         """A template that knows the `experiment`; `may_edit` and `may_manage` say which controls are the caller's."""

@@ -28,7 +28,7 @@ def is_number(value: Any) -> bool:
 def kind_of(value: Any) -> str:
     match value:
         case None:
-            return "nothing"
+            return "null"
         case bool():
             return "true or false"
         case int() | float():

@@ -30,7 +30,7 @@ from experiments.sharing import (
 )
 from pages.page import ExperimentPage
 
-STALE = "Somebody changed the permissions meanwhile. This is how they are now: nothing of yours was saved."
+STALE = "Someone else saved first, so your changes were not saved. The current members are shown below."
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class PermissionsPage(ExperimentPage):
                 return self.show_list(experiment, 200, entries, public)
             case "save":
                 wanted.save(version=experiment.version(*SHARED))
-                return self.done(experiment, "The permissions are saved.")
+                return self.done(experiment, "Members saved.")
         hidden = [
             (name, getattr(entry, name))
             for entry in wanted.validated_data["permissions"]
@@ -115,7 +115,7 @@ class PermissionsPage(ExperimentPage):
         manager, keep = wanted.validated_data["entity"], wanted.validated_data["keep"]
         if self.form.get("step") == "save":
             experiment.hand_over(self.identity, manager, keep)
-            return self.done(experiment, f"{manager} manages {experiment} now.")
+            return self.done(experiment, f"{experiment} transferred to {manager}.")
         after = handed_over(experiment.permissions, self.identity, manager, keep)
         hidden = [("manager", str(manager.pk)), ("keep", keep or "")]
         return self.show_preview(experiment, preview_of(experiment, after, experiment.public), hidden)

@@ -59,7 +59,7 @@ class RunPage(ExperimentPage, DriftResource):
     def destroy(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         experiment, run = self.get_run()
         run.delete_by(self.identity)
-        messages.success(request._request, f"The run of {run.model} was deleted.")
+        messages.success(request._request, f"Run of {run.model} deleted.")
         return redirect("experiment", experiment.pk)
 
 

@@ -34,11 +34,11 @@ CONTROLS = {control.name: control for control in FILTER_CONTROLS}
 OPERATORS = {
     "eq": "is",
     "ne": "is not",
-    "lt": "is less than",
-    "lte": "is at most",
-    "gt": "is greater than",
-    "gte": "is at least",
-    "exists": "exists",
+    "lt": "less than",
+    "lte": "at most",
+    "gt": "greater than",
+    "gte": "at least",
+    "exists": "is set",
     "contains": "contains",
 }
 CONDITION = re.compile(rf"(?P<path>\S|\S.*?\S)\s+(?P<op>{'|'.join(OPERATORS)})(?:\s+(?P<value>.*))?", re.DOTALL)
@@ -49,8 +49,8 @@ MAX_LENGTH = 1_000
 MAX_FILTER = 4_000
 # Seconds: a page is there within one, unless its reader is patient.
 SOON = 0.6
-PATIENCE = "Take longer to look"
-ADVICE = "name a model, a status or a time range beside what is slow"
+PATIENCE = "Search longer"
+ADVICE = "choose a model, a status or a shorter period"
 
 
 NOTHING: Mql = {"_id": {"$exists": False}}
@@ -122,7 +122,7 @@ class RunFilter:
         """
         if self.is_patient:
             return bounded_time(ADVICE)
-        return bounded_time(f"{ADVICE}, or tick “{PATIENCE}” in the filter", SOON)
+        return bounded_time(f"{ADVICE}, or choose “{PATIENCE}” in the filter", SOON)
 
     @property
     def patience(self) -> str:
@@ -153,7 +153,7 @@ def documents_of(controls: dict[str, Control], conditions: list[Control]) -> Ite
             yield from accepted(control, expert_filter if name == "filter" else comparison(name))
     for number, condition in enumerate(conditions):
         if number == MAX_CONDITIONS:
-            condition.error = f"At most {MAX_CONDITIONS} conditions can be given. Write the others as a JSON filter."
+            condition.error = f"At most {MAX_CONDITIONS} filters can be added. Write the others as JSON."
             return
         yield from accepted(condition, condition_of)
 
@@ -185,7 +185,7 @@ def comparison(name: str) -> Meaning:
 
 def expert_filter(text: str) -> Any:
     if len(text) > MAX_FILTER:
-        raise Refused(f"A filter in an address has at most {MAX_FILTER:,} characters.")
+        raise Refused(f"The filter is too long: at most {MAX_FILTER:,} characters are allowed.")
     try:
         document = parsed(text.encode(errors="replace"), "The filter")
         refuse_unstorable(document)
@@ -206,7 +206,7 @@ def condition_of(text: str) -> Any:
     path, operator, value = storable(found["path"]), found["op"], (found["value"] or "").strip()
     known = FIELDS.get(path.partition(".")[0])
     if known is None:
-        raise Refused(f"There is no such field. Is it parameters.{path}? Fields: {', '.join(FIELDS)}.")
+        raise Refused(f"Unknown field. Did you mean parameters.{path}? Fields: {', '.join(FIELDS)}.")
     if operator == "exists":
         is_there = existence(value)
         # A field is always stored: one that was not given is null.
@@ -224,7 +224,7 @@ def condition_of(text: str) -> Any:
 
 def existence(text: str) -> bool:
     if text and text not in TRUTHS:
-        raise Refused("exists takes true, false or nothing.")
+        raise Refused("“is set” takes true, false or nothing.")
     return TRUTHS.get(text, True)
 
 

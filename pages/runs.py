@@ -116,7 +116,7 @@ class RunsPage(ExperimentPage):
         experiment = self.get_experiment()
         ids, unknown = ids_of(request.query_params.getlist("id"))
         if unknown or len(ids) > MAX_FOLLOWED:
-            raise InvalidQuery({"id": unknown or [f"At most {MAX_FOLLOWED} runs can be followed at once."]})
+            raise InvalidQuery({"id": unknown or [f"Name at most {MAX_FOLLOWED} runs."]})
         view = RunsView.of(request._request.GET)
         rows = rows_of(documents_by_id(experiment, ids), view)
         return self.show_of(experiment, "fragments/run_rows.html", rows=rows)

@@ -15,7 +15,7 @@ from core.mongodb.order import Order
 from drifts.display import SORT_LABELS
 from drifts.parameters import ROOT
 from drifts.views import SORTABLE, DriftSearchMixin
-from pages.run_filter import PATIENCE, RunFilter
+from pages.run_filter import CONTROLS, PATIENCE, RunFilter
 
 MAX_SELECTED = 20
 MAX_COLUMNS = 10
@@ -23,6 +23,8 @@ MAX_PATH = 250
 PAGE_SIZES = ("25", "50", "100")
 # The labels of the names that a search sorts by, in the order of the API.
 SORTS = {name: SORT_LABELS[name] for name in SORTABLE}
+# The labels of the controls, by query parameter.
+PARAMETERS = {"sort_by": "Sort by", "order_by": "Order"}
 DIRECTIONS = {"desc": "Descending", "asc": "Ascending"}
 DEFAULTS = {"sort_by": "created_at", "order_by": "desc", "page_size": PAGE_SIZES[0]}
 
@@ -53,9 +55,9 @@ class RunsView:
         errors = parameter_problems(typed)
         if errors:
             typed = DEFAULTS
-        errors += [*column_problems(columns), *(f"selected: {problem}" for problem in unknown)]
+        errors += [*column_problems(columns), *(f"Selection: {problem}" for problem in unknown)]
         if len(selected) > MAX_SELECTED:
-            errors.append(f"At most {MAX_SELECTED} runs can be selected: these are the first of them.")
+            errors.append(f"At most {MAX_SELECTED} runs can be selected. Only the first {MAX_SELECTED} are.")
         return cls(
             RunFilter.of(query),
             **typed,
@@ -73,6 +75,10 @@ class RunsView:
     @property
     def order(self) -> Order:
         return Order.by(self.sort_by, is_descending=self.order_by == "desc")
+
+    @property
+    def is_newest_first(self) -> bool:
+        return (self.sort_by, self.order_by) == ("created_at", "desc")
 
     @property
     def size(self) -> int:
@@ -146,7 +152,8 @@ def words(name: str, value: str) -> str:
         case "patient":
             return PATIENCE
         case _:
-            return f"{name.replace('_', ' ')}: {value}"
+            control = CONTROLS[name]
+            return f"{control.label}: {dict(control.choices).get(value, value)}"
 
 
 def parameter_problems(typed: dict[str, str]) -> list[str]:
@@ -157,20 +164,20 @@ def parameter_problems(typed: dict[str, str]) -> list[str]:
             {name: typed[name] for name in ("sort_by", "order_by")}
         )
     except ValidationError as error:
-        problems = [f"{name}: {sentence}" for name, sentence in sentences(error.detail)]
+        problems = [f"{PARAMETERS[name]}: {sentence}" for name, sentence in sentences(error.detail)]
     if typed["page_size"] not in PAGE_SIZES:
-        problems.append(f"page_size: Choose one of {', '.join(PAGE_SIZES)}.")
+        problems.append(f"Runs per page: Choose one of {', '.join(PAGE_SIZES)}.")
     return problems
 
 
 def column_problems(columns: tuple[str, ...]) -> list[str]:
     problems = [
-        f"column: {path[:50]!r} is no path of a parameter, such as parameters.p_value."
+        f"Columns: {path[:50]!r} is not a parameter. Write one such as parameters.p_value."
         for path in columns
         if not path.startswith(f"{ROOT}.") or len(path) > MAX_PATH or text_problem(path)
     ]
     if len(columns) > MAX_COLUMNS:
-        problems.append(f"column: At most {MAX_COLUMNS} columns can be added.")
+        problems.append(f"Columns: At most {MAX_COLUMNS} can be added.")
     return problems
 
 
@@ -182,5 +189,5 @@ def ids_of(texts: list[str]) -> tuple[tuple[uuid.UUID, ...], list[str]]:
         try:
             found[uuid.UUID(text)] = None
         except ValueError:
-            problems.append(f"{text[:50]!r} is no id of a run.")
+            problems.append(f"{text[:50]!r} is not the id of a run.")
     return tuple(found), problems

@@ -42,7 +42,7 @@ class TimelinePage(PlotPage):
         experiment = self.get_experiment()
         timeline, _ = self.read(experiment, self.asked_filter())
         if timeline is None:
-            raise ValidationError("No runs match. Choose another filter.")
+            raise ValidationError("No runs match. Change the filter.")
         return self.picture_of(experiment, timeline.picture)
 
     def table(self, request: Request, experiment_id: str) -> HttpResponse:

@@ -44,12 +44,12 @@ def test_users_see_their_identity_and_groups(browser: Client, watcher: Caller) -
     assert watcher.user
     for told in ("watcher@example.org", watcher.id, watcher.user.issuer, "watcher", GROUP, "users"):
         assert told in page
-    assert "manage every experiment" not in page
+    assert "Administrator</dd>" not in page
     assert 'href="/account"' in browser.get("/experiments").content.decode()
 
 
 def test_administrators_see_that_they_are_administrators(admin: Caller, settings: Settings) -> None:
-    assert "manage every experiment" in through_session(admin, settings).client.get("/account").content.decode()
+    assert "Administrator</dd>" in through_session(admin, settings).client.get("/account").content.decode()
 
 
 def test_a_token_is_shown_once_and_works(browser: Client, experiment: Experiment, watcher: Caller) -> None:
@@ -86,10 +86,10 @@ def test_the_form_offers_only_what_the_maker_may_pass_on(
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"name": ""}, "name: This field may not be blank."),
-        ({"days": "0"}, "days: Ensure this value is greater than or equal to 1."),
-        ({"days": "9" * 5000}, "days: Must be an integer."),
-        ({"days": "soon"}, "days: Must be an integer."),
+        ({"name": ""}, "Name: This field may not be blank."),
+        ({"days": "0"}, "Expires after (days): Ensure this value is greater than or equal to 1."),
+        ({"days": "9" * 5000}, "Expires after (days): Must be an integer."),
+        ({"days": "soon"}, "Expires after (days): Must be an integer."),
         ({"level": "Own"}, "is not a valid choice."),
         ({"experiments": "wine"}, "Must be a valid UUID."),
         ({"entitlements": "admins"}, "You do not have admins"),
@@ -110,7 +110,7 @@ def test_two_tokens_cannot_share_a_name(browser: Client) -> None:
     make(browser)
     answer = make(browser)
     assert answer.status_code == 409
-    assert "You have a token of this name already." in answer.content.decode()
+    assert "You already have a token with this name." in answer.content.decode()
 
 
 def test_only_its_maker_revokes_a_token(browser: Client, editor: Caller, settings: Settings) -> None:
@@ -121,7 +121,7 @@ def test_only_its_maker_revokes_a_token(browser: Client, editor: Caller, setting
     assert other.post(f"{TOKENS}/{token.pk}/revoke").status_code == 404
     assert Caller(secret).get("/user/self").status_code == 200
     done = browser.post(f"{TOKENS}/{token.pk}/revoke", follow=True)
-    assert "The token nightly is revoked" in done.content.decode()
+    assert "Token nightly revoked" in done.content.decode()
     assert Caller(secret).get("/user/self").status_code == 401
 
 

@@ -64,7 +64,7 @@ def test_an_ordinary_user_reads_that_the_portal_is_for_administrators(drift: Dri
     client.force_login(plain)
     response = client.get(page(model, "changelist"), headers={"Accept": "text/html"})
     assert response.status_code == 403
-    assert "plain@example.org is not one" in response.content.decode()
+    assert "plain@example.org is not staff" in response.content.decode()
 
 
 def test_a_user_of_an_issuer_never_logs_in_with_a_password(reader: Caller) -> None:

@@ -157,7 +157,7 @@ def test_an_action_on_a_malformed_id_does_nothing(enter: Enter, drift: Drift, mo
     browser = enter("manager")
     chosen = {"action": action, "_selected_action": [str(drift.pk), "x"], "post": "yes"}
     page = browser.post(address(model, "changelist"), chosen, follow=True)
-    assert "select the rows again" in page.content.decode()
+    assert "Select the rows again" in page.content.decode()
     assert Drift.objects.count() == 1
 
 

@@ -53,8 +53,8 @@ def test_changed_levels_are_reviewed_before_they_are_saved(
     form = form_of(experiment, (manager.id, "Manage"), ("stranger@example.org", "Edit"))
     asked = browser.post(address(experiment), form)
     changes = " ".join(Shown(asked).texts("li"))
-    assert f"stranger@example.org {stranger.id} no entry → Edit" in changes
-    assert f"editor@example.org {editor.id} Edit → no entry" in changes
+    assert f"stranger@example.org {stranger.id} No access → Edit" in changes
+    assert f"editor@example.org {editor.id} Edit → No access" in changes
     assert GROUP in changes
     assert entries_of(experiment) == before
     saved = browser.post(address(experiment), dict(asked.context["sent"]))
@@ -70,7 +70,7 @@ def test_a_concurrent_change_is_shown_for_another_review(
     again = browser.post(address(experiment), dict(asked.context["sent"]))
     *_, loss = Shown(again).texts("#content li")
     assert loss.startswith(GROUP)
-    assert loss.endswith("Manage → no entry")
+    assert loss.endswith("Manage → No access")
     assert entries_of(experiment) == [(GROUP, "Manage")]
     assert browser.post(address(experiment), dict(again.context["sent"])).status_code == 302
     assert entries_of(experiment) == [(manager.id, "Manage")]
@@ -80,7 +80,7 @@ def test_the_review_leads_back_to_the_form(browser: Client, experiment: Experime
     form = form_of(experiment, (manager.id, "Manage"), name="renamed")
     asked = browser.post(address(experiment), form)
     page = browser.post(address(experiment), {**dict(asked.context["sent"]), "_edit": "Go on editing"})
-    assert "Nothing is saved yet." in page.content.decode()
+    assert "Not saved yet" in page.content.decode()
     assert 'value="renamed"' in page.content.decode()
     experiment.refresh_from_db()
     assert experiment.name == "wine quality"
@@ -89,7 +89,7 @@ def test_the_review_leads_back_to_the_form(browser: Client, experiment: Experime
 def test_only_changes_of_access_are_reviewed_first(browser: Client, experiment: Experiment) -> None:
     kept = entries_of(experiment)
     public = browser.post(address(experiment), form_of(experiment, *kept, public="on"))
-    assert "Anyone would be able to read" in public.content.decode()
+    assert "Anyone can read it" in public.content.decode()
     assert browser.post(address(experiment), form_of(experiment, *kept, description="new")).status_code == 302
     experiment.refresh_from_db()
     assert (experiment.description, experiment.public) == ("new", False)
@@ -100,7 +100,7 @@ def test_only_changes_of_access_are_reviewed_first(browser: Client, experiment: 
     [
         ([(GROUP, "Manage"), ("nobody@example.org", "Read")], "No registered user has this email"),
         ([(GROUP, "Manage"), (GROUP, "Read")], "Name each entity once."),
-        ([(GROUP, "Read")], "Nobody would manage the experiment any more."),
+        ([(GROUP, "Read")], "The experiment needs a manager."),
         ([(GROUP, "Owner")], "Select a valid choice"),
     ],
 )
@@ -172,7 +172,7 @@ def test_staff_publish_only_the_selected_experiments_that_they_manage(
     other = Experiment.objects.create(name="barley", permissions=[Permission(entity=manager.id, level="Edit")])
     said = act(browser, "publish", experiment, other)
     assert "Made public: 1." in said
-    assert "Left as they are" in said
+    assert "Not changed, because" in said
     assert [it.name for it in Experiment.objects.filter(public=True)] == ["wine quality"]
     assert "Made private: 1." in act(browser, "make_private", experiment)
 
@@ -197,4 +197,4 @@ def test_experiments_are_filtered_by_tag_day_and_visibility(browser: Client, exp
     assert found(q="WINE") == 1
     assert found(since="2020-01-01") == 2
     assert found(until="2020-01-01") == 0
-    assert "someday is not a day" in browser.get(LIST, {"since": "someday"}).content.decode()
+    assert "someday is not a date" in browser.get(LIST, {"since": "someday"}).content.decode()

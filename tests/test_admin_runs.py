@@ -64,14 +64,14 @@ def test_filters_say_that_they_search_only_the_newest_runs(
     assert found(browser, model="forest") == []
     assert found(browser, model="forest", experiment=str(drift.experiment_id)) == ["forest"]
     assert found(browser) == [other.model, "forest"]
-    assert "look at the newest 1 runs" in browser.get(LIST, {"model": "forest"}).content.decode()
+    assert "Searches the newest 1 runs" in browser.get(LIST, {"model": "forest"}).content.decode()
 
 
 @pytest.mark.parametrize(
     ("query", "said"),
     [
         ({"experiment": "wine"}, "wine is not an id"),
-        ({"since": "2026-02-30"}, "2026-02-30 is not a day"),
+        ({"since": "2026-02-30"}, "2026-02-30 is not a date"),
         ({"verdict": "perhaps"}, "2 drift runs"),
         ({"p": "perhaps"}, "2 drift runs"),
         ({"o": "perhaps.99"}, "2 drift runs"),
@@ -137,7 +137,7 @@ def test_one_request_deletes_a_limited_number_of_runs(
     monkeypatch.setattr(permissions, "MAX_CHANGED", 1)
     asked = browser.post(LIST, {"action": "delete_selected", "_selected_action": drift.pk, "select_across": "1"})
     page = asked.content.decode()
-    assert "These are the first 1 of all that match" in page
+    assert "Only the first 1 were taken" in page
     assert str(other.pk) in page
     assert str(drift.pk) not in page
 
@@ -183,7 +183,7 @@ def test_an_export_with_too_many_columns_is_refused(
     monkeypatch.setattr(exports, "MAX_COLUMNS", 1)
     response = export(browser, "csv", drift, other)
     assert response.status_code == 302
-    assert "export them as JSON" in browser.get(LIST).content.decode()
+    assert "Export them as JSON" in browser.get(LIST).content.decode()
 
 
 @pytest.mark.parametrize("column", range(1, 8))

@@ -147,7 +147,7 @@ ACTIONS: dict[str, tuple[AuditedCall, str, str, str, dict[str, Any], dict[str, A
     ),
     "deleting a run": (
         lambda scene: scene.manager.delete(f"{scene.path}/drift/{scene.drift.id}", headers=FROM),
-        *("drift_deleted", MANAGER, "drift forest"),
+        *("drift_deleted", MANAGER, "drift run forest"),
         *({"model": "forest", "drift_detected": True, "job_status": "Completed"}, {}),
     ),
     "logging in": (
@@ -182,7 +182,7 @@ ACTIONS: dict[str, tuple[AuditedCall, str, str, str, dict[str, Any], dict[str, A
     ),
     "deleting a run in the portal": (
         lambda scene: scene.delete_in_portal(scene.drift),
-        *("admin_deleted", ROOT, "drift forest", {"model": "forest"}, {}),
+        *("admin_deleted", ROOT, "drift run forest", {"model": "forest"}, {}),
     ),
     "deleting a user in the portal": (
         lambda scene: scene.delete_in_portal(scene.manager.user),
@@ -192,15 +192,15 @@ ACTIONS: dict[str, tuple[AuditedCall, str, str, str, dict[str, Any], dict[str, A
         lambda scene: call_command(
             *("token", "root", "--entitlement", "admins", "--name", "cron"), stdout=StringIO(), stderr=StringIO()
         ),
-        *("token_issued", COMMAND, "servicetoken cron", {}, {"entitlements": ["admins"], "issued_by_operator": True}),
+        *("token_issued", COMMAND, "service token cron", {}, {"entitlements": ["admins"], "issued_by_operator": True}),
     ),
     "making a token": (
         lambda scene: scene.manager.post("/token", {"name": "weekly", "level": "Edit"}, headers=FROM),
-        *("token_issued", MANAGER, "servicetoken weekly", {}, {"name": "weekly", "level": "Edit"}),
+        *("token_issued", MANAGER, "service token weekly", {}, {"name": "weekly", "level": "Edit"}),
     ),
     "revoking a token": (
         Scene.revoke_token,
-        *("token_revoked", MANAGER, "servicetoken nightly", {"name": "nightly"}, {}),
+        *("token_revoked", MANAGER, "service token nightly", {"name": "nightly"}, {}),
     ),
     "making an administrator": (
         lambda scene: User.objects.create_superuser("second", "second@example.org", PASSWORD),

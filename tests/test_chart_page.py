@@ -63,8 +63,8 @@ def runs(experiment: Experiment) -> list[Drift]:
 
 def test_the_default_chart_shows_the_number_of_runs(reading: Reader, runs: list[Drift]) -> None:
     page = reading.page()
-    assert "number of runs by created_at (UTC)" in page
-    assert "<strong>13</strong> of 13 runs are drawn." in page
+    assert "Number of runs by Time (UTC)" in page
+    assert "<strong>13</strong> runs" in page
     assert "13 runs: 7 drift, 6 no drift, 0 unknown" in page
 
 
@@ -72,14 +72,14 @@ def test_two_parameters_are_drawn_and_runs_left_out_are_listed_with_the_reason(
     reading: Reader, runs: list[Drift]
 ) -> None:
     page = reading.page(x="parameters.a", y="parameters.b.c", x_scale="log", y_scale="log", fit=1)
-    assert "<strong>10</strong> of 13 runs are drawn." in page
-    for reason in ("there is none", "it is a text", "it is not above zero, and the axis is logarithmic"):
-        assert f"1 run: parameters.a: {reason}" in page
+    assert "<strong>10</strong> runs" in page
+    for reason in ("has no value", "is a text", "is not above 0, as a log scale needs"):
+        assert f"1 run: parameters.a {reason}" in page
     for run in runs:
         assert f"/runs/{run.pk}" in page
     assert "y = 2.1·x^0.5" in page
     assert "R² = 1.0000" in page
-    assert "fitted to the logarithms of x and y" in page
+    assert "fit and R² use the logarithm of x and y" in page
     assert "style=" not in page
 
 
@@ -88,7 +88,7 @@ def test_an_element_of_a_list_is_drawn(reading: Reader, experiment: Experiment) 
         experiment, model="forest", job_status="Completed", parameters={"a": [{"b": 7.0}, 2], "c": 1}
     )
     assert "x = 7\ny = 1" in reading.page(x="parameters.a.0.b", y="parameters.c")
-    assert "parameters.a: it is a list" in reading.page(x="parameters.a", y="parameters.c")
+    assert "parameters.a is a list" in reading.page(x="parameters.a", y="parameters.c")
 
 
 def test_numbers_that_the_api_would_refuse_are_left_out(reading: Reader, experiment: Experiment) -> None:
@@ -96,13 +96,13 @@ def test_numbers_that_the_api_would_refuse_are_left_out(reading: Reader, experim
         run = Drift.objects.create_in(experiment, model="forest", job_status="Completed", parameters={"a": 1})
         collection_of(Drift).update_one({"_id": run.pk.hex}, {"$set": {"parameters.a": value}})
     page = reading.page(x="parameters.a", y="created_at")
-    assert "2 runs: parameters.a: it is not a finite number" in page
-    assert "None of the 2 runs can be drawn." in page
+    assert "2 runs: parameters.a is not a finite number" in page
+    assert "No run can be drawn." in page
 
 
 def test_only_the_runs_that_the_filter_matches_are_drawn(reading: Reader, runs: list[Drift]) -> None:
     page = reading.page(x="parameters.a", y="parameters.b.c", verdict="drift", where="parameters.a gt 4")
-    assert "<strong>3</strong> of 3 runs are drawn." in page
+    assert "<strong>3</strong> runs" in page
 
 
 def test_only_the_selected_runs_are_drawn(reading: Reader, runs: list[Drift], manager: Caller) -> None:
@@ -111,9 +111,9 @@ def test_only_the_selected_runs_are_drawn(reading: Reader, runs: list[Drift], ma
     )
     selected = [runs[0].pk, runs[1].pk, elsewhere.pk]
     page = reading.page(x="parameters.a", y="parameters.b.c", selected=selected, only_selected=1)
-    assert "<strong>2</strong> of 2 runs are drawn." in page
+    assert "<strong>2</strong> runs" in page
     assert "secret" not in page
-    assert "<strong>11</strong> of 13" in reading.page(x="parameters.a", y="parameters.b.c", selected=selected)
+    assert "<strong>11</strong> runs" in reading.page(x="parameters.a", y="parameters.b.c", selected=selected)
 
 
 def test_the_page_says_that_only_the_newest_of_too_many_runs_are_drawn(
@@ -121,8 +121,8 @@ def test_the_page_says_that_only_the_newest_of_too_many_runs_are_drawn(
 ) -> None:
     monkeypatch.setattr(points, "MAX_POINTS", 5)
     page = reading.page(x="parameters.b.c", y="created_at")
-    assert "<strong>5</strong> of 5 runs are drawn." in page
-    assert "there are more" in page
+    assert "<strong>5</strong> runs" in page
+    assert "Choose a shorter period to see older ones." in page
     assert str(runs[-1].pk) in page
     assert str(runs[0].pk) not in page
 
@@ -145,18 +145,18 @@ def test_the_table_has_every_run_and_no_formulas(reading: Reader, runs: list[Dri
     assert header[3:6] == ["verdict", "x: parameters.a", "y: parameters.b.c"]
     assert len(rows) == 14
     assert rows[0][2:6] == ["'=cmd()", "unknown", "-3.0", "1.0"]
-    assert rows[-1][-1] == "parameters.a: there is none"
+    assert rows[-1][-1] == "parameters.a has no value"
 
 
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
         ("kind=pie&y=parameters.a", "not a valid choice"),
-        ("kind=scatter&y=count", "Counts are drawn as bars."),
-        ("y=count&y_scale=log", "Counts are stacked on a linear axis."),
-        ("x_scale=log", "Time has a linear axis."),
-        ("x=count", "There is no such name."),
-        ("x=p_value", "There is no such name."),
+        ("kind=scatter&y=count", "The number of runs needs bars."),
+        ("y=count&y_scale=log", "The number of runs needs a linear axis."),
+        ("x_scale=log", "Time needs a linear axis."),
+        ("x=count", "Unknown name."),
+        ("x=p_value", "Unknown name."),
         ("x=parameters.", "A path is names with dots between"),
         ("x=parameters..a", "A path is names with dots between"),
         ("x=parameters.$where", "A path is names with dots between"),
@@ -164,10 +164,10 @@ def test_the_table_has_every_run_and_no_formulas(reading: Reader, runs: list[Dri
         ("x=parameters." + ".".join("a" * 60), "nested deeper"),
         ("x=parameters.%00", "Null characters are not allowed"),
         ("fit=perhaps", "Must be a valid boolean"),
-        ("selected=1", "Select the runs anew"),
-        ("&".join(f"selected={n:032x}" for n in range(500)), "Select the runs anew"),
+        ("selected=1", "Select the runs again"),
+        ("&".join(f"selected={n:032x}" for n in range(500)), "Select the runs again"),
         ("where=nonsense", "Write a field or a path"),
-        ("filter={", "what is wrong stands beside the controls"),
+        ("filter={", "Fix the marked fields."),
     ],
 )
 def test_an_invalid_choice_is_reported_beside_its_control(
@@ -201,7 +201,7 @@ def test_any_other_query_makes_a_page(reading: Reader, runs: list[Drift], query:
 
 
 def test_an_experiment_without_runs_has_a_page_and_no_picture(reading: Reader) -> None:
-    assert "No runs match." in reading.page()
+    assert "No runs yet" in reading.page()
     refusal = reading.get("chart.svg")
     assert refusal.status_code == 422
     assert "No run can be drawn." in refusal.content.decode()
@@ -214,7 +214,7 @@ def test_a_slow_filter_is_refused_soon_unless_the_reader_chooses_to_wait(
     for page in ("chart", "chart.svg", "chart.csv", "timeline", "timeline.svg", "timeline.csv"):
         refusal = reading.get(page, where="parameters.a gt 3")
         assert refusal.status_code == 422
-        assert "tick “Take longer to look” in the filter" in refusal.content.decode()
+        assert "choose “Search longer” in the filter" in refusal.content.decode()
         assert reading.get(page, where="parameters.a gt 3", patient=1).status_code == 200
 
 

@@ -54,9 +54,9 @@ def test_only_differing_values_are_shown_with_the_difference_of_numbers(
     # Runs of one second show the same time.
     lines.pop("Time (UTC)", None)
     assert lines == {
-        "parameters.p_value": ["0.02", "0.05 +0.03, +150.0%", "-0.02 -0.04, -200.0%"],
+        "parameters.p_value": ["0.02", "0.05 +0.03, +150.0 %", "-0.02 -0.04, -200.0 %"],
         "parameters.test.name": ["ks", "ks", "psi"],
-        "parameters.test.size": ["100", "80 -20, -20.0%", "none"],
+        "parameters.test.size": ["100", "80 -20, -20.0 %", "\N{EN DASH}"],
         "parameters.ok": ["true", "1", "true"],
         "parameters.=note": ["=1+1", "-2", "fine"],
     }
@@ -72,7 +72,7 @@ def test_all_values_are_shown_on_request_with_equal_ones_faint(
     assert lines["parameters.same"] == ['[1, {"a": null}]'] * 3
     assert "parameters.same" in shown.texts("tr.equal th")
     assert "parameters.ok" not in shown.texts("tr.equal th")
-    assert shown.link("Show only what differs")
+    assert shown.link("Hide equal values")
 
 
 def test_runs_keep_the_order_of_selection_and_can_be_removed(
@@ -92,12 +92,12 @@ def test_an_invalid_comparison_is_reported(client: Client, experiment: Experimen
     deleted = Drift(id=uuid.uuid4())
     shown = Shown(client.get(address(experiment, [runs[0], secret, deleted])))
     assert shown.status == 200
-    assert "2 of the selected runs are not in this experiment" in shown.alert
+    assert "2 selected runs are gone" in shown.alert
     assert "secret-model" not in shown.text
-    assert "Select at least two runs" in shown.text
-    assert "Select at least two runs" in Shown(client.get(address(experiment, []))).text
+    assert "Comparing takes at least two runs" in shown.text
+    assert "Comparing takes at least two runs" in Shown(client.get(address(experiment, []))).text
     broken = Shown(client.get(address(experiment, runs, "&selected=7")))
-    assert "'7' is no id of a run." in broken.alert
+    assert "'7' is not the id of a run." in broken.alert
     assert "parameters.p_value" in table(broken)
 
 
@@ -105,7 +105,7 @@ def test_equal_runs_show_no_differences(client: Client, experiment: Experiment) 
     run = Drift.objects.create_in(experiment, job_status="Failed", model="forest", parameters={"a": 1})
     same = Drift.objects.create_in(experiment, job_status="Failed", model="forest", parameters={"a": 1.0})
     Drift.objects.filter(pk=same.pk).update(created_at=run.created_at)
-    assert "They differ in nothing." in Shown(client.get(address(experiment, [run, same]))).text
+    assert "No differences" in Shown(client.get(address(experiment, [run, same]))).text
 
 
 def test_a_download_for_a_spreadsheet_holds_no_formula(
@@ -137,5 +137,5 @@ def test_a_long_comparison_is_cut_on_the_page_and_complete_in_the_download(
     ]
     shown = Shown(client.get(address(experiment, runs)))
     assert len(shown.tree.select("tbody tr")) == 500
-    assert "more lines are in the download" in shown.text
+    assert "more values are in the CSV" in shown.text
     assert len(client.get(address(experiment, runs, "&format=csv")).content.decode().splitlines()) > 600

@@ -146,7 +146,7 @@ def test_the_pages_of_a_list_keep_its_filter(anonymous: Caller) -> None:
     second = read(anonymous.client, q="wine", tag="eu", sort="name", page=2)
     assert names(second) == [f"wine {PAGE_SIZE}"]
     assert 'rel="next"' not in second
-    assert "There are not so many" in read(anonymous.client, page=9)
+    assert "No more pages" in read(anonymous.client, page=9)
 
 
 @pytest.mark.parametrize(
@@ -233,13 +233,13 @@ def verdicts(*letters: str) -> list[Verdict]:
 
 def test_a_sparkline_has_a_text_alternative() -> None:
     line = sparkline_of(verdicts("ddddnnnnnn", "n" * 190))
-    assert line.label == "drift rate of the newest 200 runs: 2 %, lately 40 %"
+    assert line.label == "Drift rate of the newest 200 runs: 2 %; of the last 10: 40 %"
     assert len(line.points.split()) == POINTS
     assert line.points.startswith("3.0,25.0 ")
-    assert sparkline_of(verdicts("dnuu")).label == "drift rate of the newest 4 runs: 50 %, lately 50 %"
+    assert sparkline_of(verdicts("dnuu")).label == "Drift rate of the newest 4 runs: 50 %; of the last 10: 50 %"
     assert sparkline_of(verdicts("d")).points == "3.0,3.0 117.0,3.0"
     assert sparkline_of([]) == sparkline_of(verdicts("uu"))
-    assert sparkline_of([]).label == "no verdict yet"
+    assert sparkline_of([]).label == "No verdict yet"
 
 
 @pytest.mark.parametrize("number", [1, 2, 19, 20, 21, 39, 50, 199, 200])
@@ -260,7 +260,7 @@ def test_an_experiment_is_created_with_all_fields_of_the_form(browser: Client, m
     response = send(browser, "/experiments/new", {**FORM, "public": "on"}, follow=True)
     experiment = Experiment.objects.get(name="rye")
     assert response.redirect_chain == [(f"/experiments/{experiment.pk}", 302)]
-    assert "rye is there now" in response.content.decode()
+    assert "rye created" in response.content.decode()
     assert (experiment.description, experiment.public) == ("Two\nlines", True)
     assert (experiment.tags, experiment.config) == (["eu", "a,b", "nightly"], {"window": 7})
     assert [(entry.entity, entry.level) for entry in experiment.permissions] == [(manager.id, "Manage")]
@@ -275,7 +275,7 @@ def test_an_experiment_is_created_with_all_fields_of_the_form(browser: Client, m
         ({"name": "wine quality"}, "name", ExperimentView.conflict),
         ({"tags": "eu, " + "x" * 21}, "tags", "x" * 21 + ": Ensure this field has no more than 20 characters."),
         ({"tags": ",".join("t" * 51)}, "tags", "Ensure this field has no more than 50 elements."),
-        ({"tags": "eu\nus"}, "tags", "Write them in one line, with commas between."),
+        ({"tags": "eu\nus"}, "tags", "Write the tags in one line, separated by commas."),
         ({"config": "{"}, "config", "The configuration is not JSON in UTF-8: "),
         ({"config": "[1]"}, "config", "Expected a dictionary of items but got type "),
         ({"config": "NaN"}, "config", "The configuration is not JSON in UTF-8: "),
@@ -348,10 +348,10 @@ def test_an_edit_of_an_older_version_is_refused_once(
     response = send(browser, f"{path}/edit", form)
     page = response.content.decode()
     assert response.status_code == 409
-    assert "Somebody else changed the experiment meanwhile" in page
-    assert "It says by now: theirs" in page
-    assert "It says by now: new" in page
-    assert page.count("It says by now: ") == 2
+    assert "Someone else saved first" in page
+    assert "Current value: theirs" in page
+    assert "Current value: new" in page
+    assert page.count("Current value: ") == 2
     assert ">\nmine</textarea>" in page
     experiment.refresh_from_db()
     assert experiment.description == "theirs"
@@ -404,7 +404,7 @@ def test_only_managers_see_the_edit_links(
 
 def test_an_experiment_is_archived_and_restored(browser: Client, experiment: Experiment, path: str) -> None:
     page = send(browser, f"{path}/archive", {}, follow=True).content.decode()
-    assert "wine quality is archived" in page
+    assert "wine quality archived" in page
     assert f'action="{path}/restore"' in page
     assert names(read(browser)) == []
     assert names(read(browser, show="archived")) == ["wine quality"]
@@ -414,7 +414,7 @@ def test_an_experiment_is_archived_and_restored(browser: Client, experiment: Exp
 
 
 def test_a_deletion_shows_the_number_of_runs_and_asks_for_the_name(browser: Client, drift: Drift, path: str) -> None:
-    assert "1 drift run would be deleted" in browser.get(f"{path}/delete").content.decode()
+    assert "Deletes 1 run too" in browser.get(f"{path}/delete").content.decode()
     for typed in ("", "wine", "WINE QUALITY", "\0"):
         response = send(browser, f"{path}/delete", {"name": typed})
         assert response.status_code == 422
@@ -422,7 +422,7 @@ def test_a_deletion_shows_the_number_of_runs_and_asks_for_the_name(browser: Clie
     assert Drift.objects.exists()
     response = send(browser, f"{path}/delete", {"name": " wine quality "}, follow=True)
     assert response.redirect_chain == [("/experiments", 302)]
-    assert "wine quality is deleted" in response.content.decode()
+    assert "wine quality deleted" in response.content.decode()
     assert not Experiment.objects.exists()
     assert not Drift.objects.exists()
     assert Event.objects.get(action="experiment_deleted").actor.email == "manager@example.org"
@@ -447,7 +447,7 @@ def test_a_form_of_another_site_changes_nothing(browser: Client, experiment: Exp
     for page in ("edit", "archive", "delete"):
         refused = send(browser, f"{path}/{page}", {**form, "name": "wine quality", "description": "forged"})
         assert refused.status_code == 403
-        assert "load the page again and send it from there" in refused.content.decode()
+        assert "Reload the page and send it again" in refused.content.decode()
     experiment.refresh_from_db()
     assert experiment.description == ""
     assert not changes()

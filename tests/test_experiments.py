@@ -111,7 +111,7 @@ def test_two_experiments_cannot_share_a_name(manager: Caller, experiment: Experi
     assert response.json() == {
         "code": 409,
         "status": "Conflict",
-        "message": "An experiment of this name exists already. Choose another name.",
+        "message": "An experiment with this name already exists. Choose another name.",
     }
     assert sorted(Experiment.objects.values_list("name", flat=True)) == ["other", "wine quality"]
 

@@ -90,4 +90,4 @@ def test_a_form_that_is_too_large_is_refused_with_a_sentence(visitor: Client, se
     form = {"username": "x" * 1_000}
     refused = visitor.post("/login", urlencode(form), "application/x-www-form-urlencoded", headers=HTML)
     assert refused.status_code == 413
-    assert "More than 1,000 bytes were sent" in refused.content.decode()
+    assert "At most 1,000 bytes are allowed" in refused.content.decode()

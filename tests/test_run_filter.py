@@ -44,9 +44,9 @@ WRONG = [
     ("where=p_value", "where", "Write a field or a path"),
     ("where=parameters.p lt", "where", "Write a value to compare with"),
     ("where=parameters.p is 3", "where", "one of eq, ne, lt"),
-    ("where=p lt 3", "where", "There is no such field. Is it parameters.p? Fields: id,"),
+    ("where=p lt 3", "where", "Unknown field. Did you mean parameters.p? Fields: id,"),
     ("where=parameters..p lt 3", "where", "A path is names with dots"),
-    ("where=parameters.p exists maybe", "where", "exists takes true, false or nothing."),
+    ("where=parameters.p exists maybe", "where", "“is set” takes true, false or nothing."),
     ("where=parameters.p eq 1e999", "where", "A number must be finite."),
     ("where=parameters.p eq 99999999999999999999", "where", "An integer must fit 64 bits."),
     ("where=parameters.p eq a%00b", "where", "NUL"),
@@ -131,7 +131,7 @@ def test_an_added_condition_joins_the_existing_ones() -> None:
 
 def test_the_number_of_conditions_is_limited() -> None:
     found = of("&".join(["where=parameters.a eq 1"] * (MAX_CONDITIONS + 1)))
-    assert found.errors == ["At most 20 conditions can be given. Write the others as a JSON filter."]
+    assert found.errors == ["At most 20 filters can be added. Write the others as JSON."]
     many = json.dumps({"$or": [{"model": str(number)} for number in range(60)]})
     assert of(f"filter={many}").errors == []
     assert "at most 100 clauses" in of(f"filter={many}&" + "&".join(["where=parameters.a eq 1"] * 20)).errors[0]

@@ -47,16 +47,16 @@ def test_all_details_of_a_run_are_shown(client: Client, experiment: Experiment) 
     shown = Shown(client.get(address(run)))
     assert shown.status == 200
     facts = dict(zip(shown.texts("dl.facts dt"), shown.texts("dl.facts dd"), strict=True))
-    assert facts.pop("Reported") == facts.pop("Changed") == f"{run.created_at:%Y-%m-%d %H:%M:%S} UTC"
+    assert facts.pop("Reported") == facts.pop("Updated") == f"{run.created_at:%Y-%m-%d %H:%M:%S} UTC"
     assert facts == {
-        "Verdict": "● no drift",
+        "Verdict": "● No drift",
         "Status": "Completed",
         "Model": "forest",
         "Version": "2.1",
         "Detector": "ks",
         "Environment": "lab",
         "Tags": "nightly eu",
-        "Schema version": "1.0.0",
+        "Schema": "1.0.0",
         "Id": str(run.pk),
     }
     assert shown.texts("dl.tree dt") == ["p", "test", "names", "steps", "0", "size", "none", "empty"]
@@ -68,7 +68,7 @@ def test_very_many_parameters_are_left_to_the_api(client: Client, experiment: Ex
     many = {f"p{number}": number for number in range(2_001)}
     run = Drift.objects.create_in(experiment, job_status="Failed", model="m", parameters=many)
     shown = Shown(client.get(address(run)))
-    assert "There are too many of them" in shown.text
+    assert "Too many to show." in shown.text
     assert not shown.tree.select("dl.tree")
 
 
@@ -165,14 +165,14 @@ def test_an_editor_deletes_a_run_after_confirmation(
     editor: Caller, reader: Caller, settings: Settings, drift: Drift
 ) -> None:
     browser, other = (through_session(caller, settings).client for caller in (editor, reader))
-    assert "Delete this run" not in Shown(other.get(address(drift))).text
+    assert "Delete run" not in Shown(other.get(address(drift))).text
     assert other.post(f"{address(drift)}/delete").status_code == 403
-    link = Shown(browser.get(address(drift))).link("Delete this run")
+    link = Shown(browser.get(address(drift))).link("Delete run")
     confirmation = Shown(browser.get(link))
-    assert confirmation.texts("h1") == ["Delete the run of forest?"]
+    assert confirmation.texts("h1") == ["Delete this run?"]
     assert Drift.objects.count() == 1
     answer = browser.post(link, follow=True)
     assert answer.redirect_chain == [(f"/experiments/{drift.experiment_id}", 302)]
-    assert "The run of forest was deleted." in answer.content.decode()
+    assert "Run of forest deleted." in answer.content.decode()
     assert not Drift.objects.exists()
     assert Event.objects.get(action=Action.DRIFT_DELETED).actor.email == "editor@example.org"

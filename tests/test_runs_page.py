@@ -19,6 +19,9 @@ from tests.session import through_session
 
 MODELS = ["forest", "boosting", "svm"]
 
+# The links between pages, in words for the newest first and for other orders.
+OLDER, NEWER, NEWEST = ("Older", "Next"), ("Newer", "Previous"), ("Newest", "First")
+
 
 @pytest.fixture
 def client(reader: Caller, settings: Settings) -> Client:
@@ -66,7 +69,7 @@ class Shown:
     def alert(self) -> str:
         return " ".join(self.texts("[role=alert]"))
 
-    def link(self, text: str) -> str:
+    def link(self, text: str | tuple[str, ...]) -> str:
         (address,) = {str(a["href"]) for a in self.tree.select("main a") if a.get_text().strip().startswith(text)}
         return address
 
@@ -86,7 +89,7 @@ def test_the_newest_runs_come_first_with_their_verdicts(
     assert shown.status == 200
     assert shown.runs == ids(runs[:-26:-1])
     cells = shown.texts("tbody tr:first-child > *")
-    assert cells[2:] == ["? unknown", "Running", "svm", "0.59", "", "", "ks", "", "tag3"]
+    assert cells[2:] == ["? Unknown", "Running", "svm", "0.59", "", "", "ks", "", "tag3"]
     assert "60 runs" in shown.text
 
 
@@ -96,21 +99,21 @@ def test_pages_link_forwards_and_back_in_every_order(client: Client, experiment:
         for direction in ("asc", "desc"):
             expected = sorted(runs, key=lambda run: (key(run), run.created_at, run.pk), reverse=direction == "desc")
             pages = [show(client, experiment, f"?sort_by={sort}&order_by={direction}")]
-            pages.append(show(client, experiment, pages[0].link("Next page")))
-            pages.append(show(client, experiment, pages[1].link("Next page")))
+            pages.append(show(client, experiment, pages[0].link(OLDER)))
+            pages.append(show(client, experiment, pages[1].link(OLDER)))
             assert [page.runs for page in pages] == [
                 ids(expected[:25]),
                 ids(expected[25:50]),
                 ids(expected[50:]),
             ]
-            assert "Next page" not in pages[2].text
-            back = show(client, experiment, pages[2].link("Previous page"))
+            assert 'rel="next"' not in pages[2].text
+            back = show(client, experiment, pages[2].link(NEWER))
             assert back.runs == pages[1].runs
-            first = show(client, experiment, back.link("Previous page"))
+            first = show(client, experiment, back.link(NEWER))
             assert first.runs == pages[0].runs
-            assert "Previous page" not in first.text
-            assert show(client, experiment, first.link("Next page")).runs == pages[1].runs
-            assert show(client, experiment, back.link("First page")).runs == pages[0].runs
+            assert 'rel="prev"' not in first.text
+            assert show(client, experiment, first.link(OLDER)).runs == pages[1].runs
+            assert show(client, experiment, back.link(NEWEST)).runs == pages[0].runs
 
 
 def test_every_link_keeps_the_filter_and_all_other_parameters(
@@ -123,7 +126,7 @@ def test_every_link_keeps_the_filter_and_all_other_parameters(
     assert "17 runs" in shown.text
     asked = set(parse_qsl(query[1:]))
     assert set(parse_qsl(urlsplit(shown.link("Model")).query)) == asked | {("sort_by", "model")}
-    assert set(parse_qsl(urlsplit(shown.link("Clear")).query)) == asked - {("selected", chosen)}
+    assert set(parse_qsl(urlsplit(shown.link("Clear selection")).query)) == asked - {("selected", chosen)}
     assert shown.all("form#view input[name=where]", "value") == ["parameters.number lt 50"]
     assert shown.texts("form#view option[selected]") == ["Completed", "Time", "Descending", "50"]
     assert shown.all("input[name=selected][checked]", "value") == [chosen]
@@ -134,7 +137,7 @@ def test_a_page_reads_about_as_many_documents_as_it_shows(client: Client, experi
     runs = [{"job_status": "Failed", "model": f"m{number % 2}"} for number in range(1_000)]
     Drift.objects.create_all_in(experiment, runs)
     with reads_of(Drift) as reads:
-        following = show(client, experiment, query).link("Next page")
+        following = show(client, experiment, query).link(OLDER)
     with reads_of(Drift) as reads_after:
         assert len(show(client, experiment, following).runs) == 25
     pages = [read for read in (*reads, *reads_after) if read.stages[-2:] == ["$sort", "$limit"]]
@@ -179,16 +182,16 @@ def test_a_name_that_no_filter_accepts_is_not_suggested(client: Client, experime
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ("sort_by=parameters", 'sort_by: "parameters" is not a valid choice.'),
-        ("order_by=up", 'order_by: "up" is not a valid choice.'),
-        ("page_size=1000", "page_size: Choose one of 25, 50, 100."),
-        ("page_size=x", "page_size: Choose one of 25, 50, 100."),
+        ("sort_by=parameters", 'Sort by: "parameters" is not a valid choice.'),
+        ("order_by=up", 'Order: "up" is not a valid choice.'),
+        ("page_size=1000", "Runs per page: Choose one of 25, 50, 100."),
+        ("page_size=x", "Runs per page: Choose one of 25, 50, 100."),
         ("cursor=abc", "It is no cursor of this service."),
         ("before=%00", "It is no cursor of this service."),
-        ("column=model", "column: 'model' is no path of a parameter"),
-        ("selected=7", "selected: '7' is no id of a run."),
-        ("where=p+lt+3", "each part that is wrong says why"),
-        ("verdict=perhaps", "each part that is wrong says why"),
+        ("column=model", "Columns: 'model' is not a parameter"),
+        ("selected=7", "Selection: '7' is not the id of a run."),
+        ("where=p+lt+3", "Fix the marked filters."),
+        ("verdict=perhaps", "Fix the marked filters."),
     ],
 )
 def test_an_error_in_the_address_is_reported_and_the_form_is_intact(
@@ -203,7 +206,7 @@ def test_an_error_in_the_address_is_reported_and_the_form_is_intact(
 
 
 def test_a_cursor_of_another_filter_is_refused(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
-    following = show(client, experiment).link("Next page")
+    following = show(client, experiment).link(OLDER)
     shown = show(client, experiment, f"{following}&status=Failed")
     assert shown.status == 422
     assert "It belongs to another search." in shown.alert
@@ -234,7 +237,7 @@ def test_a_slow_filter_is_refused_soon_unless_the_user_chooses_to_wait(
     soon = show(client, experiment, "?where=parameters.p_value exists")
     assert soon.status == 422
     assert "longer than 1e-06 s" in soon.alert
-    assert "or tick “Take longer to look” in the filter" in soon.alert
+    assert "or choose “Search longer” in the filter" in soon.alert
     assert soon.tree.select("details[open] input[name=patient]:not([checked])")
     patient = show(client, experiment, "?where=parameters.p_value exists&patient=1")
     assert patient.runs == [str(drift.pk)]
@@ -242,8 +245,8 @@ def test_a_slow_filter_is_refused_soon_unless_the_user_chooses_to_wait(
 
 
 def test_the_page_of_an_experiment_without_runs_says_so(client: Client, experiment: Experiment) -> None:
-    assert "No run has been reported yet." in show(client, experiment).text
-    assert "No run matches." in show(client, experiment, "?model=x").text
+    assert "No runs yet" in show(client, experiment).text
+    assert "No runs match." in show(client, experiment, "?model=x").text
 
 
 def test_running_runs_are_updated_by_one_conditional_request(
@@ -280,7 +283,7 @@ def test_each_part_of_a_filter_can_be_removed(client: Client, experiment: Experi
     shown = show(
         client, experiment, "?model=forest&where=parameters.number+lt+30&sort_by=model&column=parameters.number"
     )
-    assert shown.texts(".asked a") == ["Without model: forest", "Without parameters.number lt 30"]
+    assert shown.texts(".asked a") == ["Remove filter Model: forest", "Remove filter parameters.number lt 30"]
     of_any_model, of_any_number = shown.all(".asked a", "href")
     assert dict(parse_qsl(of_any_model[1:])) == {
         "where": "parameters.number lt 30",

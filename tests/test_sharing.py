@@ -43,7 +43,7 @@ def test_an_email_names_the_registered_user_who_has_it(
 def test_an_email_that_nobody_has_is_refused_at_its_place(manager: Caller, experiment: Experiment) -> None:
     response = share(manager, experiment, (GROUP, "Read"), ("nobody@example.org", "Read"))
     assert response.status_code == 422
-    sentence = "No registered user has this email; they register once with POST /user."
+    sentence = "No registered user has this email. People appear after their first login."
     assert response.json()["errors"]["json"]["permissions"] == [{}, {"entity": [sentence]}]
     assert response.json()["message"] == f"permissions.1.entity: {sentence}"
 
@@ -117,7 +117,7 @@ def test_an_administrator_cannot_remove_the_last_manager(
     before = levels(experiment)
     response = share(admin, experiment, *entries)
     assert response.status_code == 422
-    assert "Nobody would manage" in response.json()["errors"]["json"]["permissions"][0]
+    assert "The experiment needs a manager" in response.json()["errors"]["json"]["permissions"][0]
     experiment.refresh_from_db()
     assert levels(experiment) == before
 
@@ -136,7 +136,7 @@ def test_the_description_of_an_experiment_without_a_manager_can_be_changed(admin
 
 def test_the_portal_cannot_remove_the_last_manager(experiment: Experiment) -> None:
     experiment.permissions = [Permission(entity=GROUP, level=Level.EDIT)]
-    with pytest.raises(Exception, match="Nobody would manage"):
+    with pytest.raises(Exception, match="The experiment needs a manager"):
         experiment.full_clean()
 
 
@@ -200,7 +200,7 @@ def test_a_manager_reads_the_level_of_others(
     assert response.json()["level"] == level
     assert [reason["via"] for reason in response.json()["reasons"]] == via
     assert response.json()["complete"] is False
-    assert "direct, named-group and public reasons only" in response.json()["note"]
+    assert "Only direct, named-group and public access" in response.json()["note"]
 
 
 @pytest.mark.parametrize("entity", ["", "nobody@example.org", "a\0b"])
@@ -368,4 +368,4 @@ def test_no_concurrent_handover_is_lost(
     assert done
     managers = {entity for entity, level in levels(Experiment.objects.get()).items() if level == "Manage"}
     assert managers == {manager.id, *done}
-    assert all("somebody else" in answer.json()["message"] for answer in answers if answer.status_code == 409)
+    assert all("Someone else" in answer.json()["message"] for answer in answers if answer.status_code == 409)

@@ -69,28 +69,28 @@ def test_few_runs_are_marks_that_link_to_them(reading: Reader) -> None:
     reading.reported("boost", False, step=DAY)
     page = reading.page()
     assert "<strong>4</strong> runs of 2 models" in page
-    assert "Each mark is a run" in page
+    assert "A mark opens its run" in page
     assert page.index(">forest<") < page.index(">boost<")
     links = {link.get("href"): link[0] for link in reading.picture().iter(f"{SVG}a")}
     marks = [links[f"http://testserver{reading.path}/runs/{run.pk}"] for run in forest]
     assert [mark.get("class") for mark in marks] == ["drift", "no_drift", "unknown"]
-    assert marks[0].findtext(f"{SVG}title") == "forest, 2026-03-05 12:00:00 UTC: drift"
+    assert marks[0].findtext(f"{SVG}title") == "forest, 2026-03-05 12:00:00 UTC: Drift"
 
 
 def test_many_runs_are_cells_filled_by_their_drift_rate(reading: Reader) -> None:
     reading.reported("forest", *[n % 4 == 0 for n in range(100)], step=HOUR)
-    assert "Each cell is a period of a model" in reading.page()
+    assert "A cell shows the shares of the verdicts" in reading.page()
     cells = [link for link in reading.picture().iter(f"{SVG}a") if link.findall(f"{SVG}rect")]
     assert 30 <= len(cells) <= timeline.MAX_PERIODS
     heights = [float(str(each.get("height"))) for cell in cells for each in cell if each.get("class") == "drift"]
     assert sum(heights) / len(cells) == pytest.approx(timeline.CELL / 4, rel=0.1)
-    assert "drift rate: " in str(cells[0].findtext(f"{SVG}title"))
+    assert "Drift rate: " in str(cells[0].findtext(f"{SVG}title"))
 
 
 def test_a_cell_links_to_exactly_its_runs(reading: Reader) -> None:
     reading.reported("forest", *[n % 4 == 0 for n in range(100)], step=HOUR)
     reading.reported("boost", True, True, step=HOUR)
-    tables = reading.page(verdict="drift").partition("By model and period")[2]
+    tables = reading.page(verdict="drift").partition("As a table")[2]
     links = re.findall(r'href="\?*([^"]+)">(\d+) runs?<', tables)
     assert sum(int(number) for _, number in links) == 27
     address, number = links[3]
@@ -129,19 +129,19 @@ def test_the_page_says_that_the_least_active_models_and_oldest_runs_are_left_out
     reading.reported("forest", *[True] * 4, step=9 * DAY)
     with reads_of(Drift) as reads:
         page = reading.page()
-    assert "of the newest 5 that match; there are more" in page
-    assert "Not shown: 1 more model with 1 run." in page
+    assert "from the newest 5. Choose a shorter period" in page
+    assert "1 more model with 1 run." in page
     assert (6, False) in [(read.documents, read.sorts_in_memory) for read in reads]
 
 
 def test_runs_of_a_single_moment_are_drawn(reading: Reader) -> None:
     reading.reported("forest", *[True] * 100, step=datetime.timedelta())
-    assert "drift (100)" in reading.page()
+    assert "Drift (100)" in reading.page()
 
 
 def test_runs_of_many_years_are_drawn(reading: Reader) -> None:
     reading.reported("forest", *[False] * 100, step=400 * DAY)
-    assert "no drift (100)" in reading.page()
+    assert "No drift (100)" in reading.page()
 
 
 def test_a_filter_narrows_the_time_line_and_an_invalid_one_is_refused(reading: Reader) -> None:
@@ -155,7 +155,7 @@ def test_a_filter_narrows_the_time_line_and_an_invalid_one_is_refused(reading: R
 
 
 def test_an_experiment_without_runs_has_a_page_a_table_and_no_picture(reading: Reader) -> None:
-    assert "Report a run first" in reading.page()
+    assert "No runs yet" in reading.page()
     assert reading.get("timeline.csv").status_code == 200
     assert reading.get("timeline.svg").status_code == 422
 

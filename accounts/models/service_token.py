@@ -101,17 +101,22 @@ class ServiceToken(models.Model):
 
     # The `jti` of the access token.
     id = models.UUIDField(primary_key=True, db_column="_id", default=uuid.uuid4, editable=False)
-    user = models.ForeignKey(User, models.CASCADE, related_name="service_tokens", db_index=False, verbose_name="maker")
+    user = models.ForeignKey(User, models.CASCADE, related_name="service_tokens", db_index=False, verbose_name="owner")
     name = models.CharField(max_length=255)
     # The name while it is reserved. Revoking the token sets None, so that the user can use the name again.
     held_name = models.CharField(max_length=255, null=True, editable=False)
-    level = models.CharField(max_length=6, choices=Level, default=Level.MANAGE, help_text="Its level is never higher.")
+    level = models.CharField(max_length=6, choices=Level, default=Level.MANAGE, help_text="The highest level it uses.")
     experiments = ArrayField(
-        models.CharField(max_length=36), default=list, blank=True, help_text="It reaches these only; none means all."
+        models.CharField(max_length=36),
+        default=list,
+        blank=True,
+        help_text="Its experiments; empty for all.",
     )
     entitlements = ArrayField(models.CharField(max_length=255), default=list, blank=True)
     issued_by_operator = models.BooleanField(
-        default=False, help_text="Made by `manage.py token`: carries its entitlements whatever the provider says."
+        "from the command line",
+        default=False,
+        help_text="Created with `manage.py token`. Keeps its entitlements whatever the provider says.",
     )
     # The `jti` of the current refresh token; None if the token cannot be refreshed.
     refresh_id = models.UUIDField(null=True, editable=False)

@@ -62,7 +62,7 @@ class User(AbstractBaseUser):
     subject = models.CharField("subject (user name)", max_length=255)
     email = models.EmailField()
     is_active = models.BooleanField(
-        "active", default=True, help_text="An account that is not active is refused as if it were not registered."
+        "active", default=True, help_text="Accounts that are not active can neither log in nor use tokens."
     )
     is_superuser = models.BooleanField(
         "local administrator", default=False, help_text="May use the whole admin portal with a local password."
@@ -70,7 +70,7 @@ class User(AbstractBaseUser):
     is_staff = models.BooleanField(
         "staff",
         default=False,
-        help_text="May use the admin portal for what the permissions of experiments allow; administrators may anyway.",
+        help_text="May use the admin portal, within the permissions of experiments. Administrators always may.",
     )
     # The entitlements of the user's newest known token, and its time of issue in seconds since 1970. They limit
     # the entitlements of service tokens. All other rights follow from the current token.

@@ -31,7 +31,7 @@ class JSONArrayParser(BaseParser):
     ) -> Any:
         items = self.items(read(stream, settings.MAX_BULK_BYTES))
         if not 1 <= len(items) <= MAX_ITEMS:
-            raise ValidationError(f"Send from 1 to {MAX_ITEMS:,} objects in one request: these are {len(items):,}.")
+            raise ValidationError(f"Send 1 to {MAX_ITEMS:,} objects in one request, not {len(items):,}.")
         return items
 
     def items(self, body: bytes) -> list[Any]:
@@ -87,6 +87,6 @@ def validated_one(item: Any, kind: type[StrictSerializer]) -> dict[str, Any]:
 
 def errors_of(refused: list[tuple[int, ValidationError]], sent: int) -> Iterator[tuple[str, Any]]:
     listed = f" The first {MAX_LISTED} are listed." if len(refused) > MAX_LISTED else ""
-    yield "non_field_errors", [f"{len(refused):,} of {sent:,} are not valid, and none was stored.{listed}"]
+    yield "non_field_errors", [f"{len(refused):,} of {sent:,} are not valid. None was stored.{listed}"]
     for position, error in refused[:MAX_LISTED]:
         yield str(position), error.detail if isinstance(error.detail, dict) else {"non_field_errors": error.detail}

@@ -18,10 +18,32 @@ from rest_framework.exceptions import MethodNotAllowed, NotFound, ValidationErro
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from core.api.exceptions import RETRY_SECONDS, BodyTooLarge, Conflict, InvalidQuery, ServiceUnavailable
+from core.api.exceptions import (
+    RETRY_SECONDS,
+    BodyTooLarge,
+    Conflict,
+    FormExpired,
+    InvalidQuery,
+    LevelRequired,
+    SearchTooSlow,
+    ServiceUnavailable,
+)
 from core.api.responses import JSONResponse
 
-GONE = "It does not exist any more."
+GONE = "It no longer exists."
+# The titles of error pages, by status.
+TITLES = {
+    400: "The request is not valid",
+    403: "You do not have access",
+    404: "Page not found",
+    405: "This page cannot be opened",
+    409: "Someone else saved first",
+    413: "Too much data",
+    422: "The address is not valid",
+    429: "Too many requests",
+    500: "Something went wrong",
+    503: "The service is unavailable",
+}
 # MongoDB's error code for a document that exceeds its size limit.
 TOO_LARGE = 10334
 
@@ -41,7 +63,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> JSONResponse |
     elif isinstance(exc, IntegrityError):
         exc = Conflict(context["view"].conflict)
     elif is_document_too_large(exc):
-        exc = BodyTooLarge("What would be stored is larger than the 16 MB that MongoDB stores in one piece. Send less.")
+        exc = BodyTooLarge("The object is larger than 16 MB, the limit of MongoDB. Send less.")
     elif isinstance(exc, ObjectDoesNotExist):
         exc = NotFound(GONE)
     response = views.exception_handler(exc, context)
@@ -116,8 +138,26 @@ def refusal(request: HttpRequest, code: int, message: str) -> HttpResponse:
     """
     body = problem(code, message)
     if wants_page(request):
-        return render(request, "refusal.html", {**body, "user": None, "messages": ()}, status=code)
+        return refusal_page(request, body, user=None, messages=())
     return JsonResponse(body, status=code)
+
+
+def refusal_page(
+    request: HttpRequest, body: dict[str, Any], exc: Exception | None = None, **context: Any
+) -> HttpResponse:
+    """Render the body of an error response as a page, whose title says what happened."""
+    title, message = TITLES.get(body["code"], body["status"]), body["message"]
+    match exc:
+        case LevelRequired():
+            title = f"You need {exc.required} access"
+        case FormExpired():
+            title = "This form has expired"
+        case MethodNotAllowed():
+            message = "Nothing was changed. Go back, and use the form of the page."
+        case ValidationError():
+            title = "The search took too long" if isinstance(exc, SearchTooSlow) else title
+            message = ": ".join(filter(None, next(sentences(exc.detail))))
+    return render(request, "refusal.html", {**body, "title": title, "message": message, **context}, status=body["code"])
 
 
 def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -127,7 +167,7 @@ def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.method in ("GET", "HEAD"):
             return view(request, *args, **kwargs)
-        message = f"This can only be read: {request.method} is not for it."
+        message = f"{request.method} is not allowed here. Use GET or HEAD."
         return JsonResponse(problem(405, message), status=405, headers={"Allow": "GET, HEAD"})
 
     return guarded
@@ -141,15 +181,15 @@ def wants_page(request: HttpRequest) -> bool:
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Handle Django's 400 (`handler400`); a body that is too large becomes a 413."""
     if isinstance(exception, RequestDataTooBig):
-        return refusal(request, 413, f"More than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes were sent. Send less.")
-    return refusal(request, 400, "The request is malformed: check its address and its Host header.")
+        return refusal(request, 413, f"At most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes are allowed. Send less.")
+    return refusal(request, 400, "Check the address and the Host header.")
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Handle Django's 403 (`handler403`)."""
     if wants_page(request):
         return defaults.permission_denied(request, exception)
-    return JsonResponse(problem(403, "You may not do this."), status=403)
+    return JsonResponse(problem(403, "You do not have access. Ask the administrators of this service."), status=403)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -157,7 +197,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if wants_page(request):
         return defaults.page_not_found(request, exception)
     hint = "Paths have no trailing slash. " if request.path.endswith("/") else ""
-    message = f"There is nothing at this address. {hint}The endpoints are listed at /api/v1/docs."
+    message = f"Nothing is at this address. {hint}The endpoints are listed at /api/v1/docs."
     return JsonResponse(problem(404, message), status=404)
 
 
@@ -168,4 +208,4 @@ def server_error(request: HttpRequest) -> HttpResponse:
         return service_unavailable(request)
     if isinstance(exception, ObjectDoesNotExist):
         return refusal(request, 404, GONE)
-    return refusal(request, 500, "The service made a mistake. It is in its log.")
+    return refusal(request, 500, "This is a fault of the service. Try again later. Its log has the details.")

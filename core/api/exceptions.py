@@ -2,13 +2,31 @@
 
 from http import HTTPStatus
 
-from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.exceptions import APIException, PermissionDenied, ValidationError
+
+from core.identity import Level
 
 RETRY_SECONDS = "2"
 
 
 class InvalidQuery(ValidationError):
     """A query parameter is not valid."""
+
+
+class LevelRequired(PermissionDenied):
+    """The caller needs the level `required` on the experiment, and holds `level`, or none."""
+
+    def __init__(self, detail: str, required: Level, level: Level | None) -> None:
+        super().__init__(detail)
+        self.required, self.level = required, level
+
+
+class SearchTooSlow(ValidationError):
+    """A search exceeded its time limit."""
+
+
+class FormExpired(PermissionDenied):
+    """The CSRF token of a form is missing or wrong."""
 
 
 class Conflict(APIException):
@@ -27,7 +45,7 @@ class ServiceUnavailable(APIException):
     """The database or an issuer does not respond. A retry may succeed."""
 
     status_code = HTTPStatus.SERVICE_UNAVAILABLE
-    default_detail = "The database is not reachable at the moment. Try again in a few seconds."
+    default_detail = "The database does not respond. Try again in a few seconds."
 
 
 class BodyTooLarge(APIException):

@@ -73,7 +73,7 @@ def claim_id(view: Any, key: str) -> str:
     It is keyed by the service's secret, so that the database does not reveal who did what.
     """
     if not KEY.fullmatch(key):
-        raise ParseError("Idempotency-Key must be 1 to 255 printable ASCII characters, such as a UUID of your own.")
+        raise ParseError("Idempotency-Key must be 1 to 255 printable ASCII characters, such as a new UUID.")
     identity = view.identity
     scope = [identity.scope.cap, sorted(map(str, identity.scope.experiments or ()))]
     creation = [identity.issuer, identity.subject, scope, view.resource, view.action, sorted(view.kwargs.items()), key]

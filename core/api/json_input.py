@@ -80,7 +80,7 @@ def problem_in(value: Any, path: str = "", depth: int = 0) -> tuple[str, str] | 
 
 def problem_of_object(value: dict[str, Any], path: str) -> tuple[str, str] | None:
     if value.get("$db", ...) is None and "$ref" in value and "$id" in value:
-        return path, "An object with $ref and $id is a reference to MongoDB: leave out a $db that is null."
+        return path, "MongoDB reads an object with $ref and $id as a reference. Leave out a $db that is null."
     sentence = next(filter(None, map(text_problem, value)), None)
     return (path, f"In a key: {sentence}") if sentence else None
 

@@ -8,6 +8,7 @@ from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from core.api.exceptions import LevelRequired
 from core.identity import Identity, Level, Requirement, identity_of
 
 if TYPE_CHECKING:
@@ -55,20 +56,19 @@ def refuse(identity: Identity, requirement: Requirement) -> NoReturn:
 
 def refuse_level(identity: Identity, level: Level | None, required: Level) -> NoReturn:
     """Raise a 403 that names the identity's level and the required one."""
+    if not identity.is_anonymous and (problem := reason(identity)):
+        raise PermissionDenied(problem)
     hint = "Send a token of someone who has it." if identity.is_anonymous else "Ask one of its managers."
     has = f"you have {level}" if level else "you have none"
-    raise PermissionDenied(
-        (not identity.is_anonymous and reason(identity))
-        or f"This needs the level {required} on the experiment; {has}. {hint}"
-    )
+    raise LevelRequired(f"This needs the level {required} on the experiment; {has}. {hint}", required, level)
 
 
 def reason(identity: Identity) -> str | None:
     """Return why the token's owner does not count as a registered user, or None if they do."""
     if not identity.is_admitted:
-        return "The token carries no entitlement that admits to this service. Ask its administrators for one."
+        return "None of your groups or roles may use this service. Ask its administrators for access."
     if identity.user is None:
-        return "You are not registered. Register once with POST /api/v1/user."
+        return "You are not registered. Log in to the pages once, or send POST /api/v1/user."
     if not identity.user.is_active:
-        return "This account is not active any more. Ask the administrators of this service."
+        return "This account is disabled. Ask the administrators of this service."
     return None

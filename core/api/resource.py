@@ -36,7 +36,7 @@ class Resource(GenericViewSet[Any]):
     path_parameters: ClassVar[Mapping[str, str]] = {}
     # Tells the operations of two paths to one action apart in the OpenAPI document.
     operation_suffix: str = ""
-    conflict: ClassVar[str] = "It conflicts with something that exists already."
+    conflict: ClassVar[str] = "It conflicts with an existing object. Read that, and change the request."
     throttle_classes = [RequestLimit]
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]
 
@@ -74,7 +74,7 @@ class Resource(GenericViewSet[Any]):
             media_types = " or ".join(str(parser.media_type) for parser in parsers)
             raise UnsupportedMediaType(request.content_type, f"Send JSON, with Content-Type: {media_types}.")
         if request.stream is None:
-            raise ParseError("The body is empty, or sent in chunks. Send JSON, with its Content-Length.")
+            raise ParseError("The body is empty or chunked. Send JSON with a Content-Length.")
         return parser.parse(request.stream)
 
     def check_access(self) -> None:

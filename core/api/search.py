@@ -14,7 +14,7 @@ from rest_framework.request import Request
 
 from core import filters
 from core.api.errors import TOO_LARGE, database_cause
-from core.api.exceptions import InvalidQuery
+from core.api.exceptions import InvalidQuery, SearchTooSlow
 from core.api.pagination import INVALID_CURSOR, Search, digest
 from core.api.resource import Resource
 from core.api.responses import JSONResponse, json_of
@@ -30,8 +30,7 @@ MAX_CURSOR = 2_000
 # MongoDB's error codes for a stage over its memory limit, and for a document over its size limit.
 TOO_MUCH_MEMORY = (146, TOO_LARGE)
 ADVICE = (
-    "name a model, a status or a time range beside what is slow, ask for a smaller page number, "
-    "or anchor a regex with ^"
+    "add a model, a status or a time range to the filter, request an earlier page, or anchor regular expressions with ^"
 )
 
 
@@ -44,7 +43,7 @@ class SearchParameters(serializers.Serializer[dict[str, Any]]):
         default=None,
         max_length=MAX_CURSOR,
         error_messages={"invalid": INVALID_CURSOR},
-        help_text="`next_cursor` of a page: this is the one after it, however deep. In place of `page`.",
+        help_text="`next_cursor` of a page: returns the page after it, at any depth. Replaces `page`.",
     )
     page_size = serializers.IntegerField(min_value=1, max_value=100, default=10)
     order_by = serializers.ChoiceField(
@@ -61,7 +60,7 @@ class SearchParameters(serializers.Serializer[dict[str, Any]]):
         if data.get("cursor") == "":
             raise serializers.ValidationError({"cursor": [INVALID_CURSOR]})
         if "page" in data and "cursor" in data:
-            raise serializers.ValidationError({"cursor": ["Send either a cursor or the number of a page."]})
+            raise serializers.ValidationError({"cursor": ["Send either cursor or page, not both."]})
         return super().to_internal_value(data)
 
 
@@ -81,13 +80,13 @@ class SearchMixin(Resource):
         raise NotImplementedError
 
     def search(self, request: Request, **path: str) -> JSONResponse:
-        """One page of what a filter finds among what the caller may read.
+        """Search the objects that the caller may read, and return one page.
 
         The filter takes MongoDB's operators `$eq $ne $gt $gte $lt $lte $in $nin $and $or $nor $not
-        $exists $type $all $elemMatch $size $mod $regex $options`, names the resource's own fields
-        (`_id` is `id`) and paths below the free ones (`parameters.`, `config.`), and compares
-        RFC 3339 strings with times as times. A regular expression finds nothing in a string of more
-        than 1,000 characters. MongoDB gives it a few seconds.
+        $exists $type $all $elemMatch $size $mod $regex $options`, the names of the resource's
+        fields (`_id` is `id`) and paths below free-form ones (`parameters.`, `config.`). RFC 3339 strings are
+        compared with times as times. A regular expression matches nothing in a string of more than 1,000
+        characters. A search may take a few seconds; a slower one is refused.
         """
         queryset = self.get_queryset()
         parameters = self.parameters()
@@ -127,17 +126,15 @@ def bounded_time(advice: str = ADVICE, seconds: float | None = None) -> Iterator
         with pymongo.timeout(limit):
             yield
     except DocumentTooLarge as error:
-        raise ValidationError(f"The search is larger than MongoDB takes. Narrow it: {advice}.") from error
+        raise ValidationError(f"The search is too large for MongoDB. Narrow it: {advice}.") from error
     except (DatabaseError, PyMongoError) as error:
         cause = database_cause(error)
         # The driver may time out just before the server. If the primary does not respond, the filter is not the cause.
         if isinstance(cause, ExecutionTimeout) or (isinstance(cause, NetworkTimeout) and is_primary_reachable()):
-            raise ValidationError(f"The search took longer than {limit:g} s. Narrow it: {advice}.") from error
+            raise SearchTooSlow(f"The search took longer than {limit:g} s. Narrow it: {advice}.") from error
         if isinstance(cause, OperationFailure) and cause.code in TOO_MUCH_MEMORY:
-            raise ValidationError(
-                f"The search takes more memory than MongoDB gives it. Narrow it: {advice}."
-            ) from error
+            raise ValidationError(f"The search needs more memory than MongoDB allows. Narrow it: {advice}.") from error
         if isinstance(cause, OperationFailure) and not cause.has_error_label("TransientTransactionError"):
-            explanation = (cause.details or {}).get("errmsg", "it does not say why")
+            explanation = (cause.details or {}).get("errmsg", "it gives no reason")
             raise ValidationError(f"MongoDB cannot evaluate this filter: {explanation}.") from error
         raise

@@ -46,6 +46,13 @@ class Total:
     def __str__(self) -> str:
         return f"{self.number:,}" if self.is_exact else f"{self.number:,}+"
 
+    @property
+    def text(self) -> str:
+        """The number in a sentence: of a lower bound, the round number that it exceeds."""
+        if self.is_exact:
+            return f"{self.number:,}"
+        return f"more than {self.number if self.number % 1_000 == 0 else self.number - 1:,}"
+
     def at_least(self, number: int) -> "Total":
         """Return the total, raised to `number` if a cached total is lower than the documents seen."""
         return self if self.number >= number else Total(number, is_exact=False)

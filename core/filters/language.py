@@ -148,7 +148,7 @@ def find(name: str, fields: Mapping[str, Field] | None, path: str) -> tuple[Fiel
     field = JSONField(root) if fields is None else fields.get(root)
     match field:
         case None:
-            raise FilterError(path, f"There is no such field. Fields: {', '.join(fields or ())}.")
+            raise FilterError(path, f"Unknown field. Fields: {', '.join(fields or ())}.")
         case ObjectListField() if below in field.fields:
             part = field.fields[below]
             return replace(part, column=f"{field.column}.{part.column}"), field.guard

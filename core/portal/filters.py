@@ -1,7 +1,7 @@
 """Filters of the admin portal's changelists. Each declares the query parameters that it reads."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from django.contrib.admin import ListFilter, SimpleListFilter
@@ -18,6 +18,8 @@ class FormFilter(ListFilter):
 
     template = "admin/form_filter.html"
     parameters: ClassVar[tuple[str, ...]]
+    # Labels by parameter, where they differ from the parameter's name.
+    labels: ClassVar[Mapping[str, str]] = {}
     # The `type` of the HTML inputs.
     kind = "search"
 
@@ -43,7 +45,9 @@ class FormFilter(ListFilter):
         """Yield the data of the form, with the other query parameters as hidden fields."""
         others = changelist.filter_params.items()
         yield {
-            "fields": [(name, self.texts.get(name, "")) for name in self.parameters],
+            "fields": [
+                (name, self.labels.get(name, name.capitalize()), self.texts.get(name, "")) for name in self.parameters
+            ],
             "kept": [(name, value) for name, values in others if name not in self.parameters for value in values],
             "without": changelist.get_query_string(remove=list(self.parameters)),
         }
@@ -73,8 +77,9 @@ class TagFilter(TextFilter):
 class PeriodFilter(FormFilter):
     """Filters by creation time, from one day (UTC) to another, both included."""
 
-    title = "day (UTC)"
+    title = "days (UTC)"
     parameters = ("since", "until")
+    labels: ClassVar = {"since": "From", "until": "To"}
     kind = "date"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -91,7 +96,7 @@ class PeriodFilter(FormFilter):
         except ValueError:
             day = None
         if text and not day:
-            self.problem = f"{text} is not a day: write it as 2026-11-25."
+            self.problem = f"{text} is not a date. Write it as 2026-11-25."
         return datetime.datetime.combine(day, datetime.time(), datetime.UTC) if day else None
 
 

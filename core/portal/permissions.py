@@ -9,10 +9,10 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from rest_framework.exceptions import ValidationError as InvalidSearch
 
-from core.api.errors import invalid
+from core.api.errors import invalid, refusal_page
 from core.api.search import bounded_time
 from core.identity import Identity, Level, Requirement, identity_of_session
 from core.portal.changelists import BoundedChangeList, BoundedPaginator
@@ -20,7 +20,7 @@ from core.portal.filters import parameters_of
 
 # The largest number of objects that one request changes, each in its own transaction with its audit event.
 MAX_CHANGED = 500
-ADVICE = "choose fewer days, an experiment, or other filters"
+ADVICE = "choose fewer days, an experiment or other filters"
 
 
 class GuardedAdmin(admin.ModelAdmin):
@@ -78,7 +78,7 @@ class GuardedAdmin(admin.ModelAdmin):
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         """Show the history of an object to users who may change it."""
         if not self.has_change_permission(request, self.get_object(request, unquote(object_id))):
-            raise PermissionDenied("The history is for those who may change it.")
+            raise PermissionDenied("You need the right to change this object to see its history.")
         return super().history_view(request, object_id, extra_context)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
@@ -97,7 +97,7 @@ class GuardedAdmin(admin.ModelAdmin):
                 title = str(self.opts.verbose_name_plural).capitalize()
                 return super().changelist_view(request, {"title": title, **(extra_context or {})})
         except InvalidSearch as error:
-            return render(request, "refusal.html", invalid(error).data, status=422)
+            return refusal_page(request, invalid(error).data, error)
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> HttpResponse | None:
         """Run an action. With “select all”, limit it to the first objects, with a warning. Refuse malformed ids."""
@@ -105,11 +105,11 @@ class GuardedAdmin(admin.ModelAdmin):
             at_most = self.action_limits.get(request.POST.get("action", ""), MAX_CHANGED)
             chosen = list(queryset.values_list("pk", flat=True)[: at_most + 1])
             if len(chosen) > at_most:
-                warning = f"These are the first {at_most:,} of all that match: one request takes no more."
+                warning = f"Only the first {at_most:,} were taken, the most for one action. Repeat it for the others."
                 self.message_user(request, warning, messages.WARNING)
             queryset = self.get_queryset(request).filter(pk__in=chosen[:at_most])
         elif not all(map(self.is_id, request.POST.getlist(ACTION_CHECKBOX_NAME))):
-            self.message_user(request, "Nothing was done: select the rows again.", messages.ERROR)
+            self.message_user(request, "Nothing was done. Select the rows again.", messages.ERROR)
             return redirect(request.get_full_path())
         return super().response_action(request, queryset, *args)
 

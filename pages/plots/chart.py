@@ -31,7 +31,7 @@ class Kind(models.TextChoices):
 
 class AxisScale(models.TextChoices):
     LINEAR = "linear", "Linear"
-    LOG = "log", "Logarithmic"
+    LOG = "log", "Log"
 
 
 class Horizontal(ParameterPath):
@@ -59,12 +59,14 @@ class ChartSerializer(serializers.Serializer[dict[str, Any]]):
         is_count = attrs["y"] == COUNT
         attrs.setdefault("kind", Kind.BAR if is_count else Kind.SCATTER)
         if is_count and attrs["kind"] != Kind.BAR:
-            raise serializers.ValidationError({"kind": ["Counts are drawn as bars. Choose bars, or another y."]})
+            raise serializers.ValidationError(
+                {"kind": ["The number of runs needs bars. Choose Bars, or another y axis."]}
+            )
         if is_count and attrs["y_scale"] == AxisScale.LOG:
-            raise serializers.ValidationError({"y_scale": ["Counts are stacked on a linear axis. Choose linear."]})
+            raise serializers.ValidationError({"y_scale": ["The number of runs needs a linear axis. Choose Linear."]})
         for axis in ("x", "y"):
             if attrs[axis] == TIME and attrs[f"{axis}_scale"] == AxisScale.LOG:
-                raise serializers.ValidationError({f"{axis}_scale": ["Time has a linear axis. Choose linear."]})
+                raise serializers.ValidationError({f"{axis}_scale": ["Time needs a linear axis. Choose Linear."]})
         return attrs
 
 
@@ -110,13 +112,13 @@ class Chart:
 
     def _title(self, axis: str) -> str:
         path = self.asked[axis]
-        name = "created_at (UTC)" if path == TIME else path.removeprefix("parameters.")
-        return f"{name}, logarithmic" if self.asked[f"{axis}_scale"] == AxisScale.LOG else name
+        name = "Time (UTC)" if path == TIME else path.removeprefix("parameters.")
+        return f"{name}, log scale" if self.asked[f"{axis}_scale"] == AxisScale.LOG else name
 
     def _y_title(self) -> str:
         if self.asked["y"] == COUNT:
-            return "number of runs"
-        return f"mean of {self._title('y')}" if self.kind is Kind.BAR else self._title("y")
+            return "Number of runs"
+        return f"Mean of {self._title('y')}" if self.kind is Kind.BAR else self._title("y")
 
     def _y_scale(self) -> Scale:
         if self.asked["y"] == COUNT:
@@ -143,7 +145,7 @@ class Chart:
     @property
     def picture(self) -> Picture:
         title = f"{self._y_title()} by {self._title('x')}"
-        counts = ", ".join(f"{self.counts[verdict]} {label}" for verdict, label in LABELS.items())
+        counts = ", ".join(f"{self.counts[verdict]:,} {label.lower()}" for verdict, label in LABELS.items())
         runs = "1 run" if len(self.points) == 1 else f"{len(self.points):,} runs"
         x, y = (f"{axis} from {self._end(axis, min)} to {self._end(axis, max)}" for axis in "xy")
         ends = x if self.asked["y"] == COUNT else f"{x}; {y}"
@@ -192,7 +194,7 @@ class Chart:
 
     def _fitted(self) -> tuple[Fit | None, Line]:
         if self.kind is Kind.BAR:
-            return None, Line(problem="A line is fitted to points, not to bars. Choose scatter or line.")
+            return None, Line(problem="Bars have no fit. Choose Scatter or Line.")
         try:
             found = fit(*(self._measured(axis) for axis in "xy"), log_x=self.log_x, log_y=self.log_y)
         except NoFit as problem:
@@ -213,7 +215,7 @@ class Chart:
         ]
         logarithms = {"x": self.log_x, "y": self.log_y}
         fitted = " and ".join(axis for axis, is_log in logarithms.items() if is_log)
-        return "; ".join([*parts, f"fitted to the logarithms of {fitted}, which R² is of"] if fitted else parts)
+        return "; ".join([*parts, f"fit and R² use the logarithm of {fitted}"] if fitted else parts)
 
     def _straight(self, found: Fit) -> SafeString | None:
         ends = [self._height(found, place) for place in (0.0, 1.0)]

@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 960, 480
 TOP, RIGHT, BOTTOM = 44, 28, 64
 # Pixels of an average character of the labels.
 CHARACTER = 7.2
-LABELS = {Verdict.DRIFT: "drift", Verdict.NO_DRIFT: "no drift", Verdict.UNKNOWN: "unknown"}
+LABELS = {verdict: verdict.label for verdict in Verdict}
 MAX_TITLE = 90
 
 

@@ -23,12 +23,12 @@ MAX_POINTS = 2_000
 NEWEST_FIRST = Order.by(TIME, is_descending=True).sort
 # MongoDB's names of types, for people.
 TYPES = {
-    "missing": "there is none",
-    "null": "it is null",
-    "string": "it is a text",
-    "bool": "it is true or false",
-    "object": "it is an object",
-    "array": "it is a list",
+    "missing": "has no value",
+    "null": "is null",
+    "string": "is a text",
+    "bool": "is true or false",
+    "object": "is an object",
+    "array": "is a list",
 }
 
 
@@ -97,12 +97,12 @@ def point_of(document: Document, x: tuple[str, bool], y: tuple[str, bool]) -> Po
 def placed(value: Any, path: str, is_log: bool) -> float:
     """The number that stands for a value on an axis. Raises `NotDrawn`."""
     if isinstance(value, str):
-        raise NotDrawn(f"{path}: {TYPES.get(value, f'it is of type {value}')}")
+        raise NotDrawn(f"{path} {TYPES.get(value, f'is of type {value}')}")
     number = number_of(value)
     if not math.isfinite(number):
-        raise NotDrawn(f"{path}: it is not a finite number")
+        raise NotDrawn(f"{path} is not a finite number")
     if is_log and number <= 0:
-        raise NotDrawn(f"{path}: it is not above zero, and the axis is logarithmic")
+        raise NotDrawn(f"{path} is not above 0, as a log scale needs")
     return number
 
 

@@ -50,16 +50,16 @@ def fit(xs: Sequence[float], ys: Sequence[float], *, log_x: bool = False, log_y:
     N. R. Draper & H. Smith, Applied Regression Analysis (1998), chapter 13. Raises `NoFit`.
     """
     if len(xs) < 2:
-        raise NoFit("A line takes at least two points.")
+        raise NoFit("A fit needs at least two points.")
     us, x_unit = in_units([math.log(x) for x in xs] if log_x else xs)
     vs, y_unit = in_units([math.log(y) for y in ys] if log_y else ys)
     try:
         line = statistics.linear_regression(us, vs)
     except statistics.StatisticsError:
-        raise NoFit("All runs have the same x, or nearly: every line through their middle fits alike.") from None
+        raise NoFit("All runs have almost the same x.") from None
     slope, intercept = line.slope / x_unit * y_unit, line.intercept * y_unit
     if not math.isfinite(slope) or not math.isfinite(intercept):
-        raise NoFit("The numbers are too far apart for the coefficients of a line.")
+        raise NoFit("The values are too far apart to compute a fit.")
     return Fit(slope, intercept, determination(us, vs), log_x, log_y)
 
 

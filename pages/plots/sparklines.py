@@ -31,9 +31,9 @@ def sparkline_of(verdicts: Sequence[Verdict]) -> Sparkline:
     """
     drifted = [verdict is Verdict.DRIFT for verdict in reversed(verdicts) if verdict is not Verdict.UNKNOWN]
     if not drifted:
-        return Sparkline("no verdict yet")
+        return Sparkline("No verdict yet")
     overall, lately = percent(rate(drifted)), percent(rate(drifted[-LATELY:]))
-    label = f"drift rate of the newest {len(verdicts)} runs: {overall}, lately {lately}"
+    label = f"Drift rate of the newest {len(verdicts)} runs: {overall}; of the last {LATELY}: {lately}"
     return Sparkline(label, lately, line_through(rates_over_time(drifted)))
 
 

@@ -87,9 +87,9 @@ class Period(Verdicts):
 
     @property
     def explanation(self) -> str:
-        verdicts = ", ".join(f"{self.counts[verdict]:,} {label}" for verdict, label in LABELS.items())
+        verdicts = ", ".join(f"{self.counts[verdict]:,} {label.lower()}" for verdict, label in LABELS.items())
         period = f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M} UTC"
-        return f"{self.model}, {period}\ndrift rate: {self.rate_text}\n{verdicts}"
+        return f"{self.model}, {period}\nDrift rate: {self.rate_text}\n{verdicts}"
 
 
 @dataclass(frozen=True)
@@ -161,12 +161,12 @@ class Timeline:
     @property
     def picture(self) -> Picture:
         counts = Counter(run.verdict for run in self.shown)
-        verdicts = ", ".join(f"{counts[verdict]:,} {label}" for verdict, label in LABELS.items())
+        verdicts = ", ".join(f"{counts[verdict]:,} {label.lower()}" for verdict, label in LABELS.items())
         title = f"Verdicts of {len(self.rows)} models over time" if len(self.rows) > 1 else "Verdicts over time"
         first, last = (f"{end(run.created_at for run in self.shown):%Y-%m-%d %H:%M}" for end in (min, max))
         description = f"{len(self.shown):,} runs from {first} to {last} UTC: {verdicts}."
         bottom = TOP + ROW * len(self.rows)
-        axes = x_axis(Axis("created_at (UTC)", self.scale), self.left, bottom)
+        axes = x_axis(Axis("Time (UTC)", self.scale), self.left, bottom)
         rows = (self._drawn(row, TOP + ROW * number) for number, row in enumerate(self.rows))
         drawing = element("g", axes, legend(counts, self.left), *rows)
         return Picture(WIDTH, bottom + BOTTOM, title, description, drawing)

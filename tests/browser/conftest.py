@@ -100,7 +100,7 @@ def page(context: BrowserContext) -> Page:
 def log_in(page: Page, openid: OpenIDProvider, person: str, *groups: str) -> None:
     """Log in through the provider, starting at the login page."""
     openid.set_claims(person, email=f"{person}@example.org", email_verified=True, groups=list(groups))
-    page.get_by_role("link", name="Log in with").click()
+    page.get_by_role("link", name="Continue with").click()
     page.locator("input[name=sub]").fill(person)
     page.locator("input[name=sub]").press("Enter")
 

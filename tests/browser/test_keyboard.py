@@ -54,7 +54,7 @@ def press(wanted: Locator, key: str = "Enter") -> None:
 
 def test_the_first_stop_skips_to_the_content(page: Page) -> None:
     page.goto("/")
-    press(page.get_by_role("link", name="Skip to the content"))
+    press(page.get_by_role("link", name="Skip to content"))
     page.keyboard.press("Tab")
     assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
 
@@ -65,7 +65,7 @@ def test_a_user_logs_in_filters_compares_and_logs_out_by_keyboard(
     name = new_experiment_of(people("ada"))
     page.goto("/")
     press(page.get_by_role("banner").get_by_role("link", name="Log in"))
-    press(page.get_by_role("link", name="Log in with"))
+    press(page.get_by_role("link", name="Continue with"))
     page.locator("input[name=sub]").press_sequentially("ada")
     page.keyboard.press("Enter")
     press(page.get_by_role("link", name=name))
@@ -74,9 +74,9 @@ def test_a_user_logs_in_filters_compares_and_logs_out_by_keyboard(
     press(page.get_by_text("Filter", exact=True), "Space")
     go_to(page.get_by_label("Verdict"))
     page.keyboard.type("no")
-    press(page.get_by_role("button", name="Show"))
+    press(page.get_by_role("button", name="Apply"))
     expect(page).to_have_url(re.compile("verdict=no_drift"))
-    boxes = page.get_by_role("checkbox", name="Select the run of")
+    boxes = page.get_by_role("checkbox", name="Select")
     expect(boxes).to_have_count(2)
 
     # Compare two runs.

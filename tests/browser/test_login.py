@@ -34,7 +34,7 @@ def test_the_portal_refuses_an_ordinary_user_who_then_logs_out(
     answer = page.goto("/admin/")
     assert answer
     assert answer.status == 403
-    expect(page.get_by_role("alert")).to_contain_text("eve@example.org is not one")
+    expect(page.get_by_role("alert")).to_contain_text("eve@example.org is not staff")
     page.get_by_role("button", name="Log out").click()
     expect(page).to_have_url(re.compile(f"^{re.escape(openid.issuer)}/oauth2/end_session"))
     page.goto("/")

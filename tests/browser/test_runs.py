@@ -58,7 +58,7 @@ def test_a_user_watches_a_run_complete_in_the_table_and_on_its_page(people: Peop
     complete(ada, experiment, run, drift_detected=True, parameters={"p_value": 0.003})
 
     expect(row(table, run)).to_contain_text("Completed", timeout=FOLLOWED)
-    expect(row(table, run)).to_contain_text("▲ drift")
+    expect(row(table, run)).to_contain_text("▲ Drift")
     expect(row(table, run).get_by_role("checkbox")).to_be_checked()
     expect(row(table, other)).to_contain_text("Running")
     expect(table.locator("#live")).to_have_text("forest: Completed.")
@@ -75,7 +75,7 @@ def test_a_user_watches_a_run_complete_in_the_table_and_on_its_page(people: Peop
     assert all(url.count("id=") == 2 for url in asked[:1])
     complete(ada, experiment, other, drift_detected=False)
     table.bring_to_front()
-    expect(row(table, other)).to_contain_text("● no drift", timeout=FOLLOWED)
+    expect(row(table, other)).to_contain_text("● No drift", timeout=FOLLOWED)
     expect(table.locator("[data-running]")).to_have_count(0)
 
 
@@ -118,14 +118,14 @@ def test_a_user_finds_runs_selects_across_pages_and_shares_the_address(people: P
 
     # Filter by a parameter, and show its column.
     page.get_by_text("Filter", exact=True).click()
-    page.get_by_label("Path", exact=True).fill("parameters.p_value")
-    page.get_by_label("Comparison").select_option("is less than")
+    page.get_by_label("Field", exact=True).fill("parameters.p_value")
+    page.get_by_label("Comparison").select_option("less than")
     page.get_by_label("Value", exact=True).fill("0.28")
     page.get_by_text("Columns", exact=True).click()
     page.get_by_label("parameters.p_value").check()
-    page.get_by_role("button", name="Show", exact=True).click()
+    page.get_by_role("button", name="Apply", exact=True).click()
     expect(page.get_by_role("heading", name="28 runs that match")).to_be_visible()
-    expect(page.get_by_label("Condition 1")).to_have_value("parameters.p_value lt 0.28")
+    expect(page.get_by_label("Filter 1")).to_have_value("parameters.p_value lt 0.28")
     expect(page).to_have_url(re.compile(r"\?path=parameters.p_value&op=lt&value=0.28&column=parameters.p_value&"))
     expect(row(page, made[27])).to_contain_text("0.27")
 
@@ -135,11 +135,11 @@ def test_a_user_finds_runs_selects_across_pages_and_shares_the_address(people: P
     expect(page.locator("tbody tr").first).to_contain_text("forest")
     row(page, made[26]).get_by_role("checkbox").check()
     expect(page.locator("#selection")).to_have_text("1 of at most 20 runs selected")
-    page.get_by_role("link", name="Next page").click()
+    page.get_by_role("link", name=re.compile("^(Older|Next)$")).click()
     expect(page.locator("tbody tr")).to_have_count(3)
     expect(page.locator("#selection")).to_have_text("1 of at most 20 runs selected")
     row(page, made[1]).get_by_role("checkbox").check()
-    page.get_by_role("link", name="Previous page").click()
+    page.get_by_role("link", name=re.compile("^(Newer|Previous)$")).click()
     expect(row(page, made[26]).get_by_role("checkbox")).to_be_checked()
     expect(page.locator("#selection")).to_have_text("2 of at most 20 runs selected")
 
@@ -162,16 +162,16 @@ def test_a_user_compares_runs_and_returns_to_the_table(people: People) -> None:
     page.get_by_role("button", name="Compare").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Comparison of 2 runs")
     line = page.get_by_role("row", name="parameters.p_value")
-    expect(line).to_contain_text("-0.01, -50.0%")
+    expect(line).to_contain_text("-0.01, -50.0 %")
     expect(page.get_by_role("rowheader", name="Status")).to_have_count(0)
-    page.get_by_role("link", name="Show what is equal too").click()
+    page.get_by_role("link", name="Show equal values").click()
     expect(page.get_by_role("row", name="Status")).to_contain_text("Completed")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download as CSV").click()
+        page.get_by_role("link", name="Download CSV").click()
     assert download.value.suggested_filename == "comparison.csv"
     page.get_by_role("link", name="Runs", exact=True).click()
     expect(page.locator("#selection")).to_have_text("2 of at most 20 runs selected")
-    page.get_by_role("link", name="Clear").click()
+    page.get_by_role("link", name="Clear selection").click()
     expect(page.locator("#selection")).to_have_text("0 of at most 20 runs selected")
     expect(page.get_by_role("heading", name="3 runs that match")).to_be_visible()
 
@@ -184,7 +184,7 @@ def test_the_curl_command_of_a_private_run_is_copied_and_works_with_a_token(
     run = ada.new_run(experiment)
     ada.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     ada.page.goto(f"/experiments/{experiment}/runs/{run}")
-    ada.page.get_by_role("button", name="Copy the curl command").click()
+    ada.page.get_by_role("button", name="Copy").first.click()
     command = ada.page.evaluate("navigator.clipboard.readText()")
     token = ada.call("POST", "/token", {"name": run})["token"]
     shell = ["bash", "-c", f"{command} --silent --fail"]
@@ -199,10 +199,10 @@ def test_an_editor_deletes_a_run(people: People) -> None:
     page = ada.page
     page.goto(f"/experiments/{experiment}")
     row(page, run).get_by_role("link").click()
-    page.get_by_role("link", name="Delete this run").click()
-    page.get_by_role("button", name="Delete the run").click()
-    expect(page.get_by_text("The run of forest was deleted.")).to_be_visible()
-    expect(page.get_by_text("No run has been reported yet.")).to_be_visible()
+    page.get_by_role("link", name="Delete run").click()
+    page.get_by_role("button", name="Delete run").click()
+    expect(page.get_by_text("Run of forest deleted.")).to_be_visible()
+    expect(page.get_by_text("No runs yet")).to_be_visible()
 
 
 def test_runs_are_found_selected_and_compared_without_scripts(people: People) -> None:
@@ -212,16 +212,16 @@ def test_runs_are_found_selected_and_compared_without_scripts(people: People) ->
     context = ada.page.context.browser.new_context(java_script_enabled=False)  # type: ignore[union-attr]
     page = context.new_page()
     page.goto(f"{ada.page.url.partition('/experiments')[0]}/experiments/{experiment}")
-    page.get_by_role("link", name="Next page").click()
+    page.get_by_role("link", name=re.compile("^(Older|Next)$")).click()
     row(page, made[4]).get_by_role("checkbox").check()
     page.get_by_role("button", name="Keep the selection").click()
     expect(page.locator("tbody tr")).to_have_count(5)
     expect(row(page, made[4]).get_by_role("checkbox")).to_be_checked()
     page.get_by_text("Filter", exact=True).click()
     page.get_by_label("Model", exact=True).fill("boosting")
-    page.get_by_role("button", name="Show", exact=True).click()
+    page.get_by_role("button", name="Apply", exact=True).click()
     expect(page.get_by_role("heading", name="15 runs that match")).to_be_visible()
-    expect(page.locator("#selection")).to_contain_text("1 of")
+    expect(page.locator("#selection")).to_contain_text("1 selected")
     row(page, made[1]).get_by_role("checkbox").check()
     page.get_by_role("button", name="Compare").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Comparison of 2 runs")

@@ -15,14 +15,14 @@ from core.identity import Level
 
 
 class Command(BaseCommand):
-    help = "Print a bearer token for a user. A name that nobody has is registered as a local user first."
+    help = "Print a bearer token for a user. An unknown name is registered as a local user first."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("user", help="the id, the email or the local name of a user")
         parser.add_argument(
-            "--entitlement", action="append", default=[], help="a group or role the token carries; may be repeated"
+            "--entitlement", action="append", default=[], help="a group or role that the token carries; may be repeated"
         )
-        parser.add_argument("--name", help="what the token is for (default: the time)")
+        parser.add_argument("--name", help="a name for the token (default: the time)")
         parser.add_argument(
             "--level", choices=Level.values, default=Level.MANAGE, help="the highest level it uses (default: Manage)"
         )
@@ -31,9 +31,9 @@ class Command(BaseCommand):
             action="append",
             default=[],
             type=uuid.UUID,
-            help="the id of an experiment; it reaches those given only. May be repeated",
+            help="the id of an experiment that the token may use (default: all); may be repeated",
         )
-        parser.add_argument("--days", type=float, default=30, help="how long the token is valid (default: 30)")
+        parser.add_argument("--days", type=float, default=30, help="days until the token expires (default: 30)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not 0 < options["days"] <= 3650:
@@ -43,7 +43,7 @@ class Command(BaseCommand):
         record = self.issue(user, lifetime, options)
         wanted = {*settings.OIDC_USER_ENTITLEMENTS, *settings.OIDC_ADMIN_ENTITLEMENTS}
         if settings.OIDC_USER_ENTITLEMENTS and wanted.isdisjoint(options["entitlement"]):
-            self.stderr.write(f"This token is not admitted: it carries none of {', '.join(sorted(wanted))}.")
+            self.stderr.write(f"The service will refuse this token: it carries none of {', '.join(sorted(wanted))}.")
         self.stdout.write(access_token(record))
 
     def issue(self, user: User, lifetime: datetime.timedelta, options: dict[str, Any]) -> ServiceToken:
@@ -60,7 +60,7 @@ class Command(BaseCommand):
             )
         except IntegrityError:
             raise CommandError(
-                f"{user} has a token named {name!r} already. Revoke it or choose another name."
+                f"{user} already has a token named {name!r}. Revoke it, or choose another name."
             ) from None
 
     def register(self, name: str) -> User:
@@ -83,5 +83,5 @@ def find(name: str) -> User | None:
     found = User.objects.filter(issuer=settings.LOCAL_ISSUER, subject=name) or User.objects.filter(email=name)
     if len(found) > 1:
         ids = ", ".join(f"{user.id} ({user.issuer})" for user in found)
-        raise CommandError(f"Several users have this email; name one by id: {ids}.")
+        raise CommandError(f"Several users have this email. Give the id of one: {ids}.")
     return found[0] if found else None

@@ -11,16 +11,16 @@ from experiments.models import Experiment
 
 
 class Command(BaseCommand):
-    help = "Store public experiments with sample runs, for the first administrator of an empty development service."
+    help = "Store public experiments with sample runs in an empty development service."
 
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.PRODUCTION:
-            raise CommandError("Sample data is for development: this is a production service.")
+            raise CommandError("This is a production service. Sample data is for development only.")
         owner = User.objects.filter(is_superuser=True).order_by("created_at").first()
         if owner is None:
-            raise CommandError("There is no local administrator to own it: make one with manage.py createsuperuser.")
+            raise CommandError("There is no local administrator. Create one with manage.py createsuperuser.")
         if Experiment.objects.exists():
-            self.stdout.write("There are experiments here already: nothing is stored.")
+            self.stdout.write("The service already has experiments. No sample data was stored.")
             return
         experiments, runs = store_samples(owner)
-        self.stdout.write(f"Stored {experiments} public experiments of {owner}, with {runs} sample runs.")
+        self.stdout.write(f"{experiments} public experiments with {runs} sample runs")

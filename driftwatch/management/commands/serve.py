@@ -21,21 +21,21 @@ START_SECONDS = 60
 TICK_SECONDS = 0.5
 
 WELCOME = """
-Drift Watch serves at {url}
+Drift Watch runs at {url}
   Experiments                {url}/experiments{samples}
-  API and its documentation  {url}/api/v1/docs
+  API documentation          {url}/api/v1/docs
   Admin portal               {url}/admin/{administrator}
-  A token for the API        {python} manage.py token you@example.org
+  Create an API token        {python} manage.py token you@example.org
 Ctrl-C stops it.
 """
 
 
 class Command(BaseCommand):
-    help = "Start MongoDB where MONGODB_URI names none, migrate, and serve with gunicorn until interrupted."
+    help = "Start MongoDB unless MONGODB_URI is set, migrate, and serve with gunicorn until interrupted."
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not embedded.is_free(settings.PORT):
-            raise CommandError(f"Port {settings.PORT} is in use. Stop what listens there, or set PORT to another.")
+            raise CommandError(f"Port {settings.PORT} is in use. Stop the program there, or set PORT to another port.")
         database = None if settings.MONGODB_URI else embedded.server()
         call_command("migrate", interactive=False, verbosity=0)
         is_new = not (settings.PRODUCTION or User.objects.filter(is_superuser=True).exists())
@@ -80,7 +80,7 @@ def wait_until_ready(gunicorn: "subprocess.Popen[bytes]") -> None:
         if not embedded.is_free(settings.PORT):
             return
         time.sleep(0.1)
-    raise CommandError("gunicorn did not start; its log above says why.")
+    raise CommandError("gunicorn did not start. See its log above.")
 
 
 def watch(gunicorn: "subprocess.Popen[bytes]", database: embedded.EmbeddedServer | None) -> None:
@@ -92,7 +92,7 @@ def watch(gunicorn: "subprocess.Popen[bytes]", database: embedded.EmbeddedServer
                 database.start()
             except ImproperlyConfigured as error:
                 sys.stderr.write(f"{error}\n")
-    raise CommandError(f"gunicorn ended with status {gunicorn.returncode}; its log above says why.")
+    raise CommandError(f"gunicorn ended with status {gunicorn.returncode}. See its log above.")
 
 
 def sample_data() -> str:

@@ -8,7 +8,7 @@ from experiments.models import LONGEST_REQUEST, DeletedExperiment
 
 
 class Command(BaseCommand):
-    help = "Remove the runs that broken-off deletions of experiments left, and the records of deletions."
+    help = "Finish interrupted deletions of experiments: remove their runs and records."
 
     def handle(self, *args: Any, **options: Any) -> None:
         for deleted in DeletedExperiment.objects.all():
@@ -19,7 +19,7 @@ class Command(BaseCommand):
         if kept := DeletedExperiment.objects.count():
             minutes = f"{LONGEST_REQUEST.total_seconds() / 60:.0f}"
             self.stdout.write(
-                f"Records kept: {kept}, of deletions in the last {minutes} minutes. A later purge removes them."
+                f"Records left: {kept}, of deletions in the last {minutes} minutes. Run purge again later."
             )
         else:
-            self.stdout.write("Nothing is left of deleted experiments.")
+            self.stdout.write("Nothing left to remove.")

@@ -28,7 +28,7 @@ async function look() {
     const headers = known.url === url.href ? { "If-None-Match": known.tag } : {};
     const response = await fetch(url, { headers, cache: "no-store", redirect: "manual" });
     if (response.type === "opaqueredirect" || GONE.includes(response.status)) {
-      place.textContent = "Runs are not followed any more: load the page again, and log in if it asks for that.";
+      place.textContent = "Updates have stopped. Reload the page, and log in again if asked.";
       return;
     }
     if (response.ok) {
@@ -51,7 +51,7 @@ function replace(running, text) {
     const now = answer.getElementById(old.id);
     if (!now) {
       old.removeAttribute("data-running");
-      said.push(`${old.dataset.says}, and deleted meanwhile`);
+      said.push(`${old.dataset.says}, deleted`);
       continue;
     }
     if (old.isEqualNode(now)) continue;

@@ -3,7 +3,7 @@ const SHARPNESS = 2;
 
 async function pictureOf(address) {
   const answer = await fetch(address);
-  if (!answer.ok) throw new Error(`The picture cannot be had: ${answer.status}.`);
+  if (!answer.ok) throw new Error(`The picture could not be loaded: ${answer.status}.`);
   const image = new Image();
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(await answer.text())}`;
   await image.decode();

@@ -13,7 +13,9 @@ function withSelection(address, selected) {
 }
 
 function show(selected) {
+  bar.hidden = !selected.length;
   bar.querySelector("[data-count]").textContent = selected.length;
+  bar.querySelector("[data-full]").hidden = selected.length < most;
   for (const box of boxes()) box.disabled = selected.length >= most && !box.checked;
 }
 
