@@ -1,6 +1,6 @@
 """The access rule: which level an identity has on an experiment, and which experiments it may read.
 
-Every view, page and model admin comes here: through `level_of` for one experiment, through `readable_by` for sets.
+Every view, page and model admin uses it: `level_of` for one experiment, `readable_by` for queries.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ class AccessControlled:
     permissions: Any
 
     def level_of(self, identity: Identity) -> Level | None:
-        """The identity's level on this experiment."""
+        """The identity's level on this experiment; None if it may not read it."""
         return self.level_granted_to(identity) or self.public_level
 
     @property
     def public_level(self) -> Level | None:
-        """Everybody's level."""
+        """The level that everybody has."""
         return Level.READ if self.public else None
 
     def gives(self, identity: Identity, required: Level) -> bool:
-        """Tell whether the identity has the level on this experiment, or a higher one."""
+        """Return whether the identity has the required level on this experiment, or a higher one."""
         level = self.level_of(identity)
         return level is not None and level.includes(required)
 
     def level_granted_to(self, identity: Identity) -> Level | None:
-        """The highest level that the identity holds by the list, or as an admin, as far as its token reaches."""
+        """The highest level from the permission list or from being an administrator, within the token's scope."""
         return highest(level for _, level in self.grants_to(identity))
 
     def grants_to(self, identity: Identity) -> list[tuple[str | None, Level]]:
-        """Return each level that the identity holds, with the entity of its entry; None names an administrator."""
+        """Return each level that the identity holds, with the entity of its entry, or None for an administrator."""
         if not identity.scope.covers(self.pk):
             return []
         grants: list[tuple[str | None, Level]] = [(None, Level.MANAGE)] if identity.is_admin else []
@@ -53,7 +53,7 @@ class AccessControlled:
         return [(entry.entity, Level(entry.level)) for entry in self.permissions if entry.entity in entities]
 
     def shows_permissions_to(self, identity: Identity) -> bool:
-        """Tell whether the identity holds a level that is not everybody's: others see an empty list."""
+        """Return whether the identity holds a level beyond public access. All others see an empty list."""
         return self.level_granted_to(identity) is not None
 
 
@@ -70,24 +70,24 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class ExperimentReference(AccessControlled):
-    """The part of a stored experiment that work with its runs needs: the id, and the fields of the access rule."""
+    """The part of a stored experiment that requests for its runs need: the id and the fields of the access rule."""
 
     pk: uuid.UUID
     public: bool
     permissions: tuple[Entry, ...]
 
-    # The fields to read of the stored document, whose `config` may be megabytes.
+    # The fields to read from the stored document. Its `config` may have megabytes.
     PROJECTION: ClassVar[Mql] = {"public": 1, "permissions": 1}
 
     @classmethod
     def of(cls, document: Document) -> Self:
-        """The reference to a stored experiment, of which `PROJECTION` was read."""
+        """Build the reference from a stored document, read with `PROJECTION`."""
         entries = tuple(Entry(entry["entity"], entry["level"]) for entry in document["permissions"])
         return cls(uuid.UUID(document["_id"]), document["public"], entries)
 
 
 def readable_by(identity: Identity) -> Match | None:
-    """The condition of the experiments that the identity may read; None where it may read all."""
+    """The condition that matches the experiments that the identity may read; None if it may read all."""
     public = {"public": True}
     if not identity.entities:
         return Match(public)
@@ -96,7 +96,7 @@ def readable_by(identity: Identity) -> Match | None:
 
 
 def granted_to(identity: Identity) -> Mql:
-    """The match document of the experiments where the identity holds a level that is not everybody's."""
+    """The match document of the experiments on which the identity holds a level beyond public access."""
     document: Mql = {} if identity.is_admin else {"permissions.entity": {"$in": sorted(identity.entities)}}
     if identity.scope.experiments is not None:
         document["_id"] = {"$in": sorted(experiment.hex for experiment in identity.scope.experiments)}

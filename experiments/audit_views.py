@@ -1,4 +1,4 @@
-"""The part of the audit trail that an experiment's managers see."""
+"""The API view of an experiment's audit events."""
 
 from audit.models import Event, EventQuerySet
 from audit.views import EventSearch
@@ -7,6 +7,8 @@ from experiments.views import ExperimentResource
 
 
 class ExperimentAuditView(EventSearch, ExperimentResource):
+    """Search the audit events of one experiment, for its managers."""
+
     resource = "experiment_audit"
     required_levels = {"search": Level.MANAGE}
     filter_example = {"action": "permissions_changed"}

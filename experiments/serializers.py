@@ -1,4 +1,4 @@
-"""Experiments on the wire."""
+"""Serializers of experiments, permissions and access."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,14 +29,14 @@ class PermissionSerializer(StrictModelSerializer):
         return canonical_entity(entity)
 
     def validate(self, entry: dict[str, str]) -> dict[str, str]:
-        """An entry is whole also inside a PATCH, where a serializer asks for no field by itself."""
+        """Require both fields, in a PATCH too, where serializers require none."""
         if missing := self.fields.keys() - entry.keys():
             raise serializers.ValidationError({name: ["This field is required."] for name in sorted(missing)})
         return entry
 
 
-class WriterManages:
-    """The permission list of an experiment that is written without one."""
+class CallerManages:
+    """The default permission list: the caller manages the experiment."""
 
     requires_context = True
 
@@ -49,7 +49,7 @@ class WriterManages:
 class SharingSerializer(StrictModelSerializer):
     """What says who has access to an experiment."""
 
-    permissions = PermissionSerializer(many=True, default=WriterManages())
+    permissions = PermissionSerializer(many=True, default=CallerManages())
 
     class Meta:
         model = Experiment
@@ -65,12 +65,12 @@ class SharingSerializer(StrictModelSerializer):
         ]
 
     def named(self, entities: list[str]) -> list[str]:
-        """The entities with emails turned into user ids.
+        """Replace emails by user ids.
 
-        Entitlements may look like emails: what the caller holds or the list has already stays as it is.
+        Entitlements may look like emails. Those that the caller holds or that the list contains already are unchanged.
         """
-        kept = identity_of(self.context["request"]).entitlements | entities_of(self.instance)
-        ids = ids_of_emails({entity for entity in entities if entity not in kept and is_email(entity)})
+        known = identity_of(self.context["request"]).entitlements | entities_of(self.instance)
+        ids = ids_of_emails({entity for entity in entities if entity not in known and is_email(entity)})
         named = [ids.get(entity, entity) for entity in entities]
         problems = [{"entity": [str(name)]} if isinstance(name, UnknownUser) else {} for name in named]
         if any(problems):
@@ -78,17 +78,17 @@ class SharingSerializer(StrictModelSerializer):
         return [str(name) for name in named]
 
     def preview(self) -> Preview:
-        """What saving would change. It is refused as that would be, and completed as that would be."""
+        """The changes that saving would make, after the same validation and completion."""
         experiment, changes = self.instance, self.validated_data
         assert isinstance(experiment, Experiment)
         after = experiment.permissions
         if "permissions" in changes:
-            with managed():
+            with manager_required():
                 after = completed(changes["permissions"], identity_of(self.context["request"]))
         return preview_of(experiment, after, changes.get("public", experiment.public))
 
     def update(self, experiment: Experiment, changes: dict[str, Any]) -> Experiment:
-        with managed():
+        with manager_required():
             experiment.update_by(identity_of(self.context["request"]), **changes)
         return experiment
 
@@ -130,8 +130,8 @@ class ExperimentSerializer(SharingSerializer):
 
 
 @contextmanager
-def managed() -> Iterator[None]:
-    """Answer a permission list without a manager with a 422."""
+def manager_required() -> Iterator[None]:
+    """Turn `NoManager` into a `ValidationError` of the field `permissions`."""
     try:
         yield
     except NoManager as error:

@@ -1,4 +1,4 @@
-"""The experiments of the API."""
+"""API views of experiments and of access to them."""
 
 import uuid
 from collections.abc import Mapping
@@ -71,7 +71,7 @@ class ExperimentResource(Resource):
     path_parameters = {"experiment_id": "The id of an experiment."}
 
     def get_experiment(self) -> Experiment:
-        """The experiment of the path, once the caller's level on it is found sufficient."""
+        """The experiment of the path. Raises an error unless the caller's level is sufficient."""
         return self.permitted(Experiment.objects.by_id(self.experiment_id))
 
     @cached_property
@@ -79,7 +79,7 @@ class ExperimentResource(Resource):
         return id_in_path(self.kwargs["experiment_id"])
 
     def get_reference(self) -> ExperimentReference:
-        """The permissions and the visibility of that experiment, for work with its runs; `config` may be megabytes."""
+        """The same experiment without its `config`, which may have megabytes: enough for requests for its runs."""
         return self.permitted(Experiment.objects.reference_to(self.experiment_id))
 
     def check_access(self) -> None:
@@ -87,7 +87,7 @@ class ExperimentResource(Resource):
             self.get_reference()
 
     def permitted(self, experiment: Found | None) -> Found:
-        """The experiment of the path as it was found, once the caller's level on it is found sufficient."""
+        """Return the experiment that a query found. Raises an error for None, and unless the level is sufficient."""
         if experiment is None:
             raise Http404("There is no experiment with this id.")
         self.check_object_permissions(self.request, experiment)
@@ -95,6 +95,8 @@ class ExperimentResource(Resource):
 
 
 class ExperimentView(SearchMixin, ExperimentResource):
+    """Create, search, read, change and delete experiments."""
+
     resource = "experiment"
     required_levels = {
         "create": Requirement.MAY_CREATE,
@@ -153,6 +155,8 @@ class ExperimentView(SearchMixin, ExperimentResource):
 
 
 class AccessView(ExperimentResource):
+    """Explain, preview and hand over access to an experiment."""
+
     resource = "access"
     required_levels = {
         "retrieve": Level.READ,
@@ -230,6 +234,7 @@ class AccessView(ExperimentResource):
 
 
 def id_in_path(text: str) -> uuid.UUID:
+    """Parse an id from a path. Raises `Http404` if it is not a UUID."""
     try:
         return uuid.UUID(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""`manage.py purge`: the rest of deletions that were broken off."""
+"""`manage.py purge`: finish interrupted deletions of experiments."""
 
 from typing import Any
 
