@@ -1,4 +1,4 @@
-"""Many drift runs in one request."""
+"""The API view that stores many drift runs in one request."""
 
 from typing import Any
 
@@ -26,6 +26,8 @@ class StoredSerializer(serializers.Serializer[Any]):
 
 
 class DriftBulkView(DriftResource):
+    """Store many runs of an experiment, all or none."""
+
     resource = "drift"
     required_levels = {"bulk": Level.EDIT}
     parser_classes = [JSONArrayParser, NDJSONParser, JSONLinesParser]

@@ -1,4 +1,4 @@
-"""Runs as files: read from MongoDB as they are sent, whatever their number."""
+"""Exports of runs as JSON and CSV files. Runs are read from MongoDB while the file is sent."""
 
 import json
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from drifts.models import DriftQuerySet
 from drifts.parameters import leaves
 from drifts.serializers import DriftSerializer
 
-AT_ONCE = 100
+BATCH_SIZE = 100
 MAX_COLUMNS = 1_000
-OWN = [name for name in DriftSerializer.Meta.fields if name != "parameters"]
+RUN_FIELDS = [name for name in DriftSerializer.Meta.fields if name != "parameters"]
 
 
 class TooManyColumns(Exception):
-    """The runs name too many parameters for a table; the message says what to do and is safe to show."""
+    """Raised if runs have too many parameters for a table. The message advises users and is safe to show."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -28,17 +28,17 @@ class TooManyColumns(Exception):
 
 
 def as_json(runs: DriftQuerySet) -> StreamingHttpResponse:
-    """A list of runs as the API answers with them."""
-    documents = (json_of(DriftSerializer.represent(run)) for run in runs.iterator(chunk_size=AT_ONCE))
+    """A JSON list of runs, each as in the API's responses."""
+    documents = (json_of(DriftSerializer.represent(run)) for run in runs.iterator(chunk_size=BATCH_SIZE))
     first = next(documents, b"")
     parts = chain([b"[", first], (b",\n" + document for document in documents), [b"]\n"])
     return download(parts, "drift-runs.json", "application/json")
 
 
 def as_csv(runs: DriftQuerySet) -> StreamingHttpResponse:
-    """A table with a column for each parameter by its path. Lists and times are as in JSON.
+    """A CSV table of runs, with a column for the path of each parameter. Lists and times are written as in JSON.
 
-    Raises `TooManyColumns`. A parameter that a run gets after the columns are known is left out.
+    Raises `TooManyColumns`. Parameters that are added while the file is sent may have no column.
     """
     paths = sorted(paths_of(runs))
     return download(csv_lines(table(runs, paths)), "drift-runs.csv", "text/csv; charset=utf-8")
@@ -46,7 +46,7 @@ def as_csv(runs: DriftQuerySet) -> StreamingHttpResponse:
 
 def paths_of(runs: DriftQuerySet) -> set[str]:
     paths: set[str] = set()
-    for parameters in runs.values_list("parameters", flat=True).iterator(chunk_size=AT_ONCE):
+    for parameters in runs.values_list("parameters", flat=True).iterator(chunk_size=BATCH_SIZE):
         paths.update(".".join(names) for names, _ in leaves(parameters))
         if len(paths) > MAX_COLUMNS:
             raise TooManyColumns
@@ -54,15 +54,15 @@ def paths_of(runs: DriftQuerySet) -> set[str]:
 
 
 def table(runs: DriftQuerySet, paths: list[str]) -> Iterator[list[Any]]:
-    yield [*OWN, *paths]
-    for run in runs.iterator(chunk_size=AT_ONCE):
+    yield [*RUN_FIELDS, *paths]
+    for run in runs.iterator(chunk_size=BATCH_SIZE):
         shown = DriftSerializer.represent(run)
         parameters = {".".join(names): value for names, value in leaves(run.parameters)}
-        yield [cell(value) for value in (*(shown[name] for name in OWN), *map(parameters.get, paths))]
+        yield [cell(value) for value in (*(shown[name] for name in RUN_FIELDS), *map(parameters.get, paths))]
 
 
 def cell(value: Any) -> Any:
-    """A text or a number as it is, nothing for null, and else JSON."""
+    """A text or a number unchanged, an empty cell for null, and JSON for other values."""
     if value is None:
         return ""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list | dict) else value

@@ -1,7 +1,7 @@
-"""Intervals of the calendar in any time zone: which one a time is in, and when it starts.
+"""Calendar intervals in any time zone: which interval contains a time, and when it starts.
 
-MongoDB only adds an offset and truncates; the offsets come from Python's `zoneinfo`, because the time
-zone tables that a MongoDB server carries are as old as the server.
+MongoDB only adds an offset and truncates. The offsets come from Python's `zoneinfo`, because the time
+zone tables of a MongoDB server are as old as the server.
 """
 
 import datetime
@@ -18,9 +18,9 @@ from django.utils import timezone
 from core.mongodb.match import Mql
 
 UTC = datetime.UTC
-# No run is older than this.
+# The earliest time of a run.
 BEGINNING = datetime.datetime(1970, 1, 1, tzinfo=UTC)
-# Shorter than any two changes of a zone's offset have been apart since then, which was just under a week.
+# Shorter than the time between any two changes of a zone's offset since 1970. The shortest was just under a week.
 STEP = datetime.timedelta(days=3)
 SECOND = datetime.timedelta(seconds=1)
 
@@ -34,7 +34,7 @@ class Interval(models.TextChoices):
 
 @dataclass(frozen=True)
 class Period:
-    """From `start` until the next period, the zone's clocks are ahead of UTC by `offset`."""
+    """A time from `start` until the next period, during which the zone's clocks are ahead of UTC by `offset`."""
 
     start: datetime.datetime
     offset: datetime.timedelta
@@ -42,10 +42,9 @@ class Period:
 
 @dataclass(frozen=True)
 class Calendar:
-    """The hours, days, ISO 8601 weeks (from Monday) or months that the clocks of a zone show.
+    """The hours, days, ISO 8601 weeks (from Monday) or months of a time zone.
 
-    A day is the time during which the clocks show its date: 23 or 25 hours where they are changed. An hour
-    that clocks show twice is two hours.
+    A day has 23 or 25 hours when the clocks change. An hour that the clocks show twice counts as two intervals.
     """
 
     interval: Interval
@@ -56,7 +55,7 @@ class Calendar:
         return periods_of(self.zone, timezone.now().year + 1)
 
     def key(self, time: str) -> Mql:
-        """The expression that tells which interval a time is in: `start` takes its value."""
+        """The aggregation expression of the interval that contains a time. `start` takes its value."""
         shown = {"$add": [time, "$$offset"]}
         key: Mql = {"shown": {"$dateTrunc": {"date": shown, "unit": self.interval.value, "startOfWeek": "monday"}}}
         if self.interval is Interval.HOUR:
@@ -64,14 +63,14 @@ class Calendar:
         return {"$let": {"vars": {"offset": self._offset(time)}, "in": key}}
 
     def _offset(self, time: str) -> Mql:
-        """The zone's offset at a time, in milliseconds. Most runs are recent: the latest periods are tried first."""
+        """The zone's offset at a time, in milliseconds. The latest periods come first, because most runs are recent."""
         branches = [
             {"case": {"$gte": [time, period.start]}, "then": in_milliseconds(period)} for period in self.periods
         ]
         return {"$switch": {"branches": branches[::-1], "default": in_milliseconds(self.periods[0])}}
 
     def start(self, key: dict[str, Any]) -> datetime.datetime:
-        """The first moment at which the clocks show the interval, with the offset that they then have."""
+        """The start of an interval, with the zone's offset at that time. Raises `ValueError` for an unknown key."""
         shown = key["shown"].replace(tzinfo=UTC)
         end = Period(datetime.datetime.max.replace(tzinfo=UTC), datetime.timedelta())
         for period, following in pairwise((*self.periods, end)):
@@ -83,7 +82,7 @@ class Calendar:
 
 @lru_cache(maxsize=1_000)
 def periods_of(zone: ZoneInfo, last_year: int) -> tuple[Period, ...]:
-    """The periods of a constant offset until the end of a year, the oldest first."""
+    """The periods of constant offset from 1970 to the end of a year, oldest first."""
     end = datetime.datetime(last_year + 1, 1, 1, tzinfo=UTC)
     return tuple(constant_periods(zone, end))
 
@@ -101,7 +100,7 @@ def constant_periods(zone: ZoneInfo, end: datetime.datetime) -> Iterator[Period]
 def first_with(
     offset: datetime.timedelta, zone: ZoneInfo, before: datetime.datetime, at: datetime.datetime
 ) -> datetime.datetime:
-    """The second, after `before` and not after `at`, from which on the zone has this offset."""
+    """Find the first second of this offset by bisection, after `before` and not after `at`."""
     while at - before > SECOND:
         between = before + (at - before) // 2 // SECOND * SECOND
         before, at = (before, between) if offset_at(zone, between) == offset else (between, at)

@@ -1,4 +1,4 @@
-"""Experiments to look at before there are any: believable, and the same for everybody but for the day."""
+"""Plausible sample experiments for an empty service. Apart from their dates, they are always the same."""
 
 import datetime
 import math
@@ -21,7 +21,7 @@ DAYS = 60
 
 @dataclass(frozen=True)
 class Series:
-    """A model that a detector looks at every so many hours; from a day on, something has changed."""
+    """A detector that checks a model every `every_hours` hours. The data drifts from one day until another."""
 
     model: str
     version: str
@@ -32,7 +32,7 @@ class Series:
     drifts_from: int
     drifts_until: int = DAYS
     threshold: float = 0.05
-    # Whether one of the last jobs never said that it ended.
+    # True if one of the last jobs stays Running.
     hangs: bool = False
 
 
@@ -63,12 +63,12 @@ SAMPLES: Mapping[str, tuple[str, list[str], list[Series]]] = {
 
 
 def store_samples(owner: User) -> tuple[int, int]:
-    """Store the samples as public experiments that the owner manages; return how many, and how many runs in all."""
+    """Store public experiments that the owner manages. Return the number of experiments and of runs."""
     now = timestamps.now()
-    owner_of_all, runs = identity_of_user(owner), 0
+    identity, runs = identity_of_user(owner), 0
     for name, (description, tags, series) in SAMPLES.items():
         experiment = Experiment.objects.create_by(
-            owner_of_all,
+            identity,
             name=name,
             description=description,
             tags=tags,
@@ -85,7 +85,7 @@ def store_samples(owner: User) -> tuple[int, int]:
 
 
 def runs_of(series: Series, number: int, now: datetime.datetime) -> Iterator[dict[str, Any]]:
-    """The runs of a series up to now. Of the last, that has just begun, nothing is known yet."""
+    """The runs of a series up to `now`. The last one is Running."""
     total = DAYS * 24 // series.every_hours
     chance = NormalDist().samples(2 * total, seed=f"{series.model} {series.detector}")
     for index in range(total):
@@ -102,15 +102,15 @@ def runs_of(series: Series, number: int, now: datetime.datetime) -> Iterator[dic
 def run_of(
     series: Series, status: JobStatus, index: int, chance: tuple[float, float], started: datetime.datetime
 ) -> dict[str, Any]:
-    """`chance` is drawn from the normal distribution."""
+    """The fields of one run. `chance` holds two numbers from the standard normal distribution."""
     noise, other_noise = chance
     day = index * series.every_hours / 24
-    is_off = series.drifts_from <= day < series.drifts_until
-    # How far the data has moved, in deviations: it goes on from the day when something changed.
-    shift = 0.25 + 0.03 * (day - series.drifts_from) if is_off else 0.0
+    is_drifting = series.drifts_from <= day < series.drifts_until
+    # The shift of the data in standard deviations. It grows from the first day of drift.
+    shift = 0.25 + 0.03 * (day - series.drifts_from) if is_drifting else 0.0
     statistic = abs(0.035 + 0.01 * noise + 0.25 * shift)
     size = 1_000 + round(200 * math.sin(2 * math.pi * day / 7)) + round(40 * other_noise)
-    # As the Kolmogorov-Smirnov test has it, asymptotically, for two samples of 800.
+    # The asymptotic p-value of the one-sided Kolmogorov-Smirnov test for two samples of 800.
     p_value = float(f"{math.exp(-800 * statistic**2):.3g}")
     parameters: dict[str, Any] = {
         "feature": series.feature,

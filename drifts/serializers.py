@@ -1,4 +1,4 @@
-"""Drift runs on the wire."""
+"""The serializer of drift runs."""
 
 from typing import Any
 

@@ -14,7 +14,7 @@ from drifts.verdict import Verdict, drift_rate
 MAX_GROUPS = 1_000
 MAX_TEXT = 255
 LIST_INDEX = re.compile("0|[1-9][0-9]{0,5}")
-# What runs are grouped by, beside parameters: the expressions of the values.
+# The names to group by, apart from parameters, with the expressions of their values.
 GROUPS: dict[str, Any] = {
     "model": "$model",
     "job_status": "$job_status",
@@ -26,12 +26,12 @@ GROUPS: dict[str, Any] = {
 
 
 class TooManyGroups(Exception):
-    """There are more than `MAX_GROUPS` pairs of an interval and a group."""
+    """Raised for more than `MAX_GROUPS` pairs of an interval and a group."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What to tell of runs.
+    """The statistics to compute over runs.
 
     `group_by` holds names of `GROUPS` and paths of parameters, `measures` paths of parameters;
     `percentiles` are numbers from 0 to 100.
@@ -43,7 +43,7 @@ class Statistics:
     percentiles: tuple[float, ...] = ()
 
     def of(self, runs: DriftQuerySet) -> list[dict[str, Any]]:
-        """The rows: by interval, and within one the largest group first. What no run is in has none.
+        """The rows, sorted by interval and then by size, the largest group first. Empty groups have no row.
 
         Raises `TooManyGroups`.
         """
@@ -57,7 +57,7 @@ class Statistics:
         unwound = (
             [{"$unwind": {"path": "$tags", "preserveNullAndEmptyArrays": True}}] if "tags" in self.group_by else []
         )
-        numbers = {f"numbers{i}": {"$push": number(path)} for i, path in enumerate(self.measures)}
+        numbers = {f"numbers{i}": {"$push": number_at(path)} for i, path in enumerate(self.measures)}
         distributions = {name: self._distribution(f"${name}") for name in numbers}
         return [
             *unwound,
@@ -65,7 +65,7 @@ class Statistics:
                 "$group": {
                     "_id": {
                         "interval": self.calendar and self.calendar.key("$created_at"),
-                        "values": [GROUPS.get(name) or scalar(name) for name in self.group_by],
+                        "values": [GROUPS.get(name) or scalar_at(name) for name in self.group_by],
                     },
                     "count": {"$sum": 1},
                     "drift": {"$sum": is_verdict(Verdict.DRIFT)},
@@ -79,7 +79,7 @@ class Statistics:
         ]
 
     def _distribution(self, numbers: str) -> Mql:
-        """Of a list of numbers: how many, the mean, the ends, and for each percentile the two it lies between."""
+        """The expression of a list's count, mean, least and greatest number, and each percentile's two neighbours."""
         last: Mql = {"$subtract": [{"$size": "$$sorted"}, 1]}
         places: list[Mql] = [{"$divide": [{"$multiply": [last, percentile]}, 100]} for percentile in self.percentiles]
         return {
@@ -105,15 +105,15 @@ class Statistics:
             "count": document["count"],
             "verdicts": {"drift": drift, "no_drift": no_drift, "unknown": document["count"] - drift - no_drift},
             "drift_rate": drift_rate(drift, no_drift),
-            "measures": {path: self._measured(document[f"numbers{i}"]) for i, path in enumerate(self.measures)},
+            "measures": {path: self._measure(document[f"numbers{i}"]) for i, path in enumerate(self.measures)},
         }
 
-    def _measured(self, distribution: Mql) -> dict[str, Any]:
+    def _measure(self, distribution: Mql) -> dict[str, Any]:
         count, mean, (least, greatest) = distribution["count"], distribution["mean"], distribution["ends"]
         return {
             "count": count,
             "min": least,
-            # The sum of numbers close to the largest that there are overflows.
+            # The sum of very large floats overflows, and the mean is infinite.
             "mean": mean if mean is None or math.isfinite(mean) else None,
             "max": greatest,
             "percentiles": {
@@ -124,28 +124,28 @@ class Statistics:
 
 
 def percentile_between(below: float, above: float, percentile: float, count: int) -> float:
-    """The percentile of `count` numbers, of which it lies between these two neighbours.
+    """Interpolate a percentile of `count` numbers between its two neighbours.
 
-    Linear interpolation, the seventh definition of Hyndman & Fan, "Sample Quantiles in Statistical
-    Packages", The American Statistician 50 (1996), which is the default of NumPy and R.
+    Linear interpolation: the seventh definition of Hyndman & Fan, "Sample Quantiles in Statistical
+    Packages", The American Statistician 50 (1996), and the default of NumPy and R.
     """
     part = (count - 1) * percentile / 100 % 1
     return below if below == above or part == 0 else below * (1 - part) + above * part
 
 
 def is_verdict(wanted: Verdict) -> Mql:
-    """1 or 0, to be summed."""
+    """The expression that is 1 for this verdict and 0 for others."""
     return {"$cond": [{"$eq": [verdict.EXPRESSION, wanted.value]}, 1, 0]}
 
 
-def number(path: str) -> Mql:
-    """The number that a parameter is, or nothing."""
+def number_at(path: str) -> Mql:
+    """The expression of a number among the parameters; it is missing if the value is not a number."""
     value = parameter(path)
     return {"$cond": [{"$isNumber": value}, value, "$$REMOVE"]}
 
 
-def scalar(path: str) -> Mql:
-    """The number, boolean or text of bounded length that a parameter is, or null."""
+def scalar_at(path: str) -> Mql:
+    """The expression of a number, a boolean or a text of at most `MAX_TEXT` bytes; null for other values."""
     value = parameter(path)
     text = {"$cond": [{"$eq": [{"$type": value}, "string"]}, value, None]}
     other = {"$cond": [{"$or": [{"$isNumber": value}, {"$eq": [{"$type": value}, "bool"]}]}, value, None]}
@@ -155,17 +155,17 @@ def scalar(path: str) -> Mql:
 
 
 def parameter(path: str) -> Any:
-    """The expression of a parameter. A number in its path is a place in a list or the name of a part, as in filters."""
+    """The expression of the value at a path. A number in the path is a list index or a name, as in filters."""
     value: Any = "$parameters"
     for name in path.split(".")[1:]:
         if isinstance(value, str):
-            value = part(value, name)
+            value = part_of(value, name)
         else:
-            value = {"$let": {"vars": {"value": value}, "in": part("$$value", name)}}
+            value = {"$let": {"vars": {"value": value}, "in": part_of("$$value", name)}}
     return value
 
 
-def part(value: str, name: str) -> Any:
+def part_of(value: str, name: str) -> Any:
     named = f"{value}.{name}"
     if LIST_INDEX.fullmatch(name):
         return {"$cond": [{"$isArray": [value]}, {"$arrayElemAt": [value, int(name)]}, named]}

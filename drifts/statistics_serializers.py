@@ -1,4 +1,4 @@
-"""What is asked of the statistics of drift runs, and what they answer."""
+"""Serializers of statistics of drift runs: the request, and the rows of the response."""
 
 from functools import cache
 from typing import Any
@@ -20,7 +20,7 @@ MAX_PERCENTILES = 10
 
 
 class ParameterPath(StrictText):
-    """A path below `parameters.`, as a filter names it."""
+    """A path below `parameters.`, written as in a filter, or one of the names in `others`."""
 
     default_error_messages = {
         "name": "Unknown name. Names: {names}.",
@@ -44,6 +44,8 @@ class ParameterPath(StrictText):
 
 
 class GroupName(ParameterPath):
+    """A name of `GROUPS`, or a path below `parameters.`."""
+
     others = tuple(GROUPS)
 
 
@@ -66,7 +68,7 @@ def time_zones() -> frozenset[str]:
 
 @extend_schema_field({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 class OneOrMore(serializers.ListField):
-    """A list of names; a single one may stand by itself."""
+    """A list of names, or one name."""
 
     def to_internal_value(self, data: Any) -> list[str]:
         names: list[str] = super().to_internal_value([data] if isinstance(data, str) else data)
@@ -101,14 +103,14 @@ class StatisticsSerializer(StrictSerializer):
     )
 
     def statistics(self) -> Statistics:
-        """What the valid request asks for."""
-        asked = self.validated_data
-        interval = asked["interval"]
+        """The statistics that the valid request describes."""
+        data = self.validated_data
+        interval = data["interval"]
         return Statistics(
-            group_by=tuple(asked["group_by"]),
-            calendar=Calendar(Interval(interval), ZoneInfo(asked["time_zone"])) if interval else None,
-            measures=tuple(asked["measures"]),
-            percentiles=tuple(asked["percentiles"]),
+            group_by=tuple(data["group_by"]),
+            calendar=Calendar(Interval(interval), ZoneInfo(data["time_zone"])) if interval else None,
+            measures=tuple(data["measures"]),
+            percentiles=tuple(data["percentiles"]),
         )
 
 

@@ -1,4 +1,4 @@
-"""`POST …/drift/stats`."""
+"""API views of statistics of drift runs: `POST …/drift/stats`."""
 
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.exceptions import ValidationError
@@ -28,7 +28,7 @@ EXAMPLE = {
 
 
 class StatisticsMixin(Resource):
-    """Adds the action `stats` to a resource."""
+    """A resource with the action `stats`."""
 
     serializer_class = StatisticsSerializer
     response_serializers = {"stats": StatisticsRowSerializer}
@@ -48,12 +48,12 @@ class StatisticsMixin(Resource):
         without a number at a path in `measures` is left out there.
         """
         runs = self.get_queryset()
-        asked = StatisticsSerializer(data=self.body)
-        asked.is_valid(raise_exception=True)
-        matching = runs.matching(condition(asked.validated_data["filter"]))
+        serializer = StatisticsSerializer(data=self.body)
+        serializer.is_valid(raise_exception=True)
+        matching = runs.matching(condition(serializer.validated_data["filter"]))
         try:
             with bounded_time(ADVICE):
-                return JSONResponse(asked.statistics().of(matching))
+                return JSONResponse(serializer.statistics().of(matching))
         except TooManyGroups as error:
             raise ValidationError(
                 f"There are more than {MAX_GROUPS:,} groups. Narrow the filter, group by less, or choose a longer "
@@ -62,6 +62,7 @@ class StatisticsMixin(Resource):
 
 
 def condition(filter_: Mql) -> Mql:
+    """Translate a filter to a match document. Raises `ValidationError`."""
     try:
         return filters.translate(filter_, FIELDS)
     except filters.FilterError as error:
@@ -79,7 +80,7 @@ class DriftStatisticsView(StatisticsMixin, DriftResource):
 
 
 class VisibleDriftStatisticsView(StatisticsMixin):
-    """The statistics of the runs of all experiments together."""
+    """The statistics of the runs of all experiments that the caller may read."""
 
     resource = "visible_drift"
     required_levels = {"stats": Requirement.ANYONE}

@@ -1,4 +1,4 @@
-"""What a drift run says."""
+"""The verdict of a drift run: drift, no drift or unknown."""
 
 from django.db import models
 
@@ -18,7 +18,7 @@ class Verdict(models.TextChoices):
 
 
 def verdict_of(job_status: str, drift_detected: bool) -> Verdict:
-    """Only a completed run says something, whatever boolean the others carry."""
+    """The verdict of a run: unknown unless it is completed, whatever its `drift_detected`."""
     if job_status != JobStatus.COMPLETED:
         return Verdict.UNKNOWN
     return Verdict.DRIFT if drift_detected else Verdict.NO_DRIFT
@@ -35,15 +35,15 @@ def percent(rate: float | None) -> str:
     return "No verdict" if rate is None else f"{100 * rate:.0f} %"
 
 
-# The same rule as match documents: for queries, counts and filters. Each names the statuses that it matches, as
-# an index is read for those, and not for all but one.
+# The rule of `verdict_of` as match documents, for queries, counts and filters. Unknown lists its statuses instead of
+# excluding one, so that the query reads only their part of an index.
 MATCHES: dict[str, Mql] = {
     Verdict.DRIFT.value: {"job_status": JobStatus.COMPLETED.value, "drift_detected": True},
     Verdict.NO_DRIFT.value: {"job_status": JobStatus.COMPLETED.value, "drift_detected": False},
     Verdict.UNKNOWN.value: {"job_status": {"$in": [JobStatus.RUNNING.value, JobStatus.FAILED.value]}},
 }
 
-# And as an aggregation expression: for groups.
+# The rule of `verdict_of` as an aggregation expression, for groups.
 EXPRESSION: Mql = {
     "$cond": [
         {"$ne": ["$job_status", JobStatus.COMPLETED.value]},

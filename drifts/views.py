@@ -1,4 +1,4 @@
-"""The drift runs of the API."""
+"""API views of drift runs."""
 
 import uuid
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ SORTABLE = ("created_at", "job_status", "model", "drift_detected", "schema_versi
 
 
 class DriftSearchMixin(SearchMixin):
-    """What a search of runs filters, sorts and answers by, wherever it looks for them."""
+    """The serializer, filter fields and sort fields of a search for runs."""
 
     serializer_class = DriftSerializer
     search_parameters = SearchParameters.sortable_by(SORTABLE)
@@ -60,7 +60,7 @@ class DriftSearchMixin(SearchMixin):
 
 
 class VisibleDriftView(DriftSearchMixin):
-    """The runs of all experiments together."""
+    """Search the runs of all experiments that the caller may read."""
 
     resource = "visible_drift"
     required_levels = {"search": Requirement.ANYONE}
@@ -71,12 +71,12 @@ class VisibleDriftView(DriftSearchMixin):
 
 
 class DriftResource(ExperimentResource):
-    """A resource of an experiment's runs, or of one of them."""
+    """A resource of an experiment's runs, or of one run."""
 
     path_parameters = {**ExperimentResource.path_parameters, "drift_id": "The id of one of its drift runs."}
 
     def get_drift(self) -> Drift:
-        """The run of the path, once the caller's level on its experiment is found sufficient."""
+        """The run of the path. Raises an error unless the caller's level on its experiment is sufficient."""
         experiment, drift = Drift.objects.with_experiment(self.experiment_id, self.drift_id)
         self.permitted(experiment)
         return self.existing(drift)
@@ -86,13 +86,15 @@ class DriftResource(ExperimentResource):
         return id_in_path(self.kwargs["drift_id"])
 
     def existing(self, drift: Drift | None) -> Drift:
-        """The run of the path as it was found."""
+        """Return the run that a query found. Raises `Http404` for None."""
         if drift is None:
             raise Http404("The experiment has no drift run with this id.")
         return drift
 
 
 class DriftView(DriftSearchMixin, DriftResource):
+    """Create, search, read, change and delete the runs of an experiment."""
+
     resource = "drift"
     required_levels = {
         "create": Level.EDIT,

@@ -1,4 +1,4 @@
-"""`manage.py sample_data`: something to look at from the first minute."""
+"""`manage.py sample_data`: store sample experiments in an empty development service."""
 
 from typing import Any
 
