@@ -1,1 +1,1 @@
-"""The pages for people: what the API tells, where it can be seen. Nothing below imports from here."""
+"""The pages for people, with the functions of the API. No package below imports this one."""

@@ -1,1 +1,1 @@
-"""Pictures of drift runs: pure functions from numbers to SVG, and what of the runs becomes a number."""
+"""Plots of drift runs: reading their values, and pure functions from values to SVG."""

@@ -1,4 +1,4 @@
-"""A chart of runs: what is asked for, and what is drawn of it."""
+"""A chart of runs: its parameters, and its drawing."""
 
 import math
 from collections import Counter
@@ -35,15 +35,19 @@ class AxisScale(models.TextChoices):
 
 
 class Horizontal(ParameterPath):
+    """The values of the x axis: times, or a parameter."""
+
     others = (TIME,)
 
 
 class Vertical(ParameterPath):
+    """The values of the y axis: numbers of runs, times, or a parameter."""
+
     others = (COUNT, TIME)
 
 
 class ChartSerializer(serializers.Serializer[dict[str, Any]]):
-    """What an address asks to be drawn; without anything, how many runs there were over time."""
+    """The parameters of a chart. The default is the number of runs over time."""
 
     x = Horizontal(default=TIME)
     y = Vertical(default=COUNT)
@@ -55,7 +59,7 @@ class ChartSerializer(serializers.Serializer[dict[str, Any]]):
     selected = serializers.ListField(child=serializers.UUIDField(), max_length=MAX_SELECTED, default=list)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Raises for what cannot be drawn whatever the runs are."""
+        """Refuse combinations that cannot be drawn for any runs."""
         is_count = attrs["y"] == COUNT
         attrs.setdefault("kind", Kind.BAR if is_count else Kind.SCATTER)
         if is_count and attrs["kind"] != Kind.BAR:
@@ -72,7 +76,7 @@ class ChartSerializer(serializers.Serializer[dict[str, Any]]):
 
 @dataclass(frozen=True)
 class Line:
-    """The fit of the points as it is told: its formula, what the letters mean, and R²; or why there is none."""
+    """The text about the fitted line: formula, meaning of its letters and R²; or the reason why there is no line."""
 
     formula: str = ""
     meaning: str = ""
@@ -82,7 +86,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Bin:
-    """The points from one x to another."""
+    """The points between two values of x."""
 
     left: float
     right: float
@@ -90,47 +94,47 @@ class Bin:
 
 
 class Chart:
-    """Points as they are to be drawn; there is at least one."""
+    """A chart of at least one point."""
 
-    def __init__(self, asked: dict[str, Any], points: Sequence[Point], address_of: ADDRESS) -> None:
-        self.asked, self.points, self.address_of = asked, points, address_of
-        self.kind = Kind(asked["kind"])
-        self.log_x, self.log_y = (asked[f"{axis}_scale"] == AxisScale.LOG for axis in "xy")
+    def __init__(self, options: dict[str, Any], points: Sequence[Point], address_of: ADDRESS) -> None:
+        self.options, self.points, self.address_of = options, points, address_of
+        self.kind = Kind(options["kind"])
+        self.log_x, self.log_y = (options[f"{axis}_scale"] == AxisScale.LOG for axis in "xy")
         self.counts = Counter(point.verdict for point in points)
         x_scale = self._scale("x", [point.x for point in points])
         self.bins = list(self._bins(x_scale)) if self.kind is Kind.BAR else []
         self.plot = Plot(Axis(self._title("x"), x_scale), Axis(self._y_title(), self._y_scale()))
         self.fit: Fit | None = None
         self.line: Line | None = None
-        if asked["fit"]:
+        if options["fit"]:
             self.fit, self.line = self._fitted()
 
     def _scale(self, axis: str, values: Sequence[float]) -> Scale:
-        if self.asked[axis] == TIME:
+        if self.options[axis] == TIME:
             return TimeScale(values)
-        return (LogScale if self.asked[f"{axis}_scale"] == AxisScale.LOG else LinearScale)(values)
+        return (LogScale if self.options[f"{axis}_scale"] == AxisScale.LOG else LinearScale)(values)
 
     def _title(self, axis: str) -> str:
-        path = self.asked[axis]
+        path = self.options[axis]
         name = "Time (UTC)" if path == TIME else path.removeprefix("parameters.")
-        return f"{name}, log scale" if self.asked[f"{axis}_scale"] == AxisScale.LOG else name
+        return f"{name}, log scale" if self.options[f"{axis}_scale"] == AxisScale.LOG else name
 
     def _y_title(self) -> str:
-        if self.asked["y"] == COUNT:
+        if self.options["y"] == COUNT:
             return "Number of runs"
         return f"Mean of {self._title('y')}" if self.kind is Kind.BAR else self._title("y")
 
     def _y_scale(self) -> Scale:
-        if self.asked["y"] == COUNT:
-            # Below that there would be ticks between whole numbers.
+        if self.options["y"] == COUNT:
+            # A shorter axis would have ticks between whole numbers.
             return LinearScale([0, max(5, *(len(each.points) for each in self.bins))])
         if self.kind is not Kind.BAR:
             return self._scale("y", [point.y for point in self.points])
         means = [mean(each.points) for each in self.bins]
-        return self._scale("y", means if self.log_y or self.asked["y"] == TIME else [0.0, *means])
+        return self._scale("y", means if self.log_y or self.options["y"] == TIME else [0.0, *means])
 
     def _bins(self, scale: Scale) -> Iterator[Bin]:
-        """Parts of the axis of equal width, as many as the Rice rule gives; those that hold no points are left out."""
+        """Bins of equal width, as many as the Rice rule gives, at most `MAX_BINS`. Empty bins are left out."""
         places = [scale.place(point.x) for point in self.points]
         first, last = min(places), max(places)
         number = min(MAX_BINS, math.ceil(2 * len(places) ** (1 / 3))) if first < last else 1
@@ -148,39 +152,41 @@ class Chart:
         counts = ", ".join(f"{self.counts[verdict]:,} {label.lower()}" for verdict, label in LABELS.items())
         runs = "1 run" if len(self.points) == 1 else f"{len(self.points):,} runs"
         x, y = (f"{axis} from {self._end(axis, min)} to {self._end(axis, max)}" for axis in "xy")
-        ends = x if self.asked["y"] == COUNT else f"{x}; {y}"
-        return Picture(WIDTH, HEIGHT, title, f"{runs}: {counts}; {ends}.", element("g", *self._drawn()))
+        ends = x if self.options["y"] == COUNT else f"{x}; {y}"
+        return Picture(WIDTH, HEIGHT, title, f"{runs}: {counts}; {ends}.", element("g", *self._elements()))
 
     def _end(self, axis: str, end: Callable[[Sequence[float]], float]) -> str:
-        return format_value(end([getattr(point, axis) for point in self.points]), self.asked[axis])
+        return format_value(end([getattr(point, axis) for point in self.points]), self.options[axis])
 
-    def _drawn(self) -> Iterator[SafeString]:
+    def _elements(self) -> Iterator[SafeString]:
         yield self.plot.axes()
-        if self.kind is not Kind.BAR or self.asked["y"] == COUNT:
+        if self.kind is not Kind.BAR or self.options["y"] == COUNT:
             yield legend(self.counts, self.plot.left)
         if self.kind is Kind.BAR:
             yield self.plot.bars(list(self._segments()))
         else:
             marks = [self._mark(point) for point in self.points]
             if self.kind is Kind.LINE:
-                yield self.plot.thread(marks)
+                yield self.plot.connecting_line(marks)
             yield self.plot.marks(marks)
-        if self.fit and (straight := self._straight(self.fit)):
-            yield straight
+        if self.fit and (line := self._fitted_line(self.fit)):
+            yield line
 
     def _mark(self, point: Point) -> Mark:
-        x, y = (f"{axis} = {format_value(getattr(point, axis), self.asked[axis])}" for axis in "xy")
+        x, y = (f"{axis} = {format_value(getattr(point, axis), self.options[axis])}" for axis in "xy")
         explanation = f"{point.model}, {point.created_at:%Y-%m-%d %H:%M} UTC: {LABELS[point.verdict]}\n{x}\n{y}"
         return Mark(point.x, point.y, point.verdict, explanation, self.address_of(point.id))
 
     def _segments(self) -> Iterator[Segment]:
         for each in self.bins:
-            place = f"x from {format_value(each.left, self.asked['x'])} to {format_value(each.right, self.asked['x'])}"
-            if self.asked["y"] != COUNT:
+            place = (
+                f"x from {format_value(each.left, self.options['x'])} to {format_value(each.right, self.options['x'])}"
+            )
+            if self.options["y"] != COUNT:
                 average = mean(each.points)
-                base = self.plot.y.scale.value(0) if self.log_y or self.asked["y"] == TIME else 0.0
+                base = self.plot.y.scale.value(0) if self.log_y or self.options["y"] == TIME else 0.0
                 explanation = (
-                    f"{place}\nmean of y = {format_value(average, self.asked['y'])}, of {len(each.points):,} runs"
+                    f"{place}\nmean of y = {format_value(average, self.options['y'])}, of {len(each.points):,} runs"
                 )
                 yield Segment(each.left, each.right, base, average, None, explanation)
                 continue
@@ -196,55 +202,55 @@ class Chart:
         if self.kind is Kind.BAR:
             return None, Line(problem="Bars have no fit. Choose Scatter or Line.")
         try:
-            found = fit(*(self._measured(axis) for axis in "xy"), log_x=self.log_x, log_y=self.log_y)
+            found = fit(*(self._values_to_fit(axis) for axis in "xy"), log_x=self.log_x, log_y=self.log_y)
         except NoFit as problem:
             return None, Line(problem=str(problem))
-        letters = {axis: "days" if self.asked[axis] == TIME else axis for axis in "xy"}
+        letters = {axis: "days" if self.options[axis] == TIME else axis for axis in "xy"}
         return found, Line(found.formula(letters["x"], letters["y"]), self._meaning(), found.r_squared)
 
-    def _measured(self, axis: str) -> list[float]:
-        """The values as a line is fitted to them: times in days since the first."""
+    def _values_to_fit(self, axis: str) -> list[float]:
+        """The values to fit a line to. Times become days since the first."""
         values = [getattr(point, axis) for point in self.points]
-        return [(value - min(values)) / DAY for value in values] if self.asked[axis] == TIME else values
+        return [(value - min(values)) / DAY for value in values] if self.options[axis] == TIME else values
 
     def _meaning(self) -> str:
-        """What the letters of the formula stand for, and of what it is the fit."""
+        """The meaning of the letters in the formula, and the logarithms that it was fitted to."""
         first = format_value(min(point.created_at.timestamp() for point in self.points), TIME)
         parts = [
-            f"days since {first}" if self.asked[axis] == TIME else f"{axis} is {self.asked[axis]}" for axis in "xy"
+            f"days since {first}" if self.options[axis] == TIME else f"{axis} is {self.options[axis]}" for axis in "xy"
         ]
         logarithms = {"x": self.log_x, "y": self.log_y}
         fitted = " and ".join(axis for axis, is_log in logarithms.items() if is_log)
         return "; ".join([*parts, f"fit and R² use the logarithm of {fitted}"] if fitted else parts)
 
-    def _straight(self, found: Fit) -> SafeString | None:
-        ends = [self._height(found, place) for place in (0.0, 1.0)]
-        return self.plot.straight(*ends) if all(map(math.isfinite, ends)) else None
+    def _fitted_line(self, found: Fit) -> SafeString | None:
+        ends = [self._place_of_fit(found, place) for place in (0.0, 1.0)]
+        return self.plot.straight_line(*ends) if all(map(math.isfinite, ends)) else None
 
-    def _height(self, found: Fit, place: float) -> float:
-        """The place on the y axis of the fit at a place of the x axis: between two of them it is straight."""
+    def _place_of_fit(self, found: Fit, place: float) -> float:
+        """The fit's place on the y axis at a place of the x axis. On these axes the fit is a straight line."""
         x, y = self.plot.x.scale, self.plot.y.scale
         u = x.power(place) * math.log(10) if isinstance(x, LogScale) else self._unit(x.value(place), "x")
         v = found.intercept + found.slope * u
         if isinstance(y, LogScale):
             return y.place_of_power(v / math.log(10))
-        return y.place(min(point.y for point in self.points) + v * DAY if self.asked["y"] == TIME else v)
+        return y.place(min(point.y for point in self.points) + v * DAY if self.options["y"] == TIME else v)
 
     def _unit(self, value: float, axis: str) -> float:
-        if self.asked[axis] != TIME:
+        if self.options[axis] != TIME:
             return value
         return (value - min(getattr(point, axis) for point in self.points)) / DAY
 
 
 def mean(points: Sequence[Point]) -> float:
-    """The mean of their y. It is between the least and the greatest, however great they are."""
+    """The mean of the points' y. It lies between the least and the greatest, even for very large numbers."""
     values = [point.y for point in points]
     parts, unit = in_units(values)
     return min(max(math.fsum(parts) / len(parts) * unit, min(values)), max(values))
 
 
 def format_value(value: float, path: str) -> str:
-    """A value of an axis, for people."""
+    """Format a value of an axis for people."""
     if path == TIME:
         return f"{moment(value).replace(microsecond=0, tzinfo=None)} UTC"
     return f"{value:.6g}"

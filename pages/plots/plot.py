@@ -1,4 +1,4 @@
-"""Plots: marks between two axes, drawn as SVG. They hold links to what they show, and classes for their colours."""
+"""Plots: marks between two axes, drawn as SVG. Marks link to their runs; classes give them their colours."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pages.plots.svg import element
 
 WIDTH, HEIGHT = 960, 480
 TOP, RIGHT, BOTTOM = 44, 28, 64
-# Pixels of an average character of the labels.
+# The average width of a character in labels, in pixels.
 CHARACTER = 7.2
 LABELS = {verdict: verdict.label for verdict in Verdict}
 MAX_TITLE = 90
@@ -25,7 +25,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Mark:
-    """One run at a place of the plot, where it is explained, and the address that it leads to."""
+    """The mark of one run in the plot, with its explanation and the address of the run."""
 
     x: float
     y: float
@@ -36,7 +36,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a bar, between two values of each axis. One of several verdicts has none of its own."""
+    """A part of a bar, between two values of each axis. `verdict` is None for a part of several verdicts."""
 
     left: float
     right: float
@@ -77,11 +77,11 @@ class Plot:
         yield element("text", title, class_="title", x=20, y=middle, transform=turned, text_anchor="middle")
 
     def marks(self, marks: Sequence[Mark]) -> SafeString:
-        """The shapes of runs; the more there are, the smaller."""
+        """The marks of runs. The more there are, the smaller they are."""
         radius = 5.5 if len(marks) <= 200 else 4.0 if len(marks) <= 1_000 else 3.0
         return element("g", *(linked(mark, self.across(mark.x), self.down(mark.y), radius) for mark in marks))
 
-    def thread(self, marks: Sequence[Mark]) -> SafeString:
+    def connecting_line(self, marks: Sequence[Mark]) -> SafeString:
         """A line from one run to the next, from left to right."""
         ordered = sorted(marks, key=lambda mark: mark.x)
         places = " ".join(f"{self.across(mark.x):.2f},{self.down(mark.y):.2f}" for mark in ordered)
@@ -104,8 +104,8 @@ class Plot:
             height=max(bottom - top, 0.5),
         )
 
-    def straight(self, at_left: float, at_right: float) -> SafeString | None:
-        """As much of a line as is inside; it is given by its places on the y axis at both ends of the x axis."""
+    def straight_line(self, at_left: float, at_right: float) -> SafeString | None:
+        """The part of a line inside the plot, or None. Takes its places on the y axis at both ends of the x axis."""
         ends = inside(at_left, at_right)
         if ends is None:
             return None
@@ -117,7 +117,7 @@ class Plot:
 
 
 def x_axis(axis: Axis, left: float, bottom: float) -> SafeString:
-    """The axis below a plot, at a distance from the top, with a line up from each tick."""
+    """The x axis below a plot, with a grid line up from each tick. `left` and `bottom` are in pixels."""
     right, middle = WIDTH - RIGHT, (left + WIDTH - RIGHT) / 2
     drawn = []
     for tick in axis.scale.ticks:
@@ -130,7 +130,7 @@ def x_axis(axis: Axis, left: float, bottom: float) -> SafeString:
 
 
 def inside(at_left: float, at_right: float) -> tuple[float, float] | None:
-    """The parts of the way from left to right between which a line is from 0 to 1; None if it is nowhere."""
+    """The two places on the x axis between which a line stays within 0 and 1 on the y axis; None if it never does."""
     if at_left == at_right:
         return (0.0, 1.0) if 0 <= at_left <= 1 else None
     crossings = sorted((edge - at_left) / (at_right - at_left) for edge in (0, 1))
@@ -139,7 +139,7 @@ def inside(at_left: float, at_right: float) -> tuple[float, float] | None:
 
 
 def linked(mark: Mark, x: float, y: float, radius: float) -> SafeString:
-    """A mark in a link. It is no stop of the keyboard: the table has the same links."""
+    """A mark inside a link. The Tab key skips it, because the table has the same links."""
     shape = element(
         "path", element("title", mark.explanation), class_=mark.verdict.value, d=shape_of(mark.verdict, x, y, radius)
     )
@@ -147,7 +147,7 @@ def linked(mark: Mark, x: float, y: float, radius: float) -> SafeString:
 
 
 def shape_of(verdict: Verdict, x: float, y: float, radius: float) -> str:
-    """The path of a diamond for drift, of a circle for no drift, and of a cross for what is not known."""
+    """The SVG path of a mark: a diamond for drift, a circle for no drift, a cross for unknown."""
     begin = f"M{x:.2f} {y:.2f}"
     match verdict:
         case Verdict.DRIFT:
@@ -161,7 +161,7 @@ def shape_of(verdict: Verdict, x: float, y: float, radius: float) -> str:
 
 
 def legend(counts: Mapping[Verdict, int], left: float) -> SafeString:
-    """What the shapes mean, and how many there are of each, above the plot."""
+    """The legend above the plot: each shape with its verdict and its number of runs."""
     entries = []
     for verdict, label in LABELS.items():
         text = f"{label} ({counts.get(verdict, 0):,})"

@@ -1,4 +1,4 @@
-"""From runs to the points of a chart: which can be drawn, and why the others cannot."""
+"""The points of a chart: which runs can be drawn, and why the others cannot."""
 
 import datetime
 import math
@@ -21,7 +21,7 @@ TIME = "created_at"
 COUNT = "count"
 MAX_POINTS = 2_000
 NEWEST_FIRST = Order.by(TIME, is_descending=True).sort
-# MongoDB's names of types, for people.
+# The names of MongoDB's types, explained to people.
 TYPES = {
     "missing": "has no value",
     "null": "is null",
@@ -33,12 +33,12 @@ TYPES = {
 
 
 class NotDrawn(Exception):
-    """Why a value has no place on an axis."""
+    """Raised for a value that has no place on an axis. The message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A run, by its numbers on two axes; a time is seconds since 1970. Where only runs are counted, y is 0."""
+    """A run with its numbers on two axes. Times are in seconds since 1970. `y` is 0 if runs are only counted."""
 
     id: uuid.UUID
     created_at: datetime.datetime
@@ -50,7 +50,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Points:
-    """What can be drawn of some runs, and those that cannot, by reason. `is_all`: no more runs match."""
+    """The runs that can be drawn, and those that cannot, by reason. `is_all` is False if more runs match."""
 
     drawn: list[Point]
     left_out: Mapping[str, list[Document]]
@@ -62,8 +62,15 @@ class Points:
 
 
 def points_of(runs: DriftQuerySet, x: str, y: str, *, log_x: bool, log_y: bool) -> Points:
-    """The points of the newest runs. An axis is `created_at` or a path of a parameter; y may be `count`."""
-    project = {"created_at": 1, "model": 1, "job_status": 1, "drift_detected": 1, "x": value_at(x), "y": value_at(y)}
+    """The points of the newest `MAX_POINTS` runs. An axis is `created_at` or a parameter's path; y may be `count`."""
+    project = {
+        "created_at": 1,
+        "model": 1,
+        "job_status": 1,
+        "drift_detected": 1,
+        "x": axis_value(x),
+        "y": axis_value(y),
+    }
     documents = runs.aggregated({"$sort": NEWEST_FIRST}, {"$limit": MAX_POINTS + 1}, {"$project": project})
     drawn: list[Point] = []
     left_out: dict[str, list[Document]] = {}
@@ -75,12 +82,12 @@ def points_of(runs: DriftQuerySet, x: str, y: str, *, log_x: bool, log_y: bool) 
     return Points(drawn, left_out, len(documents) <= MAX_POINTS)
 
 
-def value_at(path: str) -> Any:
-    """The expression of what is at a path: a number or a time, or the name of the type of anything else."""
+def axis_value(path: str) -> Any:
+    """The aggregation expression of a number or time at a path, or of the type's name for any other value."""
     if path in (TIME, COUNT):
         return f"${TIME}"
-    kept: Mql = {"$cond": [{"$isNumber": "$$value"}, "$$value", {"$type": "$$value"}]}
-    return {"$let": {"vars": {"value": parameter(path)}, "in": kept}}
+    number_or_type: Mql = {"$cond": [{"$isNumber": "$$value"}, "$$value", {"$type": "$$value"}]}
+    return {"$let": {"vars": {"value": parameter(path)}, "in": number_or_type}}
 
 
 def point_of(document: Document, x: tuple[str, bool], y: tuple[str, bool]) -> Point:
@@ -95,7 +102,7 @@ def point_of(document: Document, x: tuple[str, bool], y: tuple[str, bool]) -> Po
 
 
 def placed(value: Any, path: str, is_log: bool) -> float:
-    """The number that stands for a value on an axis. Raises `NotDrawn`."""
+    """The number of a value on an axis. Raises `NotDrawn`."""
     if isinstance(value, str):
         raise NotDrawn(f"{path} {TYPES.get(value, f'is of type {value}')}")
     number = number_of(value)
@@ -107,7 +114,7 @@ def placed(value: Any, path: str, is_log: bool) -> float:
 
 
 def number_of(value: Any) -> float:
-    """Infinite where a number is beyond the floating-point ones."""
+    """Convert a number or a time to a float, which is infinite if the number is too large."""
     try:
         match value:
             case datetime.datetime():
@@ -120,7 +127,7 @@ def number_of(value: Any) -> float:
 
 
 def in_utc(time: datetime.datetime) -> datetime.datetime:
-    """A time as MongoDB's driver gives it: it is in UTC, and does not say so."""
+    """Add the time zone to a time from MongoDB's driver, which returns UTC without it."""
     return time.replace(tzinfo=UTC)
 
 

@@ -1,4 +1,4 @@
-"""The straight line nearest to some points, on linear and on logarithmic axes."""
+"""Linear regression on linear and on logarithmic axes."""
 
 import math
 import statistics
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 
 class NoFit(Exception):
-    """Why there is no such line."""
+    """Raised if no line can be fitted. The message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """`v = intercept + slope * u`, where u is x, or its natural logarithm, and v is y or its logarithm.
+    """The line `v = intercept + slope * u`, where u is x or its natural logarithm, and v is y or its logarithm.
 
     `r_squared` is the coefficient of determination in u and v; None if all y are equal.
     """
@@ -24,10 +24,11 @@ class Fit:
     log_y: bool
 
     def of(self, x: float) -> float:
-        """The v of an x."""
+        """The value of v at x."""
         return self.intercept + self.slope * (math.log(x) if self.log_x else x)
 
     def formula(self, x: str = "x", y: str = "y") -> str:
+        """The line as a formula for y, with coefficients of four digits."""
         slope, intercept = rounded(self.slope), rounded(self.intercept)
         if not self.log_y:
             sign = "\N{MINUS SIGN}" if self.slope < 0 else "+"
@@ -44,10 +45,10 @@ class Fit:
 
 
 def fit(xs: Sequence[float], ys: Sequence[float], *, log_x: bool = False, log_y: bool = False) -> Fit:
-    """The ordinary least squares fit of finite numbers; those of which logarithms are taken are above 0.
+    """Fit a line to finite numbers by ordinary least squares. Numbers on a logarithmic axis must be above 0.
 
-    With logarithms it is the sum of the squares of their residuals that is least, as in
-    N. R. Draper & H. Smith, Applied Regression Analysis (1998), chapter 13. Raises `NoFit`.
+    On logarithmic axes the residuals of the logarithms are minimised, as in N. R. Draper & H. Smith,
+    Applied Regression Analysis (1998), chapter 13. Raises `NoFit`.
     """
     if len(xs) < 2:
         raise NoFit("A fit needs at least two points.")
@@ -64,13 +65,13 @@ def fit(xs: Sequence[float], ys: Sequence[float], *, log_x: bool = False, log_y:
 
 
 def in_units(values: Sequence[float]) -> tuple[list[float], float]:
-    """The values as parts of the greatest, whose squares and sums are floats too; and the greatest."""
+    """Divide values by the greatest absolute value, so that squares and sums stay finite. Return it as well."""
     unit = max(map(abs, values)) or 1.0
     return [value / unit for value in values], unit
 
 
 def determination(us: Sequence[float], vs: Sequence[float]) -> float | None:
-    """The square of Pearson's correlation, which is R² for a line."""
+    """The R² of a line: the square of Pearson's correlation. None if all values of u or of v are equal."""
     try:
         return statistics.correlation(us, vs) ** 2
     except statistics.StatisticsError:
@@ -78,5 +79,5 @@ def determination(us: Sequence[float], vs: Sequence[float]) -> float | None:
 
 
 def rounded(number: float) -> str:
-    # Of a zero, the sign says nothing.
+    # Adding 0.0 removes the sign of a negative zero.
     return f"{number + 0.0:.4g}".replace("-", "\N{MINUS SIGN}")

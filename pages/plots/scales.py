@@ -1,8 +1,8 @@
-"""From values to places on an axis, with ticks at round values; for all finite floats.
+"""Scales: from values to places on an axis, with ticks at round values. They take all finite floats.
 
 Ticks are the "loose labels" of P. Heckbert, "Nice Numbers for Graph Labels", Graphics Gems (1990),
-pages 61-63: steps of 1, 2 or 5 times a power of ten, and an axis from one tick to another. For time
-the steps are those of the calendar.
+pages 61-63: steps of 1, 2 or 5 times a power of ten, and an axis that begins and ends at a tick.
+Time axes use steps of the calendar.
 """
 
 import datetime
@@ -14,12 +14,12 @@ from typing import Protocol
 
 MAX_TICKS = 8
 GREATEST = 1.7976931348623157e308
-# Narrower than this part of its values an axis would label two ticks alike.
+# The least span of an axis, as a part of its values. On a narrower one, two ticks would have the same label.
 NARROWEST = 1e-12
 SMALLEST_SPAN = 1e-290
 UTC = datetime.UTC
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
-# Steps of time in seconds, up to a fortnight, and in months.
+# Steps of time: in seconds up to two weeks, then in months.
 SECONDS = (1, 2, 5, 10, 15, 30, *(MINUTE * n for n in (1, 2, 5, 10, 15, 30)), *(HOUR * n for n in (1, 2, 3, 6, 12)))
 DAYS = (DAY, 2 * DAY, 7 * DAY, 14 * DAY)
 MONTHS = (1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1_200, 6_000, 12_000, 24_000)
@@ -31,20 +31,20 @@ LATEST = (datetime.datetime(9999, 12, 31, tzinfo=UTC) - EPOCH).total_seconds()
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on the axis, from 0 at its beginning to 1 at its end, and what stands there."""
+    """A label at a place on the axis, from 0 at its start to 1 at its end."""
 
     place: float
     label: str
 
 
 class Scale(Protocol):
-    """An axis that holds all of some values."""
+    """An axis that contains the given values."""
 
     @property
     def ticks(self) -> Sequence[Tick]: ...
 
     def place(self, value: float) -> float:
-        """Where a value is: 0 at the beginning of the axis, 1 at its end."""
+        """The place of a value: 0 at the start of the axis, 1 at its end."""
         ...
 
     def value(self, place: float) -> float:
@@ -53,11 +53,11 @@ class Scale(Protocol):
 
 
 class LinearScale:
-    """From one round number to another; `values` are finite, and there is at least one."""
+    """A linear axis between two round numbers. Takes at least one finite value."""
 
     def __init__(self, values: Sequence[float]) -> None:
         low, high = widened(min(values), max(values))
-        # Divided first: the difference of two floats may be greater than any.
+        # Divide first: the difference of two floats may overflow.
         self.step = nice_step(high / (MAX_TICKS - 4) - low / (MAX_TICKS - 4))
         self.low = at_most_greatest(math.floor(low / self.step) * self.step)
         self.high = at_most_greatest(math.ceil(high / self.step) * self.step)
@@ -76,7 +76,7 @@ class LinearScale:
 
 
 class LogScale:
-    """From one round number to another, of which each power of ten is as far from the next; values are above 0."""
+    """A logarithmic axis that starts at a round number. Takes at least one value, all above 0."""
 
     def __init__(self, values: Sequence[float]) -> None:
         low, high = math.log10(min(values)), math.log10(max(values))
@@ -84,7 +84,7 @@ class LogScale:
         self.low, self.high = self.marks[0], max(self.marks[-1], high)
 
     def _marks(self, low: float, high: float) -> list[float]:
-        """The logarithms of the ticks. The values are between them, or a little beyond the last."""
+        """The logarithms of the ticks. Values lie between them, or slightly beyond the last."""
         first, last = math.floor(low), math.ceil(high)
         last += first == last
         if last - first > 2:
@@ -99,7 +99,7 @@ class LogScale:
         return self.place_of_power(math.log10(value))
 
     def place_of_power(self, exponent: float) -> float:
-        """Where a power of ten is, which may be beyond all floats."""
+        """The place of a power of ten, which may be too large for a float."""
         return (exponent - self.low) / (self.high - self.low)
 
     def power(self, place: float) -> float:
@@ -115,7 +115,7 @@ class LogScale:
 
 
 class TimeScale:
-    """From the first to the last of some times, which are seconds since 1970, with ticks at round ones in UTC."""
+    """A time axis with ticks at round times in UTC. Takes at least one time in seconds since 1970."""
 
     def __init__(self, values: Sequence[float]) -> None:
         low, high = (min(max(end, EARLIEST), LATEST) for end in (min(values), max(values)))
@@ -154,7 +154,7 @@ class TimeScale:
 
 
 def widened(low: float, high: float) -> tuple[float, float]:
-    """The two, apart if they are equal, or so close that no two labels between them would differ."""
+    """Move the ends of an axis apart if they are equal, or too close for distinct labels."""
     least = max(abs(low), abs(high)) * NARROWEST
     if high / 2 - low / 2 > max(least, SMALLEST_SPAN):
         return low, high
@@ -163,7 +163,7 @@ def widened(low: float, high: float) -> tuple[float, float]:
 
 
 def nice_step(span: float) -> float:
-    """The nearest of 1, 2, 5 and 10 times a power of ten."""
+    """Round to 1, 2, 5 or 10 times a power of ten."""
     power = math.floor(math.log10(span))
     part = span / power_of_ten(power)
     return float(f"{1 if part < 1.5 else 2 if part < 3 else 5 if part < 7 else 10}e{power}")
@@ -178,7 +178,7 @@ def at_most_greatest(value: float) -> float:
 
 
 def label_of(value: float, step: float) -> str:
-    """A multiple of a step, with as many digits as tell it from the next."""
+    """Format a multiple of a step, with enough digits to distinguish it from the next."""
     value = 0.0 if abs(value) < step / 2 else value
     finest, greatest = math.floor(math.log10(step) + 1e-9), math.floor(math.log10(abs(value) or step))
     if greatest >= 7 or finest < -6:
@@ -200,6 +200,7 @@ def minus(text: str) -> str:
 
 
 def moment(seconds: float) -> datetime.datetime:
+    """The time of seconds since 1970, limited to the years 1 to 9999."""
     return EPOCH + datetime.timedelta(seconds=min(max(seconds, EARLIEST), LATEST))
 
 

@@ -1,4 +1,4 @@
-"""A drift rate over time in the space of a word."""
+"""Sparklines: the drift rate over time in the space of a word."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from itertools import pairwise
 from drifts.verdict import Verdict, drift_rate, percent
 
 WIDTH, HEIGHT = 120, 28
-# The line keeps clear of the edges, where half of it would be cut off.
+# Pixels between the line and the edges, which would cut off half of its width.
 MARGIN = 3
 POINTS = 20
 LATELY = 10
@@ -15,7 +15,7 @@ LATELY = 10
 
 @dataclass(frozen=True)
 class Sparkline:
-    """What the template draws, and `label` what it says to who does not see it. Without a known verdict, no points."""
+    """A drawing for the template. Screen readers read its `label`. `points` is empty without known verdicts."""
 
     label: str
     lately: str = ""
@@ -25,9 +25,9 @@ class Sparkline:
 
 
 def sparkline_of(verdicts: Sequence[Verdict]) -> Sparkline:
-    """The drift rate of an experiment's newest runs, which have these verdicts, the last first.
+    """Draw the drift rate of an experiment's newest runs from their verdicts, newest first.
 
-    Lately means the last `LATELY` known verdicts.
+    `lately` is the rate of the last `LATELY` known verdicts.
     """
     drifted = [verdict is Verdict.DRIFT for verdict in reversed(verdicts) if verdict is not Verdict.UNKNOWN]
     if not drifted:
@@ -38,14 +38,14 @@ def sparkline_of(verdicts: Sequence[Verdict]) -> Sparkline:
 
 
 def rates_over_time(drifted: Sequence[bool]) -> list[float]:
-    """At most `POINTS` rates, each of as many runs as the others or of one more; the first is of the first runs."""
+    """At most `POINTS` rates, oldest first. Each covers the same number of runs, or one more."""
     points = min(POINTS, len(drifted))
     ends = [len(drifted) * point // points for point in range(points + 1)]
     return [rate(drifted[start:end]) for start, end in pairwise(ends)]
 
 
 def line_through(rates: list[float]) -> str:
-    """The points of an SVG line; a single rate is a level one."""
+    """The points of an SVG line. A single rate becomes a horizontal line."""
     rates = rates * 2 if len(rates) == 1 else rates
     step, height = (WIDTH - 2 * MARGIN) / (len(rates) - 1), HEIGHT - 2 * MARGIN
     return " ".join(

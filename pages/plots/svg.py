@@ -1,4 +1,4 @@
-"""Elements of SVG, as text in which everything from outside is escaped."""
+"""SVG elements as text, in which all input is escaped."""
 
 import html
 import re
@@ -10,16 +10,16 @@ from typing import Any
 from django.contrib.staticfiles import finders
 from django.utils.safestring import SafeString
 
-# What no XML document may hold, not even escaped: https://www.w3.org/TR/xml/#charsets
+# Characters that XML forbids, even escaped: https://www.w3.org/TR/xml/#charsets
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def element(name: str, *children: Any, **attributes: Any) -> SafeString:
-    """An element. `class_` and `stroke_width` are written `class` and `stroke-width`; None leaves one out."""
+    """An SVG element. `class_` and `stroke_width` become `class` and `stroke-width`. None omits an attribute."""
     written = "".join(
         f' {attribute_name(key)}="{escaped(value)}"' for key, value in attributes.items() if value is not None
     )
-    # Thousands of them are made for a page: format_html takes five times as long.
+    # A page has thousands of elements, and format_html takes five times as long.
     return SafeString(f"<{name}{written}>{''.join(map(escaped, children))}</{name}>")  # nosec B703
 
 
@@ -29,7 +29,7 @@ def attribute_name(key: str) -> str:
 
 
 def escaped(value: Any) -> str:
-    """A value as text; a number has two decimals at most."""
+    """Convert a value to escaped text. Numbers get at most two decimals."""
     match value:
         case SafeString():
             return value
@@ -42,7 +42,7 @@ def escaped(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Picture:
-    """What was drawn, in a page and as a file of its own. Sizes are in pixels."""
+    """A drawing for a page and for a file. Sizes are in pixels."""
 
     width: int
     height: int
@@ -52,7 +52,7 @@ class Picture:
 
     @property
     def inline(self) -> SafeString:
-        """For a page, in the colours of its style sheet. Readers are told the title and the description."""
+        """The SVG for a page, whose style sheet colours it. Screen readers read the title and the description."""
         labels = element("title", self.title, id="plot-title"), element("desc", self.description, id="plot-description")
         return element(
             "svg",
@@ -60,7 +60,7 @@ class Picture:
             element("g", self.drawing, aria_hidden="true"),
             class_="plot",
             viewBox=f"0 0 {self.width} {self.height}",
-            # Not an image: those hold no links, and a mark is one for who points at it.
+            # Not the role `img`: an image contains no links, and each mark is a link for the pointer.
             role="group",
             aria_labelledby="plot-title",
             aria_describedby="plot-description",
@@ -68,7 +68,7 @@ class Picture:
 
     @property
     def alone(self) -> SafeString:
-        """A file: it carries its style, and a white ground."""
+        """The SVG for a file, with its own style and a white background."""
         return element(
             "svg",
             element("title", self.title),
@@ -86,7 +86,7 @@ class Picture:
 
 @cache
 def style_of_pictures() -> str:
-    """The style of plots on the pages, in their light colours: programs that draw SVG know no variables."""
+    """The style sheet of plots in the light colours. Variables are replaced, because SVG viewers may lack them."""
     light = dict(re.findall(r"--([a-z-]+): light-dark\((#[0-9a-f]+)", style_sheet("driftwatch/pages.css")))
     return re.sub(r"var\(--([a-z-]+)\)", lambda match: light[match[1]], style_sheet("pages/plot.css"))
 

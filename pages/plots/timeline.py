@@ -1,4 +1,4 @@
-"""The verdicts of models over time: a row for each model, and on it either its runs or periods of them."""
+"""The time line: a row for each model, with its runs or with the verdicts of periods."""
 
 import datetime
 import math
@@ -19,7 +19,7 @@ from pages.plots.svg import Picture, element
 
 MAX_RUNS = 5_000
 MAX_MODELS = 30
-# So many runs of a model have room side by side; where there are more, periods are drawn.
+# The most runs of a model that fit side by side. If one has more, periods are drawn.
 MAX_MARKS = 75
 MAX_PERIODS = 48
 STEPS = (*SECONDS, *DAYS, *(28 * DAY * 2**n for n in range(12)))
@@ -29,7 +29,7 @@ MAX_NAME = 28
 
 @dataclass(frozen=True)
 class Run:
-    """What a time line shows of a run."""
+    """The fields of a run that a time line needs."""
 
     id: UUID
     created_at: datetime.datetime
@@ -39,7 +39,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """How many runs said what."""
+    """Runs, and their number by verdict."""
 
     runs: Sequence[Run]
 
@@ -78,7 +78,7 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Period(Verdicts):
-    """The runs of a model between two times; there is at least one."""
+    """The runs of a model between two times. There is at least one."""
 
     model: str
     start: datetime.datetime
@@ -94,14 +94,14 @@ class Period(Verdicts):
 
 @dataclass(frozen=True)
 class Row(Verdicts):
-    """The runs of a model, in periods of equal length: the latest first, and none without a run."""
+    """The runs of a model, in periods of equal length: newest first, without empty ones."""
 
     model: str
     periods: Sequence[Period]
 
 
 def newest_of(runs: DriftQuerySet) -> tuple[list[Run], bool]:
-    """The newest runs, and whether they are all."""
+    """The newest `MAX_RUNS` runs, and whether these are all."""
     fields = {"created_at": 1, "model": 1, "job_status": 1, "drift_detected": 1}
     documents = runs.aggregated({"$sort": NEWEST_FIRST}, {"$limit": MAX_RUNS + 1}, {"$project": fields})
     found = [
@@ -117,12 +117,12 @@ def newest_of(runs: DriftQuerySet) -> tuple[list[Run], bool]:
 
 
 class Timeline:
-    """The time line of some runs, of which there is at least one: the newest first."""
+    """The time line of at least one run, newest first."""
 
     def __init__(
         self, runs: Sequence[Run], address_of: Callable[[UUID], str], address_of_all: Callable[[str, Verdicts], str]
     ) -> None:
-        """`address_of_all` is where those runs of a model are that are in the same period."""
+        """Take functions for the addresses of one run, and of a model's runs in one period."""
         self.address_of, self.address_of_all = address_of, address_of_all
         first, last = runs[-1].created_at.timestamp(), runs[0].created_at.timestamp()
         self.step = next(step for step in STEPS if (last - first) / step <= MAX_PERIODS - 2)
@@ -144,11 +144,11 @@ class Timeline:
         periods: dict[float, list[Run]] = {}
         for run in own:
             periods.setdefault(self._start(run.created_at.timestamp()), []).append(run)
-        return Row(own, model, [self._period(model, start, held) for start, held in periods.items()])
+        return Row(own, model, [self._period(model, start, period_runs) for start, period_runs in periods.items()])
 
-    def _period(self, model: str, start: float, held: Sequence[Run]) -> Period:
-        address = self.address_of_all(model, Verdicts(held))
-        return Period(held, model, moment(start), moment(start + self.step), address)
+    def _period(self, model: str, start: float, period_runs: Sequence[Run]) -> Period:
+        address = self.address_of_all(model, Verdicts(period_runs))
+        return Period(period_runs, model, moment(start), moment(start + self.step), address)
 
     @property
     def read(self) -> int:
@@ -167,11 +167,11 @@ class Timeline:
         description = f"{len(self.shown):,} runs from {first} to {last} UTC: {verdicts}."
         bottom = TOP + ROW * len(self.rows)
         axes = x_axis(Axis("Time (UTC)", self.scale), self.left, bottom)
-        rows = (self._drawn(row, TOP + ROW * number) for number, row in enumerate(self.rows))
+        rows = (self._row_drawing(row, TOP + ROW * number) for number, row in enumerate(self.rows))
         drawing = element("g", axes, legend(counts, self.left), *rows)
         return Picture(WIDTH, bottom + BOTTOM, title, description, drawing)
 
-    def _drawn(self, row: Row, top: float) -> SafeString:
+    def _row_drawing(self, row: Row, top: float) -> SafeString:
         name = shortened(row.model, MAX_NAME)
         label = element(
             "text", name, element("title", row.model), x=self.left - 12, y=top + ROW / 2 + 4.5, text_anchor="end"
@@ -189,7 +189,7 @@ class Timeline:
             yield linked(mark, self._across(run.created_at), top + ROW / 2, 5.5)
 
     def _cells(self, row: Row, top: float) -> Iterator[SafeString]:
-        """Each period of a row, filled from below by as much as there was drift; the more runs, the stronger."""
+        """The periods of a row, filled with the shares of their verdicts. More runs give a stronger colour."""
         most = max(len(period.runs) for each in self.rows for period in each.periods)
         for period in row.periods:
             left, right = self._across(period.start), self._across(period.end)
