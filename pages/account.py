@@ -1,4 +1,4 @@
-"""Somebody's own account, and the service tokens that they made."""
+"""The pages of the caller's account and service tokens."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -32,7 +32,7 @@ LABELS = {
 
 
 class AccountPage(Page):
-    """Who the service takes the caller for."""
+    """The caller's account and entitlements."""
 
     resource = "account-page"
     required_levels = {"retrieve": Requirement.REGISTERED}
@@ -42,25 +42,26 @@ class AccountPage(Page):
 
 
 class TokensPage(Page, TokenView):
-    """The caller's service tokens: the API's endpoints for a person, with the same demands."""
+    """The caller's service tokens, with the same requirements as in the API."""
 
     resource = "tokens-page"
 
     def list(self, request: Request) -> HttpResponse:  # type: ignore[override]
+        """List the tokens, with the form for a new one."""
         return self.show_tokens(new_form(self.identity.entitlements))
 
     def create(self, request: Request) -> HttpResponse:
-        """The one answer that shows the secret: it is not stored for a page after this one."""
+        """Create a token and show its secret, which no later page can show."""
         form = self.form
-        wanted = NewTokenSerializer(data=token_in(form), context=self.get_serializer_context())
-        if not wanted.is_valid():
+        serializer = NewTokenSerializer(data=token_in(form), context=self.get_serializer_context())
+        if not serializer.is_valid():
             problems = [
                 f"{LABELS.get(field.partition('.')[0], field)}: {sentence}"
-                for field, sentence in sentences(wanted.errors)
+                for field, sentence in sentences(serializer.errors)
             ]
             return self.show_tokens(form, problems, 422)
         try:
-            token = wanted.save()
+            token = serializer.save()
         except IntegrityError:
             return self.show_tokens(form, [self.conflict], 409)
         page = self.show(
@@ -76,6 +77,7 @@ class TokensPage(Page, TokenView):
         return page
 
     def destroy(self, request: Request, token_id: str) -> HttpResponse:
+        """Revoke a token."""
         token = self.get_token()
         self.get_queryset().filter(pk=token.pk).revoke(self.identity)
         messages.success(request._request, f"Token {token} revoked. Code that uses it stops working.")
@@ -102,7 +104,7 @@ class TokensPage(Page, TokenView):
 
 
 def new_form(entitlements: Iterable[str]) -> QueryDict:
-    """The form of a new token before anybody filled it in: it carries what it can, and edits."""
+    """The empty form for a token: 30 days, level Edit, and all entitlements that a token may carry."""
     form = QueryDict("days=30", mutable=True)
     form["level"] = Level.EDIT
     form.setlist("entitlements", sorted(delegable(entitlements)))
@@ -110,12 +112,12 @@ def new_form(entitlements: Iterable[str]) -> QueryDict:
 
 
 def experiments_in(form: QueryDict) -> list[str]:
-    """The ids of the boxes that are ticked, and those that are typed."""
+    """The experiment ids in the form: ticked boxes and typed ids."""
     return " ".join(form.getlist("experiments")).split()
 
 
 def token_in(form: QueryDict) -> dict[str, Any]:
-    """What the form says, as the API takes it."""
+    """Convert the form to the body of an API request."""
     days = form.get("days", "")
     return {
         "name": form.get("name", ""),

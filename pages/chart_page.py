@@ -24,7 +24,7 @@ LINKED = 20
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Runs that cannot be drawn for one reason, of which the first are linked."""
+    """The number of runs that cannot be drawn for one reason, and the first of them to link to."""
 
     reason: str
     number: int
@@ -32,27 +32,27 @@ class LeftOut:
 
 
 class ChartPage(PlotPage):
-    """A chart of any two numbers of an experiment's runs, or of how many there are."""
+    """A chart of any two numbers of an experiment's runs, or of the number of runs."""
 
     resource = "chart"
     required_levels = {"retrieve": Level.READ, "picture": Level.READ, "table": Level.READ}
 
     def retrieve(self, request: Request, experiment_id: str) -> HttpResponse:
-        """The chart, and the form that asks for another."""
-        experiment, run_filter = self.get_experiment(), self.asked_filter()
-        asked = ChartSerializer(data=request.query_params)
-        if not asked.is_valid() or run_filter.errors:
-            return self.show_form(experiment, run_filter, asked, 422)
+        """Show the chart and its form."""
+        experiment, run_filter = self.get_experiment(), self.requested_filter()
+        serializer = ChartSerializer(data=request.query_params)
+        if not serializer.is_valid() or run_filter.errors:
+            return self.show_form(experiment, run_filter, serializer, 422)
         try:
-            points = self.read(experiment, run_filter, asked.validated_data)
+            points = self.read(experiment, run_filter, serializer.validated_data)
         except ValidationError as error:
             refusals = [sentence for _, sentence in sentences(error.detail)]
-            return self.show_form(experiment, run_filter, asked, 422, refusals=refusals)
-        chart = self.draw(experiment, asked.validated_data, points) if points.drawn else None
+            return self.show_form(experiment, run_filter, serializer, 422, refusals=refusals)
+        chart = self.draw(experiment, serializer.validated_data, points) if points.drawn else None
         return self.show_form(
             experiment,
             run_filter,
-            asked,
+            serializer,
             chart=chart,
             points=points,
             left_out=[
@@ -62,63 +62,65 @@ class ChartPage(PlotPage):
         )
 
     def picture(self, request: Request, experiment_id: str) -> HttpResponse:
-        """The chart as a file."""
-        experiment, asked, points = self.asked_for()
+        """Download the chart as SVG."""
+        experiment, options, points = self.requested_points()
         if not points.drawn:
             raise ValidationError("No run can be drawn. Choose other axes, or change the filter.")
-        return self.picture_of(experiment, self.draw(experiment, asked, points).picture)
+        return self.picture_of(experiment, self.draw(experiment, options, points).picture)
 
     def table(self, request: Request, experiment_id: str) -> HttpResponse:
-        """What the chart shows, and what it leaves out."""
-        experiment, asked, points = self.asked_for()
-        return csv_file(f"{self.file_name(experiment)}.csv", rows(asked, points))
+        """Download the points of the chart as CSV, with the runs that it leaves out."""
+        experiment, options, points = self.requested_points()
+        return csv_file(f"{self.file_name(experiment)}.csv", rows(options, points))
 
-    def asked_for(self) -> tuple[Experiment, dict[str, Any], Points]:
-        """What the address of a file asks for. Raises `ValidationError`."""
-        experiment, run_filter = self.get_experiment(), self.asked_filter()
-        asked = ChartSerializer(data=self.request.query_params)
-        asked.is_valid(raise_exception=True)
-        return experiment, asked.validated_data, self.read(experiment, run_filter, asked.validated_data)
+    def requested_points(self) -> tuple[Experiment, dict[str, Any], Points]:
+        """The experiment, chart options and points for the address of a file. Raises `ValidationError`."""
+        experiment, run_filter = self.get_experiment(), self.requested_filter()
+        serializer = ChartSerializer(data=self.request.query_params)
+        serializer.is_valid(raise_exception=True)
+        options = serializer.validated_data
+        return experiment, options, self.read(experiment, run_filter, options)
 
-    def read(self, experiment: Experiment, run_filter: RunFilter, asked: dict[str, Any]) -> Points:
+    def read(self, experiment: Experiment, run_filter: RunFilter, options: dict[str, Any]) -> Points:
+        """Read the points of the matching runs. Raises `ValidationError`."""
         runs = self.runs_of(experiment, run_filter)
-        if asked["only_selected"]:
-            runs = runs.matching({"_id": {"$in": [run.hex for run in asked["selected"]]}})
-        is_log = {f"log_{axis}": asked[f"{axis}_scale"] == AxisScale.LOG for axis in "xy"}
+        if options["only_selected"]:
+            runs = runs.matching({"_id": {"$in": [run.hex for run in options["selected"]]}})
+        is_log = {f"log_{axis}": options[f"{axis}_scale"] == AxisScale.LOG for axis in "xy"}
         with run_filter.bounded_time():
-            return points_of(runs, asked["x"], asked["y"], **is_log)
+            return points_of(runs, options["x"], options["y"], **is_log)
 
-    def draw(self, experiment: Experiment, asked: dict[str, Any], points: Points) -> Chart:
+    def draw(self, experiment: Experiment, options: dict[str, Any], points: Points) -> Chart:
         base = self.runs_address(experiment)
-        return Chart(asked, points.drawn, lambda run: f"{base}/runs/{run}")
+        return Chart(options, points.drawn, lambda run: f"{base}/runs/{run}")
 
     def show_form(
         self,
         experiment: Experiment,
         run_filter: RunFilter,
-        asked: ChartSerializer,
+        serializer: ChartSerializer,
         status: int = 200,
         **context: Any,
     ) -> HttpResponse:
-        """The page with its form, which shows what was asked for, whatever it was."""
+        """Render the page. The form repeats the options of the request, even invalid ones."""
         typed = {name: value for name, value in self.request.query_params.items() if value}
         return self.show_plot(
             experiment,
             run_filter,
             status,
-            asked={"x": "created_at", "y": "count", **getattr(asked, "validated_data", {}), **typed},
-            errors=asked.errors,
+            asked={"x": "created_at", "y": "count", **getattr(serializer, "validated_data", {}), **typed},
+            errors=serializer.errors,
             kinds=Kind.choices,
             scales=AxisScale.choices,
             **context,
         )
 
 
-def rows(asked: dict[str, Any], points: Points) -> Iterator[list[Any]]:
-    yield ["id", "created_at", "model", "verdict", f"x: {asked['x']}", f"y: {asked['y']}", "left out because"]
+def rows(options: dict[str, Any], points: Points) -> Iterator[list[Any]]:
+    yield ["id", "created_at", "model", "verdict", f"x: {options['x']}", f"y: {options['y']}", "left out because"]
     for point in points.drawn:
         numbers = [
-            point.created_at.isoformat() if asked[axis] == "created_at" else getattr(point, axis) for axis in "xy"
+            point.created_at.isoformat() if options[axis] == "created_at" else getattr(point, axis) for axis in "xy"
         ]
         yield [point.id, point.created_at.isoformat(), point.model, point.verdict.value, *numbers, ""]
     for reason, documents in points.left_out.items():

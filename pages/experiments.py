@@ -1,4 +1,4 @@
-"""The experiments that somebody may read."""
+"""The page that lists experiments."""
 
 import re
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ ADVICE = "filter by another text, or choose a tag"
 
 
 class ListParameters(serializers.Serializer[dict[str, Any]]):
-    """What the address of the list says."""
+    """The query parameters of the list."""
 
     q = serializers.CharField(max_length=100, allow_blank=True, default="")
     tag = serializers.CharField(max_length=20, allow_blank=True, default="")
@@ -54,14 +54,16 @@ class Row:
 
 
 class ExperimentsPage(Page):
-    """The experiments that the caller may read: the public ones, for somebody who is not logged in."""
+    """The experiments that the caller may read. Without a login, these are the public ones."""
 
     resource = "experiments-page"
     required_levels = {"list": Requirement.ANYONE}
 
     def list(self, request: Request) -> HttpResponse:
-        asked = self.asked()
-        experiments, (_, order), start = chosen(self.identity, asked), SORTS[asked["sort"]], asked["page"] - 1
+        """Show one page of the list."""
+        parameters = self.list_parameters()
+        experiments, (_, order) = matching_experiments(self.identity, parameters), SORTS[parameters["sort"]]
+        start = parameters["page"] - 1
         with bounded_time(ADVICE):
             found = experiments.sorted_slice(order, PAGE_SIZE + 1, start=start * PAGE_SIZE)
             total = total_of(experiments)
@@ -70,46 +72,46 @@ class ExperimentsPage(Page):
         return self.show(
             "experiments.html",
             rows=[Row(experiment, summaries[experiment.pk]) for experiment in shown],
-            asked=asked,
+            asked=parameters,
             choices=SHOWN,
             sorts=[(name, label) for name, (label, _) in SORTS.items()],
             total=total,
-            is_narrowed=bool(asked["q"] or asked["tag"] or asked["show"]),
-            previous_page=asked["page"] - 1,
-            next_page=asked["page"] + 1 if len(found) > PAGE_SIZE else None,
+            is_narrowed=bool(parameters["q"] or parameters["tag"] or parameters["show"]),
+            previous_page=parameters["page"] - 1,
+            next_page=parameters["page"] + 1 if len(found) > PAGE_SIZE else None,
             may_create=self.identity.has(Requirement.MAY_CREATE),
             api=request.build_absolute_uri("/api/v1"),
         )
 
-    def asked(self) -> dict[str, Any]:
-        """The address, with defaults for what it does not say. Raises `InvalidQuery`."""
-        parameters = ListParameters(data=self.request.query_params)
+    def list_parameters(self) -> dict[str, Any]:
+        """The query parameters, with defaults. Raises `InvalidQuery`."""
+        serializer = ListParameters(data=self.request.query_params)
         try:
-            parameters.is_valid(raise_exception=True)
+            serializer.is_valid(raise_exception=True)
         except ValidationError as error:
             raise InvalidQuery(error.detail) from error
-        return dict(parameters.validated_data)
+        return dict(serializer.validated_data)
 
 
-def chosen(identity: Identity, asked: dict[str, Any]) -> ExperimentQuerySet:
-    """The experiments that the identity may read and asked for."""
-    experiments = Experiment.objects.visible_to(identity).archived(asked["show"] == "archived")
-    if asked["show"] == "public":
+def matching_experiments(identity: Identity, parameters: dict[str, Any]) -> ExperimentQuerySet:
+    """The experiments that the identity may read and that the list's parameters match."""
+    experiments = Experiment.objects.visible_to(identity).archived(parameters["show"] == "archived")
+    if parameters["show"] == "public":
         experiments = experiments.matching({"public": True})
-    if asked["show"] == "mine":
+    if parameters["show"] == "mine":
         experiments = experiments.naming(identity)
-    if asked["tag"]:
-        experiments = experiments.matching({"tags": asked["tag"]})
-    if asked["q"]:
-        experiments = experiments.matching(containing(asked["q"]))
+    if parameters["tag"]:
+        experiments = experiments.matching({"tags": parameters["tag"]})
+    if parameters["q"]:
+        experiments = experiments.matching(containing(parameters["q"]))
     return experiments
 
 
 def containing(text: str) -> dict[str, Any]:
-    """The experiments that say this text, in upper or lower case, in their name, description or a tag.
+    """The match document of experiments with this text in their name, description or a tag, ignoring case.
 
-    The text is escaped: it has no meaning as a pattern, and is looked for in time that grows with the
-    length of what it is looked for in, so that descriptions of any length are looked through.
+    The text is escaped, so it is not a pattern. The time of a search grows only linearly with the length of
+    the description, so descriptions of any length are searched.
     """
     pattern = {"$regex": re.escape(text), "$options": "i"}
     return {"$or": [{name: pattern} for name in ("name", "description", "tags")]}

@@ -1,4 +1,4 @@
-"""What all pages share: they pass the door of the API, and a refusal is a page too."""
+"""The base classes of pages. They use the identity and permissions of the API, and show refusals as pages."""
 
 from typing import Any
 
@@ -24,32 +24,32 @@ MAX_MANAGERS = 5
 
 
 class Page(Resource):
-    """A page, or several of one kind. As for any resource, `required_levels` says what each asks for.
+    """A page, or several of one kind. `required_levels` names the level that each action requires.
 
-    Who is not logged in and may not see it is sent to the login; anybody else reads why.
+    A refused visitor is sent to the login unless logged in. Users read the reason instead.
     """
 
     authentication_classes = [SessionAuthentication]
     parser_classes = [FormParser]
     http_method_names = ["get", "head", "post"]
-    # It is not a part of the API's document.
+    # Pages are no part of the OpenAPI document.
     schema = None
 
     @property
     def form(self) -> QueryDict:
-        """What a form sent; empty for a request without a body."""
+        """The submitted form; empty for a request without a body."""
         data = self.request.data
         return data if isinstance(data, QueryDict) else QueryDict()
 
     def show(self, template: str, status: int = 200, **context: Any) -> HttpResponse:
-        """A template below `templates/pages`, with the caller's `identity`."""
+        """Render a template below `templates/pages` with the caller's `identity`."""
         context = {"identity": self.identity, **context}
         return render(self.request._request, f"pages/{template}", context, status=status)
 
     def handle_exception(self, exc: Exception) -> HttpResponseBase:  # type: ignore[override]
         request = self.request
         if isinstance(exc, NotAuthenticated | PermissionDenied):
-            # By now nobody for Django REST framework, even where only the token of a form was missing.
+            # Django REST framework has reset the user, even if only the CSRF token was missing.
             request._request.user = sender = user_of_session(request._request)
             if not sender.is_authenticated:
                 return redirect_to_login(request.get_full_path() if request.method in ("GET", "HEAD") else "/")
@@ -66,7 +66,7 @@ class Page(Resource):
         return {"message": CSRF_ADVICE} if isinstance(exc, FormExpired) else {}
 
     def finalize_response(self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any) -> Any:
-        """A page is for the one whom it was made for. No browser keeps it: after a logout no way leads back to it."""
+        """Forbid proxies and browsers to store a page, so that nobody can return to it after a logout."""
         patch_cache_control(response, private=True, no_store=True)
         return super().finalize_response(request, response, *args, **kwargs)  # type: ignore[arg-type]
 
@@ -92,7 +92,7 @@ class ExperimentPage(Page, ExperimentResource):
         return f"Managers: {', '.join(map(str, holders(entities).values()))}."
 
     def show_of(self, experiment: Experiment, template: str, status: int = 200, **context: Any) -> HttpResponse:
-        """A template that knows the `experiment`; `may_edit` and `may_manage` say which controls are the caller's."""
+        """Render a template with the `experiment`, and with `may_edit` and `may_manage` for the caller's controls."""
         allowed = {
             "may_edit": experiment.gives(self.identity, Level.EDIT),
             "may_manage": experiment.gives(self.identity, Level.MANAGE),

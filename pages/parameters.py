@@ -1,4 +1,4 @@
-"""The parameters of runs as people look at them: by path, each with its kind and its text."""
+"""The parameters of runs for display: values by path, with their kind and text."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ MISSING = object()
 
 
 def value_at(parameters: Any, path: str) -> Any:
-    """The value at a path as filters write it, or `MISSING`; a number in it is a place in a list or a name."""
+    """The value at a path, written as in filters, or `MISSING`. A number in the path is a list index or a name."""
     value = parameters
     for name in path.split(".")[1:]:
         if isinstance(value, dict) and name in value:
@@ -43,7 +43,7 @@ def kind_of(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Shown:
-    """A value as a table shows it."""
+    """A value in a table."""
 
     value: Any
 
@@ -61,5 +61,5 @@ class Shown:
 
     @property
     def short_text(self) -> str:
-        """A number to six digits."""
+        """The text, with floats rounded to six digits."""
         return f"{self.value:.6g}" if isinstance(self.value, float) else self.text

@@ -1,4 +1,4 @@
-"""What the pages with a plot share: which runs they show, and that the plot is a file too."""
+"""The base class of pages with a plot: their filter, their runs and their files."""
 
 import re
 from typing import Any
@@ -16,14 +16,14 @@ from pages.plots.svg import Picture
 from pages.run_filter import RunFilter
 from pages.suggestions import Suggestions
 
-# A picture is a document of its own when its address is opened: it loads nothing, and runs nothing.
+# A browser that opens a picture by its address treats it as a document. It must load and run nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 class PlotPage(ExperimentPage):
-    """A page with a picture of an experiment's runs. Its address says all about it, as do those of its files."""
+    """A page with a picture of an experiment's runs. The address alone determines the page and its files."""
 
-    def asked_filter(self) -> RunFilter:
+    def requested_filter(self) -> RunFilter:
         return RunFilter.of(self.request._request.GET)
 
     def suggestions(self, experiment: Experiment) -> Suggestions:
@@ -31,7 +31,7 @@ class PlotPage(ExperimentPage):
             return Suggestions.of(experiment)
 
     def runs_of(self, experiment: Experiment, run_filter: RunFilter) -> DriftQuerySet:
-        """The runs that a filter matches. Raises `ValidationError` if it has no meaning."""
+        """The runs that a filter matches. Raises `ValidationError` for an invalid filter."""
         if run_filter.errors:
             raise ValidationError({"filter": run_filter.errors})
         return Drift.objects.of(experiment).matching(run_filter.match)
@@ -55,18 +55,18 @@ class PlotPage(ExperimentPage):
         )
 
     def runs_address(self, experiment: Experiment) -> str:
-        """Where the runs are. A file names the service, too."""
+        """The address of the page of the runs. It is absolute in files."""
         path = reverse("experiment", args=[experiment.pk])
         return path if self.action == "retrieve" else self.request.build_absolute_uri(path)
 
     def picture_of(self, experiment: Experiment, picture: Picture) -> HttpResponse:
-        """The picture as a file, which a browser shows when its address is opened."""
+        """The response with the picture as an SVG file, which browsers display."""
         response = HttpResponse(picture.alone, content_type="image/svg+xml; charset=utf-8")
         response["Content-Disposition"] = f'inline; filename="{self.file_name(experiment)}.svg"'
         response["Content-Security-Policy"] = POLICY
         return response
 
     def file_name(self, experiment: Experiment) -> str:
-        """One that every file system takes."""
+        """A file name, without its extension, that every file system accepts."""
         name = re.sub(r"[^A-Za-z0-9]+", "-", experiment.name).strip("-").lower()
         return f"{name[:80] or 'experiment'}-{self.resource}"

@@ -1,4 +1,4 @@
-"""The runs of an experiment, in a table."""
+"""The page of an experiment: a table of its runs."""
 
 import uuid
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ MAX_FOLLOWED = 100
 
 @dataclass(frozen=True)
 class Row:
-    """A run in the table: its values at the paths of the chosen columns, and its fields left and right of them."""
+    """A run in the table: its parameters in the chosen columns, and its fields left and right of them."""
 
     run: Drift
     left: list[DisplayValue]
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """A path of parameters that the table shows."""
+    """A column of the table, for the parameter at a path."""
 
     path: str
     is_of_numbers: bool
@@ -58,7 +58,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A page of runs. `next` and `previous` are the views of the pages beside it, where there are any."""
+    """A page of runs. `next` and `previous` are the views of the adjacent pages, or None."""
 
     rows: list[Row]
     total: Total
@@ -72,12 +72,13 @@ class Table:
 
 
 class RunsPage(ExperimentPage):
-    """An experiment, and those of its runs that the address asks for."""
+    """An experiment, with the runs that match the filter in the address."""
 
     resource = "runs-page"
     required_levels = {"retrieve": Level.READ, "running": Level.READ}
 
     def retrieve(self, request: Request, experiment_id: str) -> HttpResponse:
+        """Show the table, its filter and the experiment."""
         experiment = self.get_experiment()
         view = RunsView.of(request._request.GET)
         errors = list(view.errors)
@@ -112,7 +113,7 @@ class RunsPage(ExperimentPage):
 
     @tagged
     def running(self, request: Request, experiment_id: str) -> HttpResponse:
-        """Those runs of the experiment that the query names by `id`, as rows of the table: to follow running ones."""
+        """Render the runs named by `id` as rows of the table, to follow running ones."""
         experiment = self.get_experiment()
         ids, unknown = ids_of(request.query_params.getlist("id"))
         if unknown or len(ids) > MAX_FOLLOWED:
@@ -123,7 +124,7 @@ class RunsPage(ExperimentPage):
 
 
 def documents_by_id(experiment: Experiment, ids: tuple[uuid.UUID, ...]) -> list[Document]:
-    """Those runs of the experiment that there are, in the order of their ids."""
+    """The experiment's runs with these ids, in the order given. Unknown ids are left out."""
     found = Drift.objects.of(experiment).matching({"_id": {"$in": [pk.hex for pk in ids]}}).aggregated()
     place = {pk.hex: number for number, pk in enumerate(ids)}
     return sorted(found, key=lambda document: place[document["_id"]])
@@ -156,17 +157,17 @@ def columns_of(rows: list[Row], view: RunsView) -> list[Column]:
 
 
 def table_of(experiment: Experiment, view: RunsView) -> Table:
-    """The page that a view shows. Raises `ValidationError` for a cursor of another search, and for what takes long.
+    """The page of runs for a view. Raises `ValidationError` for a cursor of another search, and on a timeout.
 
-    The page before one is found as the page after it is, in the opposite order.
+    A previous page is found like a next page, in the opposite order.
     """
-    order, turned = view.order, Order(view.order.keys, not view.order.is_descending)
+    order, reverse = view.order, Order(view.order.keys, not view.order.is_descending)
     matching = Drift.objects.of(experiment).matching(view.filter.match)
     name = [str(experiment.pk), view.filter.pairs]
-    forwards, backwards = digest([*name, order.sort]), digest([*name, turned.sort])
+    forwards, backwards = digest([*name, order.sort]), digest([*name, reverse.sort])
     with view.filter.bounded_time():
         if view.before:
-            page = Search(matching, turned, backwards).page_after(view.before, view.size)
+            page = Search(matching, reverse, backwards).page_after(view.before, view.size)
             documents = page.documents[::-1]
             has_next, has_previous = True, page.next_cursor is not None
         else:
@@ -179,7 +180,7 @@ def table_of(experiment: Experiment, view: RunsView) -> Table:
     if not documents:
         return Table(rows, page.total, columns)
     after = encode_cursor(order.position(documents[-1]), forwards)
-    before = encode_cursor(turned.position(documents[0]), backwards)
+    before = encode_cursor(reverse.position(documents[0]), backwards)
     return Table(
         rows,
         page.total,

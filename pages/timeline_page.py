@@ -21,13 +21,14 @@ MILLISECOND = datetime.timedelta(milliseconds=1)
 
 
 class TimelinePage(PlotPage):
-    """When each model of an experiment drifted."""
+    """The verdicts of an experiment's models over time."""
 
     resource = "timeline"
     required_levels = {"retrieve": Level.READ, "picture": Level.READ, "table": Level.READ}
 
     def retrieve(self, request: Request, experiment_id: str) -> HttpResponse:
-        experiment, run_filter = self.get_experiment(), self.asked_filter()
+        """Show the time line and its filter."""
+        experiment, run_filter = self.get_experiment(), self.requested_filter()
         refusals: list[str] = []
         timeline, is_all = None, True
         try:
@@ -38,21 +39,21 @@ class TimelinePage(PlotPage):
         return self.show_plot(experiment, run_filter, status, refusals=refusals, timeline=timeline, is_all=is_all)
 
     def picture(self, request: Request, experiment_id: str) -> HttpResponse:
-        """The time line as a file."""
+        """Download the time line as SVG."""
         experiment = self.get_experiment()
-        timeline, _ = self.read(experiment, self.asked_filter())
+        timeline, _ = self.read(experiment, self.requested_filter())
         if timeline is None:
             raise ValidationError("No runs match. Change the filter.")
         return self.picture_of(experiment, timeline.picture)
 
     def table(self, request: Request, experiment_id: str) -> HttpResponse:
-        """The verdicts of each model and period."""
+        """Download the verdicts of each model and period as CSV."""
         experiment = self.get_experiment()
-        timeline, _ = self.read(experiment, self.asked_filter())
+        timeline, _ = self.read(experiment, self.requested_filter())
         return csv_file(f"{self.file_name(experiment)}.csv", rows_of(timeline))
 
     def read(self, experiment: Experiment, run_filter: RunFilter) -> tuple[Timeline | None, bool]:
-        """The time line of the newest runs that match, if there are any; and whether no more match."""
+        """The time line of the newest matching runs (None without runs), and whether these are all."""
         with run_filter.bounded_time():
             runs, is_all = newest_of(self.runs_of(experiment, run_filter))
         if not runs:
