@@ -30,12 +30,12 @@ from drifts.serializers import DriftSerializer
 from drifts.verdict import Verdict
 from experiments.models import Experiment
 
-# So many runs are looked at one by one in a tenth of a second.
+# The runs that MongoDB examines one by one in a tenth of a second.
 LOOKED_AT = 20_000
 SUGGESTED_FROM = 200
 NEWEST = Order.by("created_at", is_descending=True)
 WRITABLE = tuple(name for name, field in DriftSerializer().fields.items() if not field.read_only)
-# Methods that show a field which the form of a stored run does not change.
+# The methods that show fields which the form of a stored run cannot change.
 READ_ONLY = {"experiment_id": "experiment_link", "parameters": "parameter_tree"}
 
 
@@ -59,19 +59,19 @@ def id_in(text: str) -> uuid.UUID | None:
 
 
 class NewestFilter(FormFilter):
-    """Has what is asked for beside an experiment and a time looked for among the newest runs of those."""
+    """Limits filters other than experiment and time to the newest `LOOKED_AT` runs."""
 
     title = "what is looked at"
     template = "admin/drifts/newest_filter.html"
     parameters = ()
-    asked_for = frozenset({"verdict", "job_status__exact", "model", "tag", "q"})
+    limited = frozenset({"verdict", "job_status__exact", "model", "tag", "q"})
 
     def has_output(self) -> bool:
-        return not self.asked_for.isdisjoint(self.request.GET)
+        return not self.limited.isdisjoint(self.request.GET)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Drift]) -> QuerySet[Drift]:
         assert isinstance(queryset, DriftQuerySet)
-        # Among the indexes of one experiment MongoDB would choose by trying them all, for as long as it skips.
+        # Without a hint, MongoDB tries all indexes of the experiment, each until it has skipped the runs.
         hint = {"hint": "drift_newest"} if id_in(self.request.GET.get("experiment", "").strip()) else {}
         stages: list[Mql] = [{"$sort": NEWEST.sort}, {"$skip": LOOKED_AT}, {"$limit": 1}]
         left_out = aggregate(Drift, [{"$match": queryset.match_document()}, *stages], **hint)
@@ -99,7 +99,7 @@ class ModelFilter(TextFilter):
     parameters = ("model",)
 
     def suggestions(self) -> list[str]:
-        """Those of the newest runs."""
+        """The models of the newest runs."""
         newest = Drift.objects.visible_to(identity_of_session(self.request))
         names = newest.aggregated({"$sort": NEWEST.sort}, {"$limit": SUGGESTED_FROM}, {"$group": {"_id": "$model"}})
         return sorted(name["_id"] for name in names)
@@ -117,7 +117,7 @@ class DriftForm(ApiForm):
 
 @admin.register(Drift)
 class DriftAdmin(AuditedAdmin):
-    """A run is changed by those who may edit its experiment, which it never leaves."""
+    """Runs in the portal. Changing one requires Edit on its experiment; a run cannot change its experiment."""
 
     required_levels = {"view": Level.READ, "add": Level.EDIT, "change": Level.EDIT, "delete": Level.EDIT}
     form = DriftForm

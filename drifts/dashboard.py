@@ -1,7 +1,7 @@
-"""What staff see first: how the runs are doing, of all experiments that they may read.
+"""The dashboard of the admin portal: the state of the runs that its reader may see.
 
-The indexes over the runs of all experiments know their time, and which of them are running. What else is told is
-looked up run by run, of the newest ones.
+The indexes over the runs of all experiments hold only their time, and which of them are running. All else
+is read run by run, from the newest runs.
 """
 
 import datetime
@@ -22,21 +22,21 @@ from drifts.statistics import is_verdict
 from drifts.verdict import MATCHES, JobStatus, Verdict, drift_rate, percent
 
 DAYS = 30
-# Of a day so many are counted, which an index does, and so many are asked for their verdict.
+# The most runs of a day to count, by an index, and to read for their verdicts.
 COUNTED = 5_000
-ASKED = 500
-# For what failed or drifted.
+SAMPLED = 500
+# The most runs to read for failures and drift.
 LOOKED_AT = 10_000
 LISTED = 8
 STALE = datetime.timedelta(days=1)
 NEWEST = Order.by("created_at", is_descending=True).sort
-# Of the picture, in which each day is one wide.
+# The height of the picture, in which each day has the width 1.
 HEIGHT = 12
 
 
 @dataclass
 class Day:
-    """A day, in UTC: its runs, counted up to `COUNTED`, and by verdict the newest `ASKED` of them."""
+    """A day, in UTC: the number of runs, counted up to `COUNTED`, and the newest `SAMPLED` of them by verdict."""
 
     date: datetime.date
     runs: Total = field(default=Total(0))
@@ -51,10 +51,10 @@ class Day:
         return "" if rate is None else percent(rate)
 
     def bars(self, scale: float) -> list[dict[str, Any]]:
-        """Rectangles one upon the other: the shares of the verdicts in all runs, `scale` high for each run."""
-        top, bars, asked = float(HEIGHT), [], self.drift + self.no_drift + self.unknown
+        """The stacked bars of the verdicts' shares in all runs. Each run has the height `scale`."""
+        top, bars, sampled = float(HEIGHT), [], self.drift + self.no_drift + self.unknown
         for name in Verdict.values:
-            height = scale * self.runs.number * getattr(self, name) / (asked or 1)
+            height = scale * self.runs.number * getattr(self, name) / (sampled or 1)
             top -= height
             bars.append({"verdict": name, "y": round(top, 3), "height": round(height, 3)})
         return bars
@@ -62,9 +62,9 @@ class Day:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """The days, which runs are running, and what was found among the newest `LOOKED_AT` runs.
+    """The last days, the running runs, and the failures and drifts among the newest `LOOKED_AT` runs.
 
-    Of those there are `runs`, back to the time `since`.
+    `runs` is the number of these newest runs, and `since` the time of the oldest.
     """
 
     days: Sequence[Day]
@@ -83,22 +83,22 @@ class Dashboard:
 
     @property
     def counted(self) -> str:
-        return f"Bars end at {COUNTED:,} runs a day. The shares are from the newest {ASKED:,} runs of each day."
+        return f"Bars end at {COUNTED:,} runs a day. The shares are from the newest {SAMPLED:,} runs of each day."
 
     @property
     def stale_query(self) -> str:
-        """The days on which all of them began that are stale for certain."""
+        """The query for the list of stale runs, limited to days on which every run is old enough."""
         return f"job_status__exact=Running&until={timestamps.now() - STALE - STALE:%Y-%m-%d}"
 
     @property
     def columns(self) -> list[dict[str, Any]]:
-        """The picture: a column for each day."""
+        """The columns of the picture, one for each day."""
         scale = HEIGHT / max(1, *(day.runs.number for day in self.days))
         return [{"day": day, "x": place + 0.1, "bars": day.bars(scale)} for place, day in enumerate(self.days)]
 
 
 def dashboard_of(identity: Identity) -> Dashboard:
-    """Of the runs that the identity may read."""
+    """The dashboard of the runs that the identity may read."""
     runs, now = Drift.objects.visible_to(identity), timestamps.now()
     running = runs.matching({"job_status": JobStatus.RUNNING.value})
     [found] = runs.aggregated(
@@ -134,7 +134,7 @@ def newest_of(runs: DriftQuerySet) -> list[Drift]:
 
 
 def days_of(runs: DriftQuerySet, today: datetime.date) -> list[Day]:
-    """The last `DAYS`, also those without runs."""
+    """The last `DAYS` days, including those without runs."""
     days = {(date := today - datetime.timedelta(days=ago)).isoformat(): Day(date) for ago in reversed(range(DAYS))}
     first, *others = [pipeline for day in days.values() for pipeline in of_day(runs, day.date)]
     unions = [{"$unionWith": {"coll": Drift._meta.db_table, "pipeline": other}} for other in others]
@@ -152,11 +152,11 @@ def of_day(runs: DriftQuerySet, date: datetime.date) -> list[list[Mql]]:
     verdicts = {verdict.value: {"$sum": is_verdict(verdict)} for verdict in Verdict}
     return [
         [match, {"$limit": COUNTED + 1}, {"$count": "runs"}, name],
-        [match, {"$sort": NEWEST}, {"$limit": ASKED}, {"$group": {"_id": None, **verdicts}}, name],
+        [match, {"$sort": NEWEST}, {"$limit": SAMPLED}, {"$group": {"_id": None, **verdicts}}, name],
     ]
 
 
-# They may be large, and nobody asks for them here.
+# Parameters may be large, and the dashboard does not show them.
 WITHOUT_PARAMETERS: Mql = {"$project": {"parameters": 0}}
 FAILED = {"$cond": [{"$eq": ["$job_status", JobStatus.FAILED.value]}, 1, 0]}
 FAILING: list[Mql] = [

@@ -63,7 +63,7 @@ TABLE_LEFT = tuple(field for field in DISPLAY_FIELDS if field.table == "left")
 TABLE_RIGHT = tuple(field for field in DISPLAY_FIELDS if field.table == "right")
 DETAILS = tuple(field for field in DISPLAY_FIELDS if field.in_details)
 COMPARISON = tuple(field for field in DISPLAY_FIELDS if field.in_comparison)
-# By the field that a search sorts by.
+# The label of each field that a search sorts by.
 SORT_LABELS = {field.sort: field.label for field in DISPLAY_FIELDS if field.sort}
 
 

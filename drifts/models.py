@@ -1,4 +1,4 @@
-"""Drift runs."""
+"""Drift runs, and the queries of them."""
 
 import datetime
 import uuid
@@ -35,15 +35,17 @@ from experiments.models import DeletedExperiment, Experiment
 
 SCHEMA_VERSION = "1.0.0"
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
-# So many take about a third of a second; in smaller batches the whole takes longer, and others wait no less.
+# A batch takes about a third of a second. Smaller batches take longer in all, and other requests wait as long.
 DELETED_AT_ONCE = 5_000
 # The audit trail records all other fields of a run that is deleted. The event itself names the run and its experiment.
 UNRECORDED = frozenset({"id", "experiment", "schema_version", "updated_at"})
 
 
 class DriftQuerySet(FilterableQuerySet["Drift"]):
+    """Named conditions on runs."""
+
     def visible_to(self, identity: Identity) -> Self:
-        """The runs of the experiments that the identity may read, which are asked for first."""
+        """The runs of the experiments that the identity may read. Queries the ids of these experiments first."""
         if readable_by(identity):
             return self.matching({"experiment_id": {"$in": Experiment.objects.visible_to(identity).ids()}})
         deleted = [pk.hex for pk in DeletedExperiment.objects.values_list("pk", flat=True)]
@@ -64,15 +66,15 @@ class DriftManager(BaseDriftManager["Drift"]):
     """Hot queries on runs bypass querysets, because building one takes 5 % of a request."""
 
     def summaries_of(self, experiments: Sequence[uuid.UUID]) -> dict[uuid.UUID, Summary]:
-        """By experiment, the number of its runs, and the verdicts of the newest of them."""
+        """Map each experiment to the number of its runs and the verdicts of its newest runs."""
         return summaries_of(self.model, experiments)
 
     def count_of(self, experiment_id: uuid.UUID) -> int:
-        """The number of runs of an experiment, by an index alone."""
+        """The number of runs of an experiment, read from an index alone."""
         return collection_of(Drift).count_documents({"experiment_id": experiment_id.hex}, session=mongodb().session)
 
     def delete_of(self, experiment_id: uuid.UUID) -> None:
-        """Delete the runs of a deleted experiment in batches: all of them may be too much for one transaction."""
+        """Delete the runs of a deleted experiment in batches, because all may be too many for one transaction."""
         runs, of_experiment = collection_of(Drift), {"experiment_id": experiment_id.hex}
         found = (run["_id"] for run in runs.find(of_experiment, {"_id": 1}, batch_size=DELETED_AT_ONCE))
         while ids := list(islice(found, DELETED_AT_ONCE)):
@@ -81,9 +83,9 @@ class DriftManager(BaseDriftManager["Drift"]):
     def with_experiment(
         self, experiment_id: uuid.UUID, drift_id: uuid.UUID
     ) -> "tuple[ExperimentReference | None, Drift | None]":
-        """Read the reference to an experiment and a run of it, as far as they exist: in one round trip.
+        """Read the reference to an experiment and one of its runs in one query. None stands for a missing one.
 
-        In a transaction there are two: there a sharded cluster refuses `$lookup` into the runs (error 3904800).
+        A transaction takes two queries, because sharded clusters refuse `$lookup` into the runs (error 3904800).
         """
         if mongodb().in_atomic_block_mongo:
             experiment = Experiment.objects.reference_to(experiment_id)
@@ -97,12 +99,12 @@ class DriftManager(BaseDriftManager["Drift"]):
         return ExperimentReference.of(found[0]), next(instances_of(Drift, found[0]["runs"]), None)
 
     def one_of(self, experiment: AccessControlled, drift_id: uuid.UUID) -> "Drift | None":
-        """The run of an experiment that has this id, or None."""
+        """The run of an experiment with this id, or None."""
         document = find_one(Drift, {"_id": drift_id.hex, "experiment_id": experiment.pk.hex})
         return instance_of(Drift, document) if document else None
 
     def create_in(self, experiment: AccessControlled, **fields: Any) -> "Drift":
-        """Store a new run of these fields, which are validated."""
+        """Store a new run with these validated fields."""
         document = document_of(experiment, fields)
         insert_one(Drift, document)
         return instance_of(Drift, document)
@@ -110,7 +112,7 @@ class DriftManager(BaseDriftManager["Drift"]):
     def create_all_in(self, experiment: AccessControlled, runs: Iterable[Mapping[str, Any]]) -> list[uuid.UUID]:
         """Store new runs, all or none, and return their ids in the same order.
 
-        Many runs take long to store. If the experiment was deleted meanwhile, they are removed again, and
+        Storing many runs takes time. If the experiment is deleted meanwhile, the runs are removed again, and
         `Experiment.DoesNotExist` is raised.
         """
         documents = [document_of(experiment, fields) for fields in runs]
@@ -129,7 +131,7 @@ class Drift(models.Model):
     """A drift run: one drift-detection job of an experiment."""
 
     id = models.UUIDField(primary_key=True, db_column="_id", default=uuid7, editable=False)
-    # Every index of the collection begins with the experiment: none of its own is needed.
+    # Other indexes begin with the experiment, so the field needs none of its own.
     experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="drifts", db_index=False)
     job_status = models.CharField(max_length=9, choices=JobStatus)
     model = models.CharField(max_length=255)
@@ -148,8 +150,8 @@ class Drift(models.Model):
     class Meta:
         verbose_name = "drift run"
         ordering = ("-created_at", "-id")
-        # docs/search.md says which search each of them serves. What is after the experiment has one direction,
-        # so that an index gives the order of every sort, read forwards or backwards.
+        # docs/search.md lists the searches that each index serves. The keys after the experiment have one direction,
+        # so that an index serves every sort, read forwards or backwards.
         indexes = (
             models.Index(fields=["experiment", "-created_at", "-id"], name="drift_newest"),
             models.Index(fields=["experiment", "-model", "-created_at", "-id"], name="drift_model"),
@@ -160,7 +162,7 @@ class Drift(models.Model):
             ),
             models.Index(fields=["experiment", "-schema_version", "-created_at", "-id"], name="drift_schema"),
             models.Index(fields=["experiment", "-tags", "-created_at", "-id"], name="drift_tags"),
-            # Most runs name neither of these: they are not in the index.
+            # Most runs have no detector or environment, and these indexes leave them out.
             models.Index(
                 fields=["experiment", "-detector", "-created_at", "-id"],
                 condition=models.Q(detector__gt=""),
@@ -172,7 +174,7 @@ class Drift(models.Model):
                 name="drift_environment",
             ),
             models.Index(fields=["-created_at", "-id"], name="drift_newest_of_all"),
-            # Few runs are at work at a time, and those that are so for long are older than most.
+            # Few runs are Running at a time. Stale ones are older than most runs, so the index above finds them late.
             models.Index(
                 fields=["-created_at", "-id"],
                 condition=models.Q(job_status=JobStatus.RUNNING.value),
@@ -188,14 +190,14 @@ class Drift(models.Model):
         return verdict_of(self.job_status, self.drift_detected)
 
     def update(self, **changes: Any) -> None:
-        """Write the named fields and no others. Raises `DoesNotExist` when the run is gone."""
+        """Write only the named fields. Raises `DoesNotExist` if the run is deleted."""
         changes["updated_at"] = timestamps.now()
         type(self).objects.filter(pk=self.pk, experiment=self.experiment_id).update(**changes)
         self.refresh_from_db(from_queryset=type(self).objects.filter(experiment=self.experiment_id))
 
     @in_transaction
     def delete_by(self, identity: Identity) -> None:
-        """Delete the run and record it in the audit trail. A run that does not exist any more is no error."""
+        """Delete the run and record it in the audit trail. A deleted run is no error."""
         names = [field.name for field in self._meta.concrete_fields if field.name not in UNRECORDED]
         before = {name: getattr(self, name) for name in names}
         deleted, _ = type(self).objects.filter(pk=self.pk, experiment=self.experiment_id).delete()
@@ -209,14 +211,14 @@ def defaults() -> Document:
 
 
 def time_of(identifier: uuid.UUID) -> datetime.datetime:
-    """When an identifier of version 7 was made (RFC 9562, section 5.7), in milliseconds."""
+    """The time of a UUID of version 7 (RFC 9562, section 5.7), to the millisecond."""
     return EPOCH + datetime.timedelta(milliseconds=identifier.int >> 80)
 
 
 def document_of(experiment: AccessControlled, fields: Mapping[str, Any]) -> Document:
-    """What `save` would store for a new run of these fields, which are validated.
+    """The document that `save` would store for a new run with these validated fields.
 
-    The time of the run is that of its id: sorted by either, runs are in the same order.
+    The run's time is that of its id, so that both sort runs in the same order.
     """
     pk = uuid7()
     now = time_of(pk).replace(tzinfo=None)

@@ -14,7 +14,7 @@ MAX_VALUES = 2_000
 
 
 def leaves(value: Any, path: tuple[str, ...] = (ROOT,)) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The names on the way to each value, and the value: all but an object that holds something."""
+    """The path and value of everything but non-empty objects, which are descended into."""
     if isinstance(value, dict) and value:
         for name, item in value.items():
             yield from leaves(item, (*path, name))
@@ -40,7 +40,7 @@ def branch(value: Any) -> SafeString:
 
 
 def branches(value: Any) -> Iterator[Any]:
-    """The values that a tree shows, those that hold others aside."""
+    """The values that a tree shows, without those that contain others."""
     parts = parts_of(value)
     for _, part in parts:
         yield from branches(part)
@@ -49,7 +49,7 @@ def branches(value: Any) -> Iterator[Any]:
 
 
 def parts_of(value: Any) -> Sequence[tuple[Any, Any]]:
-    """The parts of an object by name, or by position those of a list that holds objects or lists."""
+    """The parts of an object by name, or of a list by index if it contains objects or lists; else none."""
     if isinstance(value, dict):
         return list(value.items())
     is_nested = isinstance(value, list) and any(isinstance(part, dict | list) for part in value)

@@ -1,4 +1,4 @@
-"""What the runs of several experiments say at a glance, in one query, whatever their number."""
+"""Summaries of the runs of several experiments, by one query."""
 
 import datetime
 import uuid
@@ -15,13 +15,13 @@ from drifts import verdict
 from drifts.verdict import Verdict
 
 NEWEST = 200
-# Counting reads an entry of an index for each run: beyond this it would show.
+# The most runs to count. Counting reads an index entry for each run, and would take noticeable time beyond.
 COUNTED = 10_000
 
 
 @dataclass
 class Summary:
-    """The runs of one experiment: how many, counted up to `COUNTED`, and the verdicts of the newest, the last first."""
+    """The runs of one experiment: their number, counted up to `COUNTED`, and the newest verdicts, newest first."""
 
     runs: Total = field(default=Total(0))
     last_run: datetime.datetime | None = None
@@ -29,7 +29,7 @@ class Summary:
 
 
 def summaries_of(drifts: type[Model], experiments: Sequence[uuid.UUID]) -> dict[uuid.UUID, Summary]:
-    """By experiment, the number of its runs and the verdicts of the `NEWEST` of them."""
+    """Map each experiment to the number of its runs and the verdicts of its newest `NEWEST` runs."""
     found = {experiment: Summary() for experiment in experiments}
     if not found:
         return found
@@ -64,8 +64,8 @@ def newest(experiment: uuid.UUID) -> list[Mql]:
                 "_id": "$experiment_id",
                 "last_run": {"$first": "$created_at"},
                 "verdicts": {"$push": verdict.EXPRESSION},
-                # In no index: else MongoDB 6, once it has seen an experiment of few runs, reads all runs of the next
-                # one in another index, which has all that is wanted, and sorts them.
+                # No index has this field, so none covers the query. Otherwise MongoDB 6 may take a covering index of
+                # another order, after an experiment with few runs, and then sort all runs of the next experiment.
                 "changed": {"$first": "$updated_at"},
             }
         },

@@ -24,7 +24,7 @@ from experiments.models import Experiment, ExperimentQuerySet
 from experiments.sharing import Preview, holders
 
 CONFIRMED = "_confirmed"
-# What a form that is sent again does not repeat.
+# The form fields that the confirmation does not send again.
 UNSENT = ("csrfmiddlewaretoken", CONFIRMED, GO_ON)
 
 
@@ -41,7 +41,7 @@ class ArchivedFilter(admin.SimpleListFilter):
 
 
 class ExperimentChangeList(BoundedChangeList):
-    """Asks once for what the runs of all that are shown say."""
+    """Reads the summaries of all experiments of a page by one query."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -52,7 +52,7 @@ class ExperimentChangeList(BoundedChangeList):
 
 
 class Unconfirmed(Exception):
-    """Saving would change who may do what: that is shown first."""
+    """Raised if saving would change access: the preview is shown first."""
 
     def __init__(self, preview: Preview) -> None:
         self.preview = preview
@@ -87,7 +87,7 @@ class ExperimentAdmin(AuditedAdmin):
     readonly_fields = ("id", "archived_at", "created_at", "updated_at", "runs_link")
 
     def get_fields(self, request: HttpRequest, obj: Experiment | None = None) -> tuple[str, ...]:
-        """Who holds no level by the list, as everybody of a public experiment, does not see it."""
+        """Leave out the permissions for users who have only public access."""
         if obj is None:
             return tuple(name for name in self.fields if name not in self.readonly_fields)
         if obj.level_of(identity := identity_of_session(request)) is Level.MANAGE:
@@ -100,7 +100,7 @@ class ExperimentAdmin(AuditedAdmin):
         return (*self.readonly_fields, "permission_table")
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """A link may fill in the form of a new one, but not whom it is shared with."""
+        """Let a link fill in the form of a new experiment, except for its permissions."""
         return {name: value for name, value in request.GET.items() if name != "permissions"}
 
     def get_queryset(self, request: HttpRequest) -> ExperimentQuerySet:
@@ -161,7 +161,7 @@ class ExperimentAdmin(AuditedAdmin):
         return super().save_form(request, form, change)
 
     def confirmation(self, request: HttpRequest, pk: str, preview: Preview) -> HttpResponse:
-        """What would change, with all that was sent, to be sent again."""
+        """Show the changes, in a form that sends all submitted fields again."""
         sent = [(name, value) for name, values in request.POST.lists() if name not in UNSENT for value in values]
         experiment = self.get_object(request, pk)
         context = {
@@ -196,7 +196,7 @@ class ExperimentAdmin(AuditedAdmin):
         done: str,
         change: Callable[[Experiment, Identity], None],
     ) -> None:
-        """Change those of them that the session may change, and tell of both."""
+        """Change the experiments that the user may change, and report how many were changed and refused."""
         identity, changed, refused = identity_of_session(request), 0, []
         for experiment in queryset:
             if not self.has_change_permission(request, experiment):
@@ -225,10 +225,11 @@ class ExperimentAdmin(AuditedAdmin):
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
-        """Count what goes along instead of listing it: an experiment may have a million runs."""
+        """Count the runs that are deleted too, instead of listing them: an experiment may have a million."""
         experiments = list(objs)
         runs = sum(experiment.count_runs() for experiment in experiments)
         names = [f"Experiment: {experiment}" for experiment in experiments]
-        # What the session may not delete.
-        kept = {str(self.opts.verbose_name) for each in experiments if not self.has_delete_permission(request, each)}
-        return names, {"experiments": len(experiments), "drift runs": runs}, kept, []
+        protected = {
+            str(self.opts.verbose_name) for each in experiments if not self.has_delete_permission(request, each)
+        }
+        return names, {"experiments": len(experiments), "drift runs": runs}, protected, []

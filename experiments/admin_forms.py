@@ -21,7 +21,7 @@ GO_ON = "_edit"
 
 
 class PermissionsField(EmbeddedModelArrayField):
-    """A row for each entry, with `suggestions` of entitlements."""
+    """The permission list as a field, with `suggestions` of entitlements."""
 
     suggestions: Sequence[str] = ()
 
@@ -31,6 +31,8 @@ class PermissionsField(EmbeddedModelArrayField):
 
 
 class PermissionRows(EmbeddedModelArrayBoundField):
+    """A row of the form for each entry."""
+
     def __str__(self) -> str:
         known = holders(str(row["entity"].value()) for row in self.formset if row["entity"].value())
         rows = [(row, known.get(row["entity"].value())) for row in self.formset]
@@ -39,6 +41,8 @@ class PermissionRows(EmbeddedModelArrayBoundField):
 
 
 class ExperimentForm(ApiForm):
+    """The form of an experiment. A preview of its permissions is shown before they are saved."""
+
     serializer = ExperimentSerializer
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -58,7 +62,7 @@ class ExperimentForm(ApiForm):
         identity = identity_of_session(self.request)
         if "permissions" in cleaned:
             complete = with_manager if self.instance._state.adding else completed
-            # `Experiment.clean` refuses a list without a manager where there was one.
+            # `Experiment.clean` refuses a list without a manager, unless the stored list has none either.
             with suppress(NoManager):
                 cleaned["permissions"] = complete(cleaned["permissions"], identity)
         if GO_ON in self.request.POST:
@@ -66,6 +70,6 @@ class ExperimentForm(ApiForm):
         return cleaned
 
     def preview(self) -> Preview:
-        """What saving the form would change."""
+        """The changes of access that saving the form would make."""
         stored = type(self.instance).objects.get(pk=self.instance.pk)
         return preview_of(stored, self.cleaned_data["permissions"], self.cleaned_data["public"])

@@ -27,22 +27,22 @@ from core.versions import VersionConflict, version_of
 from experiments.access import AccessControlled, ExperimentReference, readable_by
 
 logger = logging.getLogger(__name__)
-# A request that read an experiment before its deletion may still add runs, but none is at work for so long. The clocks
-# of two copies of the service may differ by less than this.
+# The longest time for which a request that read an experiment before its deletion may still add runs. The clocks
+# of two copies of the service must differ by less.
 LONGEST_REQUEST = datetime.timedelta(minutes=2)
-# A deletion removes so many records of earlier ones.
+# The most records of earlier deletions that a deletion removes.
 REMOVED_AT_ONCE = 100
 
 
 class NoManager(Exception):
-    """The permission list would have no manager; the message says so and is safe to show."""
+    """Raised for a permission list without a manager. The message is safe to show."""
 
     def __init__(self) -> None:
         super().__init__("The experiment needs a manager. Keep or add an entry with the level Manage.")
 
 
 class Permission(EmbeddedModel):
-    """A level on the experiment that holds it, for a user id or an entitlement."""
+    """An entry of an experiment's permission list: a level for a user id or an entitlement."""
 
     entity = models.CharField(max_length=255, help_text="A user's id, or an entitlement (a group or role).")
     level = models.CharField(max_length=6, choices=Level)
@@ -52,22 +52,24 @@ class Permission(EmbeddedModel):
 
 
 class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
+    """Named conditions on experiments, and their creation and deletion."""
+
     def reference_to(self, pk: uuid.UUID) -> ExperimentReference | None:
-        """Read the reference to the experiment of that id; None if there is none."""
+        """Read the reference to the experiment with this id; None if there is none."""
         document = find_one(self.model, {"_id": pk.hex}, projection=ExperimentReference.PROJECTION)
         return ExperimentReference.of(document) if document else None
 
     def visible_to(self, identity: Identity) -> Self:
-        """The experiments that the identity may read: the access rule, for sets."""
+        """The experiments that the identity may read, by the access rule."""
         readable = readable_by(identity)
         return self.where(readable) if readable else self.all()
 
     def ids(self) -> list[str]:
-        """Their ids as they are stored."""
+        """The ids of the experiments, as stored."""
         return [document["_id"] for document in self.aggregated({"$project": {"_id": 1}})]
 
     def naming(self, identity: Identity) -> Self:
-        """Those whose permissions name the identity or one of its groups."""
+        """The experiments whose permissions name the identity or one of its groups."""
         return self.matching({"permissions.entity": {"$in": sorted(identity.entities)}})
 
     def giving(self, identity: Identity, level: Level) -> Self:
@@ -77,17 +79,17 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         return self.matching({"permissions": {"$elemMatch": entry}})
 
     def archived(self, is_archived: bool = True) -> Self:
-        """Those that are put away, or those that are not: lists for people leave them out unless asked for them."""
+        """The archived experiments, or the others. Lists for people show archived ones only on request."""
         return self.matching({"archived_at": {"$ne": None} if is_archived else None})
 
     def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete each of them as `Experiment.delete_by` does, from the command line. Return as Django does."""
+        """Delete each experiment, as `Experiment.delete` does. Return the same as Django's method."""
         deleted = [experiment.delete() for experiment in self]
         return len(deleted), {self.model._meta.label: len(deleted)}
 
     @in_transaction
     def create_by(self, identity: Identity, **fields: Any) -> "Experiment":
-        """Create an experiment that its creator manages. Raises `IntegrityError` when the name is taken."""
+        """Create an experiment that its creator manages. Raises `IntegrityError` if the name is taken."""
         permissions = with_manager(fields.pop("permissions", ()), identity)
         experiment = self.create(permissions=permissions, **fields)
         record(Action.EXPERIMENT_CREATED, identity, experiment, after=experiment.recorded_values())
@@ -117,8 +119,8 @@ class Experiment(AccessControlled, models.Model):
             models.Index(fields=["-created_at", "-id"], name="experiment_newest"),
             models.Index(fields=["-name", "-created_at", "-id"], name="experiment_by_name"),
             models.Index(fields=["-updated_at", "-created_at", "-id"], name="experiment_changed"),
-            # Those that a member sees are merged from these two, and only by time: of several indexes for one of the
-            # two conditions MongoDB takes any, whatever the sort.
+            # MongoDB merges the experiments that a member may read from these two indexes, in the order of time. Other
+            # orders have no such index: if several suit one of the conditions, MongoDB picks any, whatever the sort.
             models.Index(fields=["-public", "-created_at", "-id"], name="experiment_public"),
             EmbeddedIndex(
                 fields=["permissions", "-created_at", "-id"], parts={"permissions": "entity"}, name="experiment_entity"
@@ -129,7 +131,7 @@ class Experiment(AccessControlled, models.Model):
         return self.name
 
     def save(self, *args: Any, **options: Any) -> None:
-        """Write it, but for what methods of their own write: who read it before does not undo that."""
+        """Save all fields but those of `WRITTEN_BY_METHODS`, so that a stale object does not undo such a method."""
         if not self._state.adding:
             names = [field.name for field in self._meta.concrete_fields if not field.primary_key]
             options.setdefault("update_fields", [name for name in names if name not in WRITTEN_BY_METHODS])
@@ -140,11 +142,11 @@ class Experiment(AccessControlled, models.Model):
         return version_of({name: getattr(self, name) for name in fields})
 
     def update_by(self, identity: Identity, version: str | None = None, **changes: Any) -> None:
-        """Write the named fields and no others, leaving the caller a manager.
+        """Write only the named fields. Unless the caller is an administrator, they stay a manager.
 
-        Raises `VersionConflict`, and changes nothing, when a version is given and these fields have another;
-        `IntegrityError` when the name is taken, `DoesNotExist` when the experiment is gone,
-        `NoManager` when the permissions name no manager and the caller is not to become one.
+        Raises an error and changes nothing: `VersionConflict` if a version is given and these fields have another,
+        `IntegrityError` if the name is taken, `DoesNotExist` if the experiment is deleted, `NoManager` if an
+        administrator's permissions name no manager.
         """
         if "permissions" in changes:
             changes["permissions"] = completed(changes["permissions"], identity)
@@ -161,15 +163,15 @@ class Experiment(AccessControlled, models.Model):
         self._record_changes(identity, before, self.recorded_values())
 
     def archive_by(self, identity: Identity) -> None:
-        """Put it away: lists for people leave it out, and whatever works with it goes on working.
+        """Archive the experiment: lists for people leave it out, but everything else works as before.
 
-        It says what it said, so it keeps its `updated_at`. Of one that is put away already nothing
-        changes. Raises `DoesNotExist` when the experiment is gone.
+        Its content does not change, so `updated_at` does not either. An archived experiment keeps its
+        `archived_at`. Raises `DoesNotExist` if the experiment is deleted.
         """
         self._set_archived_at(identity, Action.EXPERIMENT_ARCHIVED, timestamps.now())
 
     def restore_by(self, identity: Identity) -> None:
-        """Undo `archive_by`. Raises as that does."""
+        """Undo `archive_by`. Raises the same error."""
         self._set_archived_at(identity, Action.EXPERIMENT_RESTORED, None)
 
     @in_transaction
@@ -183,11 +185,10 @@ class Experiment(AccessControlled, models.Model):
         record(action, identity, self, before={"archived_at": before}, after={"archived_at": time})
 
     def delete_by(self, identity: Identity | None, action: Action = Action.EXPERIMENT_DELETED) -> None:
-        """Delete it with its drift runs, for the audit trail to tell. One that is gone already is no error.
+        """Delete the experiment with its runs, and record it in the audit trail. A deleted one is no error.
 
-        First a `DeletedExperiment` takes its place, and the deletion is recorded: from then on nobody sees it or its
-        runs, and its name is free. Then it is purged. What a purge that is broken off leaves, `manage.py purge`
-        removes.
+        One transaction replaces the experiment by a `DeletedExperiment`: its runs are hidden, and its name is free.
+        Then its runs are purged. If the purge is interrupted, `manage.py purge` finishes it.
         """
         self._replace_by_record(identity, action, self.count_runs())
         transaction.on_commit(self._purge)
@@ -201,7 +202,7 @@ class Experiment(AccessControlled, models.Model):
             record(action, identity, self, before={**self.recorded_values(), "drift_runs": runs})
 
     def _purge(self) -> None:
-        """Purge it, and what earlier deletions left. The deletion stands, whatever becomes of this."""
+        """Purge the experiment and earlier deletions. A failure is logged, and the deletion remains valid."""
         try:
             for deleted in DeletedExperiment.objects.filter(pk=self.pk):
                 deleted.purge()
@@ -210,56 +211,58 @@ class Experiment(AccessControlled, models.Model):
             logger.warning("The purge of experiment %s was broken off: run manage.py purge.", self.pk, exc_info=True)
 
     def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
-        """Delete it as `delete_by` does, from the command line. Return as Django does."""
+        """Delete the experiment from the command line, with `delete_by`. Return the same as Django's method."""
         self.delete_by(None)
         return 1, {self._meta.label: 1}
 
     def count_runs(self) -> int:
-        """How many runs it has, by an index alone."""
+        """The number of runs, read from an index alone."""
         return self.runs().count_of(self.pk)
 
     @classmethod
     def runs(cls) -> Any:
-        """Return the manager of drift runs. Their app stands above this one: the reverse relation leads there."""
+        """Return the manager of drift runs through the reverse relation, because this app may not import theirs."""
         drift: Any = cls._meta.get_field("drifts").related_model
         return drift.objects
 
     def recorded_values(self) -> dict[str, Any]:
-        """What the audit trail tells of it, by field."""
+        """The values for the audit trail, by field."""
         return {name: getattr(self, name) for name in RECORDED}
 
     def _record_changes(self, identity: Identity, before: dict[str, Any], after: dict[str, Any]) -> None:
-        """Events of their own for who may do what, and for who may look: they are what one asks for."""
+        """Record separate events for permissions and visibility, so that searches of the trail find them."""
         for action, names in CHANGES.items():
             was, became = ({name: values[name] for name in names} for values in (before, after))
             record(action, identity, self, before=was, after=became)
 
     def hand_over(self, identity: Identity, manager: User, keep: Level | None) -> None:
-        """Make `manager` a manager, and leave the caller's own entry at the level `keep`, or remove it.
+        """Make `manager` a manager, and set the caller's own entry to the level `keep`, or remove it.
 
-        What the caller holds through groups stays. An administrator whom the list does not name
-        gets no entry. Raises `VersionConflict`, and changes nothing, when somebody else wrote
-        the list since this experiment was read.
+        Entries of the caller's groups do not change. An administrator whom the list does not name gets no
+        entry. Raises `VersionConflict` and changes nothing if somebody else wrote the list since this
+        experiment was read.
         """
         entries = handed_over(self.permissions, identity, manager, keep)
         self._write(identity, self.version("permissions"), {"permissions": entries})
 
     def clean(self) -> None:
-        """The portal, too, does not remove the last manager."""
+        """Refuse to remove the last manager, in the admin portal too."""
         managed = type(self).objects.filter(Match({"permissions.level": Level.MANAGE.value}), pk=self.pk)
         if not has_manager(self.permissions) and managed.exists():
             raise ValidationError({"permissions": str(NoManager())})
 
 
 class DeletedExperimentQuerySet(FilterableQuerySet["DeletedExperiment"]):
+    """Records of deleted experiments."""
+
     def remove_purged(self) -> None:
-        """Remove those whose runs are gone, once no request can add any."""
+        """Remove purged records, once no request can add runs any more; at most `REMOVED_AT_ONCE`."""
         for deleted in self.exclude(purged_at=None).filter(deleted_at__lt=earliest_request())[:REMOVED_AT_ONCE]:
             deleted.purge()
 
 
 class DeletedExperiment(models.Model):
-    """The record of an experiment that was deleted. What belongs to it is hidden, and removed before the record is."""
+    """The record of a deleted experiment. Its runs are hidden, and removed before the record is."""
 
     id = models.UUIDField(primary_key=True, db_column="_id", editable=False)
     name = models.CharField(max_length=255)
@@ -275,7 +278,7 @@ class DeletedExperiment(models.Model):
         return self.name
 
     def purge(self) -> None:
-        """Remove what belongs to it, and then the record, unless a request may still add runs."""
+        """Remove the experiment's runs, then this record, unless a request may still add runs."""
         Experiment.runs().delete_of(self.pk)
         if self.deleted_at < earliest_request():
             self.delete()
@@ -284,7 +287,7 @@ class DeletedExperiment(models.Model):
 
 
 def earliest_request() -> datetime.datetime:
-    """The time before which no request began that is still at work."""
+    """The earliest start of a request that may still be running."""
     return timestamps.now() - LONGEST_REQUEST
 
 
@@ -298,7 +301,7 @@ RECORDED = [name for names in CHANGES.values() for name in names]
 
 
 def with_manager(permissions: Iterable[Permission], identity: Identity) -> list[Permission]:
-    """The list, completed so that the identity manages: its own entry is raised or added where needed."""
+    """The list with the identity as a manager: its own entry is raised or added if needed."""
     entries = list(permissions)
     managed = {entry.entity for entry in entries if entry.level == Level.MANAGE}
     if identity.user is None or not managed.isdisjoint(identity.entities):
@@ -308,9 +311,9 @@ def with_manager(permissions: Iterable[Permission], identity: Identity) -> list[
 
 
 def completed(permissions: Iterable[Permission], identity: Identity) -> list[Permission]:
-    """The list as an update by the identity writes it: everyone but an administrator stays a manager.
+    """The list that an update by the identity stores. Unless the identity is an administrator, it stays a manager.
 
-    Raises `NoManager` for a list that names none.
+    Raises `NoManager` for a list without a manager.
     """
     entries = list(permissions) if identity.is_admin else with_manager(permissions, identity)
     if not has_manager(entries):
@@ -321,7 +324,7 @@ def completed(permissions: Iterable[Permission], identity: Identity) -> list[Per
 def handed_over(
     permissions: Iterable[Permission], identity: Identity, manager: User, keep: Level | None
 ) -> list[Permission]:
-    """The list as `Experiment.hand_over` writes it."""
+    """The list that `Experiment.hand_over` stores."""
     assert identity.user is not None
     own, new = str(identity.user.id), str(manager.id)
     before = list(permissions)
@@ -337,5 +340,5 @@ def has_manager(permissions: Iterable[Permission]) -> bool:
 
 
 def canonical_entity(entity: str) -> str:
-    """User ids in lower case, as they are compared; entitlements as they are."""
+    """Return a user id in lower case, and an entitlement unchanged."""
     return entity.lower() if USER_ID.fullmatch(entity) else entity

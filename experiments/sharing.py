@@ -1,4 +1,4 @@
-"""How people share experiments: whom an entity names, who has access and why, and what a change would do."""
+"""Sharing of experiments: whom an entity names, who has access and why, and the effect of a change."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -24,12 +24,12 @@ PARTIAL = (
 
 
 class UnknownUser(Exception):
-    """An entity names no registered user, or not exactly one; the message says why and is safe to show."""
+    """Raised unless an entity names exactly one registered user. The message gives the reason and is safe to show."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why somebody has a level: `via` is direct, group, public or admin; `entity` is the entry that gives it."""
+    """The reason for a level: `via` is direct, group, public or admin; `entity` is the entry that gives it."""
 
     via: str
     entity: str | None
@@ -38,7 +38,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Access:
-    """A level on an experiment, and the reasons for it."""
+    """The level of an entity on an experiment, with its reasons. `complete` is False if there may be others."""
 
     entity: str | None
     level: Level | None
@@ -49,7 +49,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Change:
-    """What the permission list gives an entity before and after a change of it."""
+    """The level that the permission list gives an entity before and after a change."""
 
     entity: str
     before: Level | None
@@ -58,9 +58,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Preview:
-    """Who would gain and who would lose, and whether anyone may read, `before` and `after`.
+    """The gains and losses of a change, and the flag `public` before and after it.
 
-    `version` is the version of the experiment's permissions and `public` before.
+    `version` is the version of the experiment's permissions and of `public` before the change.
     """
 
     gains: list[Change]
@@ -81,7 +81,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Holder:
-    """Whom an entry of a permission list names: a user by `email`, or nobody who is active, or an entitlement."""
+    """The holder of an entry: a user with an `email`, an entitlement, or the id of no active user."""
 
     entity: str
     email: str | None = None
@@ -95,14 +95,14 @@ class Holder:
 
 
 def access_of(experiment: Experiment, identity: Identity) -> Access:
-    """The caller's own access, as far as their token reaches: everything about it is known."""
+    """The caller's own access, within the scope of their token. All reasons are known."""
     own = str(identity.user.id) if identity.is_registered and identity.user else None
     reasons = reasons_for(experiment, experiment.grants_to(identity))
     return Access(own, experiment.level_of(identity), reasons, complete=True, note=WHOLE)
 
 
 def access_of_entity(experiment: Experiment, entity: str) -> Access:
-    """What can be told of any user id or entitlement without their token."""
+    """The access of a user id or an entitlement, as far as it is known without the user's token."""
     grants = experiment.grants_by_list({entity} if is_effective(entity) else frozenset())
     reasons = reasons_for(experiment, grants)
     return Access(entity, highest(reason.level for reason in reasons), reasons, complete=False, note=PARTIAL)
@@ -120,12 +120,12 @@ def via(entity: str | None) -> str:
 
 
 def is_effective(entity: str) -> bool:
-    """Whether an entry for the entity gives anything: not for the id of somebody who is not active, or nobody."""
+    """Return whether an entry for the entity gives access. The id of no active user gives none."""
     return is_entitlement(entity) or User.objects.active().filter(pk=entity).exists()
 
 
 def changes_between(before: Iterable[Permission], after: Iterable[Permission]) -> tuple[list[Change], list[Change]]:
-    """Who gains and who loses when the one list becomes the other, each sorted by entity."""
+    """The gains and the losses between two lists, each sorted by entity."""
     old, new = levels(before), levels(after)
     changes = [Change(entity, old.get(entity), new.get(entity)) for entity in sorted(old.keys() | new.keys())]
     gains = [change for change in changes if rank(change.after) > rank(change.before)]
@@ -134,7 +134,7 @@ def changes_between(before: Iterable[Permission], after: Iterable[Permission]) -
 
 
 def preview_of(experiment: Experiment, permissions: Iterable[Permission], public: bool) -> Preview:
-    """What would change if the experiment had this list and were public or not."""
+    """The preview of a new permission list and visibility."""
     gains, losses = changes_between(experiment.permissions, permissions)
     return Preview(gains, losses, {"before": experiment.public, "after": public}, experiment.version(*SHARED))
 
@@ -160,7 +160,7 @@ def is_email(entity: str) -> bool:
 
 
 def ids_of_emails(emails: Collection[str]) -> dict[str, str | UnknownUser]:
-    """For each email the id of the one registered user who has it, or why there is none; one query for all."""
+    """Map each email to the id of its one registered user, or to an `UnknownUser`. Takes one query."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for pk, email in User.objects.active().filter(email__in=emails).values_list("pk", "email") if emails else ():
         found[email].append(str(pk))
@@ -174,9 +174,9 @@ def only(ids: list[str]) -> str | UnknownUser:
 
 
 def named_entity(entity: str, entitlements: Collection[str] = ()) -> str:
-    """The entity as permissions hold it: a registered user's email becomes their id, unless it is an entitlement.
+    """The entity as permissions store it: an email becomes the user's id, unless it is one of the entitlements.
 
-    Raises `UnknownUser` for an email that is nobody's, or several people's.
+    Raises `UnknownUser` for an email of no registered user, or of several.
     """
     if entity in entitlements or not is_email(entity):
         return canonical_entity(entity)
@@ -187,7 +187,7 @@ def named_entity(entity: str, entitlements: Collection[str] = ()) -> str:
 
 
 def named_user(entity: str) -> User:
-    """The registered user of that id or email. Raises `UnknownUser`."""
+    """The registered user with this id or email. Raises `UnknownUser`."""
     name = named_entity(entity)
     user = User.objects.active().filter(pk=name).first() if USER_ID.fullmatch(name) else None
     if user is None:
@@ -196,7 +196,7 @@ def named_user(entity: str) -> User:
 
 
 def holders(entities: Iterable[str]) -> dict[str, Holder]:
-    """Whom each entity names, by one query."""
+    """Map each entity to its holder. Takes one query."""
     names = list(entities)
     users = User.objects.active().filter(pk__in=[name for name in names if not is_entitlement(name)])
     emails = {str(pk): email for pk, email in users.values_list("pk", "email")}

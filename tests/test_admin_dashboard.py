@@ -57,7 +57,7 @@ def test_the_dashboard_says_that_it_counts_only_the_newest_runs(
 ) -> None:
     monkeypatch.setattr(dashboard, "LOOKED_AT", 1)
     monkeypatch.setattr(dashboard, "COUNTED", 1)
-    monkeypatch.setattr(dashboard, "ASKED", 1)
+    monkeypatch.setattr(dashboard, "SAMPLED", 1)
     for _ in range(3):
         run(drift.experiment, "calm", job_status="Completed")
     found = shown(browser)
