@@ -71,7 +71,7 @@ class NewestFilter(FormFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Drift]) -> QuerySet[Drift]:
         assert isinstance(queryset, DriftQuerySet)
-        # Without a hint, MongoDB tries all indexes of the experiment, each until it has skipped the runs.
+        # The hint saves MongoDB from trying all indexes of the experiment, each until it has skipped the runs.
         hint = {"hint": "drift_newest"} if id_in(self.request.GET.get("experiment", "").strip()) else {}
         stages: list[Mql] = [{"$sort": NEWEST.sort}, {"$skip": LOOKED_AT}, {"$limit": 1}]
         left_out = aggregate(Drift, [{"$match": queryset.match_document()}, *stages], **hint)

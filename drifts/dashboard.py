@@ -146,6 +146,7 @@ def days_of(runs: DriftQuerySet, today: datetime.date) -> list[Day]:
 
 
 def of_day(runs: DriftQuerySet, date: datetime.date) -> list[list[Mql]]:
+    """The two pipelines of a day: the number of its runs, and the verdicts of the newest."""
     since = datetime.datetime.combine(date, datetime.time(), datetime.UTC)
     period = {"created_at": {"$gte": since, "$lt": since + datetime.timedelta(days=1)}}
     match, name = {"$match": runs.match_document(period)}, {"$set": {"_id": date.isoformat()}}

@@ -45,6 +45,7 @@ def as_csv(runs: DriftQuerySet) -> StreamingHttpResponse:
 
 
 def paths_of(runs: DriftQuerySet) -> set[str]:
+    """The paths of all parameters of the runs. Raises `TooManyColumns`."""
     paths: set[str] = set()
     for parameters in runs.values_list("parameters", flat=True).iterator(chunk_size=BATCH_SIZE):
         paths.update(".".join(names) for names, _ in leaves(parameters))

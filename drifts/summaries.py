@@ -46,6 +46,7 @@ def summaries_of(drifts: type[Model], experiments: Sequence[uuid.UUID]) -> dict[
 
 
 def counted(experiment: uuid.UUID) -> list[Mql]:
+    """The pipeline that counts the runs of an experiment, up to one more than `COUNTED`."""
     return [
         {"$match": {"experiment_id": experiment.hex}},
         {"$limit": COUNTED + 1},
@@ -55,6 +56,7 @@ def counted(experiment: uuid.UUID) -> list[Mql]:
 
 
 def newest(experiment: uuid.UUID) -> list[Mql]:
+    """The pipeline that reads the verdicts of an experiment's newest runs."""
     return [
         {"$match": {"experiment_id": experiment.hex}},
         {"$sort": Order.by("created_at", is_descending=True).sort},

@@ -6,12 +6,16 @@ from core.mongodb.match import Mql
 
 
 class JobStatus(models.TextChoices):
+    """The state of a drift-detection job."""
+
     RUNNING = "Running"
     COMPLETED = "Completed"
     FAILED = "Failed"
 
 
 class Verdict(models.TextChoices):
+    """The result of a run. Only a completed run has a known one."""
+
     DRIFT = "drift", "Drift"
     NO_DRIFT = "no_drift", "No drift"
     UNKNOWN = "unknown", "Unknown"
