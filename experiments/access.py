@@ -58,6 +58,7 @@ class AccessControlled:
 
 
 def highest(levels: Iterable[Level]) -> Level | None:
+    """Return the highest of the levels; None if there is none."""
     return max(levels, key=lambda level: level.rank, default=None)
 
 

@@ -60,6 +60,8 @@ class Unconfirmed(Exception):
 
 @admin.register(Experiment)
 class ExperimentAdmin(AuditedAdmin):
+    """Experiments in the portal, each for the users with the required level on it."""
+
     required_levels = {"view": Level.READ, "add": Requirement.STAFF, "change": Level.MANAGE, "delete": Level.MANAGE}
     list_display = ("name", "visibility", "tag_list", "runs", "last_run", "created_at")
     list_per_page = 25

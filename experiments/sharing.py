@@ -114,6 +114,7 @@ def reasons_for(experiment: Experiment, grants: Iterable[tuple[str | None, Level
 
 
 def via(entity: str | None) -> str:
+    """The kind of a reason, by the entity of its entry; None stands for an administrator."""
     if entity is None:
         return "admin"
     return "group" if is_entitlement(entity) else "direct"
@@ -168,6 +169,7 @@ def ids_of_emails(emails: Collection[str]) -> dict[str, str | UnknownUser]:
 
 
 def only(ids: list[str]) -> str | UnknownUser:
+    """The one id; an `UnknownUser` for none or several."""
     if len(ids) == 1:
         return ids[0]
     return UnknownUser(SEVERAL if ids else NOBODY.format("email"))

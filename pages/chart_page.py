@@ -117,6 +117,7 @@ class ChartPage(PlotPage):
 
 
 def rows(options: dict[str, Any], points: Points) -> Iterator[list[Any]]:
+    """The rows of the CSV file: points that are drawn, then runs that are not, with the reason."""
     yield ["id", "created_at", "model", "verdict", f"x: {options['x']}", f"y: {options['y']}", "left out because"]
     for point in points.drawn:
         numbers = [

@@ -1,4 +1,4 @@
-"""Selected runs of an experiment, side by side."""
+"""The page that compares selected runs of an experiment."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from pages.parameters import MISSING, Shown, is_number, kind_of
 from pages.runs import documents_by_id
 from pages.runs_view import RunsView
 
-# What a page shows; a download has all of it.
+# The most lines of the page. The download has all.
 MAX_LINES = 500
 
 
 @dataclass(frozen=True)
 class Value(Shown):
-    """What one run says, beside what the first one says."""
+    """A value of one run, with the value of the first run to compare it with."""
 
     first: Any
 
@@ -34,7 +34,7 @@ class Value(Shown):
 
     @property
     def difference(self) -> str:
-        """By how much a number is more or less than the first one, and by which part of that."""
+        """The difference to the first number, absolute and in per cent; empty for equal or other values."""
         if not is_number(self.value) or not is_number(self.first) or self.is_same:
             return ""
         difference = self.value - self.first
@@ -43,7 +43,7 @@ class Value(Shown):
 
 @dataclass(frozen=True)
 class Line:
-    """What the runs say to one name or path."""
+    """The values of the runs for one field or parameter."""
 
     name: str
     values: list[Value]
@@ -54,7 +54,7 @@ class Line:
 
 
 class ComparisonPage(ExperimentPage):
-    """The runs that the address selects, as columns: what differs between them, or all that they say."""
+    """The selected runs as columns, with the lines that differ or with all lines."""
 
     resource = "comparison-page"
     required_levels = {"retrieve": Level.READ}
@@ -82,7 +82,7 @@ class ComparisonPage(ExperimentPage):
 
 
 def lines_of(runs: list[Drift]) -> list[Line]:
-    """The fields of the runs, and then each path at which one of them has a parameter."""
+    """A line for each field of the runs, then for the path of each parameter of any run."""
     parameters = [{".".join(names): value for names, value in leaves(run.parameters)} for run in runs]
     paths = dict.fromkeys(path for values in parameters for path in values)
     return [
@@ -119,11 +119,11 @@ def change(value: float, first: float) -> str:
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether two values are equal; to Python, true is also 1."""
+    """Return whether two values are equal and of one kind, because Python takes True and 1 for equal."""
     return one is other or (kind_of(one) == kind_of(other) and one == other)
 
 
 def as_csv(runs: list[Drift], lines: Iterable[Line]) -> HttpResponse:
-    """A line for each name or path, a column for each run. Numbers are numbers, all else is text."""
+    """A CSV file with a row for each line and a column for each run. Numbers stay numbers; other values are text."""
     rows = [[each.name, *(value.value if value.is_number else value.text for value in each.values)] for each in lines]
     return csv_file("comparison.csv", [["name", *(str(run.pk) for run in runs)], *rows])

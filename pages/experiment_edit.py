@@ -1,4 +1,4 @@
-"""Making an experiment, changing it, putting it away and deleting it."""
+"""The pages that create, change, archive and delete an experiment."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,13 +22,17 @@ from pages.page import ExperimentPage, Page
 
 
 class NewExperimentPage(Page):
+    """The form of a new experiment."""
+
     resource = "experiment-new-page"
     required_levels = {"new": Requirement.MAY_CREATE, "create": Requirement.MAY_CREATE}
 
     def new(self, request: Request) -> HttpResponse:
+        """Show the empty form."""
         return self.show("experiment_new.html", form=ExperimentForm.of(Experiment()))
 
     def create(self, request: Request) -> HttpResponse:
+        """Create the experiment that the form describes."""
         form = ExperimentForm.sent(request.POST)
         with refusals(form):
             serializer = ExperimentSerializer(data=form.document(), context=self.get_serializer_context())
@@ -40,15 +44,18 @@ class NewExperimentPage(Page):
 
 
 class EditExperimentPage(ExperimentPage):
+    """The form of an existing experiment."""
+
     resource = "experiment-edit-page"
     required_levels = {"edit": Level.MANAGE, "update": Level.MANAGE}
 
     def edit(self, request: Request, experiment_id: str) -> HttpResponse:
+        """Show the form with the experiment's values."""
         experiment = self.get_experiment()
         return self.show_of(experiment, "experiment_edit.html", form=ExperimentForm.of(experiment))
 
     def update(self, request: Request, experiment_id: str) -> HttpResponse:
-        """Save the form, unless somebody else changed the experiment since the form was filled."""
+        """Save the form, unless the experiment was changed since the form was filled."""
         experiment, form = self.get_experiment(), ExperimentForm.sent(request.POST)
         with refusals(form):
             context = self.get_serializer_context()
@@ -66,7 +73,7 @@ class EditExperimentPage(ExperimentPage):
 
 @contextmanager
 def refusals(form: ExperimentForm) -> Iterator[None]:
-    """What the API would refuse becomes the form's errors."""
+    """Add validation errors, and a name that is taken, to the form's errors."""
     try:
         yield
     except ValidationError as error:
@@ -76,7 +83,7 @@ def refusals(form: ExperimentForm) -> Iterator[None]:
 
 
 class ArchivePage(ExperimentPage):
-    """No page of its own: the buttons that put an experiment away and take it out."""
+    """The actions of the buttons that archive and restore an experiment. They redirect to the edit page."""
 
     resource = "experiment-archive-page"
     required_levels = {"archive": Level.MANAGE, "restore": Level.MANAGE}
@@ -95,14 +102,17 @@ class ArchivePage(ExperimentPage):
 
 
 class DeleteExperimentPage(ExperimentPage):
+    """The confirmation and the deletion of an experiment."""
+
     resource = "experiment-delete-page"
     required_levels = {"confirm": Level.MANAGE, "destroy": Level.MANAGE}
 
     def confirm(self, request: Request, experiment_id: str) -> HttpResponse:
+        """Ask for the name of the experiment to delete."""
         return self.ask(self.get_experiment())
 
     def destroy(self, request: Request, experiment_id: str) -> HttpResponse:
-        """Delete it with its runs, once its name was typed: a deletion cannot be undone."""
+        """Delete the experiment with its runs, if its name was typed. A deletion cannot be undone."""
         experiment = self.get_experiment()
         typed = request.POST.get("name", "").strip()
         if typed != experiment.name:

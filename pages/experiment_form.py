@@ -1,4 +1,4 @@
-"""The form of an experiment: what a person types, and what of it the API would be sent."""
+"""The form of an experiment: its texts, and the API request that they make."""
 
 import csv
 import json
@@ -18,11 +18,11 @@ FIELDS = (*TEXTS, "public")
 
 @dataclass
 class ExperimentForm:
-    """What its controls hold, by their names. `public` is true or false, the others are texts.
+    """The values of the controls by name. `public` is true or false, the others are texts.
 
     `version` is the version of the experiment that the form was filled from. `errors` holds the
-    sentences for each control, and under `non_field` those for none; `newer` what the experiment says by now,
-    where that is something else.
+    sentences for each control, and other sentences under `non_field`. After a conflict `newer` holds the
+    current values that differ.
     """
 
     values: dict[str, Any]
@@ -32,6 +32,7 @@ class ExperimentForm:
 
     @classmethod
     def of(cls, experiment: Experiment) -> Self:
+        """Fill the form from an experiment."""
         values = {
             "name": experiment.name,
             "description": experiment.description,
@@ -43,12 +44,12 @@ class ExperimentForm:
 
     @classmethod
     def sent(cls, data: Mapping[str, Any]) -> Self:
-        """What a browser sends of it: a box that is not ticked is left out, and lines end as in HTTP."""
+        """Read a submitted form. Browsers leave out an unticked box, and end lines with CR LF."""
         values: dict[str, Any] = {name: data.get(name, "").replace("\r\n", "\n") for name in TEXTS}
         return cls({**values, "public": "public" in data}, version=data.get("version", ""))
 
     def document(self) -> dict[str, Any]:
-        """The body of the API's request. A text that is no tags or no JSON stays one, which the API refuses there."""
+        """The body of the API request. Tags or a configuration that cannot be read become an error of the form."""
         document = dict(self.values)
         for name, read in READERS.items():
             try:
@@ -58,7 +59,7 @@ class ExperimentForm:
         return document
 
     def refuse(self, error: ValidationError) -> None:
-        """Take the sentences of an error for those controls that have none yet."""
+        """Add the sentences of an error to the controls that have no error yet."""
         refused = set(self.errors)
         for path, sentence in sentences(error.detail):
             name, _, place = path.partition(".")
@@ -67,7 +68,7 @@ class ExperimentForm:
                 self.errors.setdefault(name or "non_field", []).append(tag + sentence)
 
     def compare(self, experiment: Experiment) -> None:
-        """Go on from what the experiment says by now, and tell where that differs from what was typed."""
+        """Take the current version of the experiment, and fill `newer` with the values that differ from the form."""
         now = ExperimentForm.of(experiment)
         self.version = now.version
         shown = {**now.values, "public": "public" if experiment.public else "private"}
@@ -75,11 +76,12 @@ class ExperimentForm:
 
 
 def written_tags(tags: list[str]) -> str:
-    """Tags with commas between, as in a line of CSV: one that has a comma or quotes itself stands in quotes."""
+    """Write tags as a line of CSV, with quotes around tags that contain a comma or quotes."""
     return ", ".join('"{}"'.format(tag.replace('"', '""')) if {",", '"'} & set(tag) else tag for tag in tags)
 
 
 def tags_of(text: str) -> list[str]:
+    """Read tags from a line of CSV. Raises `ValidationError`."""
     try:
         (found,) = csv.reader([text], skipinitialspace=True)
     except (csv.Error, ValueError):
@@ -88,6 +90,7 @@ def tags_of(text: str) -> list[str]:
 
 
 def config_of(text: str) -> Any:
+    """Read a configuration from JSON; an empty text is `{}`. Raises `ValidationError`."""
     if not text.strip():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Who has access to an experiment and why, for its managers, who see what a change would do before it is saved."""
+"""The page of an experiment's permissions. Its managers preview a change before they save it."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -35,7 +35,7 @@ STALE = "Someone else saved first, so your changes were not saved. The current m
 
 @dataclass(frozen=True)
 class Row:
-    """An entry of a permission list in the form; `level` is "" where it is to be removed."""
+    """An entry of a permission list in the form. `level` is "" for an entry to remove."""
 
     holder: Holder
     level: str
@@ -43,36 +43,37 @@ class Row:
 
 
 class PermissionsPage(ExperimentPage):
-    """The permission list as a form. It carries the version that it was made from, and is refused for another."""
+    """The permission list as a form. The form holds the version it was made from, and is refused for another one."""
 
     resource = "permissions-page"
     required_levels = {"retrieve": Level.MANAGE, "change": Level.MANAGE, "hand_over": Level.MANAGE}
 
     def retrieve(self, request: Request, experiment_id: str) -> HttpResponse:
-        """Who has access; with `entity`, also which level somebody else has, and why."""
+        """Show the list; with `entity`, also that entity's level and the reasons for it."""
         experiment = self.get_experiment()
-        asked = request.query_params.get("entity", "").strip()
+        text = request.query_params.get("entity", "").strip()
         try:
-            found = self.access_of_somebody(experiment, asked) if asked else {}
+            found = self.access_of_somebody(experiment, text) if text else {}
         except UnknownUser as error:
-            return self.show_list(experiment, 422, asked=asked, nobody=str(error))
-        return self.show_list(experiment, asked=asked, **found)
+            return self.show_list(experiment, 422, asked=text, nobody=str(error))
+        return self.show_list(experiment, asked=text, **found)
 
-    def access_of_somebody(self, experiment: Experiment, asked: str) -> dict[str, Any]:
-        if problem := text_problem(asked):
+    def access_of_somebody(self, experiment: Experiment, text: str) -> dict[str, Any]:
+        if problem := text_problem(text):
             raise UnknownUser(problem)
-        entity = named_entity(asked, self.identity.entitlements | entities_of(experiment))
+        entity = named_entity(text, self.identity.entitlements | entities_of(experiment))
         return {"somebody": holders([entity])[entity], "access": access_of_entity(experiment, entity)}
 
     def change(self, request: Request, experiment_id: str) -> HttpResponse:
-        """Show what would change; with `step=save`, change it; with `step=edit`, go on filling in the form."""
+        """Preview a change of the list; save it with `step=save`; return to the form with `step=edit`."""
         return self.unless_stale(self.share)
 
     def hand_over(self, request: Request, experiment_id: str) -> HttpResponse:
-        """Show what handing over would change; with `step=save`, hand over."""
+        """Preview a hand-over; make it with `step=save`."""
         return self.unless_stale(self.hand_over_to)
 
     def unless_stale(self, act: Callable[[Experiment], HttpResponse]) -> HttpResponse:
+        """Run the action if the form has the current version; otherwise show the current list with a 409."""
         experiment = self.get_experiment()
         with suppress(VersionConflict):
             if self.form.get("version") == experiment.version(*SHARED):
@@ -81,38 +82,38 @@ class PermissionsPage(ExperimentPage):
 
     def share(self, experiment: Experiment) -> HttpResponse:
         step, entries = self.form.get("step"), list(entries_in(self.form))
-        kept = [entry for entry in entries if entry["level"]]
+        remaining = [entry for entry in entries if entry["level"]]
         public = "public" in self.form
-        wanted = SharingSerializer(
+        serializer = SharingSerializer(
             experiment,
-            data={"permissions": kept, "public": public},
+            data={"permissions": remaining, "public": public},
             partial=True,
             context=self.get_serializer_context(),
         )
         try:
-            wanted.is_valid(raise_exception=True)
-            preview = wanted.preview()
+            serializer.is_valid(raise_exception=True)
+            preview = serializer.preview()
         except ValidationError as error:
-            return self.show_list(experiment, 422, entries, public, list(problems_of(error, kept)))
+            return self.show_list(experiment, 422, entries, public, list(problems_of(error, remaining)))
         match step:
             case "edit":
                 return self.show_list(experiment, 200, entries, public)
             case "save":
-                wanted.save(version=experiment.version(*SHARED))
+                serializer.save(version=experiment.version(*SHARED))
                 return self.done(experiment, "Members saved.")
         hidden = [
             (name, getattr(entry, name))
-            for entry in wanted.validated_data["permissions"]
+            for entry in serializer.validated_data["permissions"]
             for name in ("entity", "level")
         ]
         return self.show_preview(experiment, preview, [*hidden, *([("public", "on")] if public else [])])
 
     def hand_over_to(self, experiment: Experiment) -> HttpResponse:
         sent = {"entity": self.form.get("manager", ""), "keep": self.form.get("keep") or None}
-        wanted = HandoverSerializer(data=sent, context=self.get_serializer_context())
-        if not wanted.is_valid():
-            return self.show_list(experiment, 422, problems=[sentence for _, sentence in sentences(wanted.errors)])
-        manager, keep = wanted.validated_data["entity"], wanted.validated_data["keep"]
+        serializer = HandoverSerializer(data=sent, context=self.get_serializer_context())
+        if not serializer.is_valid():
+            return self.show_list(experiment, 422, problems=[sentence for _, sentence in sentences(serializer.errors)])
+        manager, keep = serializer.validated_data["entity"], serializer.validated_data["keep"]
         if self.form.get("step") == "save":
             experiment.hand_over(self.identity, manager, keep)
             return self.done(experiment, f"{experiment} transferred to {manager}.")
@@ -120,9 +121,9 @@ class PermissionsPage(ExperimentPage):
         hidden = [("manager", str(manager.pk)), ("keep", keep or "")]
         return self.show_preview(experiment, preview_of(experiment, after, experiment.public), hidden)
 
-    def done(self, experiment: Experiment, said: str) -> HttpResponse:
-        """To the best page of the experiment that the caller may see still."""
-        messages.success(self.request._request, said)
+    def done(self, experiment: Experiment, message: str) -> HttpResponse:
+        """Redirect to these permissions, or to a page that the caller may still see."""
+        messages.success(self.request._request, message)
         level = experiment.level_of(self.identity)
         if level is None:
             return redirect("experiments")
@@ -137,13 +138,13 @@ class PermissionsPage(ExperimentPage):
         problems: Collection[str] = (),
         **context: Any,
     ) -> HttpResponse:
-        """The list as it is, or the `entries` and `public` that were sent, to go on with."""
+        """Render the form with the stored list, or with the submitted `entries` and `public`."""
         stored = {entry.entity: entry.level for entry in experiment.permissions}
-        wanted = dict(stored)
+        shown = dict(stored)
         if entries is not None:
-            wanted = dict.fromkeys(stored, "") | {entry["entity"]: entry["level"] for entry in entries}
-        known = holders(wanted)
-        rows = [Row(known[entity], level, stored.get(entity, "")) for entity, level in wanted.items()]
+            shown = dict.fromkeys(stored, "") | {entry["entity"]: entry["level"] for entry in entries}
+        known = holders(shown)
+        rows = [Row(known[entity], level, stored.get(entity, "")) for entity, level in shown.items()]
         return self.show_of(
             experiment,
             "permissions.html",
@@ -170,14 +171,14 @@ class PermissionsPage(ExperimentPage):
 
 
 def entries_in(form: QueryDict) -> Iterator[dict[str, str]]:
-    """The rows of the form; the one to add somebody with may be empty."""
+    """The entries in the form. An empty row for a new entry is left out."""
     for entity, level in zip(form.getlist("entity"), form.getlist("level"), strict=False):
         if entity.strip():
             yield {"entity": entity.strip(), "level": level}
 
 
 def problems_of(error: ValidationError, entries: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    """The sentences of a refused list, each with the entry that it is about."""
+    """The problems of a refused list, each with the entity of its entry."""
     for place, sentence in sentences(error.detail):
         _, _, index = place.removesuffix(".entity").removesuffix(".level").partition(".")
         yield f"{entries[int(index)]['entity']}: {sentence}" if index.isdecimal() else sentence

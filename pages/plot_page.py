@@ -37,7 +37,7 @@ class PlotPage(ExperimentPage):
         return Drift.objects.of(experiment).matching(run_filter.match)
 
     def show_plot(self, experiment: Experiment, run_filter: RunFilter, status: int, **context: Any) -> HttpResponse:
-        """The page of the plot, with the filter of its runs."""
+        """Render the page with the filter of its runs."""
         query = self.request.query_params
         selected = [("selected", run) for run in query.getlist("selected")]
         return self.show_of(

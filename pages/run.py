@@ -1,4 +1,4 @@
-"""One run of an experiment."""
+"""The page of one run."""
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -18,17 +18,18 @@ from pages.page import ExperimentPage
 
 
 class RunPage(ExperimentPage, DriftResource):
-    """Everything about a run, and the way to the runs before and after it."""
+    """A run with all its fields, and links to the runs before and after it."""
 
     resource = "run-page"
     required_levels = {"retrieve": Level.READ, "state": Level.READ, "confirm": Level.EDIT, "destroy": Level.EDIT}
 
     def get_run(self) -> tuple[Experiment, Drift]:
-        """The experiment and the run of the path, once the caller's level on the experiment is found sufficient."""
+        """The experiment and the run of the path. Raises an error unless the caller's level is sufficient."""
         experiment = self.get_experiment()
         return experiment, self.existing(Drift.objects.one_of(experiment, self.drift_id))
 
     def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
+        """Show the run."""
         experiment, run = self.get_run()
         path = f"/api/v1/experiment/{experiment.pk}/drift/{run.pk}"
         return self.show_of(
@@ -45,7 +46,7 @@ class RunPage(ExperimentPage, DriftResource):
 
     @tagged
     def state(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
-        """What a run says by now: the part of its page that changes."""
+        """Render the part of the page that changes while a run is Running."""
         experiment, run = self.get_run()
         details = display_values(run, DETAILS)
         return self.show_of(
@@ -53,10 +54,12 @@ class RunPage(ExperimentPage, DriftResource):
         )
 
     def confirm(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
+        """Ask whether to delete the run."""
         experiment, run = self.get_run()
         return self.show_of(experiment, "run_delete.html", run=run)
 
     def destroy(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
+        """Delete the run."""
         experiment, run = self.get_run()
         run.delete_by(self.identity)
         messages.success(request._request, f"Run of {run.model} deleted.")
@@ -64,7 +67,7 @@ class RunPage(ExperimentPage, DriftResource):
 
 
 def neighbour(experiment: Experiment, run: Drift, *, is_later: bool) -> Drift | None:
-    """The run of the experiment that is next in time."""
+    """The experiment's next run in time, later or earlier; None at the end."""
     order = Order.by("created_at", is_descending=not is_later)
     position = order.position({"created_at": run.created_at, "_id": run.pk.hex})
     found = Drift.objects.of(experiment).sorted_slice(order, 1, after=position)

@@ -1,14 +1,14 @@
-"""Which runs a page shows: a filter that a person writes into a form, and that stands in the page's address.
+"""The filter of the runs on a page. People write it into a form, and the page's address holds it.
 
     status, model, since, …            the name of a control: its field is compared with this value
     where=<path> <operator> <value>    a condition; any number of them
-    path op value                      one more condition, of the form's controls for it
-    filter                             a JSON filter of the API, for what is left
-    patient=1                          look for as long as a search of the API may
+    path op value                      one more condition, from three controls of the form
+    filter                             a JSON filter of the API, for anything else
+    patient=1                          allow the time of an API search
 
-Operators are `eq ne lt lte gt gte exists contains`. What is compared with a parameter is typed as a person means
-it: a number, true or false, or else text; in double quotes it is text in any case. `exists` takes true, false or
-nothing; `contains` looks for a part of a text, in upper and lower case alike.
+Operators are `eq ne lt lte gt gte exists contains`. A value to compare with a parameter is a number, true or false, or
+else a text; in double quotes it is always a text. `exists` takes true, false or nothing; `contains` searches
+for a part of a text and ignores case.
 """
 
 import re
@@ -47,24 +47,24 @@ TRUTHS = {"true": True, "false": False}
 MAX_CONDITIONS = 20
 MAX_LENGTH = 1_000
 MAX_FILTER = 4_000
-# Seconds: a page is there within one, unless its reader is patient.
+# The time limit in seconds, so that a page takes less than one, unless the reader allows more.
 SOON = 0.6
 PATIENCE = "Search longer"
 ADVICE = "choose a model, a status or a shorter period"
 
 
 NOTHING: Mql = {"_id": {"$exists": False}}
-# What a text in a control means in the API's language. Raises `Refused`.
+# Translates the text of a control to the API's filter language. Raises `Refused`.
 Meaning = Callable[[str], Any]
 
 
 class Refused(Exception):
-    """Something that was typed means nothing here; the message says why, and what to type."""
+    """Raised for a text without a meaning. The message gives the reason, and an example or the choices."""
 
 
 @dataclass
 class Control:
-    """What was typed into one control of the form, and what is wrong with it."""
+    """The text of one control of the form, and its error."""
 
     value: str = ""
     error: str = ""
@@ -72,9 +72,9 @@ class Control:
 
 @dataclass(frozen=True)
 class RunFilter:
-    """A filter as it was typed. `match` is what it means, and only `filters.translate` makes it.
+    """A filter as it was typed. `match` is its match document, which only `filters.translate` makes.
 
-    With an error in it there is no meaning, and `match` matches nothing.
+    If the filter has an error, `match` matches nothing.
     """
 
     controls: dict[str, Control]
@@ -84,7 +84,7 @@ class RunFilter:
 
     @classmethod
     def of(cls, query: QueryDict) -> Self:
-        """The filter in an address. Nothing in it raises: what is wrong is the `error` of its control."""
+        """The filter in an address. Problems become the `error` of their control; none raises."""
         controls = {name: Control(query.get(name, "")) for name in (*CONTROLS, "filter")}
         written = [text for text in query.getlist("where") if text.strip()]
         conditions = [Control(text) for text in [*written, *added(query)]]
@@ -95,7 +95,7 @@ class RunFilter:
         try:
             match = filters.translate({"$and": documents} if documents else {}, FIELDS)
         except filters.FilterError as error:
-            # Each of them is a filter by itself: together they are too many.
+            # Each document is valid by itself, but together they are too many.
             controls["filter"].error = error.problem
             return cls(controls, conditions, NOTHING, is_patient)
         return cls(controls, conditions, match, is_patient)
@@ -106,7 +106,7 @@ class RunFilter:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """The query parameters that say the same, for links and for hidden controls."""
+        """The query parameters of this filter, for links and hidden controls."""
         named = [(name, control.value) for name, control in self.controls.items() if control.value.strip()]
         patience = [("patient", "1")] if self.is_patient else []
         return [*named, *(("where", control.value) for control in self.conditions), *patience]
@@ -116,9 +116,9 @@ class RunFilter:
         return urlencode(self.pairs)
 
     def bounded_time(self) -> AbstractContextManager[None]:
-        """The time limit for what looks for these runs. Inside, `ValidationError` says when it is over.
+        """Limit the time of queries for these runs. Raises `ValidationError` on a timeout.
 
-        Parameters have no index: to find the few runs that have a rare one, MongoDB looks at all runs.
+        Parameters have no index: to find a few runs by a rare value, MongoDB reads all runs.
         """
         if self.is_patient:
             return bounded_time(ADVICE)
@@ -126,28 +126,28 @@ class RunFilter:
 
     @property
     def patience(self) -> str:
-        """What the control for it says."""
+        """The label of the control that allows more time."""
         return PATIENCE
 
     @property
     def operators(self) -> dict[str, str]:
-        """What a condition may say, and in which words."""
+        """The operators of conditions, with their words for people."""
         return OPERATORS
 
     @property
     def named(self) -> list[tuple[FilterControl, Control]]:
-        """The controls that compare one field, in the order of the form, and what was typed into each."""
+        """The controls that compare one field, in the order of the form, each with its text."""
         return [(control, self.controls[name]) for name, control in CONTROLS.items()]
 
 
 def added(query: QueryDict) -> list[str]:
-    """The condition of the three controls, written as the others are."""
+    """The condition from the three controls `path`, `op` and `value`, as one text."""
     path, value = query.get("path", "").strip(), query.get("value", "").strip()
     return [f"{path} {query.get('op', 'eq')} {value}".strip()] if path or value else []
 
 
 def documents_of(controls: dict[str, Control], conditions: list[Control]) -> Iterator[Any]:
-    """What the controls mean in the API's language, each accepted by itself; the others get their `error`."""
+    """The filters of the valid controls, in the API's language. Invalid controls get their `error`."""
     for name, control in controls.items():
         if control.value.strip():
             yield from accepted(control, expert_filter if name == "filter" else comparison(name))
@@ -159,6 +159,7 @@ def documents_of(controls: dict[str, Control], conditions: list[Control]) -> Ite
 
 
 def accepted(control: Control, meaning: Meaning) -> Iterator[Any]:
+    """Yield the control's filter if it is valid; otherwise set the control's error."""
     try:
         document = meaning(control.value)
         filters.translate(document, FIELDS)
@@ -171,7 +172,7 @@ def accepted(control: Control, meaning: Meaning) -> Iterator[Any]:
 
 
 def comparison(name: str) -> Meaning:
-    """The meaning of a control that one field is compared with."""
+    """The meaning of a control that compares one field."""
     control = CONTROLS[name]
     choices = [value for value, _ in control.choices]
 
@@ -184,6 +185,7 @@ def comparison(name: str) -> Meaning:
 
 
 def expert_filter(text: str) -> Any:
+    """Parse a JSON filter. Raises `Refused`."""
     if len(text) > MAX_FILTER:
         raise Refused(f"The filter is too long: at most {MAX_FILTER:,} characters are allowed.")
     try:
@@ -196,7 +198,7 @@ def expert_filter(text: str) -> Any:
 
 
 def condition_of(text: str) -> Any:
-    """The meaning of `<path> <operator> <value>`."""
+    """The filter for the text `<path> <operator> <value>`. Raises `Refused`."""
     found = CONDITION.fullmatch(text.strip())
     if len(text) > MAX_LENGTH or not found:
         raise Refused(
@@ -209,7 +211,7 @@ def condition_of(text: str) -> Any:
         raise Refused(f"Unknown field. Did you mean parameters.{path}? Fields: {', '.join(FIELDS)}.")
     if operator == "exists":
         is_there = existence(value)
-        # A field is always stored: one that was not given is null.
+        # Every field is stored: one without a value is null.
         return {path: {"$exists": is_there} if isinstance(known, JSONField) else {"$ne" if is_there else "$eq": None}}
     if not value:
         raise Refused('Write a value to compare with; "" is the empty text.')
@@ -229,7 +231,7 @@ def existence(text: str) -> bool:
 
 
 def typed(text: str) -> Any:
-    """What a person means who types this."""
+    """Read a typed value: true or false, a number, or else a text."""
     if text in TRUTHS:
         return TRUTHS[text]
     if number := NUMBER.fullmatch(text):
@@ -243,6 +245,7 @@ def unquoted(text: str) -> str:
 
 
 def storable(value: Any) -> Any:
+    """Return a value that MongoDB can store. Raises `Refused` for any other."""
     if problem := scalar_problem(value):
         raise Refused(problem)
     return value

@@ -41,6 +41,7 @@ class Row:
 
     @property
     def cells(self) -> list[DisplayValue | Shown]:
+        """The values of the row, from left to right."""
         return [*self.left, *self.parameters, *self.right]
 
 
@@ -68,6 +69,7 @@ class Table:
 
     @property
     def running(self) -> int:
+        """The number of rows whose run is Running."""
         return sum(row.run.job_status == JobStatus.RUNNING for row in self.rows)
 
 

@@ -1,4 +1,4 @@
-"""The state of a table of runs, all of which stands in its address."""
+"""The state of the table of runs, which the address of its page holds."""
 
 import uuid
 from dataclasses import dataclass, replace
@@ -31,9 +31,9 @@ DEFAULTS = {"sort_by": "created_at", "order_by": "desc", "page_size": PAGE_SIZES
 
 @dataclass(frozen=True)
 class RunsView:
-    """A filter, a sort, a place between pages, chosen columns and selected runs.
+    """A filter, a sort, a page, chosen columns and selected runs.
 
-    `after` and `before` are cursors: the page is the one after, or before, where another one ended or began.
+    `after` and `before` are cursors: the page begins after the end, or ends before the start, of another page.
     """
 
     filter: RunFilter
@@ -48,7 +48,7 @@ class RunsView:
 
     @classmethod
     def of(cls, query: QueryDict) -> Self:
-        """The view of an address. Nothing in it raises: `errors` says what is wrong with it."""
+        """The view of an address. Problems are listed in `errors`; none raises."""
         typed = {name: query.get(name) or default for name, default in DEFAULTS.items()}
         columns = tuple(dict.fromkeys(path.strip() for path in query.getlist("column") if path.strip()))
         selected, unknown = ids_of(query.getlist("selected"))
@@ -111,13 +111,13 @@ class RunsView:
 
     @property
     def asked(self) -> list[dict[str, str]]:
-        """What the filter asks for, part by part: the part in `words`, and the `query` of the view without it."""
+        """The parts of the filter: each in `words`, with the `query` of the view without it."""
         whole = self.first.pairs
         parts = enumerate(self.filter.pairs)
         return [{"words": words(*part), "query": urlencode(whole[:at] + whole[at + 1 :])} for at, part in parts]
 
     def but(self, **changes: Any) -> "RunsView":
-        """The view with other parts; at its first page, unless the change says another one."""
+        """The view with these changes, at its first page unless they name another."""
         return replace(self, **{"after": "", "before": "", **changes})
 
     @property
@@ -125,7 +125,7 @@ class RunsView:
         return replace(self, selected=())
 
     def without(self, pk: uuid.UUID) -> "RunsView":
-        """The view with that run selected no more."""
+        """The view without this run in its selection."""
         return replace(self, selected=tuple(other for other in self.selected if other != pk))
 
     @property
@@ -134,18 +134,18 @@ class RunsView:
 
     @property
     def headings(self) -> dict[str, dict[str, str]]:
-        """For each name that can be sorted by: its `query`, and its `direction` where that is the sort at hand."""
+        """The `query` that sorts by each name, and the `direction` if the view is sorted by it."""
         return {name: self._heading(name) for name in SORTS}
 
     def _heading(self, name: str) -> dict[str, str]:
         if name != self.sort_by:
             return {"query": self.but(sort_by=name, order_by="desc").query, "direction": ""}
-        turned = self.but(order_by="asc" if self.order_by == "desc" else "desc")
-        return {"query": turned.query, "direction": "descending" if self.order_by == "desc" else "ascending"}
+        reverse = self.but(order_by="asc" if self.order_by == "desc" else "desc")
+        return {"query": reverse.query, "direction": "descending" if self.order_by == "desc" else "ascending"}
 
 
 def words(name: str, value: str) -> str:
-    """A part of a filter's address, for people."""
+    """Describe a query parameter of a filter to people."""
     match name:
         case "where" | "filter":
             return value
@@ -157,7 +157,7 @@ def words(name: str, value: str) -> str:
 
 
 def parameter_problems(typed: dict[str, str]) -> list[str]:
-    """What is wrong with a sort or a size."""
+    """The problems of the sort and the page size."""
     problems = []
     try:
         shared_instance(DriftSearchMixin.search_parameters).run_validation(
@@ -182,7 +182,7 @@ def column_problems(columns: tuple[str, ...]) -> list[str]:
 
 
 def ids_of(texts: list[str]) -> tuple[tuple[uuid.UUID, ...], list[str]]:
-    """The ids among what was given, each once, and a sentence about each of the others."""
+    """The distinct ids among the texts, and a sentence about each text that is no id."""
     found: dict[uuid.UUID, None] = {}
     problems = []
     for text in texts:

@@ -1,4 +1,4 @@
-"""What a form offers to filter runs by: what the runs of the experiment are stored with."""
+"""Suggestions for the filter form: the values that the runs of the experiment have."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from experiments.models import Experiment
 from pages.parameters import kind_of
 
 MAX_VALUES = 50
-# The newest runs, of which the parameters are looked at; those of more bytes are left out.
+# The number of newest runs to read, and the most bytes of one. Larger runs are left out.
 LOOKED_AT = 200
 MAX_BYTES = 20_000
 MAX_PATHS = 100
@@ -24,13 +24,14 @@ SUGGESTED = tuple(control for control in FILTER_CONTROLS if control.is_suggested
 
 @dataclass(frozen=True)
 class Suggestions:
-    """Values by control of the filter form, in their order; and the kinds of value of the parameters, by path."""
+    """The sorted values for each control of the filter form, and the kinds of values at each parameter path."""
 
     values: dict[str, list[str]]
     paths: dict[str, str]
 
     @classmethod
     def of(cls, experiment: Experiment) -> Self:
+        """Read the suggestions from the runs of an experiment."""
         newest = newest_of(experiment)
         values = {
             control.name: stored(experiment, control.field, control.index)
@@ -42,16 +43,16 @@ class Suggestions:
 
 
 def stored(experiment: Experiment, column: str, index: str) -> list[str]:
-    """The different texts of a column, or the last of very many, by leaps through an index.
+    """The distinct texts of a column, at most the last `MAX_VALUES`, read by a loose scan of an index.
 
-    From each one found, the index leads to the next: however many runs are between, one key is read. MongoDB does
-    as much by itself for `distinct`, but not where a column is an array, and without a bound.
+    Each query seeks the next distinct text and reads one key, however many runs have the same text. MongoDB does
+    the same for `distinct`, but not for arrays, and without a limit.
     """
     found: list[str] = []
     condition = {"$gt": ""}
     while len(found) < MAX_VALUES:
         match = {"experiment_id": experiment.pk.hex, column: condition}
-        # Of the key alone, which is in the order of the index: of an array, it is the one element that was found.
+        # Read only the index key. For an array, its value is the one element that matched.
         key = find_one(Drift, match, hint=index, return_key=True)
         if key is None:
             break
@@ -70,6 +71,7 @@ def newest_of(experiment: Experiment) -> list[dict[str, Any]]:
 
 
 def kinds_by_path(runs: list[dict[str, Any]]) -> dict[str, str]:
+    """Map the path of each parameter to the kinds of its values, for the first `MAX_PATHS` paths."""
     kinds = defaultdict(set)
     for run in runs:
         for names, value in leaves(run["parameters"]):
@@ -79,7 +81,7 @@ def kinds_by_path(runs: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def is_nameable(names: tuple[str, ...]) -> bool:
-    """Whether a filter can name it: a dot in a name would end the name."""
+    """Return whether a filter can name the path. A name that contains a dot would be read as two."""
     path = ".".join(names)
     if len(names) == 1 or path.count(".") != len(names) - 1:
         return False

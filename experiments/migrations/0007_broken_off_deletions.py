@@ -2,7 +2,7 @@ from django.db import migrations
 
 
 def replace_marked(apps, schema_editor):
-    """Replace the experiments whose deletion was broken off by records, as a deletion does now: nobody sees them."""
+    """Replace experiments with an interrupted deletion by records of deletion, which hide them."""
     experiments = schema_editor.connection.database["experiments_experiment"]
     deleted = schema_editor.connection.database["experiments_deletedexperiment"]
     for marked in experiments.find({"deletion_began": {"$ne": None}}):
@@ -12,14 +12,14 @@ def replace_marked(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    """MongoDB undoes nothing of a migration that is broken off: every step can be taken again."""
+    """MongoDB does not roll back an interrupted migration, so every step can be repeated."""
 
     dependencies = [
         ("experiments", "0006_deleted_experiment"),
     ]
 
     operations = [
-        # It has no way back: without the records, the runs of deleted experiments would be seen again.
+        # Not reversible: without the records, the runs of deleted experiments would be visible again.
         migrations.RunPython(replace_marked),
         migrations.RemoveField("experiment", "deletion_began"),
     ]

@@ -148,6 +148,7 @@ class Chart:
 
     @property
     def picture(self) -> Picture:
+        """The drawing, with a title and a description for screen readers."""
         title = f"{self._y_title()} by {self._title('x')}"
         counts = ", ".join(f"{self.counts[verdict]:,} {label.lower()}" for verdict, label in LABELS.items())
         runs = "1 run" if len(self.points) == 1 else f"{len(self.points):,} runs"

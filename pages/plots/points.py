@@ -58,6 +58,7 @@ class Points:
 
     @property
     def read(self) -> int:
+        """The number of runs that were read."""
         return len(self.drawn) + sum(map(len, self.left_out.values()))
 
 

@@ -152,10 +152,12 @@ class Timeline:
 
     @property
     def read(self) -> int:
+        """The number of runs that were read."""
         return len(self.shown) + self.left_out_runs
 
     @property
     def left_out_runs(self) -> int:
+        """The number of runs of the models beyond `MAX_MODELS`."""
         return sum(number for _, number in self.left_out)
 
     @property

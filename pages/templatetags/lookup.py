@@ -1,4 +1,4 @@
-"""The look-up that Django's templates lack."""
+"""A template filter that looks up a key in a mapping."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,5 +10,5 @@ register = template.Library()
 
 @register.filter
 def item(mapping: Mapping[str, Any] | None, key: str) -> Any:
-    """The value of a key that stands in a variable; None where there is no such key, or no mapping."""
+    """The value of a key; None without the key or the mapping. Django's templates take no key from a variable."""
     return mapping.get(key) if mapping else None
