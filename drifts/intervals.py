@@ -20,7 +20,8 @@ from core.mongodb.match import Mql
 UTC = datetime.UTC
 # The earliest time of a run.
 BEGINNING = datetime.datetime(1970, 1, 1, tzinfo=UTC)
-# Shorter than the time between any two changes of a zone's offset since 1970. The shortest was just under a week.
+# The step between checks of an offset. Since 1970 no zone changed its offset twice within this time: the shortest
+# time between two changes was just under a week.
 STEP = datetime.timedelta(days=3)
 SECOND = datetime.timedelta(seconds=1)
 

@@ -9,12 +9,12 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 ROOT = "parameters"
-# The values that a tree shows at most.
+# The most values that a tree shows.
 MAX_VALUES = 2_000
 
 
 def leaves(value: Any, path: tuple[str, ...] = (ROOT,)) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The path and value of everything but non-empty objects, which are descended into."""
+    """The path and the value of each leaf. A leaf is any value but a non-empty object."""
     if isinstance(value, dict) and value:
         for name, item in value.items():
             yield from leaves(item, (*path, name))

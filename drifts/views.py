@@ -45,7 +45,7 @@ FIELDS: Mapping[str, Field] = {
     "created_at": TimeField("created_at"),
     "updated_at": TimeField("updated_at"),
 }
-# Each of them is served by an index.
+# The names to sort by. An index serves each.
 SORTABLE = ("created_at", "job_status", "model", "drift_detected", "schema_version")
 
 

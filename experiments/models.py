@@ -145,8 +145,8 @@ class Experiment(AccessControlled, models.Model):
         """Write only the named fields. Unless the caller is an administrator, they stay a manager.
 
         Raises an error and changes nothing: `VersionConflict` if a version is given and these fields have another,
-        `IntegrityError` if the name is taken, `DoesNotExist` if the experiment is deleted, `NoManager` if an
-        administrator's permissions name no manager.
+        `IntegrityError` if the name is taken, `DoesNotExist` if the experiment is deleted, `NoManager` if the
+        permissions name no manager and the caller does not become one.
         """
         if "permissions" in changes:
             changes["permissions"] = completed(changes["permissions"], identity)

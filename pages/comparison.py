@@ -34,7 +34,7 @@ class Value(Shown):
 
     @property
     def difference(self) -> str:
-        """The difference to the first number, absolute and in per cent; empty for equal or other values."""
+        """The absolute and the relative difference to the first number; empty for equal or other values."""
         if not is_number(self.value) or not is_number(self.first) or self.is_same:
             return ""
         difference = self.value - self.first

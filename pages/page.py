@@ -26,7 +26,7 @@ MAX_MANAGERS = 5
 class Page(Resource):
     """A page, or several of one kind. `required_levels` names the level that each action requires.
 
-    A refused visitor is sent to the login unless logged in. Users read the reason instead.
+    A visitor who is refused is redirected to the login. A user who is refused reads the reason.
     """
 
     authentication_classes = [SessionAuthentication]

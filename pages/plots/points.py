@@ -84,7 +84,7 @@ def points_of(runs: DriftQuerySet, x: str, y: str, *, log_x: bool, log_y: bool) 
 
 
 def axis_value(path: str) -> Any:
-    """The aggregation expression of a number or time at a path, or of the type's name for any other value."""
+    """The aggregation expression of the number or time at a path. It gives the type's name for other values."""
     if path in (TIME, COUNT):
         return f"${TIME}"
     number_or_type: Mql = {"$cond": [{"$isNumber": "$$value"}, "$$value", {"$type": "$$value"}]}

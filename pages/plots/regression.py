@@ -65,7 +65,7 @@ def fit(xs: Sequence[float], ys: Sequence[float], *, log_x: bool = False, log_y:
 
 
 def in_units(values: Sequence[float]) -> tuple[list[float], float]:
-    """Divide values by the greatest absolute value, so that squares and sums stay finite. Return it as well."""
+    """Divide values by the greatest absolute value, so that squares and sums stay finite. Return the latter too."""
     unit = max(map(abs, values)) or 1.0
     return [value / unit for value in values], unit
 

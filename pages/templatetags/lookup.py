@@ -10,5 +10,5 @@ register = template.Library()
 
 @register.filter
 def item(mapping: Mapping[str, Any] | None, key: str) -> Any:
-    """The value of a key; None without the key or the mapping. Django's templates take no key from a variable."""
+    """The value of a key that a variable holds; None without the key or the mapping."""
     return mapping.get(key) if mapping else None
