@@ -86,7 +86,7 @@ def test_a_request_with_no_run_or_too_many_is_refused(editor: Caller, path: str,
     runs: list[Any] = [{}] * count
     body = json.dumps(runs) if media_type == "application/json" else lines(runs) or "\n"
     answer = refusal(422, editor.post(f"{path}/bulk", body, content_type=media_type), media_type)
-    assert f"these are {count:,}" in answer["message"]
+    assert f"not {count:,}" in answer["message"]
 
 
 @pytest.mark.parametrize("media_type", ["application/json", NDJSON])
@@ -95,7 +95,7 @@ def test_one_invalid_run_keeps_all_from_being_stored(editor: Caller, path: str, 
     body = json.dumps(runs) if media_type == "application/json" else lines(runs)
     answer = refusal(422, editor.post(f"{path}/bulk", body, content_type=media_type), media_type)
     errors = answer["errors"]["json"]
-    assert answer["message"] == "body: 4 of 6 are not valid, and none was stored."
+    assert answer["message"] == "body: 4 of 6 are not valid. None was stored."
     assert errors.keys() == {"non_field_errors", "1", "3", "4", "5"}
     assert errors["1"] == {"model": ["This field may not be blank."]}
     assert "64 bits" in errors["3"]["parameters.n"][0]
@@ -122,7 +122,7 @@ def test_the_number_of_a_line_that_is_not_json_is_reported(editor: Caller, path:
 
 def test_errors_after_the_first_hundred_are_counted(editor: Caller, path: str) -> None:
     answer = refusal(422, editor.post(f"{path}/bulk", [RUN, *[{}] * 1_200]), "many")
-    assert answer["message"] == "body: 1,200 of 1,201 are not valid, and none was stored. The first 100 are listed."
+    assert answer["message"] == "body: 1,200 of 1,201 are not valid. None was stored. The first 100 are listed."
     assert answer["errors"]["json"].keys() == {"non_field_errors", *(str(number) for number in range(1, 101))}
 
 

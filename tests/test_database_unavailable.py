@@ -150,7 +150,7 @@ class TestUnavailableDatabase:
         assert answer.status_code == 503, answer.text
         assert answer.headers["Content-Type"].startswith("text/html")
         assert int(answer.headers["Retry-After"]) > 0
-        assert "The database is not reachable at the moment" in answer.text
+        assert "The database does not respond" in answer.text
 
     def test_the_service_is_alive_but_not_ready(self, answers: dict[str, Response], deployment: Deployment) -> None:
         alive = requests.get(f"{deployment.url}/livez", timeout=1)

@@ -73,7 +73,7 @@ def test_the_sample_data_is_reproducible(first: User) -> None:
 
 
 def test_no_sample_data_is_stored_beside_existing_experiments(first: User, experiment: Experiment) -> None:
-    assert store() == "There are experiments here already: nothing is stored.\n"
+    assert store() == "The service already has experiments. No sample data was stored.\n"
     assert Experiment.objects.get() == experiment
 
 

@@ -88,7 +88,7 @@ def test_a_user_logs_in_filters_compares_and_logs_out_by_keyboard(
     expect(page.get_by_role("main")).to_contain_text("0.5")
 
     page.go_back()
-    for tab in ("Chart", "Permissions", "Edit", "Runs"):
+    for tab in ("Chart", "Members", "Settings", "Runs"):
         press(page.get_by_role("navigation", name="Experiment").get_by_role("link", name=tab))
         current = page.get_by_role("navigation", name="Experiment").locator("[aria-current=page]")
         expect(current).to_have_text(tab)

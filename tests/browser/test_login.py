@@ -44,7 +44,7 @@ def test_the_portal_refuses_an_ordinary_user_who_then_logs_out(
 def test_a_user_who_is_not_admitted_reads_the_reason(page: Page, openid: OpenIDProvider, service: LiveServer) -> None:
     page.goto("/login")
     log_in(page, openid, "guest", "guests")
-    expect(page.get_by_role("heading")).to_have_text("You are not admitted")
+    expect(page.get_by_role("heading")).to_have_text("You do not have access yet")
 
 
 def test_the_documentation_sends_requests_with_the_session(page: Page, openid: OpenIDProvider) -> None:

@@ -28,7 +28,7 @@ def test_a_manager_gives_a_colleague_read_and_removes_it(people: People) -> None
     expect(eve.page.get_by_role("alert")).to_be_visible()
     assert not violations(ada.page)
     ada.page.get_by_role("button", name="Save changes").click()
-    expect(ada.page.get_by_role("status")).to_have_text("The permissions are saved.")
+    expect(ada.page.get_by_role("status")).to_have_text("Members saved.")
 
     eve.page.reload()
     expect(eve.page.get_by_role("heading", level=1)).to_contain_text("wine")

@@ -23,4 +23,4 @@ class Command(BaseCommand):
             self.stdout.write("The service already has experiments. No sample data was stored.")
             return
         experiments, runs = store_samples(owner)
-        self.stdout.write(f"{experiments} public experiments with {runs} sample runs")
+        self.stdout.write(f"Stored {experiments} public experiments of {owner}, with {runs} sample runs.")

@@ -2,4 +2,4 @@
 
 DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i:s"
-DATETIME_FORMAT = r"Y-m-d H:i:s \U\T\C"
+DATETIME_FORMAT = r"Y-m-d H:i \U\T\C"
