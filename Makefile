@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo bench check lint imports types migrations bandit advisories requirements clean
+.PHONY: help run test demo bench check lint wording imports types migrations bandit advisories requirements clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,11 +21,14 @@ demo: .venv-client/demo  ## Run real detectors, report their runs to the running
 bench: .venv/dev  ## Compare the service with plain PyMongo on the same data; see benchmarks/README.md
 	@$(BIN)/python -m benchmarks
 
-check: lint imports types migrations bandit advisories  ## Run all checks but the tests: the six targets below
+check: lint wording imports types migrations bandit advisories  ## Run all checks but the tests: the seven targets below
 
 lint: .venv/dev  ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+wording: .venv/dev  ## Check how comments and docstrings begin
+	$(BIN)/python .ci/wording.py
 
 imports: .venv/dev  ## Check that imports run down from package to package
 	$(BIN)/lint-imports

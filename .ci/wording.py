@@ -43,7 +43,8 @@ def main(names: list[str]) -> int:
 
 
 def tracked_files() -> list[str]:
-    return subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S607
+    names = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S607
+    return [name for name in names if Path(name).is_file()]
 
 
 def problems_in(path: Path) -> Iterator[str]:
@@ -61,7 +62,7 @@ def comments_in(path: Path) -> Iterator[tuple[int, str]]:
         source = path.read_text()
         yield from docstrings_in(source)
         yield from python_comments_in(source)
-    elif (pattern := COMMENTS.get(path.suffix, HASHES if path.suffix in WITH_HASHES else None)) and path.is_file():
+    elif pattern := COMMENTS.get(path.suffix, HASHES if path.suffix in WITH_HASHES else None):
         source = path.read_text()
         for found in pattern.finditer(source):
             text = next(filter(None, found.groups()), "")

@@ -16,7 +16,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
 
 
 class LookupSerializer(StrictSerializer):
-    """Which user is looked for: one of the two."""
+    """The id or the email of a user: exactly one of them."""
 
     id = serializers.UUIDField(required=False)
     email = StrictText(required=False, max_length=254)

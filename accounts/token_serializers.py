@@ -18,7 +18,7 @@ MAX_ENTITLEMENTS = 1_000
 
 
 class ServiceTokenSerializer(serializers.ModelSerializer[ServiceToken]):
-    """A service token as its maker sees it again: without its secret."""
+    """A service token, without its secret."""
 
     experiments = serializers.ListField(child=serializers.UUIDField(), read_only=True)
     entitlements = serializers.ListField(child=serializers.CharField(), read_only=True)
@@ -43,7 +43,7 @@ class ServiceTokenSerializer(serializers.ModelSerializer[ServiceToken]):
 
 
 class IssuedTokenSerializer(ServiceTokenSerializer):
-    """A service token as it is answered once."""
+    """A new service token with its secret, which no later response contains."""
 
     token = serializers.SerializerMethodField(help_text="The bearer token.")
     refresh = serializers.SerializerMethodField(help_text="The refresh token, if requested.")
@@ -60,7 +60,7 @@ class IssuedTokenSerializer(ServiceTokenSerializer):
 
 
 class NewTokenSerializer(StrictModelSerializer):
-    """What a new service token may."""
+    """A request for a service token: its name, its lifetime and its rights."""
 
     name = StrictText(max_length=255, help_text="The purpose of the token; unique among your tokens.")
     days = StrictInteger(min_value=1, max_value=365, default=30, help_text="Days until it expires.")
@@ -116,7 +116,7 @@ class RefreshSerializer(serializers.Serializer[dict[str, str]]):
 
 
 class RefreshedTokenSerializer(serializers.Serializer[dict[str, str]]):
-    """The next pair."""
+    """A new access token and a new refresh token."""
 
     token = serializers.CharField(read_only=True, help_text="The bearer token, for ten minutes.")
     refresh = serializers.CharField(

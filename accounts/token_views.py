@@ -60,12 +60,12 @@ class TokenView(Resource):
     @responds(201, 409)
     @idempotent
     def create(self, request: Request) -> JSONResponse:
-        """Make a token for a pipeline. The secrets are in this answer and in none after it.
+        """Create a token for a pipeline. Only this response contains its secrets.
 
-        The token stands for its maker: what the maker may not do now it may not do either. It is narrowed
-        by a `level`, by `experiments`, and by carrying fewer `entitlements`. An administrator's entitlement
-        is never carried. With `refresh` the access token lasts ten minutes, and the refresh token is
-        exchanged for the next one, for as many days as were asked for.
+        The token acts as its maker, and never has more rights than the maker has at that time. `level`,
+        `experiments` and fewer `entitlements` restrict it further. It never carries an administrator's
+        entitlement. With `refresh`, the access token lasts ten minutes. The refresh token can be exchanged for
+        the next one, for the requested number of days.
         """
         serializer = self.get_serializer(data=self.body)
         serializer.is_valid(raise_exception=True)
@@ -74,18 +74,18 @@ class TokenView(Resource):
 
     @responds(200, many=True)
     def list(self, request: Request) -> JSONResponse:
-        """All the caller's tokens, the newest first, those that expired or were revoked too."""
+        """List the caller's tokens, newest first, including expired and revoked ones."""
         return JSONResponse(self.get_serializer(self.get_queryset(), many=True).data)
 
     @tagged
     def retrieve(self, request: Request, token_id: str) -> JSONResponse:
-        """Read one of the caller's tokens; its secret is not told again."""
+        """Read one of the caller's tokens, without its secret."""
         return JSONResponse(self.get_serializer(self.get_token()).data)
 
     @responds(204)
     @conditional
     def destroy(self, request: Request, token_id: str) -> NoContent:
-        """Revoke the token, and what was or would be refreshed from it, at once."""
+        """Revoke the token and its refresh token at once."""
         self.get_queryset().filter(pk=self.get_token().pk).revoke(self.identity)
         return NoContent()
 
@@ -107,8 +107,8 @@ class TokenRefreshView(Resource):
     def refresh(self, request: Request) -> JSONResponse:
         """Exchange a refresh token for a new access token and a new refresh token.
 
-        Each works once. One that comes a second time has been stolen or been used by two: the whole family
-        is revoked, those tokens included that the first exchange gave. No bearer token is needed.
+        A refresh token works once. A second use means that it was stolen or shared, so all tokens of its family
+        are revoked, including the latest ones. No bearer token is needed.
         """
         serializer = self.get_serializer(data=self.body)
         serializer.is_valid(raise_exception=True)

@@ -57,7 +57,7 @@ class UserView(SearchMixin):
     @extend_schema(request=LookupSerializer)
     @responds(200, 404)
     def lookup(self, request: Request) -> JSONResponse:
-        """The registered user of exactly this id or email: whom a permission with it would name."""
+        """Find the registered user with exactly this id or email, as a permission would name them."""
         wanted = LookupSerializer(data=self.body)
         wanted.is_valid(raise_exception=True)
         found = User.objects.active().filter(**wanted.validated_data)[:2]
@@ -83,14 +83,14 @@ class UserView(SearchMixin):
 
     @tagged
     def retrieve_self(self, request: Request) -> JSONResponse:
-        """The registered user that the token stands for."""
+        """Read the registered user of the token."""
         return JSONResponse(self.get_serializer(self.get_user()).data)
 
     @extend_schema(request=None)
     @conditional
     @tagged
     def update_self(self, request: Request) -> JSONResponse:
-        """Refresh the registered email from the token. No body is needed."""
+        """Update the registered email from the token. No body is needed."""
         user = self.get_user()
         user.update_email(self.identity)
         return JSONResponse(self.get_serializer(user).data)
@@ -104,5 +104,5 @@ class EntitlementView(Resource):
     serializer_class = EntitlementsSerializer
 
     def retrieve(self, request: Request) -> JSONResponse:
-        """The entitlements of the token: what permissions may name besides user ids."""
+        """List the entitlements of the token. Permissions can name them, as they can name user ids."""
         return JSONResponse({"items": sorted(self.identity.entitlements)})

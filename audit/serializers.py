@@ -10,7 +10,7 @@ from core.filters.fields import parse_time
 
 
 class ActorSerializer(serializers.ModelSerializer[Actor]):
-    """Who did it, as they were then."""
+    """The actor of the event, with the email of that time."""
 
     class Meta:
         model = Actor
@@ -19,7 +19,7 @@ class ActorSerializer(serializers.ModelSerializer[Actor]):
 
 
 class TargetSerializer(serializers.ModelSerializer[Target]):
-    """What it was done to, by the name that it had then."""
+    """The object that was changed, with its name at that time."""
 
     id = serializers.CharField(source="object_id", read_only=True)
 
@@ -30,12 +30,12 @@ class TargetSerializer(serializers.ModelSerializer[Target]):
 
 
 class EventSerializer(serializers.ModelSerializer[Event]):
-    """Who did what to what, when, from where, and what it changed."""
+    """An event of the audit trail: the actor, the action, its target, time and origin, and the changed fields."""
 
     actor = ActorSerializer(read_only=True)
     target = TargetSerializer(read_only=True)
-    before = serializers.DictField(read_only=True, help_text="What was changed, by field, as it was.")
-    after = serializers.DictField(read_only=True, help_text="The same fields as they became.")
+    before = serializers.DictField(read_only=True, help_text="The changed fields with their old values.")
+    after = serializers.DictField(read_only=True, help_text="The same fields with their new values.")
 
     class Meta:
         model = Event
@@ -67,9 +67,9 @@ class TimeParameter(serializers.DateTimeField):
 
 
 class ExportParameters(serializers.Serializer[dict[str, Any]]):
-    """Which events to export."""
+    """The events to export."""
 
-    since = TimeParameter(required=False, help_text="The first time, as RFC 3339 says; included.")
-    until = TimeParameter(required=False, help_text="The last time; not included.")
+    since = TimeParameter(required=False, help_text="The earliest time, in RFC 3339; included.")
+    until = TimeParameter(required=False, help_text="The end of the period; not included.")
     action = serializers.ChoiceField(Action.choices, required=False)
     actor = serializers.CharField(required=False, max_length=254, help_text="A user's id or email.")

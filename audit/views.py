@@ -68,7 +68,7 @@ class AuditExportView(Resource):
 
     @responds(200, media_type="application/x-ndjson")
     def export(self, request: Request) -> StreamingHttpResponse:
-        """Every event, or those that the query parameters choose, oldest first: a line of JSON for each (NDJSON)."""
+        """Export the events that match the query parameters, oldest first, as one JSON object per line (NDJSON)."""
         parameters = ExportParameters(data=request.query_params)
         if not parameters.is_valid():
             raise InvalidQuery(parameters.errors)

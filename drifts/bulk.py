@@ -19,7 +19,7 @@ LINES = {"type": "string", "description": "The objects of the array, one on each
 
 
 class StoredSerializer(serializers.Serializer[Any]):
-    """What was stored."""
+    """The stored runs."""
 
     ids = serializers.ListField(child=serializers.UUIDField(), help_text="The runs' ids, in the order sent.")
     count = serializers.IntegerField(help_text="The number of runs.")
@@ -46,8 +46,8 @@ class DriftBulkView(DriftResource):
     def bulk(self, request: Request, experiment_id: str) -> JSONResponse:
         """Report up to 10,000 runs at once. Either all of them are stored or none.
 
-        Send a JSON array, or NDJSON with a run on each line. Of runs that are not valid the errors
-        are listed by position, counted from 0.
+        Send a JSON array, or NDJSON with one run per line. If runs are not valid, their errors are listed by
+        position, counted from 0.
         """
         body = self.body
         ids = Drift.objects.create_all_in(self.get_reference(), validated(body, DriftSerializer))

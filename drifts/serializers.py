@@ -10,7 +10,7 @@ from drifts.verdict import JobStatus, Verdict
 
 
 class DriftSerializer(StrictModelSerializer):
-    """A drift run. A completed one must say whether it detected drift."""
+    """A drift run. A completed run must state whether it detected drift."""
 
     model = StrictText(max_length=255, trim_whitespace=False)
     drift_detected = StrictBoolean(default=False, help_text="Required when `job_status` is Completed.")

@@ -76,7 +76,7 @@ class OneOrMore(serializers.ListField):
 
 
 class StatisticsSerializer(StrictSerializer):
-    """Which runs to look at, how to put them together, and what to tell of them."""
+    """A request for statistics: a filter, groups, an interval and measures."""
 
     filter = StrictObject(default=dict, help_text="The runs to count: a filter as in a search, `{}` for all.")
     group_by = OneOrMore(
@@ -121,14 +121,14 @@ class VerdictCountsSerializer(serializers.Serializer[Any]):
 
 
 class DistributionSerializer(serializers.Serializer[Any]):
-    """The numbers at one path; null where there is none."""
+    """The distribution of the numbers at one path. Without any number, its values are null."""
 
     count = serializers.IntegerField(help_text="The number of runs with a number at this path.")
     min = serializers.FloatField(allow_null=True)
     mean = serializers.FloatField(allow_null=True)
     max = serializers.FloatField(allow_null=True)
     percentiles = serializers.DictField(
-        child=serializers.FloatField(allow_null=True), help_text="By percentile, interpolated linearly."
+        child=serializers.FloatField(allow_null=True), help_text="The value of each percentile, interpolated linearly."
     )
 
 
@@ -137,7 +137,7 @@ class StatisticsRowSerializer(serializers.Serializer[Any]):
 
     start = serializers.DateTimeField(
         allow_null=True,
-        help_text="When the interval starts, with the offset of the time zone; null without `interval`.",
+        help_text="The start of the interval, with the offset of the time zone; null without `interval`.",
     )
     group = serializers.DictField(
         child=serializers.JSONField(allow_null=True), help_text="The value of each name in `group_by`."
@@ -147,4 +147,6 @@ class StatisticsRowSerializer(serializers.Serializer[Any]):
     drift_rate = serializers.FloatField(
         allow_null=True, help_text="drift / (drift + no_drift); null when no verdict is known."
     )
-    measures = serializers.DictField(child=DistributionSerializer(), help_text="By the paths in `measures`.")
+    measures = serializers.DictField(
+        child=DistributionSerializer(), help_text="The distribution of each path in `measures`."
+    )

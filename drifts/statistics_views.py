@@ -40,12 +40,12 @@ class StatisticsMixin(Resource):
     @extend_schema(examples=[OpenApiExample("By model and week", EXAMPLE, request_only=True)])
     @responds(200, many=True)
     def stats(self, request: Request, **path: str) -> JSONResponse:
-        """Count runs, and tell their drift rate and the distribution of their parameters, by group and interval.
+        """Count runs, and compute their drift rate and the distribution of their parameters, by group and interval.
 
-        The rows come by interval, and within one the largest group first; an interval or a group
-        that no run is in has none. A run counts in each of its tags. Values of a parameter
-        that are no number, boolean or text of at most 255 bytes count as null; a run
-        without a number at a path in `measures` is left out there.
+        Rows are sorted by interval, then by size, the largest group first. Intervals and groups without runs have
+        no row. A run with several tags counts once for each tag. When grouping by a parameter, values other than
+        numbers, booleans and texts of at most 255 bytes count as null. A measure leaves out runs that have no number
+        at its path.
         """
         runs = self.get_queryset()
         serializer = StatisticsSerializer(data=self.body)

@@ -113,7 +113,7 @@ class DriftView(DriftSearchMixin, DriftResource):
     @idempotent
     @tagged
     def create(self, request: Request, experiment_id: str) -> JSONResponse:
-        """Report a run. A completed one must say whether it detected drift."""
+        """Report a run. A completed run must state whether it detected drift."""
         body = self.body
         drift = Drift.objects.create_in(self.get_reference(), **DriftSerializer.validated(body))
         return JSONResponse(DriftSerializer.represent(drift), 201)
@@ -126,7 +126,7 @@ class DriftView(DriftSearchMixin, DriftResource):
     @conditional
     @tagged
     def update(self, request: Request, experiment_id: str, drift_id: str) -> JSONResponse:
-        """Replace every writable field: those left out take their defaults."""
+        """Replace every writable field. Omitted fields take their defaults."""
         return self.save(self.get_serializer(self.get_drift(), data=self.body))
 
     @conditional

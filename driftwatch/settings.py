@@ -215,9 +215,9 @@ SPECTACULAR_SETTINGS = {
     "SERVE_AUTHENTICATION": [],
     "TAGS": [
         {"name": "experiment", "description": "Named containers of drift runs, private or public."},
-        {"name": "drift", "description": "Drift runs: what detectors report."},
-        {"name": "user", "description": "Registration, and who one is."},
-        {"name": "entitlement", "description": "Groups and roles, as the token at hand carries them."},
+        {"name": "drift", "description": "Drift runs: the results that detectors report."},
+        {"name": "user", "description": "Registration, and the registered user of the token."},
+        {"name": "entitlement", "description": "The groups and roles in the token."},
     ],
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",

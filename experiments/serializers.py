@@ -47,7 +47,7 @@ class CallerManages:
 
 
 class SharingSerializer(StrictModelSerializer):
-    """What says who has access to an experiment."""
+    """The fields that give access to an experiment."""
 
     permissions = PermissionSerializer(many=True, default=CallerManages())
 
@@ -98,7 +98,7 @@ def entities_of(experiment: Experiment | None) -> frozenset[str]:
 
 
 class ExperimentSerializer(SharingSerializer):
-    """An experiment. `permissions` is empty for those who hold no level through it."""
+    """An experiment. `permissions` is empty for callers who have no level through it."""
 
     name = StrictText(max_length=255)
     description = StrictText(default="", allow_blank=True, trim_whitespace=False)
@@ -162,18 +162,20 @@ LEVEL_OR_NONE: Any = {"choices": Level.choices, "allow_null": True}
 
 class ReasonSerializer(serializers.Serializer[Any]):
     via = serializers.ChoiceField(["direct", "group", "public", "admin"])
-    entity = serializers.CharField(allow_null=True, help_text="The entry of the permission list that gives it.")
+    entity = serializers.CharField(allow_null=True, help_text="The entry of the permission list that gives the level.")
     level = serializers.ChoiceField(Level.choices)
 
 
 class AccessSerializer(serializers.Serializer[Any]):
     """A level on an experiment, and why."""
 
-    entity = serializers.CharField(allow_null=True, help_text="Whose it is; null for nobody registered.")
-    level = serializers.ChoiceField(**LEVEL_OR_NONE, help_text="The highest of the reasons; null without any.")
+    entity = serializers.CharField(
+        allow_null=True, help_text="The user id or entitlement that has the level; null for an unregistered caller."
+    )
+    level = serializers.ChoiceField(**LEVEL_OR_NONE, help_text="The highest level of the reasons; null without any.")
     reasons = ReasonSerializer(many=True)
     complete = serializers.BooleanField(help_text="Whether every reason is known.")
-    note = serializers.CharField(help_text="What is known, and what is not.")
+    note = serializers.CharField(help_text="The limits of this information.")
 
 
 class ChangeSerializer(serializers.Serializer[Any]):
@@ -188,7 +190,7 @@ class PublicChangeSerializer(serializers.Serializer[Any]):
 
 
 class PreviewSerializer(serializers.Serializer[Any]):
-    """What an update would change. Levels are those through the list; what anyone may read, `public` says."""
+    """The changes of access by an update. Levels are those of the list; `public` is access for everybody."""
 
     gains = ChangeSerializer(many=True)
     losses = ChangeSerializer(many=True)

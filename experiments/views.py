@@ -136,7 +136,7 @@ class ExperimentView(SearchMixin, ExperimentResource):
     @conditional
     @tagged
     def update(self, request: Request, experiment_id: str) -> JSONResponse:
-        """Replace every writable field: those left out take their defaults. The caller stays a manager."""
+        """Replace every writable field. Omitted fields take their defaults. The caller stays a manager."""
         return self.save(self.get_serializer(self.get_experiment(), data=self.body))
 
     @responds(200, 409)
@@ -182,10 +182,9 @@ class AccessView(ExperimentResource):
     )
     @responds(200, 422)
     def retrieve(self, request: Request, experiment_id: str) -> JSONResponse:
-        """Which level you have on the experiment, and why; with `entity`, which level somebody else has.
+        """Read your level on the experiment and the reasons for it; with `entity`, those of somebody else.
 
-        Of others only direct, named-group and public reasons are known: their groups stand in
-        their own tokens.
+        For others, only direct, named-group and public reasons are known: their groups are in their own tokens.
         """
         entity = request.query_params.get("entity")
         if entity is None:
@@ -204,9 +203,9 @@ class AccessView(ExperimentResource):
 
     @extend_schema(request=SharingSerializer)
     def preview(self, request: Request, experiment_id: str) -> JSONResponse:
-        """Who would gain and who would lose access by an update with this `permissions` and `public`. Saves nothing.
+        """List who would gain and who would lose access by an update to these `permissions` and `public`.
 
-        It is refused as the update would be, and completed as that would be: whoever is no
+        Nothing is saved. The preview is refused in the same cases as the update. A caller who is not an
         administrator stays a manager.
         """
         experiment = self.get_experiment()
@@ -220,8 +219,8 @@ class AccessView(ExperimentResource):
     def handover(self, request: Request, experiment_id: str) -> JSONResponse:
         """Make another registered user a manager, and keep the level `keep` yourself, or none.
 
-        What you hold through a group stays. It is done whole or not at all: a 409 says that
-        somebody changed the permissions meanwhile.
+        Your levels through groups stay. If another request has changed the permissions, the response is 409 and
+        nothing changes.
         """
         experiment = self.get_experiment()
         wanted = HandoverSerializer(data=self.body, context=self.get_serializer_context())

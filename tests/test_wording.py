@@ -1,0 +1,56 @@
+"""The check of comments and docstrings, which `make wording` runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECK = Path(__file__).parent.parent / ".ci" / "wording.py"
+
+
+def refusals(path: Path, text: str) -> list[str]:
+    """Return the lines that the check prints for a file with this text."""
+    path.write_text(text)
+    run = subprocess.run([sys.executable, str(CHECK), str(path)], capture_output=True, text=True, check=False)
+    lines = run.stderr.strip().splitlines()
+    assert run.returncode == bool(lines), run
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("module.py", '"""What a module holds."""\n'),
+        ("function.py", 'def f() -> None:\n    """Whom it calls."""\n'),
+        ("class.py", 'class A:\n    """It counts."""\n'),
+        ("comment.py", "x = 1\n# Those are counted.\n"),
+        ("trailing.py", "x = 1  # nobody asks\n"),
+        ("page.html", "<p>{# How it looks. #}</p>"),
+        ("block.html", "{% comment %}\nWhere it stands.\n{% endcomment %}"),
+        ("style.css", "/* As on the pages. */"),
+        ("script.js", "const x = 1;\n// Whether it is there.\n"),
+        ("block.js", "/* They wait. */"),
+        ("Makefile", "# Which targets there are.\nall:\n"),
+        ("avoided.py", "# The request was sent anew.\n"),
+    ],
+)
+def test_a_comment_that_leaves_its_subject_for_later_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    assert len(refusals(tmp_path / name, text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "module.py",
+            '"""The counters of requests."""\n\n# Count once.\n# It may take long.\nx = "What?"  # noqa: F841\n',
+        ),
+        ("page.html", "<p>What happened</p>{# The reason. #}"),
+        ("script.js", 'const text = "What"; // The label.\n'),
+        ("Makefile", "# List the targets.\nall:\n"),
+        ("notes.md", "What this is"),
+    ],
+)
+def test_other_comments_and_texts_are_accepted(tmp_path: Path, name: str, text: str) -> None:
+    assert not refusals(tmp_path / name, text)
