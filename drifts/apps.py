@@ -3,3 +3,4 @@ from django.apps import AppConfig
 
 class DriftsConfig(AppConfig):
     name = "drifts"
+    verbose_name = "Drift runs"

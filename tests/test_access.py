@@ -327,7 +327,7 @@ def test_a_deactivated_user_is_refused(experiment: Experiment, manager: Caller) 
     manager.user.save()
     response = manager.get(f"/experiment/{experiment.id}")
     assert response.status_code == 403
-    assert "not active" in response.json()["message"]
+    assert "disabled" in response.json()["message"]
 
 
 def test_an_unknown_experiment_is_not_found_by_an_authenticated_caller(anonymous: Caller, stranger: Caller) -> None:

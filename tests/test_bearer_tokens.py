@@ -692,7 +692,7 @@ def test_userinfo_is_requested_again_for_the_next_token(second: Provider) -> Non
     assert_accepted(second.token("someone", **NO_ENTITLEMENTS))
     second.userinfo = INFO | {"realm_access": {"roles": ["guests"]}}
     answer = Caller(second.token("someone", jti="2", **NO_ENTITLEMENTS)).get("/user/self").json()
-    assert "no entitlement" in answer["message"]
+    assert "None of your groups" in answer["message"]
 
 
 WRONG_INFO: dict[str, Claims | int] = {

@@ -193,7 +193,7 @@ def test_links_lead_to_the_neighbouring_pages(reader: Caller, experiment: Experi
 def test_a_cursor_and_the_number_of_a_page_exclude_each_other(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, *range(3))
     cursor = cursor_of(reader.post(f"{path_of(experiment)}?page_size=2", {}))
-    assert_refused(reader.post(f"{path_of(experiment)}?page=1&cursor={cursor}", {}), "either a cursor or the number")
+    assert_refused(reader.post(f"{path_of(experiment)}?page=1&cursor={cursor}", {}), "cursor or page, not both")
 
 
 @pytest.mark.parametrize(

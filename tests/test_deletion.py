@@ -160,7 +160,7 @@ def test_a_purge_deletes_the_remaining_runs(experiment: Experiment) -> None:
     interrupt_a_deletion(experiment, ago=LONGEST_REQUEST)
     said = purge()
     assert f"Removed the runs of {experiment.name} ({experiment.pk})." in said
-    assert "Nothing is left" in said
+    assert "Nothing left to remove" in said
     assert not Drift.objects.exists()
     assert not DeletedExperiment.objects.exists()
 
@@ -182,7 +182,7 @@ def test_a_run_stored_during_the_deletion_is_hidden_and_purged_later(
     assert manager.delete(path).status_code == 204
     Drift.objects.create_in(as_read_before, **RUN)
     assert admin.post("/drift/search", {}).json() == []
-    assert "Records kept: 1" in purge()
+    assert "Records left: 1" in purge()
     assert not Drift.objects.exists()
     Drift.objects.create_in(as_read_before, **RUN)
     DeletedExperiment.objects.update(deleted_at=timestamps.now() - LONGEST_REQUEST)

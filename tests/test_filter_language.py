@@ -96,7 +96,7 @@ def test_an_unknown_operator_is_refused_by_name_at_any_place(operator: str, path
     assert f"{operator} is not allowed" in error.problem
 
 
-NOT_A_FIELD = "no such field"
+NOT_A_FIELD = "Unknown field"
 NOT_A_PATH = "A path is names with dots between"
 TOO_DEEP = "deeper than 10 levels"
 TOO_MANY = "at most 100 clauses"

@@ -352,7 +352,7 @@ def test_only_completed_runs_have_a_verdict_whatever_their_stored_boolean(
     [
         ({"$where": "sleep(1000)"}, "$where", "$where is not allowed"),
         ({"$or": [{"model": {"$expr": 1}}]}, "$or.0.model.$expr", "$expr is not allowed"),
-        ({"colour": "red"}, "colour", "no such field"),
+        ({"colour": "red"}, "colour", "Unknown field"),
     ],
 )
 def test_a_refused_filter_is_a_422_that_names_its_path(

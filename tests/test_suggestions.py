@@ -34,7 +34,7 @@ def test_each_stored_value_is_suggested_once(experiment: Experiment) -> None:
             "parameters.empty": "object",
             "parameters.p": "number, text",
             "parameters.test.on": "true or false",
-            "parameters.test.size": "nothing",
+            "parameters.test.size": "null",
         },
     )
 

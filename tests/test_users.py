@@ -16,7 +16,7 @@ def test_a_newcomer_registers_only_once(newcomer: Caller, provider: Provider) ->
 
     again = newcomer.post("/user")
     assert again.status_code == 409
-    assert "registered already" in again.json()["message"]
+    assert "already registered" in again.json()["message"]
     assert User.objects.count() == 1
 
 
