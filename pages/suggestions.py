@@ -41,6 +41,11 @@ class Suggestions:
         }
         return cls(values, kinds_by_path(newest))
 
+    @property
+    def numbers(self) -> list[str]:
+        """The paths that hold a number in one of the runs."""
+        return [path for path, kinds in self.paths.items() if "number" in kinds]
+
 
 def stored(experiment: Experiment, column: str, index: str) -> list[str]:
     """The distinct texts of a column, at most the last `MAX_VALUES`, read by a loose scan of an index.

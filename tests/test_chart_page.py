@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree as ET
@@ -66,6 +67,15 @@ def test_the_default_chart_shows_the_number_of_runs(reading: Reader, runs: list[
     assert "Number of runs by Time (UTC)" in page
     assert "<strong>13</strong> runs" in page
     assert "13 runs: 7 drift, 6 no drift, 0 unknown" in page
+
+
+def test_the_axes_suggest_the_parameters_that_hold_numbers(
+    reading: Reader, runs: list[Drift], experiment: Experiment
+) -> None:
+    Drift.objects.create_in(experiment, job_status="Failed", model="forest", parameters={"error": "no data"})
+    suggestions = reading.page().partition('id="chart-paths"')[2].partition("</datalist>")[0]
+    suggested = re.findall('value="([^"]+)"', suggestions)
+    assert suggested == ["created_at", "count", "parameters.a", "parameters.b.c"]
 
 
 def test_two_parameters_are_drawn_and_runs_left_out_are_listed_with_the_reason(

@@ -71,7 +71,9 @@ class TooManyRequests(Throttled):
     wait: int
 
     def __init__(self, rate: Rate, wait: float) -> None:
-        super().__init__(max(1, math.ceil(wait)), f"Too many requests: at most {rate} are allowed. Wait, then send fewer.")
+        super().__init__(
+            max(1, math.ceil(wait)), f"Too many requests: at most {rate} are allowed. Wait, then send fewer."
+        )
 
 
 @dataclass(frozen=True)
