@@ -42,8 +42,8 @@ def secret_in(page: Any) -> str:
 def test_users_see_their_identity_and_groups(browser: Client, watcher: Caller) -> None:
     page = browser.get("/account").content.decode()
     assert watcher.user
-    for told in ("watcher@example.org", watcher.id, watcher.user.issuer, "watcher", GROUP, "users"):
-        assert told in page
+    for text in ("watcher@example.org", watcher.id, watcher.user.issuer, "watcher", GROUP, "users"):
+        assert text in page
     assert "Administrator</dd>" not in page
     assert 'href="/account"' in browser.get("/experiments").content.decode()
 

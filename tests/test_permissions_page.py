@@ -75,8 +75,8 @@ def rows(manager: Caller, editor: Caller, reader: Caller) -> Callable[..., Rows]
 def test_a_manager_sees_the_emails_of_members_and_their_reasons(browser: Client, experiment: Experiment) -> None:
     User.objects.filter(email="reader@example.org").update(is_active=False)
     page = browser.get(address(experiment)).content.decode()
-    for told in ("manager@example.org", "(you)", "editor@example.org", GROUP, "Unknown user"):
-        assert told in page
+    for text in ("manager@example.org", "(you)", "editor@example.org", GROUP, "Unknown user"):
+        assert text in page
     assert "Your access: Manage" in page
     assert "reader@example.org" not in page
 
@@ -216,7 +216,7 @@ def test_a_list_of_hundreds_can_be_changed(
 
 
 @pytest.mark.parametrize(
-    ("entity", "told"),
+    ("entity", "text"),
     [
         ("reader@example.org", "Read access"),
         (GROUP, "Read access"),
@@ -226,9 +226,9 @@ def test_a_list_of_hundreds_can_be_changed(
     ],
 )
 def test_a_manager_looks_up_the_level_of_a_user(
-    browser: Client, experiment: Experiment, entity: str, told: str
+    browser: Client, experiment: Experiment, entity: str, text: str
 ) -> None:
-    assert told in browser.get(address(experiment), {"entity": entity}).content.decode()
+    assert text in browser.get(address(experiment), {"entity": entity}).content.decode()
 
 
 # Handover.
