@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -17,10 +18,12 @@ from audit.audited_admin import AuditedAdmin
 from audit.models import Action
 from core import timestamps
 from core.identity import Identity, Level, Requirement, identity_of_session
+from core.mongodb.transaction import in_transaction
 from core.portal.changelists import BoundedChangeList
 from core.portal.filters import PeriodFilter, TagFilter
-from experiments.admin_forms import GO_ON, ExperimentForm, PermissionsField
-from experiments.models import Experiment, ExperimentQuerySet
+from core.versions import VersionConflict
+from experiments.admin_forms import CHANGED_MEANWHILE, GO_ON, VERSION, ExperimentForm, PermissionsField
+from experiments.models import RECORDED, Experiment, ExperimentQuerySet
 from experiments.sharing import Preview, holders
 
 CONFIRMED = "_confirmed"
@@ -154,6 +157,15 @@ class ExperimentAdmin(AuditedAdmin):
             return super().change_view(request, object_id, *args, **kwargs)
         except Unconfirmed as unconfirmed:
             return self.confirmation(request, object_id, unconfirmed.preview)
+        except VersionConflict:
+            self.message_user(request, CHANGED_MEANWHILE, messages.ERROR)
+            return redirect(request.get_full_path())
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Put the version of the stored experiment into the form, which is saved over this version only."""
+        if experiment := kwargs.get("obj"):
+            context["version"] = (VERSION, Experiment.objects.get(pk=experiment.pk).version(*RECORDED))
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
         if change:
@@ -217,7 +229,10 @@ class ExperimentAdmin(AuditedAdmin):
             problem = f"Not changed, because you do not manage them or they are deleted: {names}."
             self.message_user(request, problem, messages.WARNING)
 
+    @in_transaction
     def save_model(self, request: HttpRequest, experiment: Experiment, form: Any, change: bool) -> None:
+        if change and not form.is_current():
+            raise VersionConflict
         experiment.updated_at = timestamps.now()
         super().save_model(request, experiment, form, change)
 

@@ -13,11 +13,16 @@ from django_mongodb_backend.forms.fields.embedded_model_array import (
 
 from core.identity import identity_of_session, is_entitlement
 from core.portal.forms import ApiForm
-from experiments.models import NoManager, completed, with_manager
+from experiments.models import RECORDED, Experiment, NoManager, completed, with_manager
 from experiments.serializers import ExperimentSerializer, entities_of
 from experiments.sharing import Preview, holders, preview_of
 
 GO_ON = "_edit"
+VERSION = "_version"
+CHANGED_MEANWHILE = (
+    "Someone else changed this experiment after you opened it. Nothing was saved. Save again to replace those changes, "
+    "or open the page again to discard yours."
+)
 
 
 class PermissionsField(EmbeddedModelArrayField):
@@ -67,7 +72,14 @@ class ExperimentForm(ApiForm):
                 cleaned["permissions"] = complete(cleaned["permissions"], identity)
         if GO_ON in self.request.POST:
             self.add_error(None, "Not saved yet.")
+        elif not self.instance._state.adding and not self.is_current():
+            self.add_error(None, CHANGED_MEANWHILE)
         return cleaned
+
+    def is_current(self) -> bool:
+        """Return whether the stored experiment still has the version that the form was filled from."""
+        stored = Experiment.objects.filter(pk=self.instance.pk).first()
+        return stored is None or self.request.POST.get(VERSION) == stored.version(*RECORDED)
 
     def preview(self) -> Preview:
         """The changes of access that saving the form would make."""

@@ -11,7 +11,8 @@ from pytest_django import Settings
 
 from audit.models import Event
 from drifts.models import Drift
-from experiments.models import Experiment, Permission
+from experiments.admin import ExperimentAdmin
+from experiments.models import RECORDED, Experiment, Permission
 from tests.caller import Caller
 from tests.conftest import GROUP
 from tests.session import through_session
@@ -35,7 +36,8 @@ def form_of(experiment: Experiment, *entries: tuple[str, str], **changes: str) -
         f"permissions-{i}-{name}": value for i, row in enumerate(entries) for name, value in zip(KEYS, row, strict=True)
     }
     total = {"permissions-TOTAL_FORMS": str(len(entries)), "permissions-INITIAL_FORMS": "0"}
-    return {"name": experiment.name, "config": "{}", **total, **rows, **changes}
+    version = Experiment.objects.get(pk=experiment.pk).version(*RECORDED)
+    return {"name": experiment.name, "config": "{}", "_version": version, **total, **rows, **changes}
 
 
 KEYS = ("entity", "level")
@@ -65,15 +67,45 @@ def test_changed_levels_are_reviewed_before_they_are_saved(
 def test_a_concurrent_change_is_shown_for_another_review(
     browser: Client, experiment: Experiment, manager: Caller
 ) -> None:
-    asked = browser.post(address(experiment), form_of(experiment, (manager.id, "Manage")))
+    form = form_of(experiment, (manager.id, "Manage"))
+    review = browser.post(address(experiment), form)
     Experiment.objects.update(permissions=[Permission(entity=GROUP, level="Manage")])
-    again = browser.post(address(experiment), dict(asked.context["sent"]))
+    refused = browser.post(address(experiment), dict(review.context["sent"]))
+    assert "Someone else changed this experiment" in refused.content.decode()
+    assert entries_of(experiment) == [(GROUP, "Manage")]
+    again = browser.post(address(experiment), {**form, **dict([refused.context["version"]])})
     *_, loss = Shown(again).texts("#content li")
     assert loss.startswith(GROUP)
     assert loss.endswith("Manage → No access")
-    assert entries_of(experiment) == [(GROUP, "Manage")]
     assert browser.post(address(experiment), dict(again.context["sent"])).status_code == 302
     assert entries_of(experiment) == [(manager.id, "Manage")]
+
+
+def test_a_form_is_not_saved_over_a_concurrent_change_of_any_field(browser: Client, experiment: Experiment) -> None:
+    form = form_of(experiment, *entries_of(experiment), description="from the portal")
+    Experiment.objects.update(description="from elsewhere")
+    refused = browser.post(address(experiment), form)
+    assert "Someone else changed this experiment" in refused.content.decode()
+    assert "from the portal" in refused.content.decode()
+    experiment.refresh_from_db()
+    assert experiment.description == "from elsewhere"
+
+
+def test_a_change_between_the_check_and_the_write_is_kept(
+    browser: Client, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_form = ExperimentAdmin.save_form
+
+    def change_and_save(*args: Any, **options: Any) -> Any:
+        saved = save_form(*args, **options)
+        Experiment.objects.update(permissions=[Permission(entity=GROUP, level="Manage")])
+        return saved
+
+    monkeypatch.setattr(ExperimentAdmin, "save_form", change_and_save)
+    refused = browser.post(address(experiment), form_of(experiment, *entries_of(experiment), name="renamed"))
+    assert "Someone else changed this experiment" in browser.get(refused.headers["Location"]).content.decode()
+    assert entries_of(experiment) == [(GROUP, "Manage")]
+    assert experiment.name == "wine quality"
 
 
 def test_the_review_leads_back_to_the_form(browser: Client, experiment: Experiment, manager: Caller) -> None:
@@ -182,7 +214,7 @@ def test_the_list_shows_the_number_of_runs_and_links_to_them(browser: Client, dr
     page = browser.get(LIST).content.decode()
     runs = f"/admin/drifts/drift/?experiment={drift.experiment_id}"
     assert f'<a href="{runs}">1</a>' in page
-    assert f"{drift.created_at:%Y-%m-%d %H:%M:%S}" in page
+    assert f"{drift.created_at:%Y-%m-%d %H:%M} UTC" in page
     assert browser.get(runs).context["cl"].result_count == 1
 
 

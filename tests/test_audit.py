@@ -25,7 +25,7 @@ from core.client import client_address
 from core.identity import Identity, identity_of_user
 from core.mongodb.documents import mongodb
 from drifts.models import Drift
-from experiments.models import Experiment
+from experiments.models import RECORDED, Experiment
 from tests.caller import Caller
 from tests.conftest import GROUP, RUN
 from tests.provider import Provider
@@ -60,7 +60,14 @@ class Scene:
         return self.browser.post("/login", {"username": "root", "password": password})
 
     def edit_in_portal(self, **changes: Any) -> Any:
-        form = {"name": self.experiment.name, "config": "{}", "tags": "", "description": ""} | changes
+        version = Experiment.objects.get(pk=self.experiment.pk).version(*RECORDED)
+        form = {
+            "name": self.experiment.name,
+            "config": "{}",
+            "tags": "",
+            "description": "",
+            "_version": version,
+        } | changes
         permissions = {"TOTAL_FORMS": "1", "INITIAL_FORMS": "0", "0-entity": GROUP, "0-level": "Manage"}
         path = reverse("admin:experiments_experiment_change", args=[self.experiment.pk])
         sent = {**form, **{f"permissions-{name}": value for name, value in permissions.items()}}
