@@ -28,7 +28,7 @@ class LocalAccountBackend(ModelBackend):
 class ProviderBackend(OIDCAuthenticationBackend):
     """The authorization code flow, in which `TrustedIssuer.verify` verifies the ID token.
 
-    The parameter that the library's hooks call claims is an `Identity` here. Every failure raises
+    The library's hooks pass an `Identity` here as their parameter `claims`. Every failure raises
     `LoginRefused` or `IssuerUnavailable`.
     """
 

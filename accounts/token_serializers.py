@@ -103,7 +103,7 @@ class NewTokenSerializer(StrictModelSerializer):
         return {"entitlements": sorted(delegable(own)), **fields}
 
     def create(self, fields: dict[str, Any]) -> ServiceToken:
-        """Raises `IntegrityError` when the maker has a token of this name."""
+        """Issue the token. Raises `IntegrityError` if the user has a token of this name."""
         maker = identity_of(self.context["request"])
         assert isinstance(maker.user, User)
         lifetime = datetime.timedelta(days=fields.pop("days"))

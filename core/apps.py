@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class CoreConfig(AppConfig):
-    """The toolbox. Its app label is that of the first release, which its collections are named after."""
+    """Shared code. The app label is `driftwatch`, because the collections were named after it before 0.1.0."""
 
     name = "core"
     label = "driftwatch"

@@ -1,4 +1,4 @@
-"""Internal records of the service. Their app label is `driftwatch`, that of the first release."""
+"""Internal records of the service. Their app label is `driftwatch`; `core/apps.py` gives the reason."""
 
 from django.db import models
 
@@ -16,7 +16,7 @@ class StoredResponse(models.Model):
     expires_at = models.DateTimeField()
 
     class Meta:
-        # The names of the first release.
+        # The names of the collection and of its index before the class was renamed.
         db_table = "driftwatch_keptanswer"
         indexes = (ExpiryIndex(fields=["expires_at"], name="kept_answer_expiry"),)
 

@@ -1,4 +1,4 @@
-"""Settings of gunicorn for `manage.py serve` and the container. https://docs.gunicorn.org/en/stable/settings.html"""
+"""Settings of gunicorn for `manage.py serve` and for production. https://docs.gunicorn.org/en/stable/settings.html"""
 
 import os
 from typing import Any

@@ -19,7 +19,7 @@ from core import timestamps
 from core.identity import Identity, Level, identity_of_session
 from core.mongodb.documents import aggregate
 from core.mongodb.match import Mql
-from core.mongodb.order import Order
+from core.mongodb.order import NEWEST_FIRST
 from core.portal.changelists import COUNTED_AT_MOST
 from core.portal.filters import FormFilter, PeriodFilter, TagFilter, TextFilter
 from core.portal.forms import ApiForm
@@ -33,8 +33,7 @@ from experiments.models import Experiment
 # The runs that MongoDB examines one by one in a tenth of a second.
 LOOKED_AT = 20_000
 SUGGESTED_FROM = 200
-NEWEST = Order.by("created_at", is_descending=True)
-WRITABLE = tuple(name for name, field in DriftSerializer().fields.items() if not field.read_only)
+WRITABLE = tuple(name for name in DriftSerializer.Meta.fields if name not in DriftSerializer.Meta.read_only_fields)
 # The methods that show fields which the form of a stored run cannot change.
 READ_ONLY = {"experiment_id": "experiment_link", "parameters": "parameter_tree"}
 
@@ -61,7 +60,7 @@ def id_in(text: str) -> uuid.UUID | None:
 class NewestFilter(FormFilter):
     """Limits filters other than experiment and time to the newest `LOOKED_AT` runs."""
 
-    title = "what is looked at"
+    title = "limit"
     template = "admin/drifts/newest_filter.html"
     parameters = ()
     limited = frozenset({"verdict", "job_status__exact", "model", "tag", "q"})
@@ -73,7 +72,7 @@ class NewestFilter(FormFilter):
         assert isinstance(queryset, DriftQuerySet)
         # The hint saves MongoDB from trying all indexes of the experiment, each until it has skipped the runs.
         hint = {"hint": "drift_newest"} if id_in(self.request.GET.get("experiment", "").strip()) else {}
-        stages: list[Mql] = [{"$sort": NEWEST.sort}, {"$skip": LOOKED_AT}, {"$limit": 1}]
+        stages: list[Mql] = [{"$sort": NEWEST_FIRST.sort}, {"$skip": LOOKED_AT}, {"$limit": 1}]
         left_out = aggregate(Drift, [{"$match": queryset.match_document()}, *stages], **hint)
         return queryset.matching({"created_at": {"$gt": left_out[0]["created_at"]}}) if left_out else queryset
 
@@ -101,7 +100,9 @@ class ModelFilter(TextFilter):
     def suggestions(self) -> list[str]:
         """The models of the newest runs."""
         newest = Drift.objects.visible_to(identity_of_session(self.request))
-        names = newest.aggregated({"$sort": NEWEST.sort}, {"$limit": SUGGESTED_FROM}, {"$group": {"_id": "$model"}})
+        names = newest.aggregated(
+            {"$sort": NEWEST_FIRST.sort}, {"$limit": SUGGESTED_FROM}, {"$group": {"_id": "$model"}}
+        )
         return sorted(name["_id"] for name in names)
 
 

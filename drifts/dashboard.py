@@ -12,11 +12,11 @@ from typing import Any
 from django.db.models import prefetch_related_objects
 
 from core import timestamps
-from core.api.totals import Total
 from core.identity import Identity
 from core.mongodb.documents import aggregate, instances_of
 from core.mongodb.match import Mql
-from core.mongodb.order import Order
+from core.mongodb.order import NEWEST_FIRST
+from core.mongodb.totals import Total
 from drifts.models import Drift, DriftQuerySet
 from drifts.statistics import is_verdict
 from drifts.verdict import MATCHES, JobStatus, Verdict, drift_rate, percent
@@ -29,7 +29,6 @@ SAMPLED = 500
 LOOKED_AT = 10_000
 LISTED = 8
 STALE = datetime.timedelta(days=1)
-NEWEST = Order.by("created_at", is_descending=True).sort
 # The height of the picture, in which each day has the width 1.
 HEIGHT = 12
 
@@ -102,7 +101,7 @@ def dashboard_of(identity: Identity) -> Dashboard:
     runs, now = Drift.objects.visible_to(identity), timestamps.now()
     running = runs.matching({"job_status": JobStatus.RUNNING.value})
     [found] = runs.aggregated(
-        {"$sort": NEWEST},
+        {"$sort": NEWEST_FIRST.sort},
         {"$limit": LOOKED_AT},
         WITHOUT_PARAMETERS,
         {
@@ -130,7 +129,9 @@ def dashboard_of(identity: Identity) -> Dashboard:
 
 
 def newest_of(runs: DriftQuerySet) -> list[Drift]:
-    return list(instances_of(Drift, runs.aggregated({"$sort": NEWEST}, {"$limit": LISTED}, WITHOUT_PARAMETERS)))
+    return list(
+        instances_of(Drift, runs.aggregated({"$sort": NEWEST_FIRST.sort}, {"$limit": LISTED}, WITHOUT_PARAMETERS))
+    )
 
 
 def days_of(runs: DriftQuerySet, today: datetime.date) -> list[Day]:
@@ -153,7 +154,7 @@ def of_day(runs: DriftQuerySet, date: datetime.date) -> list[list[Mql]]:
     verdicts = {verdict.value: {"$sum": is_verdict(verdict)} for verdict in Verdict}
     return [
         [match, {"$limit": COUNTED + 1}, {"$count": "runs"}, name],
-        [match, {"$sort": NEWEST}, {"$limit": SAMPLED}, {"$group": {"_id": None, **verdicts}}, name],
+        [match, {"$sort": NEWEST_FIRST.sort}, {"$limit": SAMPLED}, {"$group": {"_id": None, **verdicts}}, name],
     ]
 
 

@@ -18,8 +18,8 @@ Kind = Literal["text", "word", "tags", "time", "verdict", "id"]
 class DisplayField:
     """A field of a run, or a property of it: its label, and the places that show it.
 
-    `table` is the side of the chosen parameters on which the table of runs shows it. `sort` is the field by which
-    a search sorts for it.
+    `kind` selects how a value is written; a `word` is a short text that does not wrap. `table` puts the field left or
+    right of the parameters in the table of runs. `sort` is the API's `sort_by` for this column.
     """
 
     name: str
@@ -76,8 +76,8 @@ def display_values(run: Drift, fields: Sequence[DisplayField]) -> list[DisplayVa
 class FilterControl:
     """A control of the filter form: its name in addresses, and the field that it is compared with.
 
-    `choices` make it a list to choose from. A text to compare for equality is suggested: from the `index` that begins
-    with the field, or else from the newest runs.
+    `choices` make it a list to choose from. A control for equality without `choices` suggests stored values, read from
+    the `index` that begins with the field, or else from the newest runs.
     """
 
     name: str

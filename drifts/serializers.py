@@ -42,7 +42,7 @@ class DriftSerializer(StrictModelSerializer):
             "created_at",
             "updated_at",
         )
-        read_only_fields = ("id", "schema_version", "created_at", "updated_at")
+        read_only_fields = ("id", "experiment_id", "verdict", "schema_version", "created_at", "updated_at")
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         fields = super().to_internal_value(data)

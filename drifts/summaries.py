@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from django.db.models import Model
 
-from core.api.totals import Total
 from core.mongodb.documents import aggregate
 from core.mongodb.match import Mql
-from core.mongodb.order import Order
+from core.mongodb.order import NEWEST_FIRST
+from core.mongodb.totals import Total
 from drifts import verdict
 from drifts.verdict import Verdict
 
@@ -59,7 +59,7 @@ def newest(experiment: uuid.UUID) -> list[Mql]:
     """The pipeline that reads the verdicts of an experiment's newest runs."""
     return [
         {"$match": {"experiment_id": experiment.hex}},
-        {"$sort": Order.by("created_at", is_descending=True).sort},
+        {"$sort": NEWEST_FIRST.sort},
         {"$limit": NEWEST},
         {
             "$group": {

@@ -28,7 +28,7 @@ class ContentTypesConfig(BaseContentTypesConfig):
 
 
 class DriftWatchConfig(AppConfig):
-    """The project. Its label is not `driftwatch`, which `core` has used since the first release."""
+    """The project. Its label is not `driftwatch`, because `core` has that label."""
 
     name = "driftwatch"
     label = "project"

@@ -208,6 +208,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Stores, queries and manages the results of drift detection on machine-learning models. "
     "`/api/latest` is an alias of the newest version.",
     "VERSION": VERSION,
+    "LICENSE": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
     "OAS_VERSION": "3.1.1",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "DEFAULT_GENERATOR_CLASS": "core.api.openapi.DocumentGenerator",

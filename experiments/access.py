@@ -23,7 +23,7 @@ class AccessControlled:
     permissions: Any
 
     def level_of(self, identity: Identity) -> Level | None:
-        """The identity's level on this experiment; None if it may not read it."""
+        """The identity's level on this experiment; None if the identity may not read the experiment."""
         return self.level_granted_to(identity) or self.public_level
 
     @property

@@ -27,8 +27,8 @@ from core.versions import VersionConflict, version_of
 from experiments.access import AccessControlled, ExperimentReference, readable_by
 
 logger = logging.getLogger(__name__)
-# The longest time for which a request that read an experiment before its deletion may still add runs. The clocks
-# of two copies of the service must differ by less.
+# A request may add runs to an experiment for this long after its deletion. The clocks of two instances of the service
+# must differ by less.
 LONGEST_REQUEST = datetime.timedelta(minutes=2)
 # The most records of earlier deletions that a deletion removes.
 REMOVED_AT_ONCE = 100
@@ -221,7 +221,7 @@ class Experiment(AccessControlled, models.Model):
 
     @classmethod
     def runs(cls) -> Any:
-        """Return the manager of drift runs through the reverse relation, because this app may not import theirs."""
+        """Return the manager of drift runs by the reverse relation: `experiments` must not import `drifts`."""
         drift: Any = cls._meta.get_field("drifts").related_model
         return drift.objects
 

@@ -67,7 +67,7 @@ class SharingSerializer(StrictModelSerializer):
     def named(self, entities: list[str]) -> list[str]:
         """Replace emails by user ids.
 
-        Entitlements may look like emails. Those that the caller holds or that the list contains already are unchanged.
+        Entitlements may look like emails. Entitlements of the caller and entries of the stored list are left unchanged.
         """
         known = identity_of(self.context["request"]).entitlements | entities_of(self.instance)
         ids = ids_of_emails({entity for entity in entities if entity not in known and is_email(entity)})

@@ -10,8 +10,8 @@ from django.shortcuts import redirect
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from core.api.totals import total_of
 from core.identity import Level, Requirement
+from core.mongodb.totals import total_of
 from core.versions import VersionConflict
 from drifts.models import Drift
 from experiments.models import Experiment

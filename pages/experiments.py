@@ -11,10 +11,10 @@ from rest_framework.request import Request
 
 from core.api.exceptions import InvalidQuery
 from core.api.search import MAX_PAGE, bounded_time
-from core.api.totals import total_of
 from core.identity import Identity, Requirement
 from core.mongodb.documents import instances_of
-from core.mongodb.order import Order
+from core.mongodb.order import NEWEST_FIRST, Order
+from core.mongodb.totals import total_of
 from drifts.models import Drift
 from drifts.summaries import Summary
 from experiments.models import Experiment, ExperimentQuerySet
@@ -24,7 +24,7 @@ from pages.plots.sparklines import Sparkline, sparkline_of
 PAGE_SIZE = 20
 SHOWN = {"": "Active", "mine": "Mine", "public": "Public", "archived": "Archived"}
 SORTS = {
-    "newest": ("Newest", Order.by("created_at", is_descending=True)),
+    "newest": ("Newest", NEWEST_FIRST),
     "name": ("Name", Order.by("name", is_descending=False)),
     "changed": ("Last updated", Order.by("updated_at", is_descending=True)),
 }

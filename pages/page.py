@@ -12,10 +12,11 @@ from rest_framework.parsers import FormParser
 from rest_framework.request import Request
 
 from accounts.sessions import CSRF_ADVICE, SessionAuthentication, user_of_session
-from core.api.errors import exception_handler, is_database_unavailable, refusal_page
+from core.api.errors import exception_handler, refusal_page
 from core.api.exceptions import FormExpired, LevelRequired
 from core.api.resource import Resource
 from core.identity import Level
+from core.mongodb.errors import is_database_unavailable
 from experiments.models import Experiment
 from experiments.sharing import holders
 from experiments.views import ExperimentResource

@@ -11,12 +11,12 @@ from rest_framework.request import Request
 from core.api.conditional import tagged
 from core.api.errors import sentences
 from core.api.exceptions import InvalidQuery
-from core.api.pagination import Search, digest, encode_cursor
+from core.api.pagination import Search, encode_cursor, search_digest
 from core.api.search import bounded_time
-from core.api.totals import Total, total_of
 from core.identity import Level
 from core.mongodb.documents import Document, instances_of
 from core.mongodb.order import Order
+from core.mongodb.totals import Total, total_of
 from drifts.display import TABLE_LEFT, TABLE_RIGHT, DisplayField, DisplayValue, display_values
 from drifts.models import Drift
 from drifts.verdict import JobStatus
@@ -166,7 +166,7 @@ def table_of(experiment: Experiment, view: RunsView) -> Table:
     order, reverse = view.order, Order(view.order.keys, not view.order.is_descending)
     matching = Drift.objects.of(experiment).matching(view.filter.match)
     name = [str(experiment.pk), view.filter.pairs]
-    forwards, backwards = digest([*name, order.sort]), digest([*name, reverse.sort])
+    forwards, backwards = search_digest([*name, order.sort]), search_digest([*name, reverse.sort])
     with view.filter.bounded_time():
         if view.before:
             page = Search(matching, reverse, backwards).page_after(view.before, view.size)

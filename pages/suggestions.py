@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from core import filters
 from core.mongodb.documents import find_one
-from core.mongodb.order import Order
+from core.mongodb.order import NEWEST_FIRST
 from drifts.display import FILTER_CONTROLS
 from drifts.models import Drift
 from drifts.parameters import leaves
@@ -68,7 +68,7 @@ def stored(experiment: Experiment, column: str, index: str) -> list[str]:
 
 def newest_of(experiment: Experiment) -> list[dict[str, Any]]:
     return Drift.objects.of(experiment).aggregated(
-        {"$sort": Order.by("created_at", is_descending=True).sort},
+        {"$sort": NEWEST_FIRST.sort},
         {"$limit": LOOKED_AT},
         {"$match": {"$expr": {"$lte": [{"$bsonSize": "$$ROOT"}, MAX_BYTES]}}},
         {"$project": {"parameters": 1, **{control.field: 1 for control in SUGGESTED if not control.index}}},

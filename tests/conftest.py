@@ -15,10 +15,10 @@ from pytest_django import DjangoDbBlocker, Settings
 from accounts.authentication import recent_identities, trusted_issuers
 from accounts.models import ServiceToken, User
 from audit.models import Event
-from core.api.totals import clear_totals
 from core.identity import Level
 from core.models import StoredResponse
 from core.mongodb.documents import mongodb
+from core.mongodb.totals import clear_totals
 from drifts.models import Drift
 from experiments.models import DeletedExperiment, Experiment, Permission
 from tests.browser import CHROMIUM

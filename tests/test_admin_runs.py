@@ -188,5 +188,5 @@ def test_an_export_with_too_many_columns_is_refused(
 
 @pytest.mark.parametrize("column", range(1, 8))
 def test_an_address_sorts_only_by_indexed_fields(browser: Client, drift: Drift, other: Drift, column: int) -> None:
-    """Newest first, and by time where the column is a time."""
+    """Require the newest first, unless the column is a time."""
     assert found(browser, o=str(column)) == (["forest", "=HYPERLINK()"] if column == 2 else ["=HYPERLINK()", "forest"])

@@ -1,4 +1,4 @@
-"""The cache of token owners: one lookup in a few seconds, and changes that must hold at once do."""
+"""The cache of token owners: one lookup in a few seconds, and changes that take effect immediately."""
 
 import time
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core.api import totals
+from core.mongodb import totals
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller

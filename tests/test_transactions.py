@@ -7,8 +7,8 @@ from django.db import DatabaseError, IntegrityError
 from pymongo.errors import OperationFailure
 
 from accounts.models import User
-from core.api.errors import is_database_unavailable
 from core.mongodb import transaction
+from core.mongodb.errors import is_database_unavailable
 from core.mongodb.transaction import in_transaction
 
 

@@ -8,11 +8,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig
-from django.db import DatabaseError, IntegrityError
+from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views import defaults
-from pymongo.errors import ConnectionFailure, DocumentTooLarge, ExecutionTimeout, PyMongoError, WriteConcernError
 from rest_framework import views
 from rest_framework.exceptions import MethodNotAllowed, NotFound, ValidationError
 from rest_framework.response import Response
@@ -29,6 +28,7 @@ from core.api.exceptions import (
     ServiceUnavailable,
 )
 from core.api.responses import JSONResponse
+from core.mongodb.errors import is_database_unavailable, is_document_too_large
 
 GONE = "It no longer exists."
 # The titles of error pages, by status.
@@ -44,8 +44,6 @@ TITLES = {
     500: "Something went wrong",
     503: "The service is unavailable",
 }
-# MongoDB's error code for a document that exceeds its size limit.
-TOO_LARGE = 10334
 
 
 def problem(code: int, message: str, errors: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -102,26 +100,6 @@ def sentences(detail: Any, path: str = "") -> Iterator[tuple[str, str]]:
                 yield from sentences(value, nested)
         case _:
             yield path, str(detail)
-
-
-def database_cause(exc: BaseException) -> PyMongoError | None:
-    """Return the driver's error, also if Django wrapped it, or None for any other exception."""
-    if isinstance(exc, DatabaseError):
-        return exc.__cause__ if isinstance(exc.__cause__, PyMongoError) else None
-    return exc if isinstance(exc, PyMongoError) else None
-
-
-def is_document_too_large(exc: BaseException) -> bool:
-    """Return whether a document exceeds MongoDB's limit. The driver reports it for one, the server for several."""
-    return isinstance(exc, DocumentTooLarge) or getattr(database_cause(exc), "code", None) == TOO_LARGE
-
-
-def is_database_unavailable(exc: BaseException) -> bool:
-    """Return whether a retry may succeed: there is no primary, or a write conflict outlasted the retries."""
-    cause = database_cause(exc)
-    return isinstance(cause, ConnectionFailure | ExecutionTimeout | WriteConcernError) or bool(
-        cause and cause.has_error_label("TransientTransactionError")
-    )
 
 
 def service_unavailable(request: HttpRequest) -> HttpResponse:

@@ -12,10 +12,10 @@ import bson
 from django.core.signing import BadSignature, Signer
 
 from core.api.exceptions import InvalidQuery
-from core.api.totals import Total, total_of
 from core.mongodb.documents import Document
 from core.mongodb.order import Order
 from core.mongodb.querysets import FilterableQuerySet
+from core.mongodb.totals import Total, total_of
 
 SALT = "driftwatch.cursor"
 INVALID_CURSOR = "It is no cursor of this service. Send next_cursor as the page before gave it."
@@ -56,7 +56,7 @@ def decode_cursor(cursor: str, search: bytes) -> list[Any]:
     return position
 
 
-def digest(search: Any) -> bytes:
+def search_digest(search: Any) -> bytes:
     """Return a digest of the parameters of a search, which are JSON values."""
     return hashlib.blake2b(json.dumps(search, sort_keys=True).encode(), digest_size=8).digest()
 

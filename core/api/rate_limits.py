@@ -1,9 +1,9 @@
-"""Counters of requests by caller, over all workers and copies of the service together.
+"""Counters of requests by caller, over all workers and instances of the service together.
 
 The counters are in MongoDB, the only store that the processes share. A caller has one document, with the counts
-of the current window and of the one before. The previous count weighs as much as its window still overlaps the
-last `rate.seconds` (a sliding window counter). One atomic update adds and reads, by the database's clock, so the
-clocks of the copies need not agree.
+of the current window and of the one before. The previous count is weighted by the share of its
+window within the last `rate.seconds` (a sliding window counter). One atomic update adds and reads, by the database's clock, so the
+clocks of the instances need not agree.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from rest_framework.exceptions import Throttled
 
-from core.api.errors import is_database_unavailable
 from core.models import RequestCount
 from core.mongodb.documents import collection_of
+from core.mongodb.errors import is_database_unavailable
 
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 BATCHES = 100
@@ -113,8 +113,8 @@ class Limiter:
     """Counts the requests that reach this process, and refuses those above a rate.
 
     The process adds to the shared counter in batches of 1 % of the limit, and at every request once its caller
-    is near the limit. So each process lets at most one batch less one through that it should not, and a limit
-    below 200 is exact. A refused caller is refused without a query until there is room again.
+    is near the limit. A process may therefore exceed the limit by one request less than a batch. A limit below 200
+    is exact. A refused caller is refused without a query until there is room again.
     """
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ class Resource(GenericViewSet[Any]):
     query_parameters: ClassVar[type[BaseSerializer[Any]] | None] = None
     # Descriptions of the parameters in the path, for the OpenAPI document.
     path_parameters: ClassVar[Mapping[str, str]] = {}
-    # Tells the operations of two paths to one action apart in the OpenAPI document.
+    # A suffix for operation ids in the OpenAPI document, needed if two paths lead to one action.
     operation_suffix: str = ""
     conflict: ClassVar[str] = "It conflicts with an existing object. Read that, and change the request."
     throttle_classes = [RequestLimit]

@@ -13,14 +13,14 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from core import filters
-from core.api.errors import TOO_LARGE, database_cause
 from core.api.exceptions import InvalidQuery, SearchTooSlow
-from core.api.pagination import INVALID_CURSOR, Search, digest
+from core.api.pagination import INVALID_CURSOR, Search, search_digest
 from core.api.resource import Resource
 from core.api.responses import JSONResponse, json_of
 from core.api.serializers import shared_instance
 from core.filters.fields import Field
 from core.mongodb.documents import instances_of, is_primary_reachable
+from core.mongodb.errors import TOO_LARGE, database_cause
 from core.mongodb.order import Order
 from core.mongodb.querysets import FilterableQuerySet
 
@@ -68,7 +68,7 @@ class SearchMixin(Resource):
     """Adds the action `search` (filter, sort, paginate) to a resource."""
 
     search_parameters: ClassVar[type[SearchParameters]]
-    # A filter that shows the way, in the OpenAPI document.
+    # The example filter in the OpenAPI document.
     filter_example: ClassVar[Mapping[str, Any]]
 
     def get_queryset(self) -> FilterableQuerySet[Any]:
@@ -94,7 +94,7 @@ class SearchMixin(Resource):
         same = {name: parameters[name] for name in ("page_size", "sort_by", "order_by")}
         order = Order.by(same["sort_by"], is_descending=same["order_by"] == "desc")
         matching = queryset.matching(self.condition())
-        search = Search(matching, order, digest([self.resource, path, self.body, order.sort]))
+        search = Search(matching, order, search_digest([self.resource, path, self.body, order.sort]))
         with bounded_time():
             page = search.page(parameters["page"], size) if cursor is None else search.page_after(cursor, size)
         show = self.get_serializer().to_representation

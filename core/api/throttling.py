@@ -68,7 +68,7 @@ def count(scope: str, caller: str, setting: str) -> None:
 
 
 def count_login(address: str, account: str) -> None:
-    """Count a login for both. A refused address does not count for the account that it tries."""
+    """Count a login for its address, then for its account. An address over the limit does not count for the account."""
     count("login from", address, settings.RATE_LIMIT_LOGIN)
     if account:
         count("login as", account, settings.RATE_LIMIT_LOGIN)

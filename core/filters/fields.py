@@ -45,7 +45,7 @@ class Field:
         raise NotImplementedError
 
     def pattern(self, pattern: str) -> str:
-        """Return the regular expression to send to MongoDB for this one."""
+        """Return the regular expression that MongoDB gets for the client's `pattern`."""
         return pattern
 
 

@@ -59,3 +59,6 @@ class Order:
             return []
         # Times and ids are never null.
         return [{"$lt": value}, None] if key in self.keys[:-2] else [{"$lt": value}]
+
+
+NEWEST_FIRST = Order.by("created_at", is_descending=True)

@@ -9,8 +9,8 @@ from django.db.models.expressions import Combinable
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
-from core.api.totals import Total
 from core.mongodb.querysets import FilterableQuerySet
+from core.mongodb.totals import Total
 
 # Counting more would be slow, and nobody turns so many pages.
 COUNTED_AT_MOST = 10_000

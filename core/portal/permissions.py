@@ -83,7 +83,7 @@ class GuardedAdmin(admin.ModelAdmin):
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)
-        # The form class is created for this request, so that it can hold it.
+        # The form class is created for this request, and can therefore hold the request.
         form.request = request
         return form
 

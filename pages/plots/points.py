@@ -11,7 +11,7 @@ from bson import Decimal128
 
 from core.mongodb.documents import Document
 from core.mongodb.match import Mql
-from core.mongodb.order import Order
+from core.mongodb.order import NEWEST_FIRST
 from drifts.models import DriftQuerySet
 from drifts.statistics import parameter
 from drifts.verdict import Verdict, verdict_of
@@ -20,7 +20,6 @@ from pages.plots.scales import UTC, seconds_of
 TIME = "created_at"
 COUNT = "count"
 MAX_POINTS = 2_000
-NEWEST_FIRST = Order.by(TIME, is_descending=True).sort
 # The names of MongoDB's types, explained to people.
 TYPES = {
     "missing": "has no value",
@@ -72,7 +71,7 @@ def points_of(runs: DriftQuerySet, x: str, y: str, *, log_x: bool, log_y: bool) 
         "x": axis_value(x),
         "y": axis_value(y),
     }
-    documents = runs.aggregated({"$sort": NEWEST_FIRST}, {"$limit": MAX_POINTS + 1}, {"$project": project})
+    documents = runs.aggregated({"$sort": NEWEST_FIRST.sort}, {"$limit": MAX_POINTS + 1}, {"$project": project})
     drawn: list[Point] = []
     left_out: dict[str, list[Document]] = {}
     for document in documents[:MAX_POINTS]:

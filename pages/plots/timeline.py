@@ -10,10 +10,11 @@ from uuid import UUID
 
 from django.utils.safestring import SafeString
 
+from core.mongodb.order import NEWEST_FIRST
 from drifts.models import DriftQuerySet
 from drifts.verdict import Verdict, drift_rate, percent, verdict_of
 from pages.plots.plot import BOTTOM, CHARACTER, LABELS, RIGHT, TOP, WIDTH, Axis, Mark, legend, linked, shortened, x_axis
-from pages.plots.points import NEWEST_FIRST, in_utc
+from pages.plots.points import in_utc
 from pages.plots.scales import DAY, DAYS, SECONDS, TimeScale, moment
 from pages.plots.svg import Picture, element
 
@@ -103,7 +104,7 @@ class Row(Verdicts):
 def newest_of(runs: DriftQuerySet) -> tuple[list[Run], bool]:
     """The newest `MAX_RUNS` runs, and whether these are all."""
     fields = {"created_at": 1, "model": 1, "job_status": 1, "drift_detected": 1}
-    documents = runs.aggregated({"$sort": NEWEST_FIRST}, {"$limit": MAX_RUNS + 1}, {"$project": fields})
+    documents = runs.aggregated({"$sort": NEWEST_FIRST.sort}, {"$limit": MAX_RUNS + 1}, {"$project": fields})
     found = [
         Run(
             UUID(document["_id"]),

@@ -15,7 +15,7 @@ import pymongo
 from cachetools import TLRUCache
 from django.db import DatabaseError
 
-from core.api.errors import database_cause
+from core.mongodb.errors import database_cause
 from core.mongodb.querysets import FilterableQuerySet
 from core.versions import digest
 

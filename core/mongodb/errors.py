@@ -1,0 +1,27 @@
+"""The kinds of errors that MongoDB and its driver report."""
+
+from django.db import DatabaseError
+from pymongo.errors import ConnectionFailure, DocumentTooLarge, ExecutionTimeout, PyMongoError, WriteConcernError
+
+# MongoDB's error code for a document that exceeds its size limit.
+TOO_LARGE = 10334
+
+
+def database_cause(exc: BaseException) -> PyMongoError | None:
+    """Return the driver's error, also if Django wrapped it, or None for any other exception."""
+    if isinstance(exc, DatabaseError):
+        return exc.__cause__ if isinstance(exc.__cause__, PyMongoError) else None
+    return exc if isinstance(exc, PyMongoError) else None
+
+
+def is_document_too_large(exc: BaseException) -> bool:
+    """Return whether a document exceeds MongoDB's limit: the driver refuses a single one, the server one of several."""
+    return isinstance(exc, DocumentTooLarge) or getattr(database_cause(exc), "code", None) == TOO_LARGE
+
+
+def is_database_unavailable(exc: BaseException) -> bool:
+    """Return whether a retry may succeed: there is no primary, or a write conflict outlasted the retries."""
+    cause = database_cause(exc)
+    return isinstance(cause, ConnectionFailure | ExecutionTimeout | WriteConcernError) or bool(
+        cause and cause.has_error_label("TransientTransactionError")
+    )
