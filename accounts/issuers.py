@@ -44,7 +44,7 @@ class IssuerUnavailable(Exception):
 
 
 class IssuerRefused(IssuerUnavailable):
-    """The issuer answered 401 or 403."""
+    """The issuer responded with 401 or 403."""
 
 
 @dataclass
@@ -137,14 +137,14 @@ class TrustedIssuer:
         if not endpoint:
             return {}
         try:
-            answer = fetch_json(endpoint, headers={"Authorization": f"Bearer {token}"})
+            document = fetch_json(endpoint, headers={"Authorization": f"Bearer {token}"})
         except IssuerRefused as error:
             raise InvalidToken("The issuer refuses the token.") from error
-        if answer.get("sub") != claims["sub"]:
-            raise InvalidToken("The issuer's userinfo endpoint answered for another subject.")
+        if document.get("sub") != claims["sub"]:
+            raise InvalidToken("The issuer's userinfo endpoint responded for another subject.")
         self._userinfo = {key: value for key, value in self._userinfo.items() if value[0] > now}
-        self._userinfo[token] = (float(claims["exp"]), answer)
-        return answer
+        self._userinfo[token] = (float(claims["exp"]), document)
+        return document
 
     def metadata(self, name: str) -> Any:
         """Return a member of the discovery document, or None. Raises `IssuerUnavailable`."""
@@ -217,14 +217,14 @@ def fetch_json(url: str, headers: dict[str, str] | None = None) -> dict[str, Any
         )
         with response:
             body = read_body(response, url)
-        answer = json.loads(body) if response.status_code == 200 else None
+        document = json.loads(body) if response.status_code == 200 else None
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, RecursionError) as error:
-        raise IssuerUnavailable(f"{url} did not answer as expected: {error}.") from error
+        raise IssuerUnavailable(f"{url} did not respond as expected: {error}.") from error
     if response.status_code in (401, 403):
-        raise IssuerRefused(f"{url} answered {response.status_code}.")
-    if not isinstance(answer, dict) or len(body) > MAX_RESPONSE_BYTES:
-        raise IssuerUnavailable(f"{url} answered {response.status_code}, not with a JSON object.")
-    return answer
+        raise IssuerRefused(f"{url} responded with {response.status_code}.")
+    if not isinstance(document, dict) or len(body) > MAX_RESPONSE_BYTES:
+        raise IssuerUnavailable(f"{url} responded with {response.status_code}, not with a JSON object.")
+    return document
 
 
 def read_body(response: requests.Response, url: str) -> bytes:

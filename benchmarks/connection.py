@@ -20,7 +20,7 @@ class Void(Exception):
     """A wrong response, which makes the measurement void."""
 
 
-class JSONResponse(NamedTuple):
+class Response(NamedTuple):
     status: int
     head: bytes
     body: bytes
@@ -59,10 +59,10 @@ class Connection:
     def __exit__(self, *exception: object) -> None:
         self.socket.close()
 
-    def get(self, path: str) -> JSONResponse:
+    def get(self, path: str) -> Response:
         return self.send(self.message("GET", path))
 
-    def post(self, path: str, body: Any) -> JSONResponse:
+    def post(self, path: str, body: Any) -> Response:
         return self.send(self.message("POST", path, json.dumps(body).encode()))
 
     def message(self, method: str, path: str, body: bytes = b"") -> bytes:
@@ -74,13 +74,13 @@ class Connection:
         )
         return head.encode() + body
 
-    def send(self, message: bytes) -> JSONResponse:
+    def send(self, message: bytes) -> Response:
         self.socket.sendall(message)
         received = b""
         while (end := received.find(b"\r\n\r\n")) < 0:
             received += self._more()
         head, rest = received[:end], received[end + 4 :]
-        return JSONResponse(int(head[9:12]), head, self._body(head, rest))
+        return Response(int(head[9:12]), head, self._body(head, rest))
 
     def _body(self, head: bytes, received: bytes) -> bytes:
         """Read the body up to its end, as RFC 9112, section 6, defines it."""

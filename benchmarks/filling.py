@@ -42,11 +42,11 @@ class Filling:
         runs = (documents.run(self.chance) for _ in range(count))
         first = [*itertools.islice(runs, BULK)]
         with Connection(self.url, self.token) as connection:
-            answer = connection.post(f"{path}/bulk", first)
-        if answer.status in NOT_OFFERED:
+            response = connection.post(f"{path}/bulk", first)
+        if response.status in NOT_OFFERED:
             self._send("runs", path, itertools.chain(first, runs))
         else:
-            answer.checked(201)
+            response.checked(201)
             self._send("runs", f"{path}/bulk", iter(lambda: [*itertools.islice(runs, BULK)], []))
 
     def _send(self, what: str, path: str, bodies: Iterable[Any]) -> None:

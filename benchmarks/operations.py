@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, TypeAlias
 
 from benchmarks import documents, floor
-from benchmarks.connection import Connection, JSONResponse, Void
+from benchmarks.connection import Connection, Response, Void
 from benchmarks.floor import BULK, PREPARED, PREPARED_BULKS, Floor
 from benchmarks.subject import PAGE, Subject
 
@@ -40,18 +40,18 @@ class Operation:
         """Return whether the service offers this request. Raises `Void` for a wrong response."""
         with Connection(subject.url, subject.token) as connection:
             message = next(self.messages(connection, subject, Random(0)), None)
-            answer = connection.send(message) if message else None
-        if answer is None or answer.status in NOT_OFFERED:
+            response = connection.send(message) if message else None
+        if response is None or response.status in NOT_OFFERED:
             return False
-        self.check(answer)
+        self.check(response)
         return True
 
-    def check(self, answer: JSONResponse) -> None:
+    def check(self, response: Response) -> None:
         """Raise `Void` for a wrong response."""
-        content = answer.checked(self.status).json()
+        content = response.checked(self.status).json()
         items = content if isinstance(content, list) else content.get("ids", ())
         if self.items is not None and len(items) != self.items:
-            raise Void(f"{len(items)} items instead of {self.items}: {answer.body[:500]!r}")
+            raise Void(f"{len(items)} items instead of {self.items}: {response.body[:500]!r}")
 
 
 def one_run(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:

@@ -50,8 +50,8 @@ def explored(subject: Subject, count: int) -> Subject:
 def some_ids(connection: Connection, subject: Subject, count: int) -> Iterator[str]:
     pages = -(-count // LARGEST_PAGE)
     for number in range(1, pages + 1, max(1, count // KNOWN_RUNS)):
-        answer = connection.post(f"{subject.path}/search?page={number}&page_size={LARGEST_PAGE}", {}).checked(200)
-        yield from (run["id"] for run in answer.json())
+        response = connection.post(f"{subject.path}/search?page={number}&page_size={LARGEST_PAGE}", {}).checked(200)
+        yield from (run["id"] for run in response.json())
 
 
 def cursor_at(connection: Connection, subject: Subject, depth: int) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.compare import comparison
-from benchmarks.connection import Connection, JSONResponse, Void
+from benchmarks.connection import Connection, Response, Void
 from benchmarks.operations import OPERATIONS, Operation, one_run
 from tests.live import ROOT, LiveServer
 
@@ -66,11 +66,11 @@ def test_a_running_service_is_measured_and_wrong_responses_are_void(tmp_path: Pa
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (JSONResponse(503, b"", b"{}"), "503 instead of 200"),
-        (JSONResponse(200, b"", b"[{}]"), "1 items instead of 10"),
+        (Response(503, b"", b"{}"), "503 instead of 200"),
+        (Response(200, b"", b"[{}]"), "1 items instead of 10"),
     ],
 )
-def test_a_wrong_response_makes_an_operation_void(answer: JSONResponse, words: str) -> None:
+def test_a_wrong_response_makes_an_operation_void(answer: Response, words: str) -> None:
     with pytest.raises(Void, match=words):
         Operation(one_run, items=10).check(answer)
 

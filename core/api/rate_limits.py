@@ -1,9 +1,9 @@
 """Counters of requests by caller, over all workers and instances of the service together.
 
-The counters are in MongoDB, the only store that the processes share. A caller has one document, with the counts
-of the current window and of the one before. The previous count is weighted by the share of its
-window within the last `rate.seconds` (a sliding window counter). One atomic update adds and reads, by the database's clock, so the
-clocks of the instances need not agree.
+The counters are in MongoDB, the only store that the processes share. A caller has one document, with the counts of the
+current window and of the one before. The previous count is weighted by the share of its window within the last
+`rate.seconds` (a sliding window counter). One atomic update adds and reads, by the database's clock, so the clocks of
+the instances need not agree.
 """
 
 import hashlib

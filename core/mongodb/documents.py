@@ -40,7 +40,7 @@ def mongodb() -> DatabaseWrapper:
 
 
 def is_primary_reachable(seconds: float = 2) -> bool:
-    """Return whether the primary answers within that time."""
+    """Return whether the primary responds within that time."""
     try:
         with pymongo.timeout(seconds):
             mongodb().database.command("ping")

@@ -116,7 +116,7 @@ class EmbeddedServer:
                 except ConnectionFailure as error:
                     if time.monotonic() > deadline:
                         raise ImproperlyConfigured(
-                            f"The embedded MongoDB did not answer within {START_SECONDS} s ({error}). "
+                            f"The embedded MongoDB did not respond within {START_SECONDS} s ({error}). "
                             f"Its log is {self.directory / 'mongod.log'}."
                         ) from error
                 time.sleep(0.05)
