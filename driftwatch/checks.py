@@ -16,12 +16,13 @@ ENVIRONMENTS = ("development", "production")
 
 @register
 def check_settings(**options: Any) -> list[CheckMessage]:
-    """Report problems of identities and limits and, in production, of safety."""
+    """Report problems of identities, limits and the database and, in production, of safety."""
     return [
         Error(problem, hint=hint, id=f"driftwatch.{identifier}")
         for identifier, problem, hint in [
             *identity_problems(),
             *limit_problems(),
+            *database_problems(),
             *(production_problems() if settings.PRODUCTION else []),
         ]
     ]
@@ -53,12 +54,24 @@ def identity_problems() -> Iterator[tuple[str, str, str]]:
 
 def limit_problems() -> Iterator[tuple[str, str, str]]:
     for name in ("RATE_LIMIT", "RATE_LIMIT_ANONYMOUS", "RATE_LIMIT_LOGIN"):
+        value = getattr(settings, name)
         try:
-            rate_of(getattr(settings, name))
-        except ValueError as error:
-            yield "E020", f"{name}: {error}", "Write a rate such as 600/minute, or nothing for no limit."
+            rate_of(value)
+        except ValueError:
+            hint = "Set a number per second, minute, hour or day, such as 600/minute, or an empty value for no limit."
+            yield "E020", f"{name} is {value!r}, which is not a rate.", hint
     if settings.TRUSTED_PROXIES < 0:
         yield "E021", "TRUSTED_PROXIES is negative.", "Set the number of proxies in front of the service, 0 or more."
+    for name in ("SEARCH_TIME_LIMIT", "WEB_CONCURRENCY"):
+        if (value := getattr(settings, name)) <= 0:
+            yield "E022", f"{name} is {value:g}.", "Set a number above 0."
+
+
+def database_problems() -> Iterator[tuple[str, str, str]]:
+    if settings.MONGODB_URI and not settings.MONGODB_URI.startswith(("mongodb://", "mongodb+srv://")):
+        # The message leaves out the value, which may have a password.
+        hint = "Set an address such as mongodb://host/?replicaSet=rs0, or an empty value for the embedded server."
+        yield "E014", "MONGODB_URI is not an address of MongoDB.", hint
 
 
 def production_problems() -> Iterator[tuple[str, str, str]]:

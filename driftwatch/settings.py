@@ -4,15 +4,55 @@ The README lists them. `driftwatch/checks.py` refuses malformed and unsafe value
 """
 
 import datetime
+import logging
+import os
 import tomllib
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from corsheaders.defaults import default_headers
 from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
-from environs import FileAwareEnv
+from environs import EnvError, FileAwareEnv
 
-env = FileAwareEnv(strip_whitespace=True)
+
+def explained(method: Callable[..., Any], form: str = "another value") -> Any:
+    """Return a reader of variables that raises `ImproperlyConfigured` with what to set."""
+
+    def read(env: FileAwareEnv, name: str, *args: Any, **options: Any) -> Any:
+        try:
+            return method(env, name, *args, **options)
+        except EnvError as error:
+            raise ImproperlyConfigured(f"{name} is {env.str(name)!r}. Set {form}.") from error
+        except ValueError as error:
+            path = os.environ[f"{name}_FILE"]
+            raise ImproperlyConfigured(f"{name}_FILE is {path!r}. Set the path of a readable file.") from error
+
+    return read
+
+
+class Environment(FileAwareEnv):
+    """Environment variables, or the files that they name."""
+
+    str = explained(FileAwareEnv.str)
+    path = explained(FileAwareEnv.path)
+    list = explained(FileAwareEnv.list)
+    int = explained(FileAwareEnv.int, "a whole number")
+    float = explained(FileAwareEnv.float, "a number")
+    bool = explained(FileAwareEnv.bool, "true or false")
+    json = explained(FileAwareEnv.json, "a JSON list")
+
+
+def one_of(choices: Iterable[str], name: str, value: str) -> str:
+    """Return the value if it is one of the choices. Raises `ImproperlyConfigured` otherwise."""
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} is {value!r}. Set one of: {', '.join(choices)}.")
+    return value
+
+
+env = Environment(strip_whitespace=True)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
@@ -25,8 +65,10 @@ PRODUCTION = DRIFTWATCH_ENV == "production"
 DEBUG = env.bool("DEBUG", False)
 
 
-def development_secret() -> str:
+def default_secret() -> str:
     """Return the secret of this checkout, created at first use. It keeps sessions and tokens valid over restarts."""
+    if PRODUCTION:
+        raise ImproperlyConfigured("SECRET_KEY is not set. Set a random string of at least 32 characters.")
     file = VAR_DIR / "secret_key"
     VAR_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not file.exists():
@@ -35,7 +77,7 @@ def development_secret() -> str:
     return file.read_text()
 
 
-SECRET_KEY = env.str("SECRET_KEY") if PRODUCTION else env.str("SECRET_KEY", "") or development_secret()
+SECRET_KEY = env.str("SECRET_KEY", "") or default_secret()
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
@@ -237,6 +279,7 @@ SPECTACULAR_SETTINGS = {
 # Serving
 
 PORT = env.int("PORT", 8000)
+WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", len(os.sched_getaffinity(0)))
 # Store sample data at the first start of `manage.py serve` in development.
 SAMPLE_DATA = env.bool("SAMPLE_DATA", True)
 
@@ -271,6 +314,8 @@ CONTENT_SECURITY_POLICY = {
 
 # Logs
 
+LOG_LEVEL = one_of(logging.getLevelNamesMapping(), "LOG_LEVEL", env.str("LOG_LEVEL", "INFO").upper())
+LOG_FORMAT = one_of(("console", "json"), "LOG_FORMAT", env.str("LOG_FORMAT", "json" if PRODUCTION else "console"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -285,12 +330,12 @@ LOGGING = {
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",
-            "formatter": env.str("LOG_FORMAT", "json" if PRODUCTION else "console"),
+            "formatter": LOG_FORMAT,
         },
         # A logger without handlers would write to stderr.
         "nowhere": {"class": "logging.NullHandler"},
     },
-    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO").upper()},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": ["stderr"], "propagate": False},
         # A wrong Host header, which anyone can send, is refused and not worth a log entry.

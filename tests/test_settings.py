@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
 from driftwatch import checks
 from tests.live import ROOT
@@ -27,7 +28,7 @@ def problems(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> li
         monkeypatch.setenv(name, value)
     try:
         values = runpy.run_path(str(ROOT / "driftwatch" / "settings.py"))
-    except ValueError as error:
+    except ImproperlyConfigured as error:
         return [str(error)]
     monkeypatch.setattr(checks, "settings", SimpleNamespace(**values))
     return [problem.msg for problem in checks.check_settings()]
@@ -52,7 +53,7 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
     ("environment", "sentence"),
     [
         ({"DRIFTWATCH_ENV": "staging"}, "DRIFTWATCH_ENV is 'staging'"),
-        ({"OIDC_ISSUERS": "[{"}, 'Environment variable "OIDC_ISSUERS" invalid'),
+        ({"OIDC_ISSUERS": "[{"}, "OIDC_ISSUERS is '[{'. Set a JSON list."),
         ({"OIDC_ISSUERS": '{"issuer": "https://login.example.org"}'}, "OIDC_ISSUERS is not a list"),
         ({"OIDC_ISSUERS": '[{"issuer": "http://login.example.org"}]'}, "OIDC_ISSUERS is not a list"),
         ({"OIDC_ISSUERS": '[{"issuer": "https://a.example", "audience": "drift"}]'}, "OIDC_ISSUERS is not a list"),
@@ -62,15 +63,24 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
         ({"OIDC_RP_ISSUER": "http://login.example.org", **CLIENT}, "OIDC_RP_ISSUER is not an https address"),
         ({"OIDC_RP_ISSUER": "https://login.example.org"}, "OIDC_RP_ISSUER is set without a client id and secret"),
         ({"SESSION_RENEWAL_SECONDS": "3600"}, "SESSION_RENEWAL_SECONDS is 3600"),
-        ({"RATE_LIMIT": "many"}, "RATE_LIMIT: 'many' is not a rate"),
-        ({"RATE_LIMIT_LOGIN": "0/minute"}, "RATE_LIMIT_LOGIN: '0/minute' is not a rate"),
+        ({"RATE_LIMIT": "many"}, "RATE_LIMIT is 'many', which is not a rate"),
+        ({"RATE_LIMIT_LOGIN": "0/minute"}, "RATE_LIMIT_LOGIN is '0/minute', which is not a rate"),
         ({"TRUSTED_PROXIES": "-1"}, "TRUSTED_PROXIES is negative"),
         ({**PRODUCTION, "SECRET_KEY": "short"}, "SECRET_KEY is shorter"),
         ({**PRODUCTION, "ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS is empty or holds the wildcard"),
         ({**PRODUCTION, "ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS is empty"),
         ({**PRODUCTION, "DEBUG": "true"}, "DEBUG is on"),
         ({**PRODUCTION, "MONGODB_URI": ""}, "MONGODB_URI is not set"),
-        ({"DRIFTWATCH_ENV": "production", "SECRET_KEY_FILE": "/nowhere"}, "must be a readable file path"),
+        ({"DRIFTWATCH_ENV": "production", "SECRET_KEY_FILE": "/nowhere"}, "SECRET_KEY_FILE is '/nowhere'"),
+        ({**PRODUCTION, "SECRET_KEY": ""}, "SECRET_KEY is not set. Set a random string"),
+        ({"PORT": "abc"}, "PORT is 'abc'. Set a whole number."),
+        ({"SEARCH_TIME_LIMIT": "long"}, "SEARCH_TIME_LIMIT is 'long'. Set a number."),
+        ({"SAMPLE_DATA": "maybe"}, "SAMPLE_DATA is 'maybe'. Set true or false."),
+        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL is 'LOUD'. Set one of: "),
+        ({"LOG_FORMAT": "xml"}, "LOG_FORMAT is 'xml'. Set one of: console, json."),
+        ({"SEARCH_TIME_LIMIT": "-1"}, "SEARCH_TIME_LIMIT is -1."),
+        ({"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY is 0."),
+        ({"MONGODB_URI": "database.example.org"}, "MONGODB_URI is not an address of MongoDB."),
     ],
 )
 def test_invalid_settings_are_refused_with_a_sentence(
@@ -82,21 +92,24 @@ def test_invalid_settings_are_refused_with_a_sentence(
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ({"RATE_LIMIT": "many"}, "RATE_LIMIT: 'many' is not a rate"),
-        ({"OIDC_ISSUERS": "[{"}, 'Environment variable "OIDC_ISSUERS" invalid'),
+        ({"RATE_LIMIT": "many"}, "RATE_LIMIT is 'many', which is not a rate"),
+        ({"OIDC_ISSUERS": "[{"}, "OIDC_ISSUERS is '[{'. Set a JSON list."),
     ],
 )
-def test_no_command_starts_with_invalid_settings(environment: dict[str, str], sentence: str) -> None:
+@pytest.mark.parametrize("program", [["manage.py", "check"], ["-c", "import driftwatch.wsgi"]])
+def test_nothing_starts_with_invalid_settings(program: list[str], environment: dict[str, str], sentence: str) -> None:
     result = subprocess.run(
-        [sys.executable, "manage.py", "check"],
+        [sys.executable, *program],
         cwd=ROOT,
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "driftwatch.settings", **environment},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert result.returncode != 0
+    assert result.returncode == 1
     assert sentence in result.stderr
+    # gunicorn prints no traceback of the WSGI module's exception.
+    assert ("Traceback" in result.stderr) == (program[0] == "-c")
 
 
 def test_a_value_can_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def rate_of(setting: str) -> Rate | None:
         return None
     limit, _, period = setting.partition("/")
     if period not in PERIODS or not limit.isdecimal() or not int(limit):
-        raise ValueError(f"{setting!r} is not a rate. Write 600/minute: a number, then second, minute, hour or day.")
+        raise ValueError(f"{setting!r} is not a rate.")
     return Rate(int(limit), period)
 
 
