@@ -10,7 +10,15 @@ from accounts.authentication import MAX_TOKEN_CHARACTERS
 from accounts.models.service_token import ServiceToken, TokenState, delegable
 from accounts.models.user import User
 from accounts.tokens import access_token, refresh_token
-from core.api.serializers import StrictBoolean, StrictInteger, StrictModelSerializer, StrictText
+from core.api.serializers import (
+    NOT_AN_OBJECT,
+    StrictBoolean,
+    StrictChoice,
+    StrictInteger,
+    StrictList,
+    StrictModelSerializer,
+    StrictText,
+)
 from core.identity import Level, identity_of
 
 MAX_EXPERIMENTS = 100
@@ -63,15 +71,15 @@ class NewTokenSerializer(StrictModelSerializer):
     """A request for a service token: its name, its lifetime and its rights."""
 
     name = StrictText(max_length=255, help_text="The purpose of the token; unique among your tokens.")
-    days = StrictInteger(min_value=1, max_value=365, default=30, help_text="Days until it expires.")
-    level = serializers.ChoiceField(choices=Level.choices, default=Level.MANAGE, help_text="The highest level it uses.")
-    experiments = serializers.ListField(
+    days = StrictInteger(min_value=1, max_value=365, default=30, help_text="Days until the token expires.")
+    level = StrictChoice(choices=Level.choices, default=Level.MANAGE, help_text="The token's highest level.")
+    experiments = StrictList(
         child=serializers.UUIDField(),
         default=list,
         max_length=MAX_EXPERIMENTS,
-        help_text="Ids of the experiments it may use; empty for all. Elsewhere it reads public experiments only.",
+        help_text="The experiments that the token may use; none means all. Elsewhere it reads public experiments only.",
     )
-    entitlements = serializers.ListField(
+    entitlements = StrictList(
         child=StrictText(max_length=255, trim_whitespace=False),
         required=False,
         max_length=MAX_ENTITLEMENTS,
@@ -112,6 +120,8 @@ class NewTokenSerializer(StrictModelSerializer):
 
 
 class RefreshSerializer(serializers.Serializer[dict[str, str]]):
+    default_error_messages = {"invalid": NOT_AN_OBJECT}
+
     refresh = StrictText(max_length=MAX_TOKEN_CHARACTERS, help_text="The latest refresh token.")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from audit.models import Action, Actor, Event, Target
+from core.api.serializers import StrictChoice, StrictText
 from core.filters.fields import parse_time
 
 
@@ -59,11 +60,13 @@ class EventSerializer(serializers.ModelSerializer[Event]):
 class TimeParameter(serializers.DateTimeField):
     """A time as filters take it."""
 
+    default_error_messages = {"invalid": "Send a time such as 2026-01-31T12:00:00Z."}
+
     def to_internal_value(self, value: Any) -> datetime.datetime:
         try:
             return parse_time(value)
-        except ValueError as error:
-            raise serializers.ValidationError(str(error)) from error
+        except ValueError:
+            self.fail("invalid")
 
 
 class ExportParameters(serializers.Serializer[dict[str, Any]]):
@@ -71,5 +74,5 @@ class ExportParameters(serializers.Serializer[dict[str, Any]]):
 
     since = TimeParameter(required=False, help_text="The earliest time, in RFC 3339; included.")
     until = TimeParameter(required=False, help_text="The end of the period; not included.")
-    action = serializers.ChoiceField(Action.choices, required=False)
-    actor = serializers.CharField(required=False, max_length=254, help_text="A user's id or email.")
+    action = StrictChoice(Action.choices, required=False)
+    actor = StrictText(required=False, max_length=254, help_text="A user's id or email.")

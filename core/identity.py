@@ -72,15 +72,17 @@ class RegisteredUser(Protocol):
 
 
 class Requirement(Enum):
-    """The requirement of an endpoint on the identity, independent of any experiment."""
+    """The requirement of an endpoint on the identity, independent of any experiment. The values explain a refusal."""
 
-    ANYONE = "anyone"
-    ADMITTED = "a token whose groups may use this service"
-    REGISTERED = "a registered user"
-    NO_SERVICE_TOKEN = "a login or a provider's token of a registered user, not a service token"  # noqa: S105
-    MAY_CREATE = "a registered user, or a service token without limits of level or experiments"
-    STAFF = "a member of staff"
-    ADMIN = "an administrator"
+    ANYONE = "Everyone can do this."
+    ADMITTED = "Only users whose groups or roles may use this service can do this."
+    REGISTERED = "Only registered users can do this."
+    NO_SERVICE_TOKEN = "Service tokens cannot do this. Log in to the pages, or send a token of your OpenID provider."  # noqa: S105
+    MAY_CREATE = (
+        "Only registered users can do this, and service tokens that are not limited to a level or to experiments."
+    )
+    STAFF = "Only staff can do this. Ask an administrator."
+    ADMIN = "Only administrators can do this. Ask one."
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from core.api.json_input import MAX_DEPTH
-from core.api.serializers import StrictNumber, StrictObject, StrictSerializer, StrictText
+from core.api.serializers import StrictChoice, StrictList, StrictNumber, StrictObject, StrictSerializer, StrictText
 from core.filters import FilterError
 from core.filters.language import refuse_bad_path
 from drifts.intervals import Calendar, Interval
@@ -23,7 +23,8 @@ class ParameterPath(StrictText):
     """A path below `parameters.`, written as in a filter, or one of the names in `others`."""
 
     default_error_messages = {
-        "name": "Unknown name. Names: {names}.",
+        "name": "Unknown name. Names: {names}, a path such as parameters.p_value.",
+        "path": "Send a path below parameters, such as parameters.p_value.",
         "depth": f"No parameter is nested deeper than {MAX_DEPTH} levels.",
     }
     others: tuple[str, ...] = ()
@@ -33,7 +34,7 @@ class ParameterPath(StrictText):
         if name in self.others:
             return name
         if not name.startswith("parameters."):
-            self.fail("name", names=", ".join((*self.others, "a path such as parameters.p_value")))
+            self.fail("name" if self.others else "path", names=", ".join(self.others))
         if name.count(".") > MAX_DEPTH:
             self.fail("depth")
         try:
@@ -67,7 +68,7 @@ def time_zones() -> frozenset[str]:
 
 
 @extend_schema_field({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
-class OneOrMore(serializers.ListField):
+class OneOrMore(StrictList):
     """A list of names, or one name."""
 
     def to_internal_value(self, data: Any) -> list[str]:
@@ -85,9 +86,7 @@ class StatisticsSerializer(StrictSerializer):
         default=list,
         help_text=f"One, or a list of at most {MAX_GROUP_BY}, of: {', '.join(GROUPS)}, a path below `parameters.`.",
     )
-    interval = serializers.ChoiceField(
-        Interval.choices, allow_null=True, default=None, help_text="Weeks start on Monday."
-    )
+    interval = StrictChoice(Interval.choices, allow_null=True, default=None, help_text="Weeks start on Monday.")
     time_zone = TimeZone(default="UTC", help_text="The time zone of the intervals, such as Europe/Berlin.")
     measures = OneOrMore(
         child=ParameterPath(),
@@ -95,7 +94,7 @@ class StatisticsSerializer(StrictSerializer):
         default=list,
         help_text=f"One, or a list of at most {MAX_MEASURES}, paths below `parameters.` that hold numbers.",
     )
-    percentiles = serializers.ListField(
+    percentiles = StrictList(
         child=StrictNumber(min_value=0, max_value=100),
         max_length=MAX_PERCENTILES,
         default=[50, 90, 99],

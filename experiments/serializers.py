@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from accounts.models import User
-from core.api.serializers import StrictModelSerializer, StrictObject, StrictSerializer, StrictText, Tags
+from core.api.serializers import StrictChoice, StrictModelSerializer, StrictObject, StrictSerializer, StrictText, Tags
 from core.identity import Level, identity_of
 from experiments.models import Experiment, NoManager, Permission, canonical_entity, completed
 from experiments.sharing import Preview, UnknownUser, ids_of_emails, is_email, named_user, preview_of
@@ -19,7 +19,7 @@ class PermissionSerializer(StrictModelSerializer):
         max_length=255,
         help_text="A user's id, the email of a registered user (kept as their id), or an entitlement.",
     )
-    level = serializers.ChoiceField(choices=Level.choices)
+    level = StrictChoice(choices=Level.choices)
 
     class Meta:
         model = Permission
@@ -140,7 +140,7 @@ def manager_required() -> Iterator[None]:
 
 class HandoverSerializer(StrictSerializer):
     entity = StrictText(max_length=255, help_text="The id or email of the new manager, a registered user.")
-    keep = serializers.ChoiceField(
+    keep = StrictChoice(
         Level.choices, allow_null=True, default=Level.READ.value, help_text="The level that you keep; null for none."
     )
 

@@ -168,7 +168,7 @@ class AccessView(ExperimentResource):
         "preview": PreviewSerializer,
         "handover": ExperimentSerializer,
     }
-    conflict = "Someone else changed the permissions. Read the experiment, and hand over again."
+    conflict = "Someone else changed the permissions. Read the experiment, then send the transfer again."
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         return self.response_serializers.get(self.action, AccessSerializer)

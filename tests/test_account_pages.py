@@ -86,11 +86,11 @@ def test_the_form_offers_only_what_the_maker_may_pass_on(
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"name": ""}, "Name: This field may not be blank."),
-        ({"days": "0"}, "Expires after (days): Ensure this value is greater than or equal to 1."),
+        ({"name": ""}, "Name: Must not be empty."),
+        ({"days": "0"}, "Expires after (days): Must be at least 1."),
         ({"days": "9" * 5000}, "Expires after (days): Must be an integer."),
         ({"days": "soon"}, "Expires after (days): Must be an integer."),
-        ({"level": "Own"}, "is not a valid choice."),
+        ({"level": "Own"}, "Choose one of: Read, Edit, Manage."),
         ({"experiments": "wine"}, "Must be a valid UUID."),
         ({"entitlements": "admins"}, "You do not have admins"),
     ],

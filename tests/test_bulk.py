@@ -97,9 +97,9 @@ def test_one_invalid_run_keeps_all_from_being_stored(editor: Caller, path: str, 
     errors = answer["errors"]["json"]
     assert answer["message"] == "body: 4 of 6 are not valid. None was stored."
     assert errors.keys() == {"non_field_errors", "1", "3", "4", "5"}
-    assert errors["1"] == {"model": ["This field may not be blank."]}
+    assert errors["1"] == {"model": ["Must not be empty."]}
     assert "64 bits" in errors["3"]["parameters.n"][0]
-    assert "Expected a dictionary" in errors["4"]["non_field_errors"][0]
+    assert "Must be an object." in errors["4"]["non_field_errors"][0]
     assert stored() == []
 
 

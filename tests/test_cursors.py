@@ -238,7 +238,7 @@ def test_a_modified_cursor_is_refused(reader: Caller, experiment: Experiment) ->
     add_runs(experiment, *range(3))
     cursor = cursor_of(reader.post(f"{path_of(experiment)}?page_size=2", {}))
     for changed in ("", cursor[:-1], cursor[1:], cursor.swapcase(), f"{cursor}A"):
-        assert_refused(reader.post(f"{path_of(experiment)}?cursor={changed}", {}), "no cursor of this service")
+        assert_refused(reader.post(f"{path_of(experiment)}?cursor={changed}", {}), "not a cursor of this service")
 
 
 def test_a_cursor_signed_with_another_secret_is_refused(
@@ -248,7 +248,7 @@ def test_a_cursor_signed_with_another_secret_is_refused(
     monkeypatch.setattr(pages, "SALT", "something else")
     cursor = cursor_of(reader.post(f"{path_of(experiment)}?page_size=2", {}))
     monkeypatch.undo()
-    assert_refused(reader.post(f"{path_of(experiment)}?cursor={cursor}", {}), "no cursor of this service")
+    assert_refused(reader.post(f"{path_of(experiment)}?cursor={cursor}", {}), "not a cursor of this service")
 
 
 # Access.

@@ -182,7 +182,7 @@ def test_a_run_stored_during_the_deletion_is_hidden_and_purged_later(
     assert manager.delete(path).status_code == 204
     Drift.objects.create_in(as_read_before, **RUN)
     assert admin.post("/drift/search", {}).json() == []
-    assert "Records left: 1" in purge()
+    assert "1 deletion is less than 2 minutes old" in purge()
     assert not Drift.objects.exists()
     Drift.objects.create_in(as_read_before, **RUN)
     DeletedExperiment.objects.update(deleted_at=timestamps.now() - LONGEST_REQUEST)

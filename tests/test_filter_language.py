@@ -97,7 +97,7 @@ def test_an_unknown_operator_is_refused_by_name_at_any_place(operator: str, path
 
 
 NOT_A_FIELD = "Unknown field"
-NOT_A_PATH = "A path is names with dots between"
+NOT_A_PATH = "Write names separated by single dots"
 TOO_DEEP = "deeper than 10 levels"
 TOO_MANY = "at most 100 clauses"
 
@@ -136,7 +136,7 @@ BOUNDS = {
         "at most 10 regular expressions",
     ),
     "length of a pattern": ({"model": {"$regex": "a" * 201}}, "model.$regex", "at most 200 characters"),
-    "length of a path": ({"parameters." + "a" * 240: 1}, "parameters." + "a" * 240, "at most 250 characters"),
+    "length of a path": ({"parameters." + "a" * 240: 1}, "parameters." + "a" * 240, "250 characters at most"),
 }
 WITHIN_BOUNDS = {
     "depth of $or": nested_or(10),
@@ -236,7 +236,7 @@ def test_mongodb_evaluates_a_filter_at_a_limit(document: Any) -> None:
         ({"verdict": None}, "verdict", "drift, no_drift, unknown"),
         ({"verdict": ["drift"]}, "verdict", "drift, no_drift, unknown"),
         ({"verdict": {"$in": ["drift", True]}}, "verdict.$in.1", "drift, no_drift, unknown"),
-        ({"permissions": []}, "permissions", "Compare its parts"),
+        ({"permissions": []}, "permissions", "Compare the parts of this field"),
         ({"permissions.level": 1}, "permissions.level", "a string"),
         # Operators of a field's kind.
         ({"model": {"$size": 1}}, "model.$size", "$size is not allowed here"),

@@ -142,7 +142,7 @@ def test_the_form_keeps_its_values_after_a_review(
     [
         ("nobody@example.org", "Read", "No registered user has this email"),
         ("editor@example.org", "Read", "Name each entity once."),
-        (GROUP + "s", "Own", "is not a valid choice"),
+        (GROUP + "s", "Own", "Choose one of: Read, Edit, Manage."),
         ("a\0b", "Read", "Null characters are not allowed"),
         ("x" * 256, "Read", "no more than 255 characters"),
     ],
@@ -262,8 +262,8 @@ def test_a_manager_reviews_a_handover_before_it_is_saved(
         ({"manager": "nobody@example.org"}, "No registered user has this"),
         ({"manager": "manager@example.org"}, "This is you"),
         ({"manager": GROUP}, "No registered user has this"),
-        ({"manager": ""}, "may not be blank"),
-        ({"manager": "editor@example.org", "keep": "Own"}, "is not a valid choice"),
+        ({"manager": ""}, "Must not be empty."),
+        ({"manager": "editor@example.org", "keep": "Own"}, "Choose one of: Read, Edit, Manage."),
     ],
 )
 def test_an_invalid_handover_is_refused_with_the_reason(

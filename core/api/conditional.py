@@ -59,7 +59,10 @@ def conditional(action: Action) -> Action:
         def compare_and_change() -> HttpResponse:
             tag = read(request, **path)["ETag"]
             if not allows(request, tag):
-                raise PreconditionFailed(f"If-None-Match names the object's present ETag: {tag}.")
+                raise PreconditionFailed(
+                    f"The object has the ETag {tag} already, which If-None-Match excludes. "
+                    "Leave the header out to change it."
+                )
             return action(view, request, **path)
 
         return compare_and_change()

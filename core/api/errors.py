@@ -73,9 +73,11 @@ def error_response(response: Response, exc: Exception, view: APIView) -> JSONRes
     headers = {name: response[name] for name in ("WWW-Authenticate", "Retry-After") if name in response}
     if isinstance(exc, ServiceUnavailable):
         headers["Retry-After"] = RETRY_SECONDS
+    message = response.data["detail"]
     if isinstance(exc, MethodNotAllowed):
-        headers["Allow"] = ", ".join(view.allowed_methods)
-    return JSONResponse(problem(response.status_code, response.data["detail"]), response.status_code, headers)
+        headers["Allow"] = allowed = ", ".join(view.allowed_methods)
+        message = f"{view.request.method} is not allowed here. Use {' or '.join(allowed.rsplit(', ', 1))}."
+    return JSONResponse(problem(response.status_code, message), response.status_code, headers)
 
 
 def invalid(exc: ValidationError) -> JSONResponse:

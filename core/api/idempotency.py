@@ -102,7 +102,7 @@ def replayed_response(stored: StoredResponse, body: str) -> HttpResponse:
     content = json.loads(cipher().decrypt(bytes(stored.sealed)))
     if content["body"] != body:
         raise ValidationError(
-            "This Idempotency-Key was used for another body. Send the same body to have the same answer again, "
+            "This Idempotency-Key was used for another body. Send the same body to get the stored response, "
             "or another key to create something else."
         )
     headers = {**content["headers"], "Idempotent-Replayed": "true"}

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, NoReturn
 
 from django.conf import settings
@@ -46,7 +46,8 @@ def parsed(body: bytes, name: str = "The body") -> Any:
     except RecursionError:
         raise ValidationError(f"{name} is nested deeper than {MAX_DEPTH} levels.") from None
     except ValueError as error:
-        raise ParseError(f"{name} is not JSON in UTF-8: {error}.") from error
+        problem = problem_of_constant(body) if isinstance(error, NotANumber) else error
+        raise ParseError(f"{name} is not JSON in UTF-8: {problem}.") from error
 
 
 def refuse_unstorable(value: Any) -> None:
@@ -56,8 +57,33 @@ def refuse_unstorable(value: Any) -> None:
         raise ValidationError({path: [sentence]} if path else [sentence])
 
 
+class NotANumber(ValueError):
+    """A JSON text has `NaN`, `Infinity` or `-Infinity`."""
+
+
+class Constant(str):
+    """The name of such a constant, in the place where the text has it."""
+
+
 def refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
+    raise NotANumber(f"{name} is not a JSON number")
+
+
+def problem_of_constant(body: bytes) -> str:
+    """Return the message for the first constant. The text is parsed a second time, to learn the path."""
+    try:
+        value = json.loads(body.decode(), parse_constant=Constant, parse_int=bounded_int)
+        return next(problems_of_constants(value, ""))
+    except (ValueError, RecursionError):
+        return "NaN and Infinity are not JSON numbers. Send null"
+
+
+def problems_of_constants(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, Constant):
+        yield f"{path}: {value} is not a JSON number. Send null or leave it out".removeprefix(": ")
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from problems_of_constants(item, f"{path}.{key}" if path else str(key))
 
 
 def bounded_int(digits: str) -> int:

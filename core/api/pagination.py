@@ -18,9 +18,9 @@ from core.mongodb.querysets import FilterableQuerySet
 from core.mongodb.totals import Total, total_of
 
 SALT = "driftwatch.cursor"
-INVALID_CURSOR = "It is no cursor of this service. Send next_cursor as the page before gave it."
+INVALID_CURSOR = "This is not a cursor of this service. Send next_cursor exactly as the previous response gave it."
 CURSOR_OF_ANOTHER_SEARCH = (
-    "It belongs to another search. Send it to the address and with the filter, sort_by and order_by that it came from."
+    "This cursor belongs to another search. Send it to the same address, with the same filter, sort_by and order_by."
 )
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from core.api.resource import Resource
 
 
+SEND_TOKEN = "Send your token: Authorization: Bearer <token>."  # noqa: S105 - not a secret
+
+
 class Guarded(Protocol):
     """An object with levels of access: an experiment."""
 
@@ -50,17 +53,17 @@ def requirement_for(level: Level) -> Requirement:
 def refuse(identity: Identity, requirement: Requirement) -> NoReturn:
     """Raise a 401 for an anonymous identity, else a 403 with the reason."""
     if identity.is_anonymous:
-        raise NotAuthenticated(f"This needs {requirement.value}. Send a token: Authorization: Bearer <token>.")
-    raise PermissionDenied(reason(identity) or f"This needs {requirement.value}.")
+        raise NotAuthenticated(f"{requirement.value} {SEND_TOKEN}")
+    raise PermissionDenied(reason(identity) or requirement.value)
 
 
 def refuse_level(identity: Identity, level: Level | None, required: Level) -> NoReturn:
     """Raise a 403 that names the identity's level and the required one."""
     if not identity.is_anonymous and (problem := reason(identity)):
         raise PermissionDenied(problem)
-    hint = "Send a token of someone who has it." if identity.is_anonymous else "Ask one of its managers."
-    has = f"you have {level}" if level else "you have none"
-    raise LevelRequired(f"This needs the level {required} on the experiment; {has}. {hint}", required, level)
+    has = f", and have {level}" if level else ""
+    hint = SEND_TOKEN if identity.is_anonymous else "Ask one of its managers."
+    raise LevelRequired(f"You need {required} access to this experiment{has}. {hint}", required, level)
 
 
 def reason(identity: Identity) -> str | None:

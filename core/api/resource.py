@@ -71,8 +71,9 @@ class Resource(GenericViewSet[Any]):
         parsers = self.get_parsers()
         parser = self.get_content_negotiator().select_parser(request, parsers)
         if parser is None:
-            media_types = " or ".join(str(parser.media_type) for parser in parsers)
-            raise UnsupportedMediaType(request.content_type, f"Send JSON, with Content-Type: {media_types}.")
+            media_types = ", ".join(str(parser.media_type) for parser in parsers)
+            one_of = "one of " if len(parsers) > 1 else ""
+            raise UnsupportedMediaType(request.content_type, f"Send JSON, with Content-Type: {one_of}{media_types}.")
         if request.stream is None:
             raise ParseError("The body is empty or chunked. Send JSON with a Content-Length.")
         return parser.parse(request.stream)

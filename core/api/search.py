@@ -17,7 +17,7 @@ from core.api.exceptions import InvalidQuery, SearchTooSlow
 from core.api.pagination import INVALID_CURSOR, Search, search_digest
 from core.api.resource import Resource
 from core.api.responses import JSONResponse, json_of
-from core.api.serializers import shared_instance
+from core.api.serializers import IntegerParameter, StrictChoice, shared_instance
 from core.filters.fields import Field
 from core.mongodb.documents import instances_of, is_primary_reachable
 from core.mongodb.errors import TOO_LARGE, database_cause
@@ -37,23 +37,23 @@ ADVICE = (
 class SearchParameters(serializers.Serializer[dict[str, Any]]):
     """The query parameters of a search; `sortable_by` adds `sort_by`."""
 
-    page = serializers.IntegerField(min_value=1, max_value=MAX_PAGE, default=1, help_text="Counted from 1.")
+    page = IntegerParameter(min_value=1, max_value=MAX_PAGE, default=1, help_text="Counted from 1.")
     cursor = serializers.RegexField(
         r"^[A-Za-z0-9_.-]+$",
         default=None,
         max_length=MAX_CURSOR,
-        error_messages={"invalid": INVALID_CURSOR},
+        error_messages={"invalid": INVALID_CURSOR, "max_length": INVALID_CURSOR},
         help_text="`next_cursor` of a page: returns the page after it, at any depth. Replaces `page`.",
     )
-    page_size = serializers.IntegerField(min_value=1, max_value=100, default=10)
-    order_by = serializers.ChoiceField(
+    page_size = IntegerParameter(min_value=1, max_value=100, default=10)
+    order_by = StrictChoice(
         ["asc", "desc"], default="desc", help_text="Ties are broken by time, then by id, in the same direction."
     )
 
     @classmethod
     def sortable_by(cls, names: tuple[str, ...]) -> type["SearchParameters"]:
         """Return a subclass that sorts by these fields."""
-        sort_by = serializers.ChoiceField(names, default="created_at")
+        sort_by = StrictChoice(names, default="created_at")
         return type(cls.__name__, (cls,), {"sort_by": sort_by})
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:

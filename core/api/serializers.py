@@ -2,15 +2,29 @@
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from django.db import models
 from rest_framework import serializers
 
 S = TypeVar("S", bound=serializers.Serializer[Any])
 
+NOT_AN_OBJECT = "Must be an object."
+NOT_A_LIST = "Must be a list."
 
-class StrictBoolean(serializers.BooleanField):
+
+class PlainMessages:
+    """Messages for input fields, in place of those of Django REST framework. The fields add their own."""
+
+    default_error_messages: ClassVar[dict[str, Any]] = {
+        "null": "Must not be null.",
+        "blank": "Must not be empty.",
+        "min_value": "Must be at least {min_value}.",
+        "max_value": "Must be at most {max_value}.",
+    }
+
+
+class StrictBoolean(PlainMessages, serializers.BooleanField):
     """A JSON boolean."""
 
     default_error_messages = {"invalid": "Must be true or false."}
@@ -21,10 +35,14 @@ class StrictBoolean(serializers.BooleanField):
         return data
 
 
-class StrictText(serializers.CharField):
+class StrictText(PlainMessages, serializers.CharField):
     """A JSON string, not blank unless `allow_blank` is set."""
 
-    default_error_messages = {"invalid": "Must be a string."}
+    default_error_messages = {
+        "invalid": "Must be a string.",
+        "min_length": "Must have at least {min_length} characters.",
+        "max_length": "Must have at most {max_length} characters.",
+    }
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
@@ -34,10 +52,14 @@ class StrictText(serializers.CharField):
         return super().to_internal_value(data)
 
 
-class StrictInteger(serializers.IntegerField):
-    """A JSON number without a fraction."""
+class IntegerParameter(PlainMessages, serializers.IntegerField):
+    """An integer in a query parameter."""
 
-    default_error_messages = {"invalid": "Must be an integer."}
+    default_error_messages = {"invalid": "Must be an integer.", "max_string_length": "Must have fewer digits."}
+
+
+class StrictInteger(IntegerParameter):
+    """A JSON number without a fraction."""
 
     def to_internal_value(self, data: Any) -> int:
         if not isinstance(data, int) or isinstance(data, bool):
@@ -45,7 +67,7 @@ class StrictInteger(serializers.IntegerField):
         return data
 
 
-class StrictNumber(serializers.FloatField):
+class StrictNumber(PlainMessages, serializers.FloatField):
     """A JSON number."""
 
     default_error_messages = {"invalid": "Must be a number."}
@@ -56,19 +78,40 @@ class StrictNumber(serializers.FloatField):
         return data
 
 
-class StrictObject(serializers.DictField):
+class StrictChoice(PlainMessages, serializers.ChoiceField):
+    """One of the choices, which a refusal names."""
+
+    default_error_messages = {"invalid_choice": "Choose one of: {choices}."}
+
+    def fail(self, key: str, **details: Any) -> NoReturn:
+        super().fail(key, choices=", ".join(map(str, self.choices)), **details)
+
+
+class StrictList(PlainMessages, serializers.ListField):
+    """A JSON array."""
+
+    default_error_messages = {
+        "not_a_list": NOT_A_LIST,
+        "min_length": "Must have at least {min_length} elements.",
+        "max_length": "Must have at most {max_length} elements.",
+    }
+
+
+class StrictObject(PlainMessages, serializers.DictField):
     """Any JSON object, stored unchanged."""
+
+    default_error_messages = {"not_a_dict": NOT_AN_OBJECT}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if not isinstance(data, dict):
-            self.fail("not_a_dict", input_type=type(data).__name__)
+            self.fail("not_a_dict")
         return data
 
     def to_representation(self, value: Any) -> Any:
         return value
 
 
-class Tags(serializers.ListField):
+class Tags(StrictList):
     """At most 50 strings of 1 to 20 characters."""
 
     def __init__(self, **options: Any) -> None:
@@ -77,7 +120,11 @@ class Tags(serializers.ListField):
 
 # Validates strictly. A docstring would appear in the OpenAPI document, for subclasses without one.
 class StrictSerializer(serializers.Serializer[Any]):
-    default_error_messages = {"null": "Must be an object, not null."}
+    default_error_messages = {"null": "Must be an object, not null.", "invalid": NOT_AN_OBJECT}
+
+    @classmethod
+    def many_init(cls, *args: Any, **options: Any) -> Any:
+        return super().many_init(*args, **{"error_messages": {"not_a_list": NOT_A_LIST}, **options})
 
     def to_representation(self, instance: Any) -> dict[str, Any]:
         return self.represent(instance)
@@ -115,6 +162,7 @@ class StrictModelSerializer(StrictSerializer, serializers.ModelSerializer[Any]):
         models.TextField: StrictText,
         models.JSONField: StrictObject,
     }
+    serializer_choice_field = StrictChoice
 
     def get_validators(self) -> list[Any]:
         """Return no uniqueness validators: the unique indexes detect conflicts without an extra query."""

@@ -57,7 +57,7 @@ class StringField(Field):
     def value(self, value: Any) -> Any:
         if value is None or isinstance(value, str):
             return value
-        raise ValueError("Compare it with a string.")
+        raise ValueError("Compare this field with a string.")
 
 
 class LongStringField(StringField):
@@ -75,7 +75,7 @@ class BooleanField(Field):
     def value(self, value: Any) -> Any:
         if value is None or isinstance(value, bool):
             return value
-        raise ValueError("Compare it with true or false.")
+        raise ValueError("Compare this field with true or false.")
 
 
 class UUIDField(Field):
@@ -87,7 +87,7 @@ class UUIDField(Field):
         try:
             return value if value is None else uuid.UUID(value).hex
         except (ValueError, AttributeError, TypeError):
-            raise ValueError("Compare it with a UUID.") from None
+            raise ValueError("Compare this field with a UUID.") from None
 
 
 class TimeField(Field):
@@ -108,7 +108,7 @@ class StringListField(Field):
         strings = value if isinstance(value, list) else [value]
         if value is None or all(isinstance(item, str) for item in strings):
             return value
-        raise ValueError("Compare it with a string or a list of strings.")
+        raise ValueError("Compare this field with a string or a list of strings.")
 
 
 class JSONField(Field):
@@ -136,7 +136,7 @@ class ObjectListField(Field):
     operators = frozenset({"$size", "$elemMatch", "$exists"})
 
     def value(self, value: Any) -> Any:
-        raise ValueError("Compare its parts, or use $elemMatch.")
+        raise ValueError("Compare the parts of this field, or use $elemMatch.")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,9 @@ class ObjectField(ObjectListField):
     operators = frozenset({"$exists"})
 
     def value(self, value: Any) -> Any:
-        raise ValueError(f"Compare its parts: {', '.join(f'{self.column}.{name}' for name in self.fields)}.")
+        raise ValueError(
+            f"Compare the parts of this field: {', '.join(f'{self.column}.{name}' for name in self.fields)}."
+        )
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class ComputedField(Field):
     def value(self, value: Any) -> Any:
         if isinstance(value, str) and value in self.values:
             return value
-        raise ValueError(f"Compare it with one of: {', '.join(self.values)}.")
+        raise ValueError(f"Compare this field with one of: {', '.join(self.values)}.")
 
 
 def parse_time(value: Any) -> datetime.datetime:
@@ -170,7 +172,7 @@ def parse_time(value: Any) -> datetime.datetime:
         aware = time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
         return aware.astimezone(datetime.UTC)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError("Compare it with a time such as 2026-01-31T12:00:00Z.") from None
+        raise ValueError("Compare this field with a time such as 2026-01-31T12:00:00Z.") from None
 
 
 def refuse_dollar_keys(value: Any) -> None:

@@ -178,7 +178,9 @@ def refuse_bad_path(name: str, path: str) -> None:
     segments = name.split(".")
     if len(name) > MAX_PATH or not all(segments) or any(segment.startswith("$") for segment in segments):
         raise FilterError(
-            path, f"A path is names with dots between, none empty or with a leading $, at most {MAX_PATH} characters."
+            path,
+            "Write names separated by single dots, such as parameters.window.size. A name cannot begin with $; "
+            f"{MAX_PATH} characters at most.",
         )
 
 

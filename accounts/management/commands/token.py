@@ -2,6 +2,7 @@
 
 import datetime
 import uuid
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +13,8 @@ from django.utils import timezone
 from accounts.models import ServiceToken, User
 from accounts.tokens import access_token
 from core.identity import Level
+
+MAX_DAYS = 3650
 
 
 class Command(BaseCommand):
@@ -24,21 +27,19 @@ class Command(BaseCommand):
         )
         parser.add_argument("--name", help="a name for the token (default: the time)")
         parser.add_argument(
-            "--level", choices=Level.values, default=Level.MANAGE, help="the highest level it uses (default: Manage)"
+            "--level", choices=Level.values, default=Level.MANAGE, help="the token's highest level (default: Manage)"
         )
         parser.add_argument(
             "--experiment",
             action="append",
             default=[],
-            type=uuid.UUID,
             help="the id of an experiment that the token may use (default: all); may be repeated",
         )
-        parser.add_argument("--days", type=float, default=30, help="days until the token expires (default: 30)")
+        parser.add_argument("--days", default="30", help="days until the token expires (default: 30)")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not 0 < options["days"] <= 3650:
-            raise CommandError("--days takes a number above 0, at most 3650.")
-        lifetime = datetime.timedelta(days=options["days"])
+        lifetime = datetime.timedelta(days=days(options["days"]))
+        options["experiment"] = [experiment_id(text) for text in options["experiment"]]
         user = find(options["user"]) or self.register(options["user"])
         record = self.issue(user, lifetime, options)
         wanted = {*settings.OIDC_USER_ENTITLEMENTS, *settings.OIDC_ADMIN_ENTITLEMENTS}
@@ -47,14 +48,14 @@ class Command(BaseCommand):
         self.stdout.write(access_token(record))
 
     def issue(self, user: User, lifetime: datetime.timedelta, options: dict[str, Any]) -> ServiceToken:
-        name = options["name"] or f"command line {timezone.now():%Y-%m-%d %H:%M:%S.%f}"
+        name = options["name"] or unused_name(user)
         try:
             return ServiceToken.objects.issue(
                 user,
                 name,
                 lifetime,
                 level=options["level"],
-                experiments=[str(experiment) for experiment in options["experiment"]],
+                experiments=options["experiment"],
                 entitlements=sorted(set(options["entitlement"])),
                 issued_by_operator=True,
             )
@@ -70,6 +71,28 @@ class Command(BaseCommand):
         user.register_by(None)
         self.stderr.write(f"Registered the local user {name}, id {user.id}.")
         return user
+
+
+def days(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) <= MAX_DAYS:
+            return float(text)
+    raise CommandError(f"--days takes a number above 0, at most {MAX_DAYS}.")
+
+
+def experiment_id(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise CommandError(f"{text} is not an experiment's id.") from None
+
+
+def unused_name(user: User) -> str:
+    """Return a name of the time in seconds. If the user has a token of that name, it has the microseconds too."""
+    now = timezone.now()
+    name = f"Command line, {now:%Y-%m-%d %H:%M:%S} UTC"
+    is_used = ServiceToken.objects.filter(user=user, name=name).exists()
+    return f"Command line, {now:%Y-%m-%d %H:%M:%S.%f} UTC" if is_used else name
 
 
 def find(name: str) -> User | None:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from io import StringIO
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +15,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from accounts.models import User
 from core.mongodb import embedded
+from drifts.sample_data import store_samples
+from experiments.models import Experiment
 
 START_SECONDS = 60
 TICK_SECONDS = 0.5
@@ -25,7 +26,7 @@ Drift Watch runs at {url}
   Experiments                {url}/experiments{samples}
   API documentation          {url}/api/v1/docs
   Admin portal               {url}/admin/{administrator}
-  Create an API token        {python} manage.py token you@example.org
+  Create an access token     {python} manage.py token you@example.org
 Ctrl-C stops it.
 """
 
@@ -96,10 +97,11 @@ def watch(gunicorn: "subprocess.Popen[bytes]", database: embedded.EmbeddedServer
 
 
 def sample_data() -> str:
-    """Store sample data, and return its summary."""
-    output = StringIO()
-    call_command("sample_data", stdout=output)
-    return f"  ({output.getvalue().strip()})"
+    """Store sample data unless there are experiments, and return its summary."""
+    if Experiment.objects.exists():
+        return ""
+    experiments, runs = store_samples(User.objects.get(is_superuser=True))
+    return f"  ({experiments} sample experiments with {runs} runs)"
 
 
 def first_administrator() -> str:
@@ -110,4 +112,4 @@ def first_administrator() -> str:
         User.objects.create_superuser("admin", "admin@localhost", password)
         file.touch(mode=0o600)
         file.write_text(password)
-    return f"  (admin, password {file.read_text()})" if file.exists() else ""
+    return f"  (user name admin, password {file.read_text()})" if file.exists() else ""

@@ -18,8 +18,9 @@ class Command(BaseCommand):
                 self.stdout.write(f"Removed the runs of {name}.")
         if kept := DeletedExperiment.objects.count():
             minutes = f"{LONGEST_REQUEST.total_seconds() / 60:.0f}"
+            are, records = ("deletion is", "its record") if kept == 1 else ("deletions are", "their records")
             self.stdout.write(
-                f"Records left: {kept}, of deletions in the last {minutes} minutes. Run purge again later."
+                f"{kept} {are} less than {minutes} minutes old. Run purge again later to remove {records}."
             )
         else:
             self.stdout.write("Nothing left to remove.")
