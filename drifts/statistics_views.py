@@ -83,6 +83,7 @@ class VisibleDriftStatisticsView(StatisticsMixin):
     """The statistics of the runs of all experiments that the caller may read."""
 
     resource = "visible_drift"
+    tag = "drift"
     required_levels = {"stats": Requirement.ANYONE}
 
     def get_queryset(self) -> DriftQuerySet:

@@ -63,6 +63,7 @@ class VisibleDriftView(DriftSearchMixin):
     """Search the runs of all experiments that the caller may read."""
 
     resource = "visible_drift"
+    tag = "drift"
     required_levels = {"search": Requirement.ANYONE}
     filter_example = {"verdict": "drift", "created_at": {"$gte": "2026-01-01"}}
 
@@ -73,7 +74,7 @@ class VisibleDriftView(DriftSearchMixin):
 class DriftResource(ExperimentResource):
     """A resource of an experiment's runs, or of one run."""
 
-    path_parameters = {**ExperimentResource.path_parameters, "drift_id": "The id of one of its drift runs."}
+    path_parameters = {**ExperimentResource.path_parameters, "drift_id": "The id of a drift run of the experiment."}
 
     def get_drift(self) -> Drift:
         """The run of the path. Raises an error unless the caller's level on its experiment is sufficient."""
@@ -126,13 +127,13 @@ class DriftView(DriftSearchMixin, DriftResource):
     @conditional
     @tagged
     def update(self, request: Request, experiment_id: str, drift_id: str) -> JSONResponse:
-        """Replace every writable field. Omitted fields take their defaults."""
+        """Replace a drift run. Omitted fields take their defaults."""
         return self.save(self.get_serializer(self.get_drift(), data=self.body))
 
     @conditional
     @tagged
     def partial_update(self, request: Request, experiment_id: str, drift_id: str) -> JSONResponse:
-        """Change the named fields."""
+        """Change fields of a drift run. The others keep their values."""
         return self.save(self.get_serializer(self.get_drift(), data=self.body, partial=True))
 
     @responds(204)

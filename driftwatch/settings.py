@@ -259,8 +259,11 @@ SPECTACULAR_SETTINGS = {
     "TAGS": [
         {"name": "experiment", "description": "Named containers of drift runs, private or public."},
         {"name": "drift", "description": "Drift runs: the results that detectors report."},
+        {"name": "access", "description": "Levels on an experiment and the reasons for them, previews, and transfers."},
         {"name": "user", "description": "Registration, and the registered user of the token."},
         {"name": "entitlement", "description": "The groups and roles in the token."},
+        {"name": "token", "description": "Service tokens, for pipelines and other programs."},
+        {"name": "audit", "description": "The events of the audit trail: who changed what, and when."},
     ],
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -10,6 +10,7 @@ class ExperimentAuditView(EventSearch, ExperimentResource):
     """Search the audit events of one experiment, for its managers."""
 
     resource = "experiment_audit"
+    tag = "audit"
     required_levels = {"search": Level.MANAGE}
     filter_example = {"action": "permissions_changed"}
 

@@ -136,14 +136,14 @@ class ExperimentView(SearchMixin, ExperimentResource):
     @conditional
     @tagged
     def update(self, request: Request, experiment_id: str) -> JSONResponse:
-        """Replace every writable field. Omitted fields take their defaults. The caller stays a manager."""
+        """Replace an experiment. Omitted fields take their defaults. The caller stays a manager."""
         return self.save(self.get_serializer(self.get_experiment(), data=self.body))
 
     @responds(200, 409)
     @conditional
     @tagged
     def partial_update(self, request: Request, experiment_id: str) -> JSONResponse:
-        """Change the named fields. The caller stays a manager."""
+        """Change fields of an experiment. The others keep their values. The caller stays a manager."""
         return self.save(self.get_serializer(self.get_experiment(), data=self.body, partial=True))
 
     @responds(204)

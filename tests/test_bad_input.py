@@ -120,6 +120,19 @@ NOT_JSON: dict[str, str | bytes] = {
 }
 
 
+def test_a_refused_constant_is_named_with_its_path(experiment: Experiment, editor: Caller) -> None:
+    path = f"/experiment/{experiment.pk}/drift"
+    answer = editor.post(path, '{"parameters": {"columns": [{"max": 1}, {"max": NaN}]}}').json()
+    assert answer["message"] == (
+        "The body is not JSON in UTF-8: parameters.columns.1.max: NaN is not a JSON number. Send null or leave it out."
+    )
+    assert (
+        "1.parameters.a: -Infinity is"
+        in editor.post(f"{path}/bulk", '[{}, {"parameters": {"a": -Infinity}}]').json()["message"]
+    )
+    assert "Send null" in editor.post(path, '{"a": NaN, "b"').json()["message"]
+
+
 @pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON)
 def test_a_body_that_is_not_json_is_refused(body: str | bytes, sender: Sender) -> None:
     for endpoint in WRITE + SEARCH:

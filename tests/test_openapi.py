@@ -22,6 +22,8 @@ def test_the_document_is_openapi_3_1_and_served_to_anyone(live: LiveServer) -> N
     assert document["openapi"].startswith("3.1")
     assert set(document["components"]["securitySchemes"]) == {"bearer", "session"}
     assert all(path.startswith("/api/v1/") for path in document["paths"])
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert {tag for operation in operations for tag in operation["tags"]} == {tag["name"] for tag in document["tags"]}
 
 
 def test_a_new_worker_serves_the_document_to_concurrent_requests(testrun_uid: str, worker_id: str) -> None:

@@ -51,7 +51,7 @@ class ProblemSerializer(serializers.Serializer[dict[str, Any]]):
     """The reason why a request was refused, and what to do about it."""
 
     code = serializers.IntegerField(help_text="The HTTP status.")
-    status = serializers.CharField(help_text="Its phrase.")
+    status = serializers.CharField(help_text="The reason phrase of the status.")
     message = serializers.CharField(help_text="The mistake, and what to do about it.")
     errors: Any = serializers.DictField(
         required=False, help_text="On a 422: the messages by field, under `json` (the body) or `query`."
@@ -177,8 +177,16 @@ class ResourceSchema(AutoSchema):
         """The first sentence of the description."""
         return f"{self.get_description().partition('.')[0]}."
 
+    def get_description(self) -> str:  # type: ignore[override]
+        """The docstring of the action. That of a search names the searched objects."""
+        description: str = super().get_description()
+        if not self.is_search:
+            return description
+        plural = self.view.get_serializer_class().Meta.model._meta.verbose_name_plural
+        return description.replace("Search.", f"Search {plural}.", 1)
+
     def get_tags(self) -> list[str]:
-        return [str(self.view.resource)]
+        return [self.view.tag or self.view.resource]
 
     def get_auth(self) -> list[dict[str, Any]]:
         required = self.view.required_levels[self.action]

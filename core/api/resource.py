@@ -27,6 +27,8 @@ class Resource(GenericViewSet[Any]):
     # Paths have no suffix that chooses a format.
     format_kwarg: str | None = None
     resource: ClassVar[str]
+    # The group in the OpenAPI document, if it is not named after the resource.
+    tag: ClassVar[str] = ""
     required_levels: ClassVar[dict[str, Any]] = {}
     login_throttled_actions: ClassVar[frozenset[str]] = frozenset()
     # Serializers of responses by action, if they differ from `serializer_class`.

@@ -80,7 +80,7 @@ class SearchMixin(Resource):
         raise NotImplementedError
 
     def search(self, request: Request, **path: str) -> JSONResponse:
-        """Search the objects that the caller may read, and return one page.
+        """Search. The response is one page of the objects that the caller may read.
 
         The filter takes MongoDB's operators `$eq $ne $gt $gte $lt $lte $in $nin $and $or $nor $not
         $exists $type $all $elemMatch $size $mod $regex $options`, the names of the resource's
