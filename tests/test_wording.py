@@ -1,12 +1,14 @@
-"""The check of comments and docstrings, which `make wording` runs."""
+"""The check of comments and docstrings, which `make wording` runs, and the text that CONTRIBUTING quotes."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-CHECK = Path(__file__).parent.parent / ".ci" / "wording.py"
+ROOT = Path(__file__).parent.parent
+CHECK = ROOT / ".ci" / "wording.py"
 
 
 def refusals(path: Path, text: str) -> list[str]:
@@ -54,3 +56,11 @@ def test_a_comment_that_leaves_its_subject_for_later_is_refused(tmp_path: Path, 
 )
 def test_other_comments_and_texts_are_accepted(tmp_path: Path, name: str, text: str) -> None:
     assert not refusals(tmp_path / name, text)
+
+
+def test_the_first_change_of_contributing_finds_its_text_in_a_template() -> None:
+    quoted = re.findall(r'`git grep -n "([^"]+)"', (ROOT / "CONTRIBUTING.md").read_text())
+    templates = [path.read_text() for path in (ROOT / "templates").rglob("*.html")]
+    assert quoted
+    for text in quoted:
+        assert any(text in template for template in templates), text
