@@ -1,12 +1,14 @@
-"""Users and their service tokens in the admin portal."""
+"""Users and their access tokens in the admin portal."""
 
 from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.admin.utils import display_for_value
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.template.defaultfilters import pluralize
 
 from accounts.models import ServiceToken, User
 from accounts.models.service_token import ServiceTokenQuerySet, TokenState
@@ -27,7 +29,7 @@ class UserAdmin(AuditedAdmin):
     """
 
     required_levels = {"view": Requirement.ADMIN, "add": None, "change": Requirement.ADMIN, "delete": Requirement.ADMIN}
-    list_display = ("email", "role", "subject", "issuer", "last_login", "created_at")
+    list_display = ("email", "role", "subject", "issuer", "latest_login", "created_at")
     list_filter = ("is_active", "is_staff", "is_superuser", PeriodFilter)
     search_fields = ("email", "subject", "issuer")
     search_help_text = "Email, subject or issuer"
@@ -42,21 +44,25 @@ class UserAdmin(AuditedAdmin):
         "is_staff",
         "is_superuser",
         "entitlements",
-        "last_login",
+        "latest_login",
         "created_at",
     )
-    readonly_fields = ("id", "issuer", "subject", "entitlements", "last_login", "created_at")
+    readonly_fields = ("id", "issuer", "subject", "entitlements", "latest_login", "created_at")
 
     @admin.display
     def role(self, user: User) -> str:
         """Return the user's roles, from the account and the last known entitlements."""
         entitled = not set(user.entitlements).isdisjoint(settings.OIDC_ADMIN_ENTITLEMENTS)
         roles = {
-            "not active": not user.is_active,
-            "administrator": entitled or (user.is_local and user.is_superuser),
-            "staff": user.is_staff,
+            "Not active": not user.is_active,
+            "Administrator": entitled or (user.is_local and user.is_superuser),
+            "Staff": user.is_staff,
         }
-        return ", ".join(role for role, applies in roles.items() if applies) or "user"
+        return ", ".join(role for role, applies in roles.items() if applies) or "User"
+
+    @admin.display(description="last login")
+    def latest_login(self, user: User) -> str:
+        return display_for_value(user.last_login, "Never")
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
         """Make `is_superuser` read-only for users of an issuer: their entitlements make administrators."""
@@ -65,7 +71,7 @@ class UserAdmin(AuditedAdmin):
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Filters service tokens by state."""
+    """Filters access tokens by state."""
 
     title = "state"
     parameter_name = "state"
@@ -81,10 +87,10 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(ServiceToken)
 class ServiceTokenAdmin(GuardedAdmin):
-    """Shows service tokens to administrators, who can revoke them but not create or change them."""
+    """Shows access tokens to administrators, who can revoke them but not create or change them."""
 
     required_levels = {"view": Requirement.ADMIN, "add": None, "change": None, "delete": Requirement.ADMIN}
-    list_display = ("name", "user", "level", "last_used_at", "expires_at", "created_at", "state", "issued_by_operator")
+    list_display = ("name", "user", "level", "last_use", "expires_at", "created_at", "state", "issued_by_operator")
     list_filter = (StateFilter, "issued_by_operator", "level", PeriodFilter)
     list_prefetch_related = ("user",)
     search_fields = ("name", "user__email", "user__subject")
@@ -103,7 +109,7 @@ class ServiceTokenAdmin(GuardedAdmin):
         "issued_by_operator",
         "created_at",
         "expires_at",
-        "last_used_at",
+        "last_use",
         "revoked_at",
     )
     readonly_fields = fields
@@ -112,8 +118,13 @@ class ServiceTokenAdmin(GuardedAdmin):
     def state(self, token: ServiceToken) -> str:
         return token.state.label
 
-    @admin.action(description="Revoke the selected service tokens")
+    @admin.display(description="last used")
+    def last_use(self, token: ServiceToken) -> str:
+        return display_for_value(token.last_used_at, "Never")
+
+    @admin.action(description="Revoke the selected access tokens")
     def revoke(self, request: HttpRequest, queryset: ServiceTokenQuerySet) -> None:
         # Selected by id: a search may join the users, and MongoDB cannot update a join.
         chosen = ServiceToken.objects.filter(pk__in=[token.pk for token in queryset])
-        self.message_user(request, f"Tokens revoked: {chosen.revoke(identity_of_session(request))}.")
+        revoked = chosen.revoke(identity_of_session(request))
+        self.message_user(request, f"{revoked} token{pluralize(revoked)} revoked.")

@@ -73,7 +73,7 @@ class Target(EmbeddedModel):
 
     @property
     def kind(self) -> str:
-        """The type in words, such as "service token"."""
+        """The type in words, such as "access token"."""
         models_ = (model._meta for model in apps.get_models() if model._meta.model_name == self.type)
         return next((str(meta.verbose_name) for meta in models_), self.type)
 
@@ -126,12 +126,12 @@ class Event(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, db_column="_id", default=uuid7, editable=False)
-    created_at = models.DateTimeField(default=timestamps.now, editable=False)
-    expires_at = models.DateTimeField(default=expiry, editable=False)
+    created_at = models.DateTimeField("time", default=timestamps.now, editable=False)
+    expires_at = models.DateTimeField("expires", default=expiry, editable=False)
     action = models.CharField(max_length=30, choices=Action)
     actor = EmbeddedModelField(Actor)
     target = EmbeddedModelField(Target)
-    experiment_id = models.UUIDField(null=True, help_text="The experiment concerned, if any.")
+    experiment_id = models.UUIDField(null=True, help_text="The experiment, if the event is about one.")
     address = models.CharField(max_length=60, null=True, help_text="The client's IP address.")
     user_agent = models.CharField(max_length=300)
     way = models.CharField("signed in with", max_length=7, choices=Way, help_text="How the actor authenticated.")
@@ -153,7 +153,7 @@ class Event(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.action} {self.created_at:%Y-%m-%d %H:%M:%S}"
+        return f"{Action(self.action).label}, {self.created_at:%Y-%m-%d %H:%M:%S} UTC"
 
     def save(self, *args: Any, **options: Any) -> None:
         if not self._state.adding:

@@ -4,15 +4,17 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import ForeignKey, QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django_mongodb_backend.fields import ArrayField
 
 from audit.audited_admin import AuditedAdmin
 from core import timestamps
@@ -22,7 +24,7 @@ from core.mongodb.match import Mql
 from core.mongodb.order import NEWEST_FIRST
 from core.portal.changelists import COUNTED_AT_MOST
 from core.portal.filters import FormFilter, PeriodFilter, TagFilter, TextFilter
-from core.portal.forms import ApiForm
+from core.portal.forms import ApiForm, TagsField
 from drifts.exports import TooManyColumns, as_csv, as_json
 from drifts.models import Drift, DriftQuerySet
 from drifts.parameters import tree
@@ -38,6 +40,9 @@ WRITABLE = tuple(name for name in DriftSerializer.Meta.fields if name not in Dri
 READ_ONLY = {"experiment_id": "experiment_link", "parameters": "parameter_tree"}
 
 
+NO_ID = "{} is not an id. Copy it from the address of the experiment."
+
+
 class ExperimentFilter(TextFilter):
     title = "experiment"
     parameters = ("experiment",)
@@ -45,7 +50,7 @@ class ExperimentFilter(TextFilter):
     def condition(self, text: str) -> Mql:
         chosen = id_in(text)
         if chosen is None:
-            self.problem = f"{text} is not an id. Copy it from the address of the experiment."
+            self.problem = NO_ID.format(text)
             return {}
         return {"experiment_id": chosen.hex}
 
@@ -106,6 +111,19 @@ class ModelFilter(TextFilter):
         return sorted(name["_id"] for name in names)
 
 
+class ExperimentField(forms.ModelChoiceField):
+    """An experiment, named by its id."""
+
+    default_error_messages = {
+        "invalid_choice": "No experiment has this id. Copy it from the address of the experiment."
+    }
+
+    def to_python(self, value: Any) -> Any:
+        if value and id_in(str(value)) is None:
+            raise ValidationError(NO_ID.format(value))
+        return super().to_python(value)
+
+
 class DriftForm(ApiForm):
     serializer = DriftSerializer
 
@@ -130,6 +148,7 @@ class DriftAdmin(AuditedAdmin):
     ordering = ("-created_at", "-pk")
     sortable_by = ("created_at",)
     raw_id_fields = ("experiment",)
+    formfield_overrides = {ForeignKey: {"form_class": ExperimentField}, ArrayField: {"form_class": TagsField}}
     actions = ("export_as_csv", "export_as_json")
     action_limits = dict.fromkeys(actions, COUNTED_AT_MOST)
     fields: ClassVar[tuple[str, ...]] = tuple(READ_ONLY.get(name, name) for name in DriftSerializer.Meta.fields)

@@ -77,12 +77,14 @@ class Dashboard:
     @property
     def looked_at(self) -> str:
         if self.runs < LOOKED_AT:
-            return "All runs that you can read"
-        return f"The newest {LOOKED_AT:,} runs that you can read, since {self.since:%Y-%m-%d %H:%M} UTC"
+            return "The panels below are about all runs that you can read."
+        since = f"{self.since:%Y-%m-%d %H:%M} UTC"
+        return f"The panels below are about the newest {LOOKED_AT:,} runs that you can read, since {since}."
 
     @property
     def counted(self) -> str:
-        return f"Bars end at {COUNTED:,} runs a day. The shares are from the newest {SAMPLED:,} runs of each day."
+        colours = f"Its colours are the verdicts of that day's newest {SAMPLED:,}."
+        return f"A bar shows up to {COUNTED:,} runs of a day. {colours}"
 
     @property
     def stale_query(self) -> str:

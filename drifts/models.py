@@ -133,17 +133,17 @@ class Drift(models.Model):
     id = models.UUIDField(primary_key=True, db_column="_id", default=uuid7, editable=False)
     # Other indexes begin with the experiment, so the field needs none of its own.
     experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="drifts", db_index=False)
-    job_status = models.CharField(max_length=9, choices=JobStatus)
+    job_status = models.CharField("status", max_length=9, choices=JobStatus)
     model = models.CharField(max_length=255)
     drift_detected = models.BooleanField(default=False)
     parameters = models.JSONField(default=dict, blank=True)
     tags = ArrayField(models.CharField(max_length=20), default=list, blank=True)
     detector = models.CharField(max_length=255, null=True, blank=True)
     environment = models.CharField(max_length=255, null=True, blank=True)
-    model_version = models.CharField(max_length=255, null=True, blank=True)
-    schema_version = models.CharField(max_length=20, default=SCHEMA_VERSION, editable=False)
-    created_at = models.DateTimeField(default=timestamps.now, editable=False)
-    updated_at = models.DateTimeField(default=timestamps.now, editable=False)
+    model_version = models.CharField("version", max_length=255, null=True, blank=True)
+    schema_version = models.CharField("schema", max_length=20, default=SCHEMA_VERSION, editable=False)
+    created_at = models.DateTimeField("time", default=timestamps.now, editable=False)
+    updated_at = models.DateTimeField("updated", default=timestamps.now, editable=False)
 
     objects = DriftManager()
 
@@ -183,7 +183,7 @@ class Drift(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.model} {self.created_at:%Y-%m-%d %H:%M:%S}"
+        return f"{self.model}, {self.created_at:%Y-%m-%d %H:%M:%S} UTC"
 
     @property
     def verdict(self) -> Verdict:

@@ -14,6 +14,7 @@ from rest_framework.exceptions import ValidationError
 from accounts.login import logout
 from core.api.search import bounded_time
 from core.identity import Requirement, identity_of_session
+from core.portal.actions import delete_selected
 from drifts.dashboard import dashboard_of
 
 # The app labels in the order of the index.
@@ -25,6 +26,10 @@ class Portal(AdminSite):
 
     site_header = site_title = "Drift Watch"
     index_title = "Dashboard"
+
+    def __init__(self, name: str = "admin") -> None:
+        super().__init__(name)
+        self.add_action(delete_selected)
 
     def has_permission(self, request: HttpRequest) -> bool:
         return identity_of_session(request).has(Requirement.STAFF)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import model_ngettext
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -12,7 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django_mongodb_backend.fields import EmbeddedModelArrayField
+from django_mongodb_backend.fields import ArrayField, EmbeddedModelArrayField
 
 from audit.audited_admin import AuditedAdmin
 from audit.models import Action
@@ -21,6 +22,7 @@ from core.identity import Identity, Level, Requirement, identity_of_session
 from core.mongodb.transaction import in_transaction
 from core.portal.changelists import BoundedChangeList
 from core.portal.filters import PeriodFilter, TagFilter
+from core.portal.forms import TagsField
 from core.versions import VersionConflict
 from experiments.admin_forms import CHANGED_MEANWHILE, GO_ON, VERSION, ExperimentForm, PermissionsField
 from experiments.models import RECORDED, Experiment, ExperimentQuerySet
@@ -74,7 +76,10 @@ class ExperimentAdmin(AuditedAdmin):
     ordering = ("-created_at", "-pk")
     sortable_by = ("name", "visibility", "created_at")
     form = ExperimentForm
-    formfield_overrides = {EmbeddedModelArrayField: {"form_class": PermissionsField}}
+    formfield_overrides = {
+        EmbeddedModelArrayField: {"form_class": PermissionsField},
+        ArrayField: {"form_class": TagsField},
+    }
     actions = ("archive", "restore", "publish", "make_private")
     fields = (
         "id",
@@ -134,7 +139,7 @@ class ExperimentAdmin(AuditedAdmin):
         address = reverse("admin:drifts_drift_changelist", query={"experiment": experiment.pk})
         return format_html('<a href="{}">{}</a>', address, experiment.summary.runs)
 
-    @admin.display
+    @admin.display(empty_value="Never")
     def last_run(self, experiment: Any) -> datetime.datetime | None:
         return experiment.summary.last_run
 
@@ -143,7 +148,7 @@ class ExperimentAdmin(AuditedAdmin):
         address = reverse("admin:drifts_drift_changelist", query={"experiment": experiment.pk})
         return format_html('<a href="{}">Show drift runs</a>', address)
 
-    @admin.display(description="permissions")
+    @admin.display(description="access")
     def permission_table(self, experiment: Experiment) -> SafeString:
         known = holders(entry.entity for entry in experiment.permissions)
         rows = ((known[entry.entity], entry.level) for entry in experiment.permissions)
@@ -189,19 +194,19 @@ class ExperimentAdmin(AuditedAdmin):
 
     @admin.action(permissions=["change"], description="Archive the selected experiments")
     def archive(self, request: HttpRequest, queryset: ExperimentQuerySet) -> None:
-        self.change_each(request, queryset, "Archived", Experiment.archive_by)
+        self.change_each(request, queryset, "archived", Experiment.archive_by)
 
     @admin.action(permissions=["change"], description="Restore the selected experiments")
     def restore(self, request: HttpRequest, queryset: ExperimentQuerySet) -> None:
-        self.change_each(request, queryset, "Restored", Experiment.restore_by)
+        self.change_each(request, queryset, "restored", Experiment.restore_by)
 
     @admin.action(permissions=["change"], description="Make the selected experiments public")
     def publish(self, request: HttpRequest, queryset: ExperimentQuerySet) -> None:
-        self.change_each(request, queryset, "Made public", lambda it, identity: it.update_by(identity, public=True))
+        self.change_each(request, queryset, "made public", lambda it, identity: it.update_by(identity, public=True))
 
     @admin.action(permissions=["change"], description="Make the selected experiments private")
     def make_private(self, request: HttpRequest, queryset: ExperimentQuerySet) -> None:
-        self.change_each(request, queryset, "Made private", lambda it, identity: it.update_by(identity, public=False))
+        self.change_each(request, queryset, "made private", lambda it, identity: it.update_by(identity, public=False))
 
     def change_each(
         self,
@@ -223,7 +228,7 @@ class ExperimentAdmin(AuditedAdmin):
             else:
                 changed += 1
         if changed:
-            self.message_user(request, f"{done}: {changed}.")
+            self.message_user(request, f"{changed} {model_ngettext(self.opts, changed)} {done}.")
         if refused:
             names = ", ".join(refused[:10])
             problem = f"Not changed, because you do not manage them or they are deleted: {names}."

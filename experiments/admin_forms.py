@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.template.loader import render_to_string
@@ -16,6 +16,7 @@ from core.portal.forms import ApiForm
 from experiments.models import RECORDED, Experiment, NoManager, completed, with_manager
 from experiments.serializers import ExperimentSerializer, entities_of
 from experiments.sharing import Preview, holders, preview_of
+from experiments.views import ExperimentView
 
 GO_ON = "_edit"
 VERSION = "_version"
@@ -49,6 +50,9 @@ class ExperimentForm(ApiForm):
     """The form of an experiment. A preview of its permissions is shown before they are saved."""
 
     serializer = ExperimentSerializer
+
+    class Meta:
+        error_messages: ClassVar = {"name": {"unique": ExperimentView.conflict}}
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

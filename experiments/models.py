@@ -103,12 +103,17 @@ class Experiment(AccessControlled, models.Model):
     name = models.CharField(max_length=255)
     description = models.TextField(blank=True, default="")
     public = models.BooleanField(default=False, help_text="Anyone can read it, without logging in.")
-    permissions = EmbeddedModelArrayField(Permission, default=list, blank=True)
+    permissions = EmbeddedModelArrayField(Permission, verbose_name="access", default=list, blank=True)
     tags = ArrayField(models.CharField(max_length=20), default=list, blank=True)
-    config = models.JSONField(default=dict, blank=True)
-    created_at = models.DateTimeField(default=timestamps.now, editable=False)
-    updated_at = models.DateTimeField(default=timestamps.now, editable=False)
-    archived_at = models.DateTimeField(null=True, editable=False, help_text="Archived experiments are not in lists.")
+    config = models.JSONField("configuration (JSON)", default=dict, blank=True)
+    created_at = models.DateTimeField("created", default=timestamps.now, editable=False)
+    updated_at = models.DateTimeField("updated", default=timestamps.now, editable=False)
+    archived_at = models.DateTimeField(
+        "archived",
+        null=True,
+        editable=False,
+        help_text="Archived experiments are hidden from the list on the pages.",
+    )
 
     objects = ExperimentQuerySet.as_manager()
 

@@ -1,5 +1,6 @@
 """The admin portal."""
 
+import datetime
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from django.urls import reverse
 from accounts.models import ServiceToken, User
 from audit.models import Event
 from drifts.models import Drift
-from experiments.models import Experiment
+from experiments.models import RECORDED, Experiment
 from tests.caller import Caller
 from tests.conftest import GROUP
 
@@ -90,6 +91,7 @@ def test_an_experiment_is_edited_with_its_permissions(staff: Client, experiment:
         "description": "",
         "tags": "wine,nightly",
         "config": "{}",
+        "_version": experiment.version(*RECORDED),
         "permissions-TOTAL_FORMS": "1",
         "permissions-INITIAL_FORMS": "0",
         "permissions-MIN_NUM_FORMS": "0",
@@ -131,3 +133,30 @@ def test_an_experiment_is_deleted_with_its_runs(staff: Client, drift: Drift, by:
     assert not Experiment.objects.exists()
     assert not Drift.objects.exists()
     assert LogEntry.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "role"),
+    [
+        ({}, "User"),
+        ({"is_staff": True}, "Staff"),
+        ({"is_staff": True, "is_active": False}, "Not active, Staff"),
+        ({"entitlements": ["admins"]}, "Administrator"),
+    ],
+)
+def test_users_are_listed_with_their_role_and_last_login(staff: Client, changes: dict[str, Any], role: str) -> None:
+    User.objects.create(issuer="https://issuer", subject="plain", email="plain@example.org", **changes)
+    content = staff.get(page(User, "changelist"), {"q": "plain@"}).content.decode()
+    assert f'<td class="field-role">{role}</td>' in content
+    assert '<td class="field-latest_login">Never</td>' in content
+
+
+def test_tokens_are_revoked(staff: Client) -> None:
+    user = User.objects.create(subject="plain", email="plain@example.org")
+    tokens = [ServiceToken.objects.issue(user, name, datetime.timedelta(days=1)) for name in ("nightly", "weekly")]
+    content = staff.get(page(ServiceToken, "changelist")).content.decode()
+    assert "2 access tokens" in content
+    assert '<td class="field-last_use">Never</td>' in content
+    chosen = {"action": "revoke", "_selected_action": [str(token.pk) for token in tokens]}
+    assert "2 tokens revoked." in staff.post(page(ServiceToken, "changelist"), chosen, follow=True).content.decode()
+    assert not ServiceToken.objects.filter(revoked_at=None).exists()

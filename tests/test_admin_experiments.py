@@ -145,13 +145,56 @@ def test_the_form_refuses_permissions_that_the_api_would_refuse(
     assert entries_of(experiment) == before
 
 
-@pytest.mark.parametrize("changes", [{"config": "[1]"}, {"config": "{"}, {"tags": "a,,b"}, {"tags": "x" * 21}])
+@pytest.mark.parametrize(
+    ("field", "text", "sentence"),
+    [
+        ("config", "[1]", ""),
+        ("config", "{", "This is not valid JSON."),
+        ("tags", "a,,b", "A tag is empty. Remove a comma."),
+        ("tags", "a," + "x" * 21, f"Tag “{'x' * 21}” has more than 20 characters."),
+        ("tags", "\x00", ""),
+        ("name", "barley", "An experiment with this name already exists. Choose another name."),
+    ],
+)
 def test_other_fields_follow_the_rules_of_the_api(
-    browser: Client, experiment: Experiment, changes: dict[str, str]
+    browser: Client, experiment: Experiment, field: str, text: str, sentence: str
 ) -> None:
-    response = browser.post(address(experiment), form_of(experiment, *entries_of(experiment), **changes))
+    Experiment.objects.create(name="barley")
+    response = browser.post(address(experiment), form_of(experiment, *entries_of(experiment), **{field: text}))
     assert response.status_code == 200
-    assert "errorlist" in response.content.decode()
+    [problem] = response.context["adminform"].form.errors[field]
+    assert sentence in problem
+
+
+def test_labels_are_those_of_the_pages(browser: Client, experiment: Experiment) -> None:
+    page = browser.get(address(experiment)).content.decode()
+    for label in ("Access:", "Configuration (JSON):", "Created:", "Updated:", "Separate with commas"):
+        assert label in page
+
+
+def test_a_deletion_asks_for_confirmation_and_can_be_cancelled(browser: Client, experiment: Experiment) -> None:
+    page = browser.get(reverse("admin:experiments_experiment_delete", args=[experiment.pk])).content.decode()
+    assert "<h1>Delete experiment?</h1>" in page
+    assert page.index("Experiment: wine quality") < page.index("This cannot be undone.") < page.index(">Cancel<")
+    page = act(browser, "delete_selected", experiment)
+    assert "<h1>Delete the selected experiments?</h1>" in page
+    assert page.index("Experiment: wine quality") < page.index("This cannot be undone.") < page.index(">Cancel<")
+    assert "Delete the selected experiments</option>" in browser.get(LIST).content.decode()
+
+
+def test_an_object_without_changes_in_the_portal_has_an_empty_history(browser: Client, experiment: Experiment) -> None:
+    path = reverse("admin:experiments_experiment_history", args=[experiment.pk])
+    assert "No changes in the admin portal yet." in browser.get(path).content.decode()
+    form = form_of(experiment, *entries_of(experiment), description="new")
+    assert browser.post(address(experiment), form).status_code == 302
+    page = browser.get(path).content.decode()
+    assert "Changed Description" in page
+    assert "No changes" not in page
+
+
+def test_only_a_search_offers_to_show_all(browser: Client, experiment: Experiment) -> None:
+    assert "Show all" not in browser.get(LIST, {"public__exact": "0"}).content.decode()
+    assert "Show all" in browser.get(LIST, {"q": "wine"}).content.decode()
 
 
 @pytest.mark.parametrize(
@@ -185,9 +228,9 @@ def act(browser: Client, action: str, *experiments: Experiment) -> Any:
 
 def test_several_experiments_are_archived_and_restored(browser: Client, experiment: Experiment) -> None:
     other = Experiment.objects.create(name="barley")
-    assert "Archived: 2." in act(browser, "archive", experiment, other)
+    assert "2 experiments archived." in act(browser, "archive", experiment, other)
     assert not Experiment.objects.archived(False).exists()
-    assert "Restored: 1." in act(browser, "restore", other)
+    assert "1 experiment restored." in act(browser, "restore", other)
     counts = {which: browser.get(LIST, {"archived": which}).context["cl"].result_count for which in ("yes", "no")}
     assert counts == {"yes": 1, "no": 1}
     recorded = Event.objects.exclude(action="login").order_by("created_at").values_list("action", flat=True)
@@ -203,10 +246,10 @@ def test_staff_publish_only_the_selected_experiments_that_they_manage(
     browser = through_session(manager, settings).client
     other = Experiment.objects.create(name="barley", permissions=[Permission(entity=manager.id, level="Edit")])
     said = act(browser, "publish", experiment, other)
-    assert "Made public: 1." in said
+    assert "1 experiment made public." in said
     assert "Not changed, because" in said
     assert [it.name for it in Experiment.objects.filter(public=True)] == ["wine quality"]
-    assert "Made private: 1." in act(browser, "make_private", experiment)
+    assert "1 experiment made private." in act(browser, "make_private", experiment)
 
 
 def test_the_list_shows_the_number_of_runs_and_links_to_them(browser: Client, drift: Drift) -> None:

@@ -20,6 +20,7 @@ from tests.caller import Caller
 from tests.session import through_session
 
 LIST = "/admin/drifts/drift/"
+UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def test_one_request_deletes_a_limited_number_of_runs(
     assert str(drift.pk) not in page
 
 
-@pytest.mark.parametrize("pk", ["nonsense", "00000000-0000-0000-0000-000000000000"])
+@pytest.mark.parametrize("pk", ["nonsense", UNKNOWN])
 @pytest.mark.parametrize("page", ["change", "delete", "history"])
 def test_a_missing_run_is_reported(browser: Client, pk: str, page: str) -> None:
     response = browser.get(f"{LIST}{pk}/{page}/", follow=True)
@@ -152,6 +153,10 @@ def test_a_missing_run_is_reported(browser: Client, pk: str, page: str) -> None:
 def test_a_run_is_added_to_an_experiment_as_by_the_api(browser: Client, experiment: Experiment) -> None:
     form = {"experiment": str(experiment.pk), "job_status": "Running", "model": "forest", "tags": "nightly"}
     path = reverse("admin:drifts_drift_add")
+    unknown = "No experiment has this id. Copy it from the address of the experiment."
+    for text, sentence in (("zz", "zz is not an id. Copy it from the address of the experiment."), (UNKNOWN, unknown)):
+        refused = browser.post(path, {**form, "parameters": "{}", "experiment": text})
+        assert refused.context["adminform"].form.errors["experiment"] == [sentence]
     for wrong in ({"parameters": "[1]"}, {"tags": "x" * 21}, {"experiment": "nonsense"}, {"model": "\x00"}):
         refused = browser.post(path, {**form, "parameters": "{}", **wrong})
         assert refused.status_code == 200

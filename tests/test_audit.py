@@ -199,15 +199,15 @@ ACTIONS: dict[str, tuple[AuditedCall, str, str, str, dict[str, Any], dict[str, A
         lambda scene: call_command(
             *("token", "root", "--entitlement", "admins", "--name", "cron"), stdout=StringIO(), stderr=StringIO()
         ),
-        *("token_issued", COMMAND, "service token cron", {}, {"entitlements": ["admins"], "issued_by_operator": True}),
+        *("token_issued", COMMAND, "access token cron", {}, {"entitlements": ["admins"], "issued_by_operator": True}),
     ),
     "making a token": (
         lambda scene: scene.manager.post("/token", {"name": "weekly", "level": "Edit"}, headers=FROM),
-        *("token_issued", MANAGER, "service token weekly", {}, {"name": "weekly", "level": "Edit"}),
+        *("token_issued", MANAGER, "access token weekly", {}, {"name": "weekly", "level": "Edit"}),
     ),
     "revoking a token": (
         Scene.revoke_token,
-        *("token_revoked", MANAGER, "service token nightly", {"name": "nightly"}, {}),
+        *("token_revoked", MANAGER, "access token nightly", {"name": "nightly"}, {}),
     ),
     "making an administrator": (
         lambda scene: User.objects.create_superuser("second", "second@example.org", PASSWORD),

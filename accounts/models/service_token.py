@@ -105,14 +105,16 @@ class ServiceToken(models.Model):
     name = models.CharField(max_length=255)
     # The name while it is reserved. Revoking the token sets None, so that the user can use the name again.
     held_name = models.CharField(max_length=255, null=True, editable=False)
-    level = models.CharField(max_length=6, choices=Level, default=Level.MANAGE, help_text="The highest level it uses.")
+    level = models.CharField(max_length=6, choices=Level, default=Level.MANAGE, help_text="The token's highest level.")
     experiments = ArrayField(
         models.CharField(max_length=36),
         default=list,
         blank=True,
-        help_text="Its experiments; empty for all.",
+        help_text="The experiments that the token may use; none means all.",
     )
-    entitlements = ArrayField(models.CharField(max_length=255), default=list, blank=True)
+    entitlements = ArrayField(
+        models.CharField(max_length=255), verbose_name="groups and roles", default=list, blank=True
+    )
     issued_by_operator = models.BooleanField(
         "from the command line",
         default=False,
@@ -120,14 +122,15 @@ class ServiceToken(models.Model):
     )
     # The `jti` of the current refresh token; None if the token cannot be refreshed.
     refresh_id = models.UUIDField(null=True, editable=False)
-    created_at = models.DateTimeField(default=timestamps.now, editable=False)
-    expires_at = models.DateTimeField()
-    last_used_at = models.DateTimeField(null=True, editable=False)
-    revoked_at = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField("created", default=timestamps.now, editable=False)
+    expires_at = models.DateTimeField("expires")
+    last_used_at = models.DateTimeField("last used", null=True, editable=False)
+    revoked_at = models.DateTimeField("revoked", null=True, editable=False)
 
     objects = ServiceTokenQuerySet.as_manager()
 
     class Meta:
+        verbose_name = "access token"
         ordering = ("-created_at", "-id")
         constraints = (models.UniqueConstraint(fields=["user", "held_name"], name="service_token_name"),)
         indexes = (

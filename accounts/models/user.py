@@ -74,9 +74,11 @@ class User(AbstractBaseUser):
     )
     # The entitlements of the user's newest known token, and its time of issue in seconds since 1970. They limit
     # the entitlements of service tokens. All other rights follow from the current token.
-    entitlements = ArrayField(models.CharField(max_length=255), default=list, blank=True, editable=False)
+    entitlements = ArrayField(
+        models.CharField(max_length=255), verbose_name="groups and roles", default=list, blank=True, editable=False
+    )
     entitlements_issued_at = models.PositiveBigIntegerField(default=0, editable=False)
-    created_at = models.DateTimeField(default=timestamps.now, editable=False)
+    created_at = models.DateTimeField("registered", default=timestamps.now, editable=False)
 
     # The identity of the current session, set when its user is loaded. Not stored.
     identity: Identity | None = None

@@ -166,6 +166,11 @@ class ResourceSchema(AutoSchema):
         """Tell whether the action takes `If-Match` and `If-None-Match`."""
         return self.has("is_conditional") or (self.has("is_tagged") and self.method == "GET")
 
+    def _get_serializer_field_meta(self, field: Any, direction: str) -> dict[str, Any]:
+        """Leave out titles: they are the labels of the models, which are for people in the admin portal."""
+        meta: dict[str, Any] = super()._get_serializer_field_meta(field, direction)  # type: ignore[no-untyped-call]
+        return {name: value for name, value in meta.items() if name != "title"}
+
     @property
     def is_search(self) -> bool:
         return self.action == "search"

@@ -22,6 +22,7 @@ class FormFilter(ListFilter):
     labels: ClassVar[Mapping[str, str]] = {}
     # The `type` of the HTML inputs.
     kind = "search"
+    help_text = ""
 
     def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
         super().__init__(request, params, model, model_admin)
@@ -81,6 +82,7 @@ class PeriodFilter(FormFilter):
     parameters = ("since", "until")
     labels: ClassVar = {"since": "From", "until": "To"}
     kind = "date"
+    help_text = "Both days are included."
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         since, until = self.day("since"), self.day("until")

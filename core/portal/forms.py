@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.http import HttpRequest
+from django_mongodb_backend.forms import SimpleArrayField
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
 from rest_framework.serializers import ModelSerializer
@@ -24,6 +25,26 @@ class Decoder(json.JSONDecoder):
             raise json.JSONDecodeError(str(error), text, 0) from error
 
 
+class TagsField(SimpleArrayField):
+    """Tags in one text, separated by commas."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "help_text": "Separate with commas"})
+
+    def clean(self, value: Any) -> list[str]:
+        try:
+            return super().clean(value)
+        except forms.ValidationError as error:
+            problems = [sentence for tag in self.to_python(value) if (sentence := self.problem_of(tag))]
+            raise forms.ValidationError(problems or error) from error
+
+    def problem_of(self, tag: str) -> str | None:
+        longest = self.base_field.max_length
+        if not tag:
+            return "A tag is empty. Remove a comma."
+        return f"Tag “{tag}” has more than {longest} characters." if len(tag) > longest else None
+
+
 class ApiForm(forms.ModelForm):
     """A model form that the API's serializer validates, so that the rules are stated once."""
 
@@ -36,6 +57,7 @@ class ApiForm(forms.ModelForm):
         for field in self.fields.values():
             if isinstance(field, forms.JSONField):
                 field.decoder = Decoder
+                field.error_messages["invalid"] = "This is not valid JSON."
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

@@ -81,6 +81,11 @@ class GuardedAdmin(admin.ModelAdmin):
             raise PermissionDenied("You need the right to change this object to see its history.")
         return super().history_view(request, object_id, extra_context)
 
+    def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
+        if not context["perms_lacking"]:
+            context["title"] = f"Delete {self.opts.verbose_name}?"
+        return super().render_delete_form(request, context)
+
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)
         # The form class is created for this request, and can therefore hold the request.
