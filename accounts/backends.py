@@ -60,9 +60,9 @@ class ProviderBackend(OIDCAuthenticationBackend):
         try:
             answer = super().get_token(payload)
         except (requests.RequestException, ValueError) as error:
-            raise IssuerUnavailable(f"Its token endpoint did not answer as expected: {error}.") from error
+            raise IssuerUnavailable(f"the token endpoint sent an unexpected response: {error}.") from error
         if not isinstance(answer, dict) or not isinstance(answer.get("access_token"), str):
-            raise IssuerUnavailable("Its token endpoint gave no access token.")
+            raise IssuerUnavailable("the token endpoint returned no access token.")
         return answer
 
     def raise_token_response_error(self, response: requests.Response) -> None:
@@ -70,7 +70,7 @@ class ProviderBackend(OIDCAuthenticationBackend):
         if response.status_code in (400, 401):
             raise LoginRefused(f"The login provider refused to complete the login: {error_code(response)}.")
         if response.status_code != 200:
-            raise IssuerUnavailable(f"Its token endpoint answered {response.status_code}.")
+            raise IssuerUnavailable(f"the token endpoint returned status {response.status_code}.")
 
     def verify_token(self, token: Any, **expected: Any) -> Claims:
         """Verify an ID token for this client and login (OpenID Connect Core 1.0, section 3.1.3.7)."""

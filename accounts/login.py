@@ -65,7 +65,7 @@ def with_failure_pages(view: Callable[..., HttpResponse]) -> Callable[..., HttpR
             return render(request, "login_failed.html", {"reason": refusal}, status=400)
         except IssuerUnavailable as failure:
             log.warning("Login failed: %s", failure)
-            reason = f"The login provider does not respond. Try again in a few minutes. Details: {failure}"
+            reason = f"The login with the provider failed. Try again in a few minutes. Details: {failure}"
             response = render(request, "login_failed.html", {"reason": reason}, status=503)
             response["Retry-After"] = RETRY_SECONDS
             return response

@@ -50,5 +50,5 @@ def relying_party_setting(name: str, *default: Any) -> Any:
 def required_endpoint(name: str) -> str:
     address = provider().endpoint(name)
     if address is None:
-        raise IssuerUnavailable(f"The discovery document of {settings.OIDC_RP_ISSUER} has no {name}.")
+        raise IssuerUnavailable(f"the discovery document of {settings.OIDC_RP_ISSUER} has no {name}.")
     return address

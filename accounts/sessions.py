@@ -26,7 +26,7 @@ from core.identity import Identity, RegisteredUser, identity_of_session
 CLAIMS = "claims"
 PROVIDER_BACKEND = f"{ProviderBackend.__module__}.{ProviderBackend.__qualname__}"
 
-CSRF_ADVICE = "Nothing was changed. Reload the page and send it again. Cookies must be allowed."
+CSRF_ADVICE = "Nothing was saved. Go back, reload the page, and send the form again. Your browser must allow cookies."
 
 
 def remember(session: SessionBase, identity: Identity) -> None:

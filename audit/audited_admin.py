@@ -34,7 +34,7 @@ class AuditedAdmin(GuardedAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         stored = self.model._default_manager.filter(pk=obj.pk).first() if change else None
         if change and stored is None:
-            raise Http404("Someone else deleted it.")
+            raise Http404("Someone else deleted this object.")
         before = self.values_of(request, stored) if stored else {}
         super().save_model(request, obj, form, change)
         action = Action.ADMIN_CHANGED if change else Action.ADMIN_ADDED

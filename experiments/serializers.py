@@ -150,7 +150,7 @@ class HandoverSerializer(StrictSerializer):
         except UnknownUser as error:
             raise serializers.ValidationError(str(error)) from error
         if manager == identity_of(self.context["request"]).user:
-            raise serializers.ValidationError("This is you. Name another user.")
+            raise serializers.ValidationError("You already manage this experiment. Enter another user.")
         return manager
 
     def validate_keep(self, level: str | None) -> Level | None:

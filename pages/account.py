@@ -1,7 +1,7 @@
-"""The pages of the caller's account and service tokens."""
+"""The pages of the caller's account and access tokens."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from django.contrib import messages
@@ -42,9 +42,10 @@ class AccountPage(Page):
 
 
 class TokensPage(Page, TokenView):
-    """The caller's service tokens, with the same requirements as in the API."""
+    """The caller's access tokens, with the same requirements as in the API."""
 
     resource = "tokens-page"
+    missing = "token"
 
     def list(self, request: Request) -> HttpResponse:  # type: ignore[override]
         """List the tokens, with the form for a new one."""
@@ -55,11 +56,7 @@ class TokensPage(Page, TokenView):
         form = self.form
         serializer = NewTokenSerializer(data=token_in(form), context=self.get_serializer_context())
         if not serializer.is_valid():
-            problems = [
-                f"{LABELS.get(field.partition('.')[0], field)}: {sentence}"
-                for field, sentence in sentences(serializer.errors)
-            ]
-            return self.show_tokens(form, problems, 422)
+            return self.show_tokens(form, list(problems_of(serializer.errors, form)), 422)
         try:
             token = serializer.save()
         except IntegrityError:
@@ -80,7 +77,7 @@ class TokensPage(Page, TokenView):
         """Revoke a token."""
         token = self.get_token()
         self.get_queryset().filter(pk=token.pk).revoke(self.identity)
-        messages.success(request._request, f"Token {token} revoked. Code that uses it stops working.")
+        messages.success(request._request, f"Token “{token}” was revoked. Code that uses it stops working.")
         return redirect("tokens")
 
     def show_tokens(self, form: QueryDict, problems: Collection[str] = (), status: int = 200) -> HttpResponse:
@@ -115,6 +112,17 @@ def new_form(entitlements: Iterable[str]) -> QueryDict:
 def experiments_in(form: QueryDict) -> list[str]:
     """The experiment ids in the form: ticked boxes and typed ids."""
     return " ".join(form.getlist("experiments")).split()
+
+
+def problems_of(errors: Any, form: QueryDict) -> Iterator[str]:
+    """The errors of the API request as sentences, each with the label of its control."""
+    for path, sentence in sentences(errors):
+        field, _, place = path.partition(".")
+        if field == "experiments" and place:
+            typed = experiments_in(form)[int(place)]
+            yield f'Add by id: "{typed[:50]}" is not an experiment\'s id. Copy it from the address of the experiment.'
+        else:
+            yield f"{LABELS.get(field, field)}: {sentence}"
 
 
 def token_in(form: QueryDict) -> dict[str, Any]:

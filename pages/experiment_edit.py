@@ -38,7 +38,7 @@ class NewExperimentPage(Page):
             serializer = ExperimentSerializer(data=form.document(), context=self.get_serializer_context())
             serializer.is_valid(raise_exception=True)
             experiment = serializer.save()
-            messages.success(request._request, f"{experiment} created. You manage it.")
+            messages.success(request._request, f"“{experiment}” was created. You manage it.")
             return redirect("experiment", experiment.pk)
         return self.show("experiment_new.html", 422, form=form)
 
@@ -66,7 +66,7 @@ class EditExperimentPage(ExperimentPage):
             except VersionConflict:
                 form.compare(experiment)
             if not form.newer:
-                messages.success(request._request, f"{form.values['name']} saved.")
+                messages.success(request._request, f"“{form.values['name']}” was saved.")
                 return redirect("experiment", experiment_id)
         return self.show_of(experiment, "experiment_edit.html", 409 if form.newer else 422, form=form)
 
@@ -91,13 +91,15 @@ class ArchivePage(ExperimentPage):
     def archive(self, request: Request, experiment_id: str) -> HttpResponse:
         experiment = self.get_experiment()
         experiment.archive_by(self.identity)
-        messages.success(request._request, f"{experiment} archived. Lists no longer show it. You can restore it here.")
+        messages.success(
+            request._request, f"“{experiment}” was archived. Lists no longer show it. You can restore it here."
+        )
         return redirect("experiment-edit", experiment_id)
 
     def restore(self, request: Request, experiment_id: str) -> HttpResponse:
         experiment = self.get_experiment()
         experiment.restore_by(self.identity)
-        messages.success(request._request, f"{experiment} restored. Lists show it again.")
+        messages.success(request._request, f"“{experiment}” was restored. Lists show it again.")
         return redirect("experiment-edit", experiment_id)
 
 
@@ -117,8 +119,9 @@ class DeleteExperimentPage(ExperimentPage):
         typed = request.POST.get("name", "").strip()
         if typed != experiment.name:
             return self.ask(experiment, 422, typed=typed, error=f"Type exactly: {experiment.name}")
+        runs = experiment.count_runs()
         experiment.delete_by(self.identity)
-        messages.success(request._request, f"{experiment} deleted.")
+        messages.success(request._request, f"“{experiment}” was deleted{' with its runs' if runs else ''}.")
         return redirect("experiments")
 
     def ask(self, experiment: Experiment, status: int = 200, **context: str) -> HttpResponse:

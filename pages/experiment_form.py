@@ -9,8 +9,10 @@ from typing import Any, Self
 from rest_framework.exceptions import APIException, ValidationError
 
 from core.api.errors import sentences
-from core.api.json_input import parsed, refuse_unstorable
+from core.api.json_input import refuse_unstorable
+from core.api.serializers import MAX_TAG
 from experiments.models import Experiment
+from pages.json_text import parsed_text
 
 TEXTS = ("name", "description", "tags", "config")
 FIELDS = (*TEXTS, "public")
@@ -63,9 +65,10 @@ class ExperimentForm:
         refused = set(self.errors)
         for path, sentence in sentences(error.detail):
             name, _, place = path.partition(".")
-            tag = f"{tags_of(self.values['tags'])[int(place)]}: " if name == "tags" and place else ""
+            is_of_tag = name == "tags" and place
+            shown = problem_of_tag(tags_of(self.values["tags"])[int(place)], sentence) if is_of_tag else sentence
             if name not in refused:
-                self.errors.setdefault(name or "non_field", []).append(tag + sentence)
+                self.errors.setdefault(name or "non_field", []).append(shown)
 
     def compare(self, experiment: Experiment) -> None:
         """Take the current version of the experiment, and fill `newer` with the values that differ from the form."""
@@ -89,12 +92,19 @@ def tags_of(text: str) -> list[str]:
     return [tag.strip() for tag in found if tag.strip()]
 
 
+def problem_of_tag(tag: str, sentence: str) -> str:
+    """The problem of a tag, of which long ones are quoted in part."""
+    if len(tag) > MAX_TAG:
+        return f'Tag "{tag[:MAX_TAG]}…" has more than {MAX_TAG} characters.'
+    return f'Tag "{tag}": {sentence}'
+
+
 def config_of(text: str) -> Any:
     """Read a configuration from JSON; an empty text is `{}`. Raises `ValidationError`."""
     if not text.strip():
         return {}
     try:
-        config = parsed(text.encode(errors="replace"), "The configuration")
+        config = parsed_text(text)
         refuse_unstorable({"config": config})
     except APIException as error:
         raise ValidationError({"config": [sentence for _, sentence in sentences(error.detail)]}) from error

@@ -1,6 +1,7 @@
 """The page that lists experiments."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,10 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from core.api.errors import sentences
 from core.api.exceptions import InvalidQuery
 from core.api.search import MAX_PAGE, bounded_time
+from core.api.serializers import MAX_TAG
 from core.identity import Identity, Requirement
 from core.mongodb.documents import instances_of
 from core.mongodb.order import NEWEST_FIRST, Order
@@ -28,17 +31,37 @@ SORTS = {
     "name": ("Name", Order.by("name", is_descending=False)),
     "changed": ("Last updated", Order.by("updated_at", is_descending=True)),
 }
+NOTHING_FOUND = {
+    "mine": "No experiments of yours or your groups.",
+    "public": "No public experiments.",
+    "archived": "No archived experiments.",
+}
+TOO_LONG: dict[str, Any] = {"max_length": "at most {max_length} characters."}
 ADVICE = "filter by another text, or choose a tag"
+# The label of each query parameter.
+LABELS = {"q": "Filter", "tag": "Tag", "show": "Show", "sort": "Sort by", "page": "Page"}
+
+
+def one_of(labels: Iterable[str]) -> dict[str, Any]:
+    *others, last = labels
+    return {"invalid_choice": f"choose {', '.join(others)} or {last}."}
 
 
 class ListParameters(serializers.Serializer[dict[str, Any]]):
     """The query parameters of the list."""
 
-    q = serializers.CharField(max_length=100, allow_blank=True, default="")
-    tag = serializers.CharField(max_length=20, allow_blank=True, default="")
-    show = serializers.ChoiceField(list(SHOWN), default="", allow_blank=True)
-    sort = serializers.ChoiceField([(name, label) for name, (label, _) in SORTS.items()], default="newest")
-    page = serializers.IntegerField(min_value=1, max_value=MAX_PAGE, default=1)
+    q = serializers.CharField(max_length=100, allow_blank=True, default="", error_messages=TOO_LONG)
+    tag = serializers.CharField(max_length=MAX_TAG, allow_blank=True, default="", error_messages=TOO_LONG)
+    show = serializers.ChoiceField(list(SHOWN), default="", allow_blank=True, error_messages=one_of(SHOWN.values()))
+    sort = serializers.ChoiceField(
+        list(SORTS), default="newest", error_messages=one_of(label for label, _ in SORTS.values())
+    )
+    page = serializers.IntegerField(
+        min_value=1,
+        max_value=MAX_PAGE,
+        default=1,
+        error_messages=dict.fromkeys(("invalid", "min_value", "max_value"), f"write a number from 1 to {MAX_PAGE:,}."),
+    )
 
 
 @dataclass(frozen=True)
@@ -76,6 +99,7 @@ class ExperimentsPage(Page):
             choices=SHOWN,
             sorts=[(name, label) for name, (label, _) in SORTS.items()],
             total=total,
+            nothing_found=nothing_found(parameters),
             is_narrowed=bool(parameters["q"] or parameters["tag"] or parameters["show"]),
             previous_page=parameters["page"] - 1,
             next_page=parameters["page"] + 1 if len(found) > PAGE_SIZE else None,
@@ -89,8 +113,18 @@ class ExperimentsPage(Page):
         try:
             serializer.is_valid(raise_exception=True)
         except ValidationError as error:
-            raise InvalidQuery(error.detail) from error
+            name, sentence = next(sentences(error.detail))
+            raise InvalidQuery([f"{LABELS[name]}: {sentence}"]) from error
         return dict(serializer.validated_data)
+
+    def explanation(self, exc: Exception) -> dict[str, str]:
+        return {"link": "Show all experiments"} if isinstance(exc, InvalidQuery) else super().explanation(exc)
+
+
+def nothing_found(parameters: dict[str, Any]) -> str:
+    """The sentence for a list without experiments."""
+    is_searched = parameters["q"] or parameters["tag"]
+    return "No experiments match." if is_searched else NOTHING_FOUND.get(parameters["show"], "No experiments match.")
 
 
 def matching_experiments(identity: Identity, parameters: dict[str, Any]) -> ExperimentQuerySet:

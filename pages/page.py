@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpResponse, QueryDict
+from django.http import Http404, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.cache import patch_cache_control
@@ -35,6 +35,8 @@ class Page(Resource):
     http_method_names = ["get", "head", "post"]
     # Pages are no part of the OpenAPI document.
     schema = None
+    # The word for the object that a 404 is about.
+    missing = "experiment"
 
     @property
     def form(self) -> QueryDict:
@@ -64,7 +66,12 @@ class Page(Resource):
 
     def explanation(self, exc: Exception) -> dict[str, str]:
         """A `message` for people, in place of the API's."""
-        return {"message": CSRF_ADVICE} if isinstance(exc, FormExpired) else {}
+        match exc:
+            case FormExpired():
+                return {"message": CSRF_ADVICE}
+            case Http404():
+                return {"message": f"This {self.missing} does not exist. It may have been deleted."}
+        return {}
 
     def finalize_response(self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any) -> Any:
         """Forbid proxies and browsers to store a page, so that nobody can return to it after a logout."""
@@ -82,15 +89,15 @@ class ExperimentPage(Page, ExperimentResource):
         if experiment is None or exc.level is None:
             return {"message": "You have no access to this experiment. Ask one of its managers."}
         can = "read" if exc.level is Level.READ else "edit the runs of"
-        sentence = f"You can {can} {experiment}, but this takes the level {exc.required}."
+        sentence = f"You can {can} “{experiment}”, but this page needs {exc.required} access."
         return {"message": f"{sentence} {self.managers(experiment)}"}
 
     def managers(self, experiment: Experiment) -> str:
         """A sentence with the managers' names, for those who may see the permission list."""
         entities = [entry.entity for entry in experiment.permissions if entry.level == Level.MANAGE][:MAX_MANAGERS]
         if not entities or not experiment.shows_permissions_to(self.identity):
-            return "Ask one of its managers."
-        return f"Managers: {', '.join(map(str, holders(entities).values()))}."
+            return "Ask a manager of the experiment."
+        return f"Ask one of its managers: {', '.join(map(str, holders(entities).values()))}."
 
     def show_of(self, experiment: Experiment, template: str, status: int = 200, **context: Any) -> HttpResponse:
         """Render a template with the `experiment`, and with `may_edit` and `may_manage` for the caller's controls."""

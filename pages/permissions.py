@@ -15,9 +15,10 @@ from core.api.errors import sentences
 from core.api.json_input import text_problem
 from core.identity import Level, is_entitlement
 from core.versions import VersionConflict
-from experiments.models import Experiment, handed_over
+from experiments.models import Experiment, completed, handed_over
 from experiments.serializers import HandoverSerializer, SharingSerializer, entities_of
 from experiments.sharing import (
+    NOBODY,
     SHARED,
     Holder,
     Preview,
@@ -25,6 +26,7 @@ from experiments.sharing import (
     access_of,
     access_of_entity,
     holders,
+    levels,
     named_entity,
     preview_of,
 )
@@ -61,7 +63,11 @@ class PermissionsPage(ExperimentPage):
     def access_of_somebody(self, experiment: Experiment, text: str) -> dict[str, Any]:
         if problem := text_problem(text):
             raise UnknownUser(problem)
-        entity = named_entity(text, self.identity.entitlements | entities_of(experiment))
+        known = self.identity.entitlements | entities_of(experiment)
+        entity = named_entity(text, known)
+        if entity == text and "@" in text and text not in known:
+            # An address that is no valid email would pass for the name of a group.
+            raise UnknownUser(NOBODY.format("email"))
         return {"somebody": holders([entity])[entity], "access": access_of_entity(experiment, entity)}
 
     def change(self, request: Request, experiment_id: str) -> HttpResponse:
@@ -100,13 +106,15 @@ class PermissionsPage(ExperimentPage):
                 return self.show_list(experiment, 200, entries, public)
             case "save":
                 serializer.save(version=experiment.version(*SHARED))
-                return self.done(experiment, "Members saved.")
-        hidden = [
-            (name, getattr(entry, name))
-            for entry in serializer.validated_data["permissions"]
-            for name in ("entity", "level")
-        ]
-        return self.show_preview(experiment, preview, [*hidden, *([("public", "on")] if public else [])])
+                return self.done(experiment, "The members were saved.")
+        wanted = serializer.validated_data["permissions"]
+        hidden = [(name, getattr(entry, name)) for entry in wanted for name in ("entity", "level")]
+        return self.show_preview(
+            experiment,
+            preview,
+            [*hidden, *([("public", "on")] if public else [])],
+            stays_manager=levels(completed(wanted, self.identity)) != levels(wanted),
+        )
 
     def hand_over_to(self, experiment: Experiment) -> HttpResponse:
         sent = {"entity": self.form.get("manager", ""), "keep": self.form.get("keep") or None}
@@ -116,7 +124,7 @@ class PermissionsPage(ExperimentPage):
         manager, keep = serializer.validated_data["entity"], serializer.validated_data["keep"]
         if self.form.get("step") == "save":
             experiment.hand_over(self.identity, manager, keep)
-            return self.done(experiment, f"{experiment} transferred to {manager}.")
+            return self.done(experiment, f"“{experiment}” was transferred to {manager}.")
         after = handed_over(experiment.permissions, self.identity, manager, keep)
         hidden = [("manager", str(manager.pk)), ("keep", keep or "")]
         return self.show_preview(experiment, preview_of(experiment, after, experiment.public), hidden)
@@ -159,11 +167,19 @@ class PermissionsPage(ExperimentPage):
             **context,
         )
 
-    def show_preview(self, experiment: Experiment, preview: Preview, hidden: Iterable[tuple[str, str]]) -> HttpResponse:
+    def show_preview(
+        self,
+        experiment: Experiment,
+        preview: Preview,
+        hidden: Iterable[tuple[str, str]],
+        stays_manager: bool = False,
+    ) -> HttpResponse:
+        """Render the preview. `stays_manager`: saving keeps the caller a manager, against the submitted list."""
         return self.show_of(
             experiment,
             "permissions_preview.html",
             preview=preview,
+            stays_manager=stays_manager,
             own=access_of(experiment, self.identity),
             may_go_on=self.action == "change",
             hidden=[("version", preview.version), *hidden],

@@ -26,6 +26,7 @@ class RunPage(ExperimentPage, DriftResource):
     def get_run(self) -> tuple[Experiment, Drift]:
         """The experiment and the run of the path. Raises an error unless the caller's level is sufficient."""
         experiment = self.get_experiment()
+        self.missing = "run"
         return experiment, self.existing(Drift.objects.one_of(experiment, self.drift_id))
 
     def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
@@ -62,7 +63,7 @@ class RunPage(ExperimentPage, DriftResource):
         """Delete the run."""
         experiment, run = self.get_run()
         run.delete_by(self.identity)
-        messages.success(request._request, f"Run of {run.model} deleted.")
+        messages.success(request._request, f"The run of “{run.model}” was deleted.")
         return redirect("experiment", experiment.pk)
 
 

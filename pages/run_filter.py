@@ -18,17 +18,19 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.http import QueryDict
 from rest_framework.exceptions import APIException
 
 from core import filters
 from core.api.errors import sentences
-from core.api.json_input import bounded_int, parsed, refuse_unstorable, scalar_problem
+from core.api.json_input import bounded_int, refuse_unstorable, scalar_problem
 from core.api.search import bounded_time
-from core.filters.fields import BooleanField, JSONField
+from core.filters.fields import BooleanField, Field, JSONField, TimeField, parse_time
 from core.mongodb.match import Mql
 from drifts.display import FILTER_CONTROLS, FilterControl
 from drifts.views import FIELDS
+from pages.json_text import parsed_text
 
 CONTROLS = {control.name: control for control in FILTER_CONTROLS}
 OPERATORS = {
@@ -127,7 +129,12 @@ class RunFilter:
     @property
     def patience(self) -> str:
         """The label of the control that allows more time."""
-        return PATIENCE
+        return f"{PATIENCE} (up to {settings.SEARCH_TIME_LIMIT:g} s)"
+
+    @property
+    def words(self) -> list[str]:
+        """The filter in words: one text for each query parameter."""
+        return [words_of(*pair) for pair in self.pairs]
 
     @property
     def operators(self) -> dict[str, str]:
@@ -138,6 +145,31 @@ class RunFilter:
     def named(self) -> list[tuple[FilterControl, Control]]:
         """The controls that compare one field, in the order of the form, each with its text."""
         return [(control, self.controls[name]) for name, control in CONTROLS.items()]
+
+
+def words_of(name: str, value: str) -> str:
+    """Describe a query parameter of a filter to people."""
+    match name:
+        case "where":
+            return words_of_condition(value)
+        case "filter":
+            return value
+        case "patient":
+            return PATIENCE
+        case _:
+            control = CONTROLS[name]
+            return f"{control.label}: {dict(control.choices).get(value, value)}"
+
+
+def words_of_condition(text: str) -> str:
+    """A condition with the words of its operator, or the text itself if it is not a condition."""
+    found = CONDITION.fullmatch(text.strip())
+    if not found:
+        return text
+    path, operator, value = found["path"], found["op"], (found["value"] or "").strip()
+    if operator == "exists" and value in ("", *TRUTHS):
+        return f"{path} is not set" if value == "false" else f"{path} is set"
+    return f"{path} {OPERATORS[operator]} {value}"
 
 
 def added(query: QueryDict) -> list[str]:
@@ -174,12 +206,14 @@ def accepted(control: Control, meaning: Meaning) -> Iterator[Any]:
 def comparison(name: str) -> Meaning:
     """The meaning of a control that compares one field."""
     control = CONTROLS[name]
-    choices = [value for value, _ in control.choices]
+    choices = dict(control.choices)
 
     def meaning(text: str) -> Any:
         if choices and text not in choices:
-            raise Refused(f"Choose one of: {', '.join(choices)}.")
-        return {control.field: {control.operator: storable(text if control.operator == "$eq" else text.strip())}}
+            raise Refused(f"Choose one of: {', '.join(choices.values())}.")
+        if control.operator == "$eq":
+            return {control.field: {"$eq": storable(text)}}
+        return {control.field: {control.operator: comparable(text.strip(), FIELDS[control.field])}}
 
     return meaning
 
@@ -189,7 +223,7 @@ def expert_filter(text: str) -> Any:
     if len(text) > MAX_FILTER:
         raise Refused(f"The filter is too long: at most {MAX_FILTER:,} characters are allowed.")
     try:
-        document = parsed(text.encode(errors="replace"), "The filter")
+        document = parsed_text(text)
         refuse_unstorable(document)
     except APIException as error:
         path, sentence = next(sentences(error.detail))
@@ -200,15 +234,14 @@ def expert_filter(text: str) -> Any:
 def condition_of(text: str) -> Any:
     """The filter for the text `<path> <operator> <value>`. Raises `Refused`."""
     found = CONDITION.fullmatch(text.strip())
-    if len(text) > MAX_LENGTH or not found:
-        raise Refused(
-            f"Write a field or a path, one of {', '.join(OPERATORS)}, and a value, such as "
-            f"parameters.p_value lt 0.05, in at most {MAX_LENGTH:,} characters."
-        )
+    if len(text) > MAX_LENGTH:
+        raise Refused(f"At most {MAX_LENGTH:,} characters are allowed.")
+    if not found:
+        raise Refused("Write a field, a comparison and a value, such as parameters.p_value lt 0.05.")
     path, operator, value = storable(found["path"]), found["op"], (found["value"] or "").strip()
     known = FIELDS.get(path.partition(".")[0])
     if known is None:
-        raise Refused(f"Unknown field. Did you mean parameters.{path}? Fields: {', '.join(FIELDS)}.")
+        raise Refused(f"Unknown field. For a parameter write parameters.{path}.")
     if operator == "exists":
         is_there = existence(value)
         # Every field is stored: one without a value is null.
@@ -216,12 +249,24 @@ def condition_of(text: str) -> Any:
     if not value:
         raise Refused('Write a value to compare with; "" is the empty text.')
     if operator == "contains":
+        if "$regex" not in known.operators:
+            raise Refused(f"“{OPERATORS[operator]}” searches texts only. Choose another comparison.")
         return {path: {"$regex": re.escape(storable(unquoted(value))), "$options": "i"}}
-    return {
-        path: {
-            f"${operator}": typed(value) if isinstance(known, JSONField | BooleanField) else storable(unquoted(value))
-        }
-    }
+    if f"${operator}" not in known.operators:
+        raise Refused(f"{path} has no order. Choose “is” or “is not”.")
+    return {path: {f"${operator}": comparable(value, known)}}
+
+
+def comparable(text: str, known: Field) -> Any:
+    """The value to compare a field with. Raises `Refused`."""
+    if isinstance(known, JSONField | BooleanField):
+        return typed(text)
+    if isinstance(known, TimeField):
+        try:
+            parse_time(unquoted(text))
+        except ValueError:
+            raise Refused("Write a time in UTC, such as 2026-01-31 or 2026-01-31 12:00.") from None
+    return storable(unquoted(text))
 
 
 def existence(text: str) -> bool:

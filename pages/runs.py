@@ -83,7 +83,7 @@ class RunsPage(ExperimentPage):
         """Show the table, its filter and the experiment."""
         experiment = self.get_experiment()
         view = RunsView.of(request._request.GET)
-        errors = list(view.errors)
+        errors, is_page_gone = list(view.errors), False
         table = Table([], Total(0), [])
         with bounded_time():
             runs_of_all = total_of(Drift.objects.of(experiment))
@@ -92,7 +92,9 @@ class RunsPage(ExperimentPage):
             if view.is_valid:
                 table = table_of(experiment, view)
         except ValidationError as error:
-            errors += [sentence for _, sentence in sentences(error.detail)]
+            refused = dict(sentences(error.detail))
+            is_page_gone = "cursor" in refused
+            errors += refused.values()
         return self.show_of(
             experiment,
             "experiment.html",
@@ -101,6 +103,7 @@ class RunsPage(ExperimentPage):
             filter=view.filter,
             kept=view.kept,
             errors=errors,
+            is_page_gone=is_page_gone,
             table=table,
             selected_elsewhere=[pk for pk in view.selected if pk not in {row.run.pk for row in table.rows}],
             runs_of_all=runs_of_all,

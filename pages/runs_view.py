@@ -6,16 +6,13 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from django.http import QueryDict
-from rest_framework.exceptions import ValidationError
 
-from core.api.errors import sentences
 from core.api.json_input import text_problem
-from core.api.serializers import shared_instance
 from core.mongodb.order import Order
 from drifts.display import SORT_LABELS
 from drifts.parameters import ROOT
-from drifts.views import SORTABLE, DriftSearchMixin
-from pages.run_filter import CONTROLS, PATIENCE, RunFilter
+from drifts.views import SORTABLE
+from pages.run_filter import RunFilter, words_of
 
 MAX_SELECTED = 20
 MAX_COLUMNS = 10
@@ -23,8 +20,6 @@ MAX_PATH = 250
 PAGE_SIZES = ("25", "50", "100")
 # The labels of the names that a search sorts by, in the order of the API.
 SORTS = {name: SORT_LABELS[name] for name in SORTABLE}
-# The labels of the controls, by query parameter.
-PARAMETERS = {"sort_by": "Sort by", "order_by": "Order"}
 DIRECTIONS = {"desc": "Descending", "asc": "Ascending"}
 DEFAULTS = {"sort_by": "created_at", "order_by": "desc", "page_size": PAGE_SIZES[0]}
 
@@ -114,11 +109,15 @@ class RunsView:
         """The parts of the filter: each in `words`, with the `query` of the view without it."""
         whole = self.first.pairs
         parts = enumerate(self.filter.pairs)
-        return [{"words": words(*part), "query": urlencode(whole[:at] + whole[at + 1 :])} for at, part in parts]
+        return [{"words": words_of(*part), "query": urlencode(whole[:at] + whole[at + 1 :])} for at, part in parts]
 
     def but(self, **changes: Any) -> "RunsView":
         """The view with these changes, at its first page unless they name another."""
         return replace(self, **{"after": "", "before": "", **changes})
+
+    @property
+    def unfiltered(self) -> "RunsView":
+        return self.but(filter=RunFilter.of(QueryDict()))
 
     @property
     def unselected(self) -> "RunsView":
@@ -144,30 +143,18 @@ class RunsView:
         return {"query": reverse.query, "direction": "descending" if self.order_by == "desc" else "ascending"}
 
 
-def words(name: str, value: str) -> str:
-    """Describe a query parameter of a filter to people."""
-    match name:
-        case "where" | "filter":
-            return value
-        case "patient":
-            return PATIENCE
-        case _:
-            control = CONTROLS[name]
-            return f"{control.label}: {dict(control.choices).get(value, value)}"
-
-
 def parameter_problems(typed: dict[str, str]) -> list[str]:
     """The problems of the sort and the page size."""
-    problems = []
-    try:
-        shared_instance(DriftSearchMixin.search_parameters).run_validation(
-            {name: typed[name] for name in ("sort_by", "order_by")}
-        )
-    except ValidationError as error:
-        problems = [f"{PARAMETERS[name]}: {sentence}" for name, sentence in sentences(error.detail)]
-    if typed["page_size"] not in PAGE_SIZES:
-        problems.append(f"Runs per page: Choose one of {', '.join(PAGE_SIZES)}.")
-    return problems
+    choices = {
+        "sort_by": ("Sort by", SORTS),
+        "order_by": ("Order", DIRECTIONS),
+        "page_size": ("Runs per page", {size: size for size in PAGE_SIZES}),
+    }
+    return [
+        f"{label}: choose one of {', '.join(labels.values())}."
+        for name, (label, labels) in choices.items()
+        if typed[name] not in labels
+    ]
 
 
 def column_problems(columns: tuple[str, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The time line of an experiment's verdicts: as a page, a picture and a table."""
+"""The timeline of an experiment's verdicts: as a page, a picture and a table."""
 
 import datetime
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class TimelinePage(PlotPage):
     required_levels = {"retrieve": Level.READ, "picture": Level.READ, "table": Level.READ}
 
     def retrieve(self, request: Request, experiment_id: str) -> HttpResponse:
-        """Show the time line and its filter."""
+        """Show the timeline and its filter."""
         experiment, run_filter = self.get_experiment(), self.requested_filter()
         refusals: list[str] = []
         timeline, is_all = None, True
@@ -39,7 +39,7 @@ class TimelinePage(PlotPage):
         return self.show_plot(experiment, run_filter, status, refusals=refusals, timeline=timeline, is_all=is_all)
 
     def picture(self, request: Request, experiment_id: str) -> HttpResponse:
-        """Download the time line as SVG."""
+        """Download the timeline as SVG."""
         experiment = self.get_experiment()
         timeline, _ = self.read(experiment, self.requested_filter())
         if timeline is None:
@@ -53,7 +53,7 @@ class TimelinePage(PlotPage):
         return csv_file(f"{self.file_name(experiment)}.csv", rows_of(timeline))
 
     def read(self, experiment: Experiment, run_filter: RunFilter) -> tuple[Timeline | None, bool]:
-        """The time line of the newest matching runs (None without runs), and whether these are all."""
+        """The timeline of the newest matching runs (None without runs), and whether these are all."""
         with run_filter.bounded_time():
             runs, is_all = newest_of(self.runs_of(experiment, run_filter))
         if not runs:

@@ -91,7 +91,10 @@ def test_the_form_offers_only_what_the_maker_may_pass_on(
         ({"days": "9" * 5000}, "Expires after (days): Must be an integer."),
         ({"days": "soon"}, "Expires after (days): Must be an integer."),
         ({"level": "Own"}, "Choose one of: Read, Edit, Manage."),
-        ({"experiments": "wine"}, "Must be a valid UUID."),
+        (
+            {"experiments": "wine"},
+            'Add by id: "wine" is not an experiment\'s id. Copy it from the address of the experiment.',
+        ),
         ({"entitlements": "admins"}, "You do not have admins"),
     ],
 )
@@ -121,7 +124,7 @@ def test_only_its_maker_revokes_a_token(browser: Client, editor: Caller, setting
     assert other.post(f"{TOKENS}/{token.pk}/revoke").status_code == 404
     assert Caller(secret).get("/user/self").status_code == 200
     done = browser.post(f"{TOKENS}/{token.pk}/revoke", follow=True)
-    assert "Token nightly revoked" in done.content.decode()
+    assert "Token “nightly” was revoked." in done.content.decode()
     assert Caller(secret).get("/user/self").status_code == 401
 
 

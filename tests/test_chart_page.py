@@ -161,12 +161,12 @@ def test_the_table_has_every_run_and_no_formulas(reading: Reader, runs: list[Dri
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ("kind=pie&y=parameters.a", "not a valid choice"),
+        ("kind=pie&y=parameters.a", "Choose Automatic, Scatter, Line or Bars."),
         ("kind=scatter&y=count", "The number of runs needs bars."),
         ("y=count&y_scale=log", "The number of runs needs a linear axis."),
         ("x_scale=log", "Time needs a linear axis."),
-        ("x=count", "Unknown name."),
-        ("x=p_value", "Unknown name."),
+        ("x=count", "Unknown axis. Use created_at (time), count"),
+        ("x=p_value", "Unknown axis. Use created_at (time), count"),
         ("x=parameters.", "Write names separated by single dots"),
         ("x=parameters..a", "Write names separated by single dots"),
         ("x=parameters.$where", "Write names separated by single dots"),
@@ -176,7 +176,7 @@ def test_the_table_has_every_run_and_no_formulas(reading: Reader, runs: list[Dri
         ("fit=perhaps", "Must be a valid boolean"),
         ("selected=1", "Select the runs again"),
         ("&".join(f"selected={n:032x}" for n in range(500)), "Select the runs again"),
-        ("where=nonsense", "Write a field or a path"),
+        ("where=nonsense", "Write a field, a comparison and a value"),
         ("filter={", "Fix the marked fields."),
     ],
 )

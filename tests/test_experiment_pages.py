@@ -149,15 +149,21 @@ def test_the_pages_of_a_list_keep_its_filter(anonymous: Caller) -> None:
     assert "No more pages" in read(anonymous.client, page=9)
 
 
+PAGE_ADVICE = "Page: write a number from 1 to 10,000,000."
+
+
 @pytest.mark.parametrize(
-    ("query", "field"),
-    [("page=0", "page"), ("page=x", "page"), ("page=99999999999999999999", "page"), ("sort=size", "sort"),
-     ("show=all", "show"), ("q=%00", "q"), (f"q={'x' * 101}", "q"), ("tag=" + "x" * 21, "tag")],
+    ("query", "sentence"),
+    [("page=0", PAGE_ADVICE), ("page=x", PAGE_ADVICE), ("page=99999999999999999999", PAGE_ADVICE),
+     ("sort=size", "Sort by: choose Newest, Name or Last updated."),
+     ("show=all", "Show: choose Active, Mine, Public or Archived."), ("q=%00", "Filter: Null characters"),
+     (f"q={'x' * 101}", "Filter: at most 100 characters."), ("tag=" + "x" * 21, "Tag: at most 20 characters.")],
 )  # fmt: skip
-def test_an_invalid_address_is_refused_with_a_sentence(anonymous: Caller, query: str, field: str) -> None:
+def test_an_invalid_address_is_refused_with_a_sentence(anonymous: Caller, query: str, sentence: str) -> None:
     response = anonymous.client.get(f"/experiments?{query}")
     assert response.status_code == 422
-    assert f'role="alert" class="notice">{field}: ' in response.content.decode()
+    assert f'role="alert" class="notice">{sentence}' in response.content.decode()
+    assert "Show all experiments" in response.content.decode()
 
 
 def test_names_and_descriptions_are_escaped(anonymous: Caller) -> None:
@@ -233,10 +239,11 @@ def verdicts(*letters: str) -> list[Verdict]:
 
 def test_a_sparkline_has_a_text_alternative() -> None:
     line = sparkline_of(verdicts("ddddnnnnnn", "n" * 190))
-    assert line.label == "Drift rate of the newest 200 runs: 2 %; of the last 10: 40 %"
+    assert line.label == "Drift rate of the newest 200 runs: 2 %; of the newest 10: 40 %"
     assert len(line.points.split()) == POINTS
     assert line.points.startswith("3.0,25.0 ")
-    assert sparkline_of(verdicts("dnuu")).label == "Drift rate of the newest 4 runs: 50 %; of the last 10: 50 %"
+    assert sparkline_of(verdicts("dnuu")).label == "Drift rate of the newest 4 runs: 50 %"
+    assert sparkline_of(verdicts("d")).label == "Drift rate of the only run: 100 %"
     assert sparkline_of(verdicts("d")).points == "3.0,3.0 117.0,3.0"
     assert sparkline_of([]) == sparkline_of(verdicts("uu"))
     assert sparkline_of([]).label == "No verdict yet"
@@ -260,7 +267,7 @@ def test_an_experiment_is_created_with_all_fields_of_the_form(browser: Client, m
     response = send(browser, "/experiments/new", {**FORM, "public": "on"}, follow=True)
     experiment = Experiment.objects.get(name="rye")
     assert response.redirect_chain == [(f"/experiments/{experiment.pk}", 302)]
-    assert "rye created" in response.content.decode()
+    assert "“rye” was created. You manage it." in response.content.decode()
     assert (experiment.description, experiment.public) == ("Two\nlines", True)
     assert (experiment.tags, experiment.config) == (["eu", "a,b", "nightly"], {"window": 7})
     assert [(entry.entity, entry.level) for entry in experiment.permissions] == [(manager.id, "Manage")]
@@ -273,12 +280,12 @@ def test_an_experiment_is_created_with_all_fields_of_the_form(browser: Client, m
         ({"name": " "}, "name", "Must not be empty."),
         ({"name": "x" * 256}, "name", "Must have at most 255 characters."),
         ({"name": "wine quality"}, "name", ExperimentView.conflict),
-        ({"tags": "eu, " + "x" * 21}, "tags", "x" * 21 + ": Must have at most 20 characters."),
+        ({"tags": "eu, " + "x" * 21}, "tags", f'Tag "{"x" * 20}…" has more than 20 characters.'),
         ({"tags": ",".join("t" * 51)}, "tags", "Must have at most 50 elements."),
         ({"tags": "eu\nus"}, "tags", "Write the tags in one line, separated by commas."),
-        ({"config": "{"}, "config", "The configuration is not JSON in UTF-8: "),
+        ({"config": "{"}, "config", "This is not valid JSON (line 1, column 2). Names and texts need double quotes."),
         ({"config": "[1]"}, "config", "Must be an object."),
-        ({"config": "NaN"}, "config", "The configuration is not JSON in UTF-8: "),
+        ({"config": "NaN"}, "config", "This is not valid JSON: NaN is not a JSON number."),
         ({"config": '{"a": 9223372036854775808}'}, "config", "An integer must fit 64 bits."),
         ({"config": '{"a":' * 60 + "1" + "}" * 60}, "config", "Nested deeper than 50 levels."),
     ],
@@ -404,7 +411,7 @@ def test_only_managers_see_the_edit_links(
 
 def test_an_experiment_is_archived_and_restored(browser: Client, experiment: Experiment, path: str) -> None:
     page = send(browser, f"{path}/archive", {}, follow=True).content.decode()
-    assert "wine quality archived" in page
+    assert "“wine quality” was archived." in page
     assert f'action="{path}/restore"' in page
     assert names(read(browser)) == []
     assert names(read(browser, show="archived")) == ["wine quality"]
@@ -422,7 +429,7 @@ def test_a_deletion_shows_the_number_of_runs_and_asks_for_the_name(browser: Clie
     assert Drift.objects.exists()
     response = send(browser, f"{path}/delete", {"name": " wine quality "}, follow=True)
     assert response.redirect_chain == [("/experiments", 302)]
-    assert "wine quality deleted" in response.content.decode()
+    assert "“wine quality” was deleted with its runs." in response.content.decode()
     assert not Experiment.objects.exists()
     assert not Drift.objects.exists()
     assert Event.objects.get(action="experiment_deleted").actor.email == "manager@example.org"
@@ -447,7 +454,7 @@ def test_a_form_of_another_site_changes_nothing(browser: Client, experiment: Exp
     for page in ("edit", "archive", "delete"):
         refused = send(browser, f"{path}/{page}", {**form, "name": "wine quality", "description": "forged"})
         assert refused.status_code == 403
-        assert "Reload the page and send it again" in refused.content.decode()
+        assert "Go back, reload the page, and send the form again." in refused.content.decode()
     experiment.refresh_from_db()
     assert experiment.description == ""
     assert not changes()

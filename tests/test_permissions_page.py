@@ -260,7 +260,7 @@ def test_a_manager_reviews_a_handover_before_it_is_saved(
     ("wanted", "problem"),
     [
         ({"manager": "nobody@example.org"}, "No registered user has this"),
-        ({"manager": "manager@example.org"}, "This is you"),
+        ({"manager": "manager@example.org"}, "You already manage this experiment. Enter another user."),
         ({"manager": GROUP}, "No registered user has this"),
         ({"manager": ""}, "Must not be empty."),
         ({"manager": "editor@example.org", "keep": "Own"}, "Choose one of: Read, Edit, Manage."),

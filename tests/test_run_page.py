@@ -173,6 +173,6 @@ def test_an_editor_deletes_a_run_after_confirmation(
     assert Drift.objects.count() == 1
     answer = browser.post(link, follow=True)
     assert answer.redirect_chain == [(f"/experiments/{drift.experiment_id}", 302)]
-    assert "Run of forest deleted." in answer.content.decode()
+    assert "The run of “forest” was deleted." in answer.content.decode()
     assert not Drift.objects.exists()
     assert Event.objects.get(action=Action.DRIFT_DELETED).actor.email == "editor@example.org"

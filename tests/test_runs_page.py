@@ -182,12 +182,12 @@ def test_a_name_that_no_filter_accepts_is_not_suggested(client: Client, experime
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ("sort_by=parameters", "Sort by: Choose one of: created_at, "),
-        ("order_by=up", "Order: Choose one of: asc, desc."),
-        ("page_size=1000", "Runs per page: Choose one of 25, 50, 100."),
-        ("page_size=x", "Runs per page: Choose one of 25, 50, 100."),
-        ("cursor=abc", "This is not a cursor of this service."),
-        ("before=%00", "This is not a cursor of this service."),
+        ("sort_by=parameters", "Sort by: choose one of Time, Status, Model, Verdict, Schema."),
+        ("order_by=up", "Order: choose one of Descending, Ascending."),
+        ("page_size=1000", "Runs per page: choose one of 25, 50, 100."),
+        ("page_size=x", "Runs per page: choose one of 25, 50, 100."),
+        ("cursor=abc", "This page of runs is no longer available. Go to the newest runs."),
+        ("before=%00", "This page of runs is no longer available. Go to the newest runs."),
         ("column=model", "Columns: 'model' is not a parameter"),
         ("selected=7", "Selection: '7' is not the id of a run."),
         ("where=p+lt+3", "Fix the marked filters."),
@@ -201,7 +201,7 @@ def test_an_error_in_the_address_is_reported_and_the_form_is_intact(
     assert shown.status == 422
     assert sentence in shown.alert
     assert shown.runs == []
-    assert "runs that match" not in shown.text
+    assert "runs match" not in shown.text
     assert shown.all("input[name=model]", "value") == ["forest"]
 
 
@@ -209,7 +209,7 @@ def test_a_cursor_of_another_filter_is_refused(client: Client, experiment: Exper
     following = show(client, experiment).link(OLDER)
     shown = show(client, experiment, f"{following}&status=Failed")
     assert shown.status == 422
-    assert "This cursor belongs to another search." in shown.alert
+    assert "This page of runs is no longer available. Go to the newest runs." in shown.alert
     assert show(client, experiment, f"?{urlsplit(following).query}").status == 200
 
 
@@ -283,7 +283,7 @@ def test_each_part_of_a_filter_can_be_removed(client: Client, experiment: Experi
     shown = show(
         client, experiment, "?model=forest&where=parameters.number+lt+30&sort_by=model&column=parameters.number"
     )
-    assert shown.texts(".asked a") == ["Remove filter Model: forest", "Remove filter parameters.number lt 30"]
+    assert shown.texts(".asked a") == ["Remove filter Model: forest", "Remove filter parameters.number less than 30"]
     of_any_model, of_any_number = shown.all(".asked a", "href")
     assert dict(parse_qsl(of_any_model[1:])) == {
         "where": "parameters.number lt 30",

@@ -251,7 +251,7 @@ def test_an_unavailable_provider_is_reported_on_a_page(browser: Browser, setting
     response = browser.get("/login/provider")
     assert response.status_code == 503
     assert "Retry-After" in response.headers
-    assert "The login provider does not respond." in response.content.decode()
+    assert "The login with the provider failed." in response.content.decode()
 
 
 def test_without_a_provider_the_login_page_explains_how_to_make_a_local_account(settings: Settings) -> None:

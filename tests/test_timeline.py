@@ -1,4 +1,4 @@
-"""The time line of verdicts: a row for each model, and the same numbers in tables."""
+"""The timeline of verdicts: a row for each model, and the same numbers in tables."""
 
 import csv
 import datetime
@@ -25,7 +25,7 @@ START = datetime.datetime(2026, 3, 5, 12, tzinfo=UTC)
 
 
 class Reader:
-    """A user who opens the time line of an experiment. `reported` stores runs at any time."""
+    """A user who opens the timeline of an experiment. `reported` stores runs at any time."""
 
     def __init__(self, caller: Caller, settings: Settings, experiment: Experiment) -> None:
         self.client = through_session(caller, settings).client
@@ -130,7 +130,7 @@ def test_the_page_says_that_the_least_active_models_and_oldest_runs_are_left_out
     with reads_of(Drift) as reads:
         page = reading.page()
     assert "from the newest 5. Choose a shorter period" in page
-    assert "1 more model with 1 run." in page
+    assert "1 more model with 1 run is not shown. Filter by a model to see its runs." in page
     assert (6, False) in [(read.documents, read.sorts_in_memory) for read in reads]
 
 
@@ -151,7 +151,7 @@ def test_a_filter_narrows_the_time_line_and_an_invalid_one_is_refused(reading: R
     for page in ("timeline", "timeline.svg", "timeline.csv"):
         assert reading.get(page, verdict="maybe").status_code == 422
     assert "<details open>" in reading.get(verdict="maybe").content.decode()
-    assert "Choose one of: drift" in reading.get(verdict="maybe").content.decode()
+    assert "Choose one of: Drift" in reading.get(verdict="maybe").content.decode()
 
 
 def test_an_experiment_without_runs_has_a_page_a_table_and_no_picture(reading: Reader) -> None:

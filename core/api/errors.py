@@ -30,10 +30,10 @@ from core.api.exceptions import (
 from core.api.responses import JSONResponse
 from core.mongodb.errors import is_database_unavailable, is_document_too_large
 
-GONE = "It no longer exists."
+GONE = "This object no longer exists. It has been deleted."
 # The titles of error pages, by status.
 TITLES = {
-    400: "The request is not valid",
+    400: "The address is not valid",
     403: "You do not have access",
     404: "Page not found",
     405: "This page cannot be opened",
@@ -162,7 +162,8 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Handle Django's 400 (`handler400`); a body that is too large becomes a 413."""
     if isinstance(exception, RequestDataTooBig):
         return refusal(request, 413, f"At most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes are allowed. Send less.")
-    return refusal(request, 400, "Check the address and the Host header.")
+    advice = "Go back, or open the list again." if wants_page(request) else "Check it, and the Host header."
+    return refusal(request, 400, f"This address is not valid. {advice}")
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:

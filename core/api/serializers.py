@@ -111,11 +111,14 @@ class StrictObject(PlainMessages, serializers.DictField):
         return value
 
 
+MAX_TAG = 20
+
+
 class Tags(StrictList):
-    """At most 50 strings of 1 to 20 characters."""
+    """At most 50 strings of 1 to `MAX_TAG` characters."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(child=StrictText(min_length=1, max_length=20), max_length=50, **options)
+        super().__init__(child=StrictText(min_length=1, max_length=MAX_TAG), max_length=50, **options)
 
 
 # Validates strictly. A docstring would appear in the OpenAPI document, for subclasses without one.

@@ -34,15 +34,24 @@ class AxisScale(models.TextChoices):
     LOG = "log", "Log"
 
 
+AXIS_ADVICE: dict[str, Any] = {
+    "name": "Unknown axis. Use created_at (time), count (number of runs, y only) or a parameter such as "
+    "parameters.p_value."
+}
+SCALE_ADVICE: dict[str, Any] = {"invalid_choice": "Choose Linear or Log."}
+
+
 class Horizontal(ParameterPath):
     """The values of the x axis: times, or a parameter."""
 
+    default_error_messages = AXIS_ADVICE
     others = (TIME,)
 
 
 class Vertical(ParameterPath):
     """The values of the y axis: numbers of runs, times, or a parameter."""
 
+    default_error_messages = AXIS_ADVICE
     others = (COUNT, TIME)
 
 
@@ -51,9 +60,11 @@ class ChartSerializer(serializers.Serializer[dict[str, Any]]):
 
     x = Horizontal(default=TIME)
     y = Vertical(default=COUNT)
-    kind = serializers.ChoiceField(Kind.choices, required=False)
-    x_scale = serializers.ChoiceField(AxisScale.choices, default=AxisScale.LINEAR)
-    y_scale = serializers.ChoiceField(AxisScale.choices, default=AxisScale.LINEAR)
+    kind = serializers.ChoiceField(
+        Kind.choices, required=False, error_messages={"invalid_choice": "Choose Automatic, Scatter, Line or Bars."}
+    )
+    x_scale = serializers.ChoiceField(AxisScale.choices, default=AxisScale.LINEAR, error_messages=SCALE_ADVICE)
+    y_scale = serializers.ChoiceField(AxisScale.choices, default=AxisScale.LINEAR, error_messages=SCALE_ADVICE)
     fit = serializers.BooleanField(default=False)
     only_selected = serializers.BooleanField(default=False)
     selected = serializers.ListField(child=serializers.UUIDField(), max_length=MAX_SELECTED, default=list)

@@ -33,7 +33,10 @@ def sparkline_of(verdicts: Sequence[Verdict]) -> Sparkline:
     if not drifted:
         return Sparkline("No verdict yet")
     overall, lately = percent(rate(drifted)), percent(rate(drifted[-LATELY:]))
-    label = f"Drift rate of the newest {len(verdicts)} runs: {overall}; of the last {LATELY}: {lately}"
+    runs = f"newest {len(verdicts)} runs" if len(verdicts) > 1 else "only run"
+    label = f"Drift rate of the {runs}: {overall}"
+    if len(drifted) > LATELY:
+        label += f"; of the newest {LATELY}: {lately}"
     return Sparkline(label, lately, line_through(rates_over_time(drifted)))
 
 

@@ -1,4 +1,4 @@
-"""The time line: a row for each model, with its runs or with the verdicts of periods."""
+"""The timeline: a row for each model, with its runs or with the verdicts of periods."""
 
 import datetime
 import math
@@ -30,7 +30,7 @@ MAX_NAME = 28
 
 @dataclass(frozen=True)
 class Run:
-    """The fields of a run that a time line needs."""
+    """The fields of a run that a timeline needs."""
 
     id: UUID
     created_at: datetime.datetime
@@ -118,7 +118,7 @@ def newest_of(runs: DriftQuerySet) -> tuple[list[Run], bool]:
 
 
 class Timeline:
-    """The time line of at least one run, newest first."""
+    """The timeline of at least one run, newest first."""
 
     def __init__(
         self, runs: Sequence[Run], address_of: Callable[[UUID], str], address_of_all: Callable[[str, Verdicts], str]
@@ -167,7 +167,8 @@ class Timeline:
         verdicts = ", ".join(f"{counts[verdict]:,} {label.lower()}" for verdict, label in LABELS.items())
         title = f"Verdicts of {len(self.rows)} models over time" if len(self.rows) > 1 else "Verdicts over time"
         first, last = (f"{end(run.created_at for run in self.shown):%Y-%m-%d %H:%M}" for end in (min, max))
-        description = f"{len(self.shown):,} runs from {first} to {last} UTC: {verdicts}."
+        runs = "1 run" if len(self.shown) == 1 else f"{len(self.shown):,} runs"
+        description = f"{runs} from {first} to {last} UTC: {verdicts}."
         bottom = TOP + ROW * len(self.rows)
         axes = x_axis(Axis("Time (UTC)", self.scale), self.left, bottom)
         rows = (self._row_drawing(row, TOP + ROW * number) for number, row in enumerate(self.rows))

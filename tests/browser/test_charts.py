@@ -1,4 +1,4 @@
-"""Charts and time lines in a browser: chosen, drawn, downloaded, shared, and followed to a run."""
+"""Charts and timelines in a browser: chosen, drawn, downloaded, shared, and followed to a run."""
 
 import base64
 import re
@@ -91,7 +91,7 @@ def test_a_user_opens_a_time_line_in_dark_colours_and_follows_it_to_runs(people:
     page = eve.page
     page.emulate_media(color_scheme="dark")
     page.goto(f"/experiments/{experiment}?verdict=drift")
-    page.get_by_role("link", name="Time line").click()
+    page.get_by_role("link", name="Timeline").click()
     picture = page.get_by_role("group", name="Verdicts over time")
     expect(picture).to_be_visible()
     expect(picture.locator("a")).to_have_count(1)

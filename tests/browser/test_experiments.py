@@ -34,12 +34,12 @@ def test_a_user_creates_finds_edits_archives_and_deletes_an_experiment(people: P
     page.get_by_label("Configuration").fill('{"window": 7}')
     page.get_by_label("Public").check()
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text(f"{name} saved")).to_be_visible()
+    expect(page.get_by_text(f"“{name}” was saved.")).to_be_visible()
 
     page.get_by_role("link", name="Settings").click()
     expect(page.get_by_label("Public")).to_be_checked()
     page.get_by_role("button", name="Archive").click()
-    expect(page.get_by_text(f"{name} archived")).to_be_visible()
+    expect(page.get_by_text(f"“{name}” was archived.")).to_be_visible()
     edit = page.url
     page.goto("/experiments?show=mine")
     expect(page.get_by_role("link", name=name)).to_have_count(0)
@@ -49,9 +49,9 @@ def test_a_user_creates_finds_edits_archives_and_deletes_an_experiment(people: P
 
     page.goto(edit)
     page.get_by_role("button", name="Restore").click()
-    expect(page.get_by_text(f"{name} restored")).to_be_visible()
+    expect(page.get_by_text(f"“{name}” was restored.")).to_be_visible()
     page.get_by_role("link", name="Delete experiment").click()
     page.get_by_label("Type").fill(name)
     page.get_by_role("button", name="Delete").click()
-    expect(page.get_by_text(f"{name} deleted")).to_be_visible()
+    expect(page.get_by_text(f"“{name}” was deleted.")).to_be_visible()
     expect(page.get_by_role("link", name=name)).to_have_count(0)

@@ -124,7 +124,7 @@ def test_a_user_finds_runs_selects_across_pages_and_shares_the_address(people: P
     page.get_by_text("Columns", exact=True).click()
     page.get_by_label("parameters.p_value").check()
     page.get_by_role("button", name="Apply", exact=True).click()
-    expect(page.get_by_role("heading", name="28 runs that match")).to_be_visible()
+    expect(page.get_by_role("heading", name="28 runs match")).to_be_visible()
     expect(page.get_by_label("Filter 1")).to_have_value("parameters.p_value lt 0.28")
     expect(page).to_have_url(re.compile(r"\?path=parameters.p_value&op=lt&value=0.28&column=parameters.p_value&"))
     expect(row(page, made[27])).to_contain_text("0.27")
@@ -173,7 +173,7 @@ def test_a_user_compares_runs_and_returns_to_the_table(people: People) -> None:
     expect(page.locator("#selection")).to_contain_text("2 selected")
     page.get_by_role("link", name="Clear selection").click()
     expect(page.locator("#selection")).to_be_hidden()
-    expect(page.get_by_role("heading", name="3 runs that match")).to_be_visible()
+    expect(page.get_by_role("heading", name="3 runs match")).to_be_visible()
 
 
 def test_the_curl_command_of_a_private_run_is_copied_and_works_with_a_token(
@@ -201,7 +201,7 @@ def test_an_editor_deletes_a_run(people: People) -> None:
     row(page, run).get_by_role("link").click()
     page.get_by_role("link", name="Delete run").click()
     page.get_by_role("button", name="Delete run").click()
-    expect(page.get_by_text("Run of forest deleted.")).to_be_visible()
+    expect(page.get_by_text("The run of “forest” was deleted.")).to_be_visible()
     expect(page.get_by_text("No runs yet")).to_be_visible()
 
 
@@ -220,7 +220,7 @@ def test_runs_are_found_selected_and_compared_without_scripts(people: People) ->
     page.get_by_text("Filter", exact=True).click()
     page.get_by_label("Model", exact=True).fill("boosting")
     page.get_by_role("button", name="Apply", exact=True).click()
-    expect(page.get_by_role("heading", name="15 runs that match")).to_be_visible()
+    expect(page.get_by_role("heading", name="15 runs match")).to_be_visible()
     expect(page.locator("#selection")).to_contain_text("1 selected")
     row(page, made[1]).get_by_role("checkbox").check()
     page.get_by_role("button", name="Compare").click()

@@ -28,7 +28,7 @@ def test_a_manager_gives_a_colleague_read_and_removes_it(people: People) -> None
     expect(eve.page.get_by_role("alert")).to_be_visible()
     assert not violations(ada.page)
     ada.page.get_by_role("button", name="Save changes").click()
-    expect(ada.page.get_by_role("status")).to_have_text("Members saved.")
+    expect(ada.page.get_by_role("status")).to_have_text("The members were saved.")
 
     eve.page.reload()
     expect(eve.page.get_by_role("heading", level=1)).to_contain_text("wine")
@@ -58,7 +58,7 @@ def test_a_user_makes_copies_uses_and_revokes_a_token(people: People, service: L
     ada.page.get_by_role("link", name="Access tokens").click()
     name = unique("nightly")
     ada.page.get_by_label("Name").fill(name)
-    ada.page.get_by_role("button", name="Create token").click()
+    ada.page.get_by_role("button", name="Create access token").click()
     ada.page.get_by_role("button", name="Copy").last.click()
     expect(ada.page.get_by_role("button", name="Copied")).to_be_visible()
     assert not violations(ada.page)
