@@ -68,10 +68,18 @@ def test_a_token_is_shown_once_and_works(browser: Client, experiment: Experiment
     assert (token.level, token.experiments, token.entitlements) == ("Read", [str(experiment.pk)], [GROUP])
 
 
+def test_the_home_page_links_staff_to_the_portal(browser: Client, admin: Caller, settings: Settings) -> None:
+    html = {"Accept": "text/html"}
+    assert "/admin/" not in browser.get("/", headers=html).content.decode()
+    assert "/admin/" in through_session(admin, settings).client.get("/", headers=html).content.decode()
+
+
 def test_a_short_lived_token_comes_with_its_refresh_token(browser: Client) -> None:
     page = make(browser, refresh="on").content.decode()
     assert 'id="refresh"' in page
     assert "/api/v1/token/refresh" in page
+    assert "Copy both tokens now. They are not shown again." in page
+    assert "The token is valid for 10 minutes." in page
 
 
 def test_the_form_offers_only_what_the_maker_may_pass_on(
@@ -129,7 +137,9 @@ def test_only_its_maker_revokes_a_token(browser: Client, editor: Caller, setting
 
 
 def test_a_token_without_an_id_is_not_found(browser: Client) -> None:
-    assert browser.post(f"{TOKENS}/nightly/revoke").status_code == 404
+    answer = browser.post(f"{TOKENS}/nightly/revoke")
+    assert answer.status_code == 404
+    assert "This token does not exist. It may have been deleted." in answer.content.decode()
 
 
 def test_the_newest_tokens_are_listed_with_their_states(browser: Client, watcher: Caller) -> None:

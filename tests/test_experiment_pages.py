@@ -149,6 +149,25 @@ def test_the_pages_of_a_list_keep_its_filter(anonymous: Caller) -> None:
     assert "No more pages" in read(anonymous.client, page=9)
 
 
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("show=archived", "No archived experiments."),
+        ("show=mine", "No experiments of yours or your groups."),
+        ("show=public", "No public experiments."),
+        ("show=mine&q=rye", "No experiments match."),
+        ("tag=rye", "No experiments match."),
+    ],
+)
+def test_a_list_without_experiments_says_so_and_offers_once_to_clear_its_filters(
+    browser: Client, query: str, sentence: str
+) -> None:
+    Experiment.objects.all().delete()
+    page = browser.get(f"/experiments?{query}").content.decode()
+    assert sentence in page
+    assert page.count("Clear filters") == 1
+
+
 PAGE_ADVICE = "Page: write a number from 1 to 10,000,000."
 
 
@@ -440,7 +459,7 @@ def test_a_deleted_experiment_is_not_found(browser: Client, experiment: Experime
     Experiment.objects.all().delete()
     response = send(browser, f"{path}/{page}", {"name": "wine quality"})
     assert response.status_code == 404
-    assert 'role="alert"' in response.content.decode()
+    assert "This experiment does not exist. It may have been deleted." in response.content.decode()
 
 
 @pytest.mark.parametrize("page", ["archive", "restore"])

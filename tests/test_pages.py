@@ -83,6 +83,9 @@ def test_an_unknown_host_is_refused_in_json(visitor: Client, settings: Settings)
     response = visitor.post("/api/v1/user", headers={"Host": "evil.example"})
     assert response.status_code == 400
     assert response.json()["status"] == "Bad Request"
+    page = visitor.get("/", headers={"Host": "evil.example", **HTML})
+    assert page.status_code == 400
+    assert "This address is not valid. Go back, or open the list again." in page.content.decode()
 
 
 def test_a_form_that_is_too_large_is_refused_with_a_sentence(visitor: Client, settings: Settings) -> None:

@@ -96,6 +96,12 @@ def test_a_forged_form_of_another_user_changes_nothing(
     assert stored(experiment) == before
 
 
+def test_a_member_without_manage_reads_whom_to_ask(editor: Caller, settings: Settings, experiment: Experiment) -> None:
+    page = through_session(editor, settings).client.get(address(experiment)).content.decode()
+    assert "You can edit the runs of “wine quality”, but this page needs Manage access." in page
+    assert "Ask one of its managers: manager@example.org." in page
+
+
 def test_a_change_is_reviewed_before_it_is_saved(
     send: Send, rows: Callable[..., Rows], experiment: Experiment, stranger: Caller, reader: Caller
 ) -> None:
@@ -125,6 +131,20 @@ def test_a_review_without_changes_offers_no_confirmation(send: Send, rows: Calla
     page = send(rows()).content.decode()
     assert "No changes" in page
     assert "Confirm" not in page
+
+
+STAYS_MANAGER = "You stay a manager. To give that up, use "
+
+
+@pytest.mark.parametrize("level", ["", "Read"])
+def test_a_review_tells_a_manager_who_removes_their_own_entry_that_they_stay(
+    send: Send, rows: Callable[..., Rows], level: str
+) -> None:
+    assert STAYS_MANAGER in send(rows(manager=level)).content.decode()
+    page = send(rows(manager=level, reader="")).content.decode()
+    assert STAYS_MANAGER in page
+    assert "reader@example.org" in page
+    assert STAYS_MANAGER not in send(rows(reader="")).content.decode()
 
 
 def test_the_form_keeps_its_values_after_a_review(
@@ -221,14 +241,17 @@ def test_a_list_of_hundreds_can_be_changed(
         ("reader@example.org", "Read access"),
         (GROUP, "Read access"),
         ("stranger@example.org", "No registered user has this email"),
-        ("urn:other", "no access"),
+        ("zz@y.z", "No registered user has this email. People appear after their first login."),
+        ("urn:other", "<strong>urn:other</strong> has no access."),
         ("a\0b", "NUL"),
     ],
 )
 def test_a_manager_looks_up_the_level_of_a_user(
     browser: Client, experiment: Experiment, entity: str, text: str
 ) -> None:
-    assert text in browser.get(address(experiment), {"entity": entity}).content.decode()
+    page = browser.get(address(experiment), {"entity": entity}).content.decode()
+    assert text in page
+    assert ("This check does not know a person" in page) == (entity == "reader@example.org")
 
 
 # Handover.

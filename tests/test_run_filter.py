@@ -98,6 +98,14 @@ def test_an_invalid_part_is_reported_beside_its_control_and_finds_nothing(
     assert shown.count('class="error"') == 1
 
 
+def test_a_filter_is_described_in_the_words_of_the_form() -> None:
+    query = "since=2026-10-01&verdict=no_drift&where=parameters.p lt 0.05&where=tags exists false&where=nonsense"
+    assert of(f"{query}&filter={{}}&patient=1").words == [
+        *("Verdict: No drift", "Since: 2026-10-01", "{}"),
+        *("parameters.p less than 0.05", "tags is not set", "nonsense", "Search longer"),
+    ]
+
+
 def test_every_control_narrows_the_filter(experiment: Experiment) -> None:
     named = {"model": "forest", "model_version": "2", "detector": "ks", "environment": "lab"}
     other = dict.fromkeys(named, "other")

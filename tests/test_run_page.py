@@ -111,7 +111,10 @@ def test_a_run_of_another_experiment_is_not_found(
     for page in ("", "/state"):
         shown = Shown(client.get(f"/experiments/{experiment.pk}/runs/{pk}{page}"))
         assert shown.status == 404
+        assert shown.alert == "This run does not exist. It may have been deleted."
         assert "secret-model" not in shown.text
+    missing = Shown(client.get(f"/experiments/{'0' * 32}/runs/{pk}"))
+    assert missing.alert == "This experiment does not exist. It may have been deleted."
 
 
 def test_the_current_state_of_a_run_is_read_by_conditional_requests(client: Client, experiment: Experiment) -> None:

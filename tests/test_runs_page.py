@@ -213,6 +213,26 @@ def test_a_cursor_of_another_filter_is_refused(client: Client, experiment: Exper
     assert show(client, experiment, f"?{urlsplit(following).query}").status == 200
 
 
+def test_a_filter_can_be_cleared_without_the_sort_and_the_columns(
+    client: Client, experiment: Experiment, runs: list[Drift]
+) -> None:
+    kept = f"sort_by=model&page_size=50&column=parameters.number&selected={runs[0].pk}"
+    assert "Clear filters" not in show(client, experiment, f"?{kept}").text
+    shown = show(client, experiment, f"?model=forest&patient=1&{kept}")
+    assert parse_qsl(shown.link("Clear filters")[1:]) == parse_qsl(kept)
+    assert shown.texts("h2")[0] == "20 runs match"
+    assert show(client, experiment, f"?where=parameters.number eq 3&{kept}").texts("h2")[0] == "1 run matches"
+
+
+def test_the_filter_names_the_time_that_a_longer_search_may_take(
+    client: Client, experiment: Experiment, settings: Settings
+) -> None:
+    settings.SEARCH_TIME_LIMIT = 2.5
+    shown = show(client, experiment, "?patient=1")
+    assert "Search longer (up to 2.5 s)" in shown.text
+    assert shown.texts(".asked a") == ["Remove filter Search longer"]
+
+
 def test_selecting_too_many_runs_is_reported(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
     shown = show(client, experiment, "?" + "&".join(f"selected={run.pk}" for run in runs[:21]))
     assert "At most 20 runs can be selected" in shown.alert

@@ -146,7 +146,10 @@ def test_runs_of_many_years_are_drawn(reading: Reader) -> None:
 
 def test_a_filter_narrows_the_time_line_and_an_invalid_one_is_refused(reading: Reader) -> None:
     reading.reported("forest", True, False, step=DAY)
-    assert "<strong>1</strong> run of 1 model" in reading.page(verdict="drift")
+    page = reading.page(verdict="drift")
+    assert "<strong>1</strong> run of 1 model" in page
+    assert "1 run from 2026-03-05 12:00 to" in page
+    assert '<summary>Runs <span class="tag">Verdict: Drift</span></summary>' in page
     assert "No runs match. Change the filter" in reading.page(model="nobody's")
     for page in ("timeline", "timeline.svg", "timeline.csv"):
         assert reading.get(page, verdict="maybe").status_code == 422

@@ -16,7 +16,7 @@ def test_a_user_creates_finds_edits_archives_and_deletes_an_experiment(people: P
     page.get_by_label("Description").fill("Drift of the harvest")
     page.get_by_label("Tags").fill("nightly, eu")
     page.get_by_role("button", name="Create experiment").click()
-    expect(page.get_by_text(f"{name} created")).to_be_visible()
+    expect(page.get_by_text(f"“{name}” was created.")).to_be_visible()
     expect(page.get_by_role("heading", level=1)).to_have_text(name)
 
     # The search takes a part of the name in any case, and the address contains it.
