@@ -146,7 +146,7 @@ def test_the_provider_gets_no_request_before_a_login(browser: Browser, openid: L
         (Person("ada", id_token={"iss": "https://evil.example"}), "Invalid issuer"),
         (Person("ada", id_token={"exp": 1}), "Signature has expired"),
         (Person("ada", id_token={"email_verified": False}), "has not verified your email"),
-        (Person("ada", userinfo={"sub": "eve"}), "answered for another subject"),
+        (Person("ada", userinfo={"sub": "eve"}), "responded for another subject"),
     ],
 )
 def test_a_response_to_another_login_is_refused(browser: Browser, person: Person, sentence: str) -> None:
