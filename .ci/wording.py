@@ -29,9 +29,9 @@ FIRST_WORD = re.compile(r"[\"'“(*_\s]*([A-Za-z]+)")
 COMMENTS = {
     ".html": re.compile(r"\{#(.*?)#\}|\{% comment %\}(.*?)\{% endcomment %\}|<!--(.*?)-->", re.DOTALL),
     ".css": re.compile(r"/\*(.*?)\*/", re.DOTALL),
-    ".js": re.compile(r"(?:(?<=^)|(?<=\n))[ \t]*((?://[^\n]*\n[ \t]*)+)|/\*(.*?)\*/|[ \t](//[^\n]*)", re.DOTALL),
+    ".js": re.compile(r"(?:(?<=^)|(?<=\n))[ \t]*((?://[^\n]*(?:\n[ \t]*|\Z))+)|/\*(.*?)\*/|[ \t](//[^\n]*)", re.DOTALL),
 }
-HASHES = re.compile(r"(?:(?<=^)|(?<=\n))[ \t]*((?:#[^\n]*\n[ \t]*)+)|[ \t](#[ ][^\n]*)")
+HASHES = re.compile(r"(?:(?<=^)|(?<=\n))[ \t]*((?:#[^\n]*(?:\n[ \t]*|\Z))+)|[ \t](#[ ][^\n]*)")
 WITH_HASHES = {".toml", ".yaml", ".yml", ".sh", ".in", ".conf", ".editorconfig", ".dockerfile", ""}
 
 
@@ -43,12 +43,17 @@ def main(names: list[str]) -> int:
 
 
 def tracked_files() -> list[str]:
-    names = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S607
+    names = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True).stdout.split("\0")  # noqa: S607
     return [name for name in names if Path(name).is_file()]
 
 
 def problems_in(path: Path) -> Iterator[str]:
-    for line, text in comments_in(path):
+    try:
+        comments = list(comments_in(path))
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        yield f"{path}:1: cannot be read: {error}"
+        return
+    for line, text in comments:
         first = FIRST_WORD.match(text)
         if first and first[1].lower() in BEGINNINGS:
             yield f"{path}:{line}: begins with “{first[1]}”: name the thing, or begin with a verb"

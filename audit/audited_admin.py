@@ -1,5 +1,6 @@
 """A model admin that records its changes in the audit trail."""
 
+from copy import copy
 from typing import Any
 
 from django.contrib import messages
@@ -36,6 +37,8 @@ class AuditedAdmin(GuardedAdmin):
         if change and stored is None:
             raise Http404("Someone else deleted this object.")
         before = self.values_of(request, stored) if stored else {}
+        # A retry of the transaction finds the object as the first attempt has left it.
+        obj._state.adding = not change
         super().save_model(request, obj, form, change)
         action = Action.ADMIN_CHANGED if change else Action.ADMIN_ADDED
         record(action, identity_of_session(request), obj, before=before, after=self.values_of(request, obj))
@@ -43,7 +46,8 @@ class AuditedAdmin(GuardedAdmin):
     @in_transaction
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         record(Action.ADMIN_DELETED, identity_of_session(request), obj, before=self.values_of(request, obj))
-        super().delete_model(request, obj)
+        # Django removes the id of the object that it deletes, and a retry needs the id.
+        super().delete_model(request, copy(obj))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Delete objects one by one, so that each deletion is recorded."""

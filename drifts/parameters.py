@@ -40,12 +40,12 @@ def branch(value: Any) -> SafeString:
 
 
 def branches(value: Any) -> Iterator[Any]:
-    """The values that a tree shows, without those that contain others."""
+    """The values that a tree shows, without those that contain others. Each element of a list counts."""
     parts = parts_of(value)
     for _, part in parts:
         yield from branches(part)
     if not parts:
-        yield value
+        yield from value if isinstance(value, list) and value else [value]
 
 
 def parts_of(value: Any) -> Sequence[tuple[Any, Any]]:

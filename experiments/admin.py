@@ -175,7 +175,7 @@ class ExperimentAdmin(AuditedAdmin):
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
         if change:
             preview = form.preview()
-            if preview.is_change and request.POST.get(CONFIRMED) != preview.version:
+            if preview.is_change and request.POST.get(CONFIRMED) != preview.confirmation:
                 raise Unconfirmed(preview)
         return super().save_form(request, form, change)
 
@@ -188,7 +188,7 @@ class ExperimentAdmin(AuditedAdmin):
             "title": f"Review changes to {experiment}",
             "experiment": experiment,
             "preview": preview,
-            "sent": [*sent, (CONFIRMED, preview.version)],
+            "sent": [*sent, (CONFIRMED, preview.confirmation)],
         }
         return TemplateResponse(request, "admin/experiments/confirm.html", context)
 

@@ -9,6 +9,7 @@ from django.core.validators import validate_email
 
 from accounts.models import User
 from core.identity import USER_ID, Identity, Level, is_entitlement
+from core.versions import version_of
 from experiments.access import highest
 from experiments.models import Experiment, Permission, canonical_entity
 
@@ -67,6 +68,12 @@ class Preview:
     losses: list[Change]
     public: Mapping[str, bool]
     version: str
+
+    @property
+    def confirmation(self) -> str:
+        """The token that proves that a person has seen this preview. Any other change has another token."""
+        changes = [(change.entity, change.before, change.after) for change in (*self.gains, *self.losses)]
+        return version_of([self.version, changes, self.public])
 
     @property
     def is_change(self) -> bool:

@@ -81,6 +81,14 @@ def test_a_concurrent_change_is_shown_for_another_review(
     assert entries_of(experiment) == [(manager.id, "Manage")]
 
 
+def test_a_confirmation_holds_for_the_reviewed_change_only(browser: Client, experiment: Experiment) -> None:
+    kept = entries_of(experiment)
+    review = browser.post(address(experiment), form_of(experiment, *kept, public="on"))
+    other = form_of(experiment, *kept, ("everyone", "Manage"), _confirmed=dict(review.context["sent"])["_confirmed"])
+    assert "everyone" in " ".join(Shown(browser.post(address(experiment), other)).texts("#content li"))
+    assert entries_of(experiment) == kept
+
+
 def test_a_form_is_not_saved_over_a_concurrent_change_of_any_field(browser: Client, experiment: Experiment) -> None:
     form = form_of(experiment, *entries_of(experiment), description="from the portal")
     Experiment.objects.update(description="from elsewhere")

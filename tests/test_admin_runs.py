@@ -101,6 +101,7 @@ def test_a_run_shows_its_parameters_as_a_tree_and_links_to_its_experiment(browse
 def test_a_tree_is_escaped_and_limited_in_size() -> None:
     assert "<b>" not in str(tree({"<b>": ["<b>", {"<b>": "<b>"}]}))
     assert tree([{"a": number} for number in range(2_001)]) is None
+    assert tree({"a": [""] * 2_001}) is None
     assert tree({}) == "{}"
     assert tree({"a": [True]}) == '<dl class="tree"><dt>a</dt><dd>[true]</dd></dl>'
 

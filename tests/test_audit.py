@@ -14,7 +14,8 @@ from django.core.management import call_command
 from django.db import IntegrityError
 from django.test import Client, RequestFactory
 from django.urls import reverse
-from pymongo.errors import BulkWriteError
+from pymongo.client_session import ClientSession
+from pymongo.errors import BulkWriteError, OperationFailure
 from pytest_django import Settings
 
 from accounts.models import ServiceToken, User
@@ -214,6 +215,34 @@ ACTIONS: dict[str, tuple[AuditedCall, str, str, str, dict[str, Any], dict[str, A
         *("registered", COMMAND, "user second@example.org", {}, {"is_superuser": True}),
     ),
 }
+
+
+@pytest.fixture
+def failing_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first commit of each transaction fails with an error that the driver retries."""
+    run, commit = ClientSession.with_transaction, ClientSession.commit_transaction
+    failing: set[int] = set()
+
+    def with_transaction(session: ClientSession, *args: Any, **options: Any) -> Any:
+        failing.add(id(session))
+        return run(session, *args, **options)
+
+    def commit_transaction(session: ClientSession) -> None:
+        if id(session) in failing:
+            failing.remove(id(session))
+            session.abort_transaction()
+            raise OperationFailure("for the test", 251, {"errorLabels": ["TransientTransactionError"]})
+        commit(session)
+
+    monkeypatch.setattr(ClientSession, "with_transaction", with_transaction)
+    monkeypatch.setattr(ClientSession, "commit_transaction", commit_transaction)
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_an_action_is_recorded_once_if_its_transaction_is_retried(
+    name: str, scene: Scene, failing_commits: None
+) -> None:
+    test_an_action_is_recorded(name, scene)
 
 
 @pytest.mark.parametrize("name", ACTIONS)

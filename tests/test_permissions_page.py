@@ -164,7 +164,7 @@ def test_the_form_keeps_its_values_after_a_review(
         ("editor@example.org", "Read", "Name each entity once."),
         (GROUP + "s", "Own", "Choose one of: Read, Edit, Manage."),
         ("a\0b", "Read", "Null characters are not allowed"),
-        ("x" * 256, "Read", "no more than 255 characters"),
+        ("x" * 256, "Read", "at most 255 characters"),
     ],
 )
 def test_an_invalid_list_is_shown_again_with_the_reason(

@@ -34,6 +34,8 @@ def refusals(path: Path, text: str) -> list[str]:
         ("script.js", "const x = 1;\n// Whether it is there.\n"),
         ("block.js", "/* They wait. */"),
         ("Makefile", "# Which targets there are.\nall:\n"),
+        ("end.toml", "# It has no end of line"),
+        ("broken.py", "def (:"),
         ("avoided.py", "# The request was sent anew.\n"),
     ],
 )

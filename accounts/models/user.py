@@ -111,14 +111,17 @@ class User(AbstractBaseUser):
         after = {"issuer": self.issuer, "email": self.email, "is_superuser": self.is_superuser}
         record(Action.REGISTERED, identity, self, after=after)
 
-    @in_transaction
     def update_email(self, identity: Identity) -> None:
         """Update the email from the user's token. Raises `DoesNotExist` if the user was deleted."""
+        self._store_email(identity)
+        self.email = identity.email
+
+    @in_transaction
+    def _store_email(self, identity: Identity) -> None:
         users = type(self).objects
         before = users.values("email").get(pk=self.pk)
         users.filter(pk=self.pk).update(email=identity.email)
         record(Action.EMAIL_CHANGED, identity, self, before=before, after={"email": identity.email})
-        self.email = identity.email
 
     def note_entitlements(self, entitlements: Iterable[str], issued_at: int) -> None:
         """Store the entitlements of a token or login, unless a newer one is known."""

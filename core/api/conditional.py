@@ -4,12 +4,13 @@ An ETag is a digest of the response's content, and so of the fields that this ca
 hidden from the caller does not change it. A condition means the same at every method.
 """
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from django.http import HttpResponse, HttpResponseNotModified
-from django.utils.http import parse_etags, quote_etag
+from django.utils.http import quote_etag
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 
@@ -19,6 +20,10 @@ from core.versions import digest
 
 Action = Callable[..., HttpResponse]
 
+# Django's `parse_etags` splits an ETag at a comma inside it, and skips malformed ones: both change the condition.
+ENTITY_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+# A list may have empty elements (section 5.6.1.2).
+CONDITION = re.compile(rf"\*|[ \t,]*{ENTITY_TAG}(?:[ \t]*,[ \t,]*{ENTITY_TAG})*[ \t,]*")
 # Shared caches store no response, and the client's own cache asks each time.
 CACHING = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
 
@@ -90,8 +95,6 @@ def tags_in(request: Request, header: str) -> set[str] | None:
     value = request.headers.get(header)
     if value is None:
         return None
-    tags = set(parse_etags(value))
-    # Django skips malformed elements. Empty ones are allowed (section 5.6.1.2).
-    if not tags or {element.strip() for element in value.split(",")} - tags - {""}:
+    if not CONDITION.fullmatch(value):
         raise ParseError(f'{header} must be *, or ETags with their quotes, as in the response: {header}: "0c1d2e…".')
-    return tags
+    return {"*"} if value == "*" else set(re.findall(ENTITY_TAG, value))

@@ -126,8 +126,8 @@ class Limiter:
         """Count one request. Raises `TooManyRequests`.
 
         While the database is unavailable, a limit that is counted in batches lets everything through, without
-        waiting for the database each time. An exact limit fails with the driver's error: exact limits guard
-        logins, which must not be tried uncounted and need the database anyway.
+        waiting for the database each time. An exact limit fails with the driver's error: a request that it guards,
+        such as a login, must not be tried uncounted.
         """
         key = key_of(scope, caller, rate)
         with self._lock:

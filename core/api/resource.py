@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
-from rest_framework.exceptions import AuthenticationFailed, ParseError, UnsupportedMediaType
+from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
 from rest_framework.throttling import BaseThrottle
@@ -46,13 +46,13 @@ class Resource(GenericViewSet[Any]):
         """Authenticate the caller, count the request, and check permissions: refused requests count too.
 
         Django REST framework counts last, and negotiates a content type first: responses here are always JSON.
-        A request with a bad token counts for its address.
+        A request that cannot be authenticated counts for its address. A method that the path lacks is not counted.
         """
         if str(request.method).lower() not in self.action_map:
             self.http_method_not_allowed(request)
         try:
             self.perform_authentication(request)
-        except AuthenticationFailed:
+        except APIException:
             self.check_throttles(request)
             raise
         self.check_throttles(request)

@@ -8,7 +8,8 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        # Only the class is renamed. The collection and its content type stay, so that the database does not change.
+        # Only the class is renamed. The collection stays, so that older instances work beside newer ones.
+        # The content type of the old name is left unused.
         migrations.SeparateDatabaseAndState(
             state_operations=[
                 migrations.AlterModelTable(name='KeptAnswer', table='driftwatch_keptanswer'),
