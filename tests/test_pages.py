@@ -38,7 +38,7 @@ def test_the_process_the_api_and_the_pages_show_the_version_of_the_project(visit
         page = visitor.get(path, headers=HTML)
         assert page.status_code == status
         assert f"Drift Watch {version}</footer>" in page.content.decode()
-    assert f"## [{version}]" in Path("CHANGELOG.md").read_text()
+    assert f"## {version} - " in Path("CHANGELOG.md").read_text()
     assert f"Drift Watch {version}" in Path("README.md").read_text()
 
 
