@@ -15,7 +15,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
 from accounts import sessions
@@ -142,9 +141,13 @@ def address_here(request: HttpRequest, address: str) -> str:
 
 
 @never_cache
-@require_POST
 def logout(request: HttpRequest) -> HttpResponse:
-    """End the session, also at the provider if it supports OpenID Connect RP-Initiated Logout 1.0."""
+    """End the session, also at the provider if it supports OpenID Connect RP-Initiated Logout 1.0.
+
+    Only the form of the button ends it: a link that leads here shows the home page.
+    """
+    if request.method != "POST":
+        return redirect(settings.LOGOUT_REDIRECT_URL)
     end = end_of_provider_session(request) if sessions.is_of_provider(request.session) else None
     auth.logout(request)
     if end is None:

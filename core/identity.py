@@ -79,7 +79,8 @@ class Requirement(Enum):
     REGISTERED = "Only registered users can do this."
     NO_SERVICE_TOKEN = "Service tokens cannot do this. Log in to the pages, or send a token of your OpenID provider."  # noqa: S105
     MAY_CREATE = (
-        "Only registered users can do this, and service tokens that are not limited to a level or to experiments."
+        "This token is limited to a level or to experiments, so it cannot create experiments. "
+        "Use a token without limits, or log in to the pages."
     )
     STAFF = "Only staff can do this. Ask an administrator."
     ADMIN = "Only administrators can do this. Ask one."

@@ -77,9 +77,9 @@ class Dashboard:
     @property
     def looked_at(self) -> str:
         if self.runs < LOOKED_AT:
-            return "The panels below are about all runs that you can read."
+            return "Latest drift and failing models: all runs that you can read."
         since = f"{self.since:%Y-%m-%d %H:%M} UTC"
-        return f"The panels below are about the newest {LOOKED_AT:,} runs that you can read, since {since}."
+        return f"Latest drift and failing models: the newest {LOOKED_AT:,} runs that you can read, since {since}."
 
     @property
     def counted(self) -> str:

@@ -45,7 +45,7 @@ def identity_problems() -> Iterator[tuple[str, str, str]]:
         hint = "Register this service at the provider, and set OIDC_RP_CLIENT_ID and OIDC_RP_CLIENT_SECRET."
         yield "E005", "OIDC_RP_ISSUER is set without a client id and secret.", hint
     if not 0 < settings.SESSION_RENEWAL_SECONDS <= MAX_RENEWAL_SECONDS:
-        hint = f"Set 1 to {MAX_RENEWAL_SECONDS}. A session keeps a removed right for this time."
+        hint = f"Set 1 to {MAX_RENEWAL_SECONDS} seconds. A session keeps a removed right for up to this time."
         yield "E006", f"SESSION_RENEWAL_SECONDS is {settings.SESSION_RENEWAL_SECONDS}.", hint
     for name in ("OIDC_USER_ENTITLEMENTS", "OIDC_ADMIN_ENTITLEMENTS"):
         if not is_list_of_texts(getattr(settings, name)):

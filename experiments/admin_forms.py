@@ -66,6 +66,10 @@ class ExperimentForm(ApiForm):
             return super().sent(name)
         return [{"entity": entry.entity, "level": entry.level} for entry in self.cleaned_data[name]]
 
+    def about(self, data: dict[str, Any], name: str, part: str) -> str:
+        number = part.partition(".")[0]
+        return f"{data[name][int(number)]['entity']}: " if name == "permissions" and number.isdecimal() else ""
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
         identity = identity_of_session(self.request)

@@ -91,15 +91,13 @@ class ArchivePage(ExperimentPage):
     def archive(self, request: Request, experiment_id: str) -> HttpResponse:
         experiment = self.get_experiment()
         experiment.archive_by(self.identity)
-        messages.success(
-            request._request, f"“{experiment}” was archived. Lists no longer show it. You can restore it here."
-        )
+        messages.success(request._request, f"“{experiment}” was archived. Find it under Archived, or restore it here.")
         return redirect("experiment-edit", experiment_id)
 
     def restore(self, request: Request, experiment_id: str) -> HttpResponse:
         experiment = self.get_experiment()
         experiment.restore_by(self.identity)
-        messages.success(request._request, f"“{experiment}” was restored. Lists show it again.")
+        messages.success(request._request, f"“{experiment}” was restored, and is in the list of experiments again.")
         return redirect("experiment-edit", experiment_id)
 
 

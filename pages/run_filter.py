@@ -237,7 +237,7 @@ def condition_of(text: str) -> Any:
     if len(text) > MAX_LENGTH:
         raise Refused(f"At most {MAX_LENGTH:,} characters are allowed.")
     if not found:
-        raise Refused("Write a field, a comparison and a value, such as parameters.p_value lt 0.05.")
+        raise Refused("Enter a field, a comparison and a value, such as parameters.p_value lt 0.05 (lt: less than).")
     path, operator, value = storable(found["path"]), found["op"], (found["value"] or "").strip()
     known = FIELDS.get(path.partition(".")[0])
     if known is None:

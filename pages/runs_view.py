@@ -176,5 +176,5 @@ def ids_of(texts: list[str]) -> tuple[tuple[uuid.UUID, ...], list[str]]:
         try:
             found[uuid.UUID(text)] = None
         except ValueError:
-            problems.append(f"{text[:50]!r} is not the id of a run.")
+            problems.append(f"{text[:50]!r} is not the id of a run. Clear the selection, and select the runs again.")
     return tuple(found), problems

@@ -49,7 +49,7 @@ def test_the_dashboard_shows_runs_by_day_and_experiments_that_need_attention(bro
     assert sum(day.runs.number for day in found.days) == 5
     by_verdict = [sum(getattr(day, name) for day in found.days) for name in ("drift", "no_drift", "unknown")]
     assert by_verdict == [1, 1, 3]
-    assert found.looked_at == "The panels below are about all runs that you can read."
+    assert found.looked_at == "Latest drift and failing models: all runs that you can read."
 
 
 def test_the_dashboard_says_that_it_counts_only_the_newest_runs(

@@ -41,9 +41,9 @@ EXPRESSIONS = [
     ("verdict ne drift", {"verdict": {"$ne": "drift"}}),
 ]
 WRONG = [
-    ("where=p_value", "where", "Write a field, a comparison and a value"),
+    ("where=p_value", "where", "Enter a field, a comparison and a value"),
     ("where=parameters.p lt", "where", "Write a value to compare with"),
-    ("where=parameters.p is 3", "where", "such as parameters.p_value lt 0.05."),
+    ("where=parameters.p is 3", "where", "such as parameters.p_value lt 0.05 (lt: less than)."),
     ("where=p lt 3", "where", "Unknown field. For a parameter write parameters.p."),
     ("where=parameters..p lt 3", "where", "Write names separated by single dots"),
     ("where=parameters.p exists maybe", "where", "“is set” takes true, false or nothing."),
@@ -56,8 +56,8 @@ WRONG = [
     ("where=created_at contains 2026", "where", "“contains” searches texts only."),
     ("where=updated_at gt soon", "where", "Write a time in UTC, such as 2026-01-31 or 2026-01-31 12:00."),
     ("where=verdict eq perhaps", "where", "Compare this field with one of: drift, no_drift, unknown."),
-    ("value=3", "where", "Write a field, a comparison and a value"),
-    ("path=parameters.p&op=drop&value=3", "where", "Write a field, a comparison and a value"),
+    ("value=3", "where", "Enter a field, a comparison and a value"),
+    ("path=parameters.p&op=drop&value=3", "where", "Enter a field, a comparison and a value"),
     ("status=Paused", "status", "Choose one of: Running, Completed, Failed."),
     ("verdict=perhaps", "verdict", "Choose one of: Drift, No drift, Unknown."),
     ("since=yesterday", "since", "Write a time in UTC, such as"),

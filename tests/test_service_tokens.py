@@ -317,7 +317,7 @@ def test_a_service_token_cannot_manage_service_tokens(
     )
     response = caller.request(method, path.format(id=first["id"]), body)
     assert response.status_code == 403
-    assert "not a service token" in response.json()["message"]
+    assert "Service tokens cannot do this" in response.json()["message"]
     assert Caller(first["token"]).get("/user/self").status_code == 200
 
 

@@ -409,7 +409,8 @@ def test_logout_needs_a_post_and_ends_the_session_here_and_at_the_provider(
     browser: Browser, openid: LoginProvider
 ) -> None:
     browser.log_in(Person("ada"))
-    assert browser.get("/logout").status_code == 405
+    assert browser.get("/logout").headers["Location"] == "/"
+    assert "sessionid" in browser.client.cookies
     assert browser.client.post("/logout").status_code == 403
     form = {"csrfmiddlewaretoken": browser.get("/").context["csrf_token"]}
     response = browser.client.post("/logout", form)

@@ -53,7 +53,9 @@ def requirement_for(level: Level) -> Requirement:
 def refuse(identity: Identity, requirement: Requirement) -> NoReturn:
     """Raise a 401 for an anonymous identity, else a 403 with the reason."""
     if identity.is_anonymous:
-        raise NotAuthenticated(f"{requirement.value} {SEND_TOKEN}")
+        # The sentences of these two are about the token of a registered user.
+        is_of_users = requirement in (Requirement.NO_SERVICE_TOKEN, Requirement.MAY_CREATE)
+        raise NotAuthenticated(f"{(Requirement.REGISTERED if is_of_users else requirement).value} {SEND_TOKEN}")
     raise PermissionDenied(reason(identity) or requirement.value)
 
 

@@ -71,8 +71,8 @@ class ApiForm(forms.ModelForm):
             checked.is_valid(raise_exception=True)
         except ValidationError as error:
             for path, sentence in sentences(error.detail):
-                name = path.partition(".")[0]
-                self.add_error(name if name in self.fields else None, sentence)
+                name, _, part = path.partition(".")
+                self.add_error(name if name in self.fields else None, self.about(data, name, part) + sentence)
             return cleaned
         return cleaned | checked.validated_data
 
@@ -81,6 +81,10 @@ class ApiForm(forms.ModelForm):
         request = Request(self.request)
         request.user, request.auth = self.request.user, identity_of_session(self.request)
         return request
+
+    def about(self, data: dict[str, Any], name: str, part: str) -> str:
+        """Return the beginning of a message about a part of a field, such as an entry of a list."""
+        return ""
 
     def sent(self, name: str) -> Any:
         """Return the value of a field in the form of the API."""
