@@ -302,7 +302,7 @@ def serving(directory: Path) -> Iterator[Serving]:
 
 
 def test_serve_stores_sample_data_at_its_first_start(serving: Serving) -> None:
-    eventually(lambda: "3 public experiments" in serving.log.read_text())
+    eventually(lambda: "3 sample experiments" in serving.log.read_text())
     found = requests.post(f"{serving.url}/api/v1/experiment/search", json={}, timeout=PATIENCE).json()
     assert {"credit scoring", "weld inspection"} < {experiment["name"] for experiment in found}
 
