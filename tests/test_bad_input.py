@@ -126,11 +126,11 @@ def test_a_refused_constant_is_named_with_its_path(experiment: Experiment, edito
     assert answer["message"] == (
         "The body is not JSON in UTF-8: parameters.columns.1.max: NaN is not a JSON number. Send null or leave it out."
     )
-    assert (
-        "1.parameters.a: -Infinity is"
-        in editor.post(f"{path}/bulk", '[{}, {"parameters": {"a": -Infinity}}]').json()["message"]
-    )
-    assert "Send null" in editor.post(path, '{"a": NaN, "b"').json()["message"]
+    answer = editor.post(f"{path}/bulk", '[{}, {"parameters": {"a": -Infinity}}]').json()
+    assert "1.parameters.a: -Infinity is not a JSON number." in answer["message"]
+    for body in ('{"a": NaN, "b"', '{"a": NaN, "a": 1}', '{"a": ' * 900 + "NaN" + "}" * 900):
+        response = editor.post(path, body)
+        assert (response.status_code, "Send null" in response.json()["message"]) == (400, True)
 
 
 @pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON)

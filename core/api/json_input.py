@@ -71,11 +71,13 @@ def refuse_constant(name: str) -> NoReturn:
 
 def problem_of_constant(body: bytes) -> str:
     """Return the message for the first constant. The text is parsed a second time, to learn the path."""
+    # A later value of the same name may hide the constant, and what follows it may not be JSON.
+    unknown = "NaN and Infinity are not JSON numbers. Send null or leave them out"
     try:
         value = json.loads(body.decode(), parse_constant=Constant, parse_int=bounded_int)
-        return next(problems_of_constants(value, ""))
+        return next(problems_of_constants(value, ""), unknown)
     except (ValueError, RecursionError):
-        return "NaN and Infinity are not JSON numbers. Send null"
+        return unknown
 
 
 def problems_of_constants(value: Any, path: str) -> Iterator[str]:
