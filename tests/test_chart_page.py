@@ -176,7 +176,7 @@ def test_the_table_has_every_run_and_no_formulas(reading: Reader, runs: list[Dri
         ("fit=perhaps", "Must be a valid boolean"),
         ("selected=1", "Select the runs again"),
         ("&".join(f"selected={n:032x}" for n in range(500)), "Select the runs again"),
-        ("where=nonsense", "Write a field, a comparison and a value"),
+        ("where=nonsense", "Enter a field, a comparison and a value"),
         ("filter={", "Fix the marked fields."),
     ],
 )

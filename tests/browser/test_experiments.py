@@ -49,7 +49,7 @@ def test_a_user_creates_finds_edits_archives_and_deletes_an_experiment(people: P
 
     page.goto(edit)
     page.get_by_role("button", name="Restore").click()
-    expect(page.get_by_text(f"“{name}” was restored.")).to_be_visible()
+    expect(page.get_by_text(f"“{name}” was restored")).to_be_visible()
     page.get_by_role("link", name="Delete experiment").click()
     page.get_by_label("Type").fill(name)
     page.get_by_role("button", name="Delete").click()
