@@ -20,7 +20,7 @@ def test_a_manager_gives_a_colleague_read_and_removes_it(people: People) -> None
 
     ada.page.goto(address)
     ada.page.get_by_role("link", name="Members").click()
-    ada.page.get_by_label("Add people or groups").fill(eve.email)
+    ada.page.get_by_label("Add a person or group").fill(eve.email)
     review_changes(ada.page)
     expect(ada.page.get_by_role("listitem")).to_contain_text(f"{eve.email}")
     expect(ada.page.get_by_role("listitem")).to_contain_text("No access → Read")
