@@ -4,13 +4,11 @@ from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from core import filters
 from core.api.openapi import responds
 from core.api.resource import Resource
 from core.api.responses import JSONResponse
-from core.api.search import bounded_time
+from core.api.search import bounded_time, match_of
 from core.identity import Level, Requirement
-from core.mongodb.match import Mql
 from drifts.models import Drift, DriftQuerySet
 from drifts.statistics import MAX_GROUPS, TooManyGroups
 from drifts.statistics_serializers import StatisticsRowSerializer, StatisticsSerializer
@@ -50,7 +48,7 @@ class StatisticsMixin(Resource):
         runs = self.get_queryset()
         serializer = StatisticsSerializer(data=self.body)
         serializer.is_valid(raise_exception=True)
-        matching = runs.matching(condition(serializer.validated_data["filter"]))
+        matching = runs.matching(match_of(serializer.validated_data["filter"], FIELDS, "filter"))
         try:
             with bounded_time(ADVICE):
                 return JSONResponse(serializer.statistics().of(matching))
@@ -59,14 +57,6 @@ class StatisticsMixin(Resource):
                 f"There are more than {MAX_GROUPS:,} groups. Narrow the filter, group by less, or choose a longer "
                 "interval."
             ) from error
-
-
-def condition(filter_: Mql) -> Mql:
-    """Translate a filter to a match document. Raises `ValidationError`."""
-    try:
-        return filters.translate(filter_, FIELDS)
-    except filters.FilterError as error:
-        raise ValidationError({"filter": {error.path: [error.problem]} if error.path else [error.problem]}) from error
 
 
 class DriftStatisticsView(StatisticsMixin, DriftResource):

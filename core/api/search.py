@@ -109,10 +109,16 @@ class SearchMixin(Resource):
             raise InvalidQuery(error.detail) from error
 
     def condition(self) -> dict[str, Any]:
-        try:
-            return filters.translate(self.body, self.filter_fields())
-        except filters.FilterError as error:
-            raise ValidationError({error.path: [error.problem]} if error.path else [error.problem]) from error
+        return match_of(self.body, self.filter_fields())
+
+
+def match_of(document: Any, fields: Mapping[str, Field], name: str = "") -> dict[str, Any]:
+    """Translate a filter to a match document. Raises `ValidationError`, whose detail is below `name` if given."""
+    try:
+        return filters.translate(document, fields)
+    except filters.FilterError as error:
+        problems: Any = {error.path: [error.problem]} if error.path else [error.problem]
+        raise ValidationError({name: problems} if name else problems) from error
 
 
 @contextmanager
