@@ -56,10 +56,14 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
     for name in ("RATE_LIMIT", "RATE_LIMIT_ANONYMOUS", "RATE_LIMIT_LOGIN"):
         value = getattr(settings, name)
         try:
-            rate_of(value)
+            rate = rate_of(value)
         except ValueError:
             hint = "Set a number per second, minute, hour or day, such as 600/minute, or an empty value for no limit."
             yield "E020", f"{name} is {value!r}, which is not a rate.", hint
+            continue
+        if name == "RATE_LIMIT_LOGIN" and rate and not rate.is_exact:
+            hint = "Set a lower number: logins are counted one by one, so that passwords cannot be guessed in between."
+            yield "E023", f"RATE_LIMIT_LOGIN is {value!r}, which is too high.", hint
     if settings.TRUSTED_PROXIES < 0:
         yield "E021", "TRUSTED_PROXIES is negative.", "Set the number of proxies in front of the service, 0 or more."
     for name in ("SEARCH_TIME_LIMIT", "WEB_CONCURRENCY"):

@@ -39,7 +39,7 @@ def problems(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> li
     [
         pytest.param({}, id="development"),
         pytest.param(PRODUCTION, id="production"),
-        pytest.param({"RATE_LIMIT": "", "RATE_LIMIT_LOGIN": "5/hour"}, id="limits"),
+        pytest.param({"RATE_LIMIT": "", "RATE_LIMIT_LOGIN": "199/hour"}, id="limits"),
         pytest.param({"OIDC_ISSUERS": ISSUER}, id="an issuer"),
         pytest.param({"OIDC_RP_ISSUER": "https://login.example.org", **CLIENT}, id="browser login"),
         pytest.param({"OIDC_ISSUERS": '[{"issuer": "http://127.0.0.1:9000"}]'}, id="an issuer on this machine"),
@@ -64,6 +64,7 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
         ({"OIDC_RP_ISSUER": "https://login.example.org"}, "OIDC_RP_ISSUER is set without a client id and secret"),
         ({"SESSION_RENEWAL_SECONDS": "3600"}, "SESSION_RENEWAL_SECONDS is 3600"),
         ({"RATE_LIMIT": "many"}, "RATE_LIMIT is 'many', which is not a rate"),
+        ({"RATE_LIMIT_LOGIN": "200/hour"}, "RATE_LIMIT_LOGIN is '200/hour', which is too high"),
         ({"RATE_LIMIT_LOGIN": "0/minute"}, "RATE_LIMIT_LOGIN is '0/minute', which is not a rate"),
         ({"TRUSTED_PROXIES": "-1"}, "TRUSTED_PROXIES is negative"),
         ({**PRODUCTION, "SECRET_KEY": "short"}, "SECRET_KEY is shorter"),

@@ -50,6 +50,11 @@ class Rate:
         """The number of requests that a process counts by itself before it adds them to the shared counter."""
         return max(1, self.limit // BATCHES)
 
+    @property
+    def is_exact(self) -> bool:
+        """True if each request is added to the shared counter."""
+        return self.batch == 1
+
     def __str__(self) -> str:
         return f"{self.limit} per {self.period}"
 
@@ -138,12 +143,12 @@ class Limiter:
             if tally.pending < rate.batch and tally.shared + tally.pending <= rate.limit:
                 return
             number, tally.pending = tally.pending, 0
-        if rate.batch > 1 and time.monotonic() < self._paused_until:
+        if not rate.is_exact and time.monotonic() < self._paused_until:
             return
         try:
             count = add(key, rate, number)
         except (DatabaseError, PyMongoError) as error:
-            if rate.batch == 1 or not is_database_unavailable(error):
+            if rate.is_exact or not is_database_unavailable(error):
                 raise
             self._paused_until = time.monotonic() + PAUSE_SECONDS
             return
