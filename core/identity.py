@@ -82,8 +82,8 @@ class Requirement(Enum):
         "This token is limited to a level or to experiments, so it cannot create experiments. "
         "Use a token without limits, or log in to the pages."
     )
-    STAFF = "Only staff can do this. Ask an administrator."
-    ADMIN = "Only administrators can do this. Ask one."
+    STAFF = "Only staff can do this."
+    ADMIN = "Only administrators can do this."
 
 
 @dataclass(frozen=True)

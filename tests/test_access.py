@@ -330,6 +330,14 @@ def test_a_deactivated_user_is_refused(experiment: Experiment, manager: Caller) 
     assert "disabled" in response.json()["message"]
 
 
+def test_a_refusal_says_what_the_caller_can_do(anonymous: Caller, stranger: Caller) -> None:
+    refusals = [caller.post("/user/search", {}).json()["message"] for caller in (anonymous, stranger)]
+    assert refusals == [
+        "Only administrators can do this. Send your token: Authorization: Bearer <token>.",
+        "Only administrators can do this. Ask an administrator.",
+    ]
+
+
 def test_an_unknown_experiment_is_not_found_by_an_authenticated_caller(anonymous: Caller, stranger: Caller) -> None:
     path = "/experiment/00000000-0000-4000-8000-000000000000"
     assert anonymous.get(path).status_code == 404

@@ -56,7 +56,9 @@ def refuse(identity: Identity, requirement: Requirement) -> NoReturn:
         # The sentences of these two are about the token of a registered user.
         is_of_users = requirement in (Requirement.NO_SERVICE_TOKEN, Requirement.MAY_CREATE)
         raise NotAuthenticated(f"{(Requirement.REGISTERED if is_of_users else requirement).value} {SEND_TOKEN}")
-    raise PermissionDenied(reason(identity) or requirement.value)
+    needs_administrator = requirement in (Requirement.STAFF, Requirement.ADMIN)
+    advice = " Ask an administrator." if needs_administrator else ""
+    raise PermissionDenied(reason(identity) or f"{requirement.value}{advice}")
 
 
 def refuse_level(identity: Identity, level: Level | None, required: Level) -> NoReturn:
