@@ -13,7 +13,7 @@ from django_mongodb_backend.forms.fields.embedded_model_array import (
 
 from core.identity import identity_of_session, is_entitlement
 from core.portal.forms import ApiForm
-from experiments.models import RECORDED, Experiment, NoManager, completed, with_manager
+from experiments.models import RECORDED, Experiment, NoManager, Permission, completed, with_manager
 from experiments.serializers import ExperimentSerializer, entities_of
 from experiments.sharing import Preview, holders, preview_of
 from experiments.views import ExperimentView
@@ -30,6 +30,26 @@ class PermissionsField(EmbeddedModelArrayField):
     """The permission list as a field, with `suggestions` of entitlements."""
 
     suggestions: Sequence[str] = ()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for name, advice in {"entity": "Name a person or group.", "level": "Choose a level."}.items():
+            self.formset.form.base_fields[name].error_messages["required"] = advice
+
+    def clean(self, value: Any) -> list[Permission]:
+        """Return the entries. The messages of a refusal name the entries that are wrong."""
+        try:
+            return super().clean(value)
+        except forms.ValidationError as error:
+            formset = self.formset(value, prefix=self.prefix_override or self.prefix)
+            problems = [
+                f"{row['entity'].value() or 'An entry without a name'}: {message}"
+                for row in formset
+                if not row["DELETE"].value()
+                for messages in row.errors.values()
+                for message in messages
+            ]
+            raise forms.ValidationError(problems or error) from error
 
     def get_bound_field(self, form: forms.BaseForm, field_name: str) -> EmbeddedModelArrayBoundField:
         super().get_bound_field(form, field_name)

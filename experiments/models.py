@@ -112,7 +112,7 @@ class Experiment(AccessControlled, models.Model):
         "archived",
         null=True,
         editable=False,
-        help_text="Archived experiments are hidden from the list on the pages.",
+        help_text="The list of experiments shows archived ones only under Archived.",
     )
 
     objects = ExperimentQuerySet.as_manager()

@@ -142,6 +142,8 @@ def test_only_changes_of_access_are_reviewed_first(browser: Client, experiment: 
         ([(GROUP, "Manage"), (GROUP, "Read")], "Name each entity once."),
         ([(GROUP, "Read")], "The experiment needs a manager."),
         ([(GROUP, "Owner")], "Select a valid choice"),
+        ([(GROUP, "Manage"), ("readers", "")], "readers: Choose a level."),
+        ([(GROUP, "Manage"), ("", "Read")], "An entry without a name: Name a person or group."),
     ],
 )
 def test_the_form_refuses_permissions_that_the_api_would_refuse(
