@@ -26,8 +26,6 @@ from core.identity import Identity, RegisteredUser, identity_of_session
 CLAIMS = "claims"
 PROVIDER_BACKEND = f"{ProviderBackend.__module__}.{ProviderBackend.__qualname__}"
 
-CSRF_ADVICE = "Nothing was saved. Go back, reload the page, and send the form again. Your browser must allow cookies."
-
 
 def remember(session: SessionBase, identity: Identity) -> None:
     """Store the claims of a login at the provider in the session, with the time of their renewal."""
@@ -96,4 +94,4 @@ class SessionAuthentication(authentication.SessionAuthentication):
             # Given its own request, the library would parse any body to look for the token's form field.
             super().enforce_csrf(request._request)  # type: ignore[arg-type]
         except PermissionDenied as refusal:
-            raise FormExpired(f"{refusal.detail} {CSRF_ADVICE}") from None
+            raise FormExpired(f"{refusal.detail} {FormExpired.advice}") from None

@@ -288,6 +288,7 @@ SAMPLE_DATA = env.bool("SAMPLE_DATA", True)
 
 # Browser safety. https://docs.djangoproject.com/en/5.2/topics/security/
 
+CSRF_FAILURE_VIEW = "core.api.error_pages.form_expired"
 # Lax, because the session must survive the redirect back from the provider.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"

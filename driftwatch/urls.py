@@ -20,7 +20,7 @@ urlpatterns = [
     path("", include("pages.urls")),
     path("admin/", admin.site.urls),
 ]
-handler400 = "core.api.errors.bad_request"
-handler403 = "core.api.errors.forbidden"
-handler404 = "core.api.errors.not_found"
-handler500 = "core.api.errors.server_error"
+handler400 = "core.api.error_pages.bad_request"
+handler403 = "core.api.error_pages.forbidden"
+handler404 = "core.api.error_pages.not_found"
+handler500 = "core.api.error_pages.server_error"

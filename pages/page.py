@@ -11,8 +11,9 @@ from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 from rest_framework.parsers import FormParser
 from rest_framework.request import Request
 
-from accounts.sessions import CSRF_ADVICE, SessionAuthentication, user_of_session
-from core.api.errors import exception_handler, refusal_page
+from accounts.sessions import SessionAuthentication, user_of_session
+from core.api.error_pages import refusal_page
+from core.api.errors import exception_handler
 from core.api.exceptions import FormExpired, LevelRequired
 from core.api.resource import Resource
 from core.identity import Level
@@ -68,7 +69,7 @@ class Page(Resource):
         """A `message` for people, in place of the API's."""
         match exc:
             case FormExpired():
-                return {"message": CSRF_ADVICE}
+                return {"message": exc.advice}
             case Http404():
                 return {"message": f"This {self.missing} does not exist. It may have been deleted."}
         return {}

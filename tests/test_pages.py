@@ -1,5 +1,6 @@
 """Responses outside the API: the root, health checks, the documentation, and errors."""
 
+import re
 import tomllib
 from pathlib import Path
 from urllib.parse import urlencode
@@ -63,6 +64,20 @@ def test_the_documentation_loads_its_assets_from_the_service(visitor: Client) ->
     asset = visitor.get("/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js")
     assert asset.status_code == 200
     asset.close()
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/experiments/none"])
+def test_an_error_page_shows_the_status_and_what_happened(visitor: Client, path: str) -> None:
+    page = visitor.get(path, headers=HTML)
+    assert page.status_code == 404
+    assert re.search(r"<p[^>]*>404</p>\s*<h1>Page not found</h1>", page.content.decode())
+
+
+def test_a_form_without_its_csrf_token_leads_back_to_the_form() -> None:
+    page = Client(enforce_csrf_checks=True).post("/login", {"username": "a", "password": "b"}, headers=HTML)
+    assert page.status_code == 403
+    assert re.search(r"<p[^>]*>403</p>\s*<h1>This form has expired</h1>", page.content.decode())
+    assert "reload the page, and send the form again" in page.content.decode()
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/api/v1/nothing", "/api/v1/experiment/search/"])

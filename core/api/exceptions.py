@@ -28,6 +28,8 @@ class SearchTooSlow(ValidationError):
 class FormExpired(PermissionDenied):
     """The CSRF token of a form is missing or wrong."""
 
+    advice = "Nothing was saved. Go back, reload the page, and send the form again. Your browser must allow cookies."
+
 
 class Conflict(APIException):
     """The request conflicts with a stored object, such as one of the same name."""

@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from core.api.errors import refusal
+from core.api.error_pages import refusal
 from core.api.rate_limits import TooManyRequests, limiter, rate_of
 from core.client import client_address
 from core.identity import identity_of

@@ -12,7 +12,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from rest_framework.exceptions import ValidationError as InvalidSearch
 
-from core.api.errors import invalid, refusal_page
+from core.api.error_pages import refusal_page
+from core.api.errors import invalid
 from core.api.search import bounded_time
 from core.identity import Identity, Level, Requirement, identity_of_session
 from core.portal.changelists import BoundedChangeList, BoundedPaginator

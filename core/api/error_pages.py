@@ -1,0 +1,110 @@
+"""Errors outside the API: pages for browsers, and the JSON of the API for other clients."""
+
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from rest_framework.exceptions import MethodNotAllowed, ValidationError
+
+from core.api.errors import GONE, problem, sentences
+from core.api.exceptions import RETRY_SECONDS, FormExpired, LevelRequired, SearchTooSlow, ServiceUnavailable
+from core.mongodb.errors import is_database_unavailable
+
+NO_ACCESS = "Your account may not open this page. Ask the administrators of this service for access."
+NOT_FOUND = "Nothing is at this address. It may have been deleted, or you may not have access to it."
+# The titles of error pages, by status.
+TITLES = {
+    400: "The address is not valid",
+    403: "You do not have access",
+    404: "Page not found",
+    405: "This page cannot be opened",
+    409: "Someone else saved first",
+    413: "Too much data",
+    422: "The address is not valid",
+    429: "Too many requests",
+    500: "Something went wrong",
+    503: "The service is unavailable",
+}
+
+
+def service_unavailable(request: HttpRequest) -> HttpResponse:
+    """Return a 503 outside the API, for requests that need the database."""
+    response = refusal(request, 503, str(ServiceUnavailable.default_detail))
+    response["Retry-After"] = RETRY_SECONDS
+    return response
+
+
+def refusal(request: HttpRequest, code: int, message: str) -> HttpResponse:
+    """Return an error page for browsers, and JSON for other clients.
+
+    The page shows no user name: reading the session may be what failed.
+    """
+    body = problem(code, message)
+    if wants_page(request):
+        return refusal_page(request, body, user=None, messages=())
+    return JsonResponse(body, status=code)
+
+
+def refusal_page(
+    request: HttpRequest, body: dict[str, Any], exc: Exception | None = None, **context: Any
+) -> HttpResponse:
+    """Render the body of an error response as a page, whose title says what happened."""
+    title, message = TITLES.get(body["code"], body["status"]), body["message"]
+    match exc:
+        case LevelRequired():
+            title = f"You need {exc.required} access"
+        case FormExpired():
+            title = "This form has expired"
+        case MethodNotAllowed():
+            message = "Nothing was changed. Go back, and use the form of the page."
+        case ValidationError():
+            title = "The search took too long" if isinstance(exc, SearchTooSlow) else title
+            message = ": ".join(filter(None, next(sentences(exc.detail))))
+    return render(request, "refusal.html", {**body, "title": title, "message": message, **context}, status=body["code"])
+
+
+def wants_page(request: HttpRequest) -> bool:
+    """Return whether the client is a browser outside the API."""
+    return not request.path.startswith("/api/") and "text/html" in request.headers.get("Accept", "")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Handle Django's 400 (`handler400`); a body that is too large becomes a 413."""
+    if isinstance(exception, RequestDataTooBig):
+        return refusal(request, 413, f"At most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes are allowed. Send less.")
+    advice = "Go back, or open the list again." if wants_page(request) else "Check it, and the Host header."
+    return refusal(request, 400, f"This address is not valid. {advice}")
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Handle Django's 403 (`handler403`)."""
+    if wants_page(request):
+        return refusal_page(request, problem(403, str(exception) or NO_ACCESS))
+    return JsonResponse(problem(403, "You do not have access. Ask the administrators of this service."), status=403)
+
+
+def form_expired(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Handle a form without a valid CSRF token (`CSRF_FAILURE_VIEW`)."""
+    return refusal_page(request, problem(403, FormExpired.advice), FormExpired())
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Handle Django's 404 (`handler404`)."""
+    if wants_page(request):
+        return refusal_page(request, problem(404, NOT_FOUND))
+    hint = "Paths have no trailing slash. " if request.path.endswith("/") else ""
+    message = f"Nothing is at this address. {hint}The endpoints are listed at /api/v1/docs."
+    return JsonResponse(problem(404, message), status=404)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Handle uncaught exceptions (`handler500`): 503 without a database, 404 for a deleted object, else 500."""
+    exception = sys.exception()
+    if exception and is_database_unavailable(exception):
+        return service_unavailable(request)
+    if isinstance(exception, ObjectDoesNotExist):
+        return refusal(request, 404, GONE)
+    return refusal(request, 500, "This is a fault of the service. Try again later. Its log has the details.")
