@@ -13,8 +13,9 @@ from core.api.errors import sentences
 from core.csv_export import csv_file
 from core.identity import Level
 from experiments.models import Experiment
+from pages.chart_parameters import ChartSerializer
 from pages.plot_page import PlotPage
-from pages.plots.chart import AxisScale, Chart, ChartSerializer, Kind
+from pages.plots.chart import AxisScale, Chart, Kind
 from pages.plots.points import Points, ids_of, points_of
 from pages.run_filter import RunFilter
 

@@ -1,4 +1,4 @@
-"""A chart of runs: its parameters, and its drawing."""
+"""The drawing of a chart of runs."""
 
 import math
 from collections import Counter
@@ -9,15 +9,12 @@ from uuid import UUID
 
 from django.db import models
 from django.utils.safestring import SafeString
-from rest_framework import serializers
 
-from drifts.statistics_serializers import ParameterPath
 from pages.plots.plot import HEIGHT, LABELS, WIDTH, Axis, Mark, Plot, Segment, legend
 from pages.plots.points import COUNT, TIME, Point
 from pages.plots.regression import Fit, NoFit, fit, in_units
 from pages.plots.scales import DAY, LinearScale, LogScale, Scale, TimeScale, moment
 from pages.plots.svg import Picture, element
-from pages.runs_view import MAX_SELECTED
 
 MAX_BINS = 30
 ADDRESS = Callable[[UUID], str]
@@ -32,57 +29,6 @@ class Kind(models.TextChoices):
 class AxisScale(models.TextChoices):
     LINEAR = "linear", "Linear"
     LOG = "log", "Log"
-
-
-AXIS_ADVICE: dict[str, Any] = {
-    "name": "Unknown axis. Use created_at (time), count (number of runs, y only) or a parameter such as "
-    "parameters.p_value."
-}
-SCALE_ADVICE: dict[str, Any] = {"invalid_choice": "Choose Linear or Log."}
-
-
-class Horizontal(ParameterPath):
-    """The values of the x axis: times, or a parameter."""
-
-    default_error_messages = AXIS_ADVICE
-    others = (TIME,)
-
-
-class Vertical(ParameterPath):
-    """The values of the y axis: numbers of runs, times, or a parameter."""
-
-    default_error_messages = AXIS_ADVICE
-    others = (COUNT, TIME)
-
-
-class ChartSerializer(serializers.Serializer[dict[str, Any]]):
-    """The parameters of a chart. The default is the number of runs over time."""
-
-    x = Horizontal(default=TIME)
-    y = Vertical(default=COUNT)
-    kind = serializers.ChoiceField(
-        Kind.choices, required=False, error_messages={"invalid_choice": "Choose Automatic, Scatter, Line or Bars."}
-    )
-    x_scale = serializers.ChoiceField(AxisScale.choices, default=AxisScale.LINEAR, error_messages=SCALE_ADVICE)
-    y_scale = serializers.ChoiceField(AxisScale.choices, default=AxisScale.LINEAR, error_messages=SCALE_ADVICE)
-    fit = serializers.BooleanField(default=False)
-    only_selected = serializers.BooleanField(default=False)
-    selected = serializers.ListField(child=serializers.UUIDField(), max_length=MAX_SELECTED, default=list)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Refuse combinations that cannot be drawn for any runs."""
-        is_count = attrs["y"] == COUNT
-        attrs.setdefault("kind", Kind.BAR if is_count else Kind.SCATTER)
-        if is_count and attrs["kind"] != Kind.BAR:
-            raise serializers.ValidationError(
-                {"kind": ["The number of runs needs bars. Choose Bars, or another y axis."]}
-            )
-        if is_count and attrs["y_scale"] == AxisScale.LOG:
-            raise serializers.ValidationError({"y_scale": ["The number of runs needs a linear axis. Choose Linear."]})
-        for axis in ("x", "y"):
-            if attrs[axis] == TIME and attrs[f"{axis}_scale"] == AxisScale.LOG:
-                raise serializers.ValidationError({f"{axis}_scale": ["Time needs a linear axis. Choose Linear."]})
-        return attrs
 
 
 @dataclass(frozen=True)
