@@ -33,8 +33,8 @@ class RequestCount(models.Model):
     id = models.CharField(primary_key=True, db_column="_id", max_length=64)
     count = models.BigIntegerField()
     previous = models.BigIntegerField()
-    started = models.BigIntegerField(help_text="When the window at hand began.")
-    at = models.BigIntegerField(help_text="When the last requests were added.")
+    started = models.BigIntegerField(help_text="The start of the current window.")
+    at = models.BigIntegerField(help_text="The time when the last requests were added.")
     expires_at = models.DateTimeField()
 
     class Meta:

@@ -33,7 +33,7 @@ from drifts.verdict import Verdict
 from experiments.models import Experiment
 
 # The runs that MongoDB examines one by one in a tenth of a second.
-LOOKED_AT = 20_000
+NEWEST = 20_000
 SUGGESTED_FROM = 200
 WRITABLE = tuple(name for name in DriftSerializer.Meta.fields if name not in DriftSerializer.Meta.read_only_fields)
 # The methods that show fields which the form of a stored run cannot change.
@@ -63,7 +63,7 @@ def id_in(text: str) -> uuid.UUID | None:
 
 
 class NewestFilter(FormFilter):
-    """Limits filters other than experiment and time to the newest `LOOKED_AT` runs."""
+    """Limits filters other than experiment and time to the newest `NEWEST` runs."""
 
     title = "limit"
     template = "admin/drifts/newest_filter.html"
@@ -77,12 +77,12 @@ class NewestFilter(FormFilter):
         assert isinstance(queryset, DriftQuerySet)
         # The hint saves MongoDB from trying all indexes of the experiment, each until it has skipped the runs.
         hint = {"hint": "drift_newest"} if id_in(self.request.GET.get("experiment", "").strip()) else {}
-        stages: list[Mql] = [{"$sort": NEWEST_FIRST.sort}, {"$skip": LOOKED_AT}, {"$limit": 1}]
+        stages: list[Mql] = [{"$sort": NEWEST_FIRST.sort}, {"$skip": NEWEST}, {"$limit": 1}]
         left_out = aggregate(Drift, [{"$match": queryset.match_document()}, *stages], **hint)
         return queryset.matching({"created_at": {"$gt": left_out[0]["created_at"]}}) if left_out else queryset
 
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
-        yield {"number": f"{LOOKED_AT:,}"}
+        yield {"number": f"{NEWEST:,}"}
 
 
 class VerdictFilter(admin.SimpleListFilter):
@@ -144,7 +144,7 @@ class DriftAdmin(AuditedAdmin):
     list_filter = (ExperimentFilter, PeriodFilter, NewestFilter, VerdictFilter, "job_status", ModelFilter, TagFilter)
     list_prefetch_related = ("experiment",)
     search_fields = ("model", "detector", "environment")
-    search_help_text = f"Model, detector or environment of the newest {LOOKED_AT:,} runs"
+    search_help_text = f"Model, detector or environment of the newest {NEWEST:,} runs"
     ordering = ("-created_at", "-pk")
     sortable_by = ("created_at",)
     raw_id_fields = ("experiment",)

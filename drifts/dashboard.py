@@ -26,7 +26,7 @@ DAYS = 30
 COUNTED = 5_000
 SAMPLED = 500
 # The most runs to read for failures and drift.
-LOOKED_AT = 10_000
+NEWEST = 10_000
 LISTED = 8
 STALE = datetime.timedelta(days=1)
 # The height of the picture, in which each day has the width 1.
@@ -61,7 +61,7 @@ class Day:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """The last days, the running runs, and the failures and drifts among the newest `LOOKED_AT` runs.
+    """The last days, the running runs, and the failures and drifts among the newest `NEWEST` runs.
 
     `runs` is the number of these newest runs, and `since` the time of the oldest.
     """
@@ -76,10 +76,10 @@ class Dashboard:
 
     @property
     def looked_at(self) -> str:
-        if self.runs < LOOKED_AT:
+        if self.runs < NEWEST:
             return "Latest drift and failing models: all runs that you can read."
         since = f"{self.since:%Y-%m-%d %H:%M} UTC"
-        return f"Latest drift and failing models: the newest {LOOKED_AT:,} runs that you can read, since {since}."
+        return f"Latest drift and failing models: the newest {NEWEST:,} runs that you can read, since {since}."
 
     @property
     def counted(self) -> str:
@@ -104,7 +104,7 @@ def dashboard_of(identity: Identity) -> Dashboard:
     running = runs.matching({"job_status": JobStatus.RUNNING.value})
     [found] = runs.aggregated(
         {"$sort": NEWEST_FIRST.sort},
-        {"$limit": LOOKED_AT},
+        {"$limit": NEWEST},
         WITHOUT_PARAMETERS,
         {
             "$facet": {

@@ -16,7 +16,7 @@ from pages.parameters import kind_of
 
 MAX_VALUES = 50
 # The number of newest runs to read, and the most bytes of one. Larger runs are left out.
-LOOKED_AT = 200
+NEWEST = 200
 MAX_BYTES = 20_000
 MAX_PATHS = 100
 SUGGESTED = tuple(control for control in FILTER_CONTROLS if control.is_suggested)
@@ -69,7 +69,7 @@ def stored(experiment: Experiment, column: str, index: str) -> list[str]:
 def newest_of(experiment: Experiment) -> list[dict[str, Any]]:
     return Drift.objects.of(experiment).aggregated(
         {"$sort": NEWEST_FIRST.sort},
-        {"$limit": LOOKED_AT},
+        {"$limit": NEWEST},
         {"$match": {"$expr": {"$lte": [{"$bsonSize": "$$ROOT"}, MAX_BYTES]}}},
         {"$project": {"parameters": 1, **{control.field: 1 for control in SUGGESTED if not control.index}}},
     )

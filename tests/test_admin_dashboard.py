@@ -55,7 +55,7 @@ def test_the_dashboard_shows_runs_by_day_and_experiments_that_need_attention(bro
 def test_the_dashboard_says_that_it_counts_only_the_newest_runs(
     browser: Client, drift: Drift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dashboard, "LOOKED_AT", 1)
+    monkeypatch.setattr(dashboard, "NEWEST", 1)
     monkeypatch.setattr(dashboard, "COUNTED", 1)
     monkeypatch.setattr(dashboard, "SAMPLED", 1)
     for _ in range(3):

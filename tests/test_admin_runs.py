@@ -61,7 +61,7 @@ def test_runs_are_filtered(browser: Client, drift: Drift, other: Drift) -> None:
 def test_filters_say_that_they_search_only_the_newest_runs(
     browser: Client, drift: Drift, other: Drift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drift_admin, "LOOKED_AT", 1)
+    monkeypatch.setattr(drift_admin, "NEWEST", 1)
     assert found(browser, model="forest") == []
     assert found(browser, model="forest", experiment=str(drift.experiment_id)) == ["forest"]
     assert found(browser) == [other.model, "forest"]

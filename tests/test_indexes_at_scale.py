@@ -18,7 +18,8 @@ from core.mongodb import totals
 from core.mongodb.documents import mongodb
 from core.portal.changelists import COUNTED_AT_MOST
 from drifts import dashboard
-from drifts.admin import LOOKED_AT, SUGGESTED_FROM
+from drifts.admin import NEWEST as NEWEST_IN_LIST
+from drifts.admin import SUGGESTED_FROM
 from drifts.models import Drift, time_of
 from drifts.summaries import NEWEST
 from experiments.models import Experiment
@@ -204,11 +205,11 @@ def test_a_total_is_counted_without_reading_documents(document: Any) -> None:
         ("/admin/drifts/drift/?p=100", SUGGESTED_FROM),
         ("/admin/drifts/drift/?o=2", SUGGESTED_FROM),
         (f"/admin/drifts/drift/?experiment={EXPERIMENT}", SUGGESTED_FROM),
-        ("/admin/drifts/drift/?model=none", LOOKED_AT),
-        ("/admin/drifts/drift/?q=none", LOOKED_AT),
-        (f"/admin/drifts/drift/?tag=none&experiment={EXPERIMENT}", LOOKED_AT),
+        ("/admin/drifts/drift/?model=none", NEWEST_IN_LIST),
+        ("/admin/drifts/drift/?q=none", NEWEST_IN_LIST),
+        (f"/admin/drifts/drift/?tag=none&experiment={EXPERIMENT}", NEWEST_IN_LIST),
         ("/admin/experiments/experiment/", 2 * NEWEST),
-        ("/admin/", dashboard.LOOKED_AT),
+        ("/admin/", dashboard.NEWEST),
     ],
 )
 def test_a_page_of_the_portal_reads_as_many_runs_as_it_says(root: User, path: str, documents: int) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from drifts.models import Drift
 from experiments.models import Experiment
-from pages.suggestions import LOOKED_AT, MAX_VALUES, Suggestions
+from pages.suggestions import MAX_VALUES, NEWEST, Suggestions
 from tests.profiler import reads_of
 
 
@@ -56,7 +56,7 @@ def test_each_value_costs_one_index_key_for_any_number_of_runs(experiment: Exper
     assert len(suggested.values["model"]) == min(models, MAX_VALUES)
     assert suggested.values["tag"] == ["a", "b"]
     newest, *leaps = reads
-    assert newest.documents == LOOKED_AT
+    assert newest.documents == NEWEST
     assert len(leaps) <= len(suggested.values["model"]) + 7
     for leap in leaps:
         assert "IXSCAN" in leap.plan

@@ -18,8 +18,8 @@ class Migration(migrations.Migration):
                 ('id', models.CharField(db_column='_id', max_length=64, primary_key=True, serialize=False)),
                 ('count', models.BigIntegerField()),
                 ('previous', models.BigIntegerField()),
-                ('started', models.BigIntegerField(help_text='When the window at hand began.')),
-                ('at', models.BigIntegerField(help_text='When the last requests were added.')),
+                ('started', models.BigIntegerField(help_text='The start of the current window.')),
+                ('at', models.BigIntegerField(help_text='The time when the last requests were added.')),
                 ('expires_at', models.DateTimeField()),
             ],
             options={
