@@ -58,12 +58,12 @@ class ProviderBackend(OIDCAuthenticationBackend):
 
     def get_token(self, payload: dict[str, Any]) -> dict[str, Any]:
         try:
-            answer = super().get_token(payload)
+            response = super().get_token(payload)
         except (requests.RequestException, ValueError) as error:
             raise IssuerUnavailable(f"the token endpoint sent an unexpected response: {error}.") from error
-        if not isinstance(answer, dict) or not isinstance(answer.get("access_token"), str):
+        if not isinstance(response, dict) or not isinstance(response.get("access_token"), str):
             raise IssuerUnavailable("the token endpoint returned no access token.")
-        return answer
+        return response
 
     def raise_token_response_error(self, response: requests.Response) -> None:
         """Raise for an error response. 400 and 401 carry an error code (RFC 6749, section 5.2)."""

@@ -34,18 +34,18 @@ def _handler(exchange: Callable[[str], str]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == CONFIGURATION_PATH:
-                self.answer({"access_token_endpoint": f"http://{self.headers['Host']}{EXCHANGE_PATH}"})
+                self.response({"access_token_endpoint": f"http://{self.headers['Host']}{EXCHANGE_PATH}"})
             else:
                 self.send_error(HTTPStatus.NOT_FOUND)
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if self.path == EXCHANGE_PATH and body["grant_type"] == "mytoken":
-                self.answer({"access_token": exchange(body["mytoken"])})
+                self.response({"access_token": exchange(body["mytoken"])})
             else:
                 self.send_error(HTTPStatus.NOT_FOUND)
 
-        def answer(self, document: dict[str, str]) -> None:
+        def response(self, document: dict[str, str]) -> None:
             self.send_response(HTTPStatus.OK)
             self.send_header("Content-Type", "application/json")
             self.end_headers()

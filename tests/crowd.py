@@ -35,12 +35,12 @@ class RemoteUser:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
-                answer = self.call("POST", path, body, {"Idempotency-Key": key})
+                response = self.call("POST", path, body, {"Idempotency-Key": key})
             except requests.RequestException:
                 continue
-            if answer.status_code != 503:
-                return answer
-        raise TimeoutError(f"no answer within {PATIENCE} s")
+            if response.status_code != 503:
+                return response
+        raise TimeoutError(f"no response within {PATIENCE} s")
 
     def calls_until_answered(self, path: str, key: str, *bodies: Any) -> list[Call]:
         return [lambda body=body: self.post_until_answered(path, body, key) for body in bodies]  # type: ignore[misc]
@@ -66,5 +66,5 @@ def at_once(calls: list[Call]) -> list[Response]:
         return list(pool.map(go, calls))
 
 
-def statuses(answers: list[Response]) -> dict[int, int]:
-    return Counter(answer.status_code for answer in answers)
+def statuses(responses: list[Response]) -> dict[int, int]:
+    return Counter(response.status_code for response in responses)

@@ -79,7 +79,7 @@ class Provider:
         key = key or self.keys[0]
         return compact(present({"typ": "JWT", "alg": key.algorithm, "kid": key.key_id} | header), claims, key.sign)
 
-    def answer(self, path: str, authorization: str) -> dict[str, Any] | int:
+    def response(self, path: str, authorization: str) -> dict[str, Any] | int:
         """The response to a GET request: a document, or the status of a refusal."""
         match path:
             case "/.well-known/openid-configuration":
@@ -103,18 +103,18 @@ class Provider:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.reply(provider.answer(self.path, self.headers.get("Authorization", "")))
+                self.reply(provider.response(self.path, self.headers.get("Authorization", "")))
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 self.reply(provider.answer_form(self.path, dict(parse_qsl(body))))
 
-            def reply(self, answer: dict[str, Any] | int) -> None:
+            def reply(self, response: dict[str, Any] | int) -> None:
                 provider.requests[self.path] += 1
-                self.send_response(answer if isinstance(answer, int) else 200)
+                self.send_response(response if isinstance(response, int) else 200)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
-                self.wfile.write(json.dumps(answer).encode())
+                self.wfile.write(json.dumps(response).encode())
 
             def log_message(self, *args: Any) -> None:
                 """Keep requests out of the tests' output."""

@@ -46,8 +46,8 @@ class LoginProvider(Provider):
         self.codes[code] = asked
         return {"code": code, "state": asked["state"]}
 
-    def answer(self, path: str, authorization: str) -> dict[str, Any] | int:
-        document = super().answer(path, authorization)
+    def response(self, path: str, authorization: str) -> dict[str, Any] | int:
+        document = super().response(path, authorization)
         if path == "/.well-known/openid-configuration" and isinstance(document, dict):
             document |= {f"{name}_endpoint": f"{self.issuer}/{name}" for name in ("authorization", "end_session")}
             document |= {"token_endpoint": f"{self.issuer}/token"}

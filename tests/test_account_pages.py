@@ -109,9 +109,9 @@ def test_the_form_offers_only_what_the_maker_may_pass_on(
 def test_an_invalid_token_is_refused_and_the_form_keeps_its_values(
     browser: Client, fields: dict[str, str], problem: str
 ) -> None:
-    answer = make(browser, **fields)
-    assert answer.status_code == 422
-    page = html.unescape(answer.content.decode())
+    response = make(browser, **fields)
+    assert response.status_code == 422
+    page = html.unescape(response.content.decode())
     assert problem in page
     assert f'value="{fields.get("name", "nightly")}"' in page
     assert not ServiceToken.objects.exists()
@@ -119,9 +119,9 @@ def test_an_invalid_token_is_refused_and_the_form_keeps_its_values(
 
 def test_two_tokens_cannot_share_a_name(browser: Client) -> None:
     make(browser)
-    answer = make(browser)
-    assert answer.status_code == 409
-    assert "You already have a token with this name." in answer.content.decode()
+    response = make(browser)
+    assert response.status_code == 409
+    assert "You already have a token with this name." in response.content.decode()
 
 
 def test_only_its_maker_revokes_a_token(browser: Client, editor: Caller, settings: Settings) -> None:
@@ -137,9 +137,9 @@ def test_only_its_maker_revokes_a_token(browser: Client, editor: Caller, setting
 
 
 def test_a_token_without_an_id_is_not_found(browser: Client) -> None:
-    answer = browser.post(f"{TOKENS}/nightly/revoke")
-    assert answer.status_code == 404
-    assert "This token does not exist. It may have been deleted." in answer.content.decode()
+    response = browser.post(f"{TOKENS}/nightly/revoke")
+    assert response.status_code == 404
+    assert "This token does not exist. It may have been deleted." in response.content.decode()
 
 
 def test_the_newest_tokens_are_listed_with_their_states(browser: Client, watcher: Caller) -> None:

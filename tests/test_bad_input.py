@@ -63,15 +63,15 @@ class Sender:
         """Require a refusal with that status that helps the client and changes nothing, and return it."""
         before = everything_stored()
         response = self.send(endpoint, body, query, **options)
-        answer = refusal(status, response, f"{name_of(endpoint)}{query} {str(body)[:200]}")
+        problem = refusal(status, response, f"{name_of(endpoint)}{query} {str(body)[:200]}")
         assert everything_stored() == before
-        return answer
+        return problem
 
     def refused_field(self, field: str, endpoint: Endpoint, body: Any) -> None:
         """Require a 422 that names the field."""
-        answer = self.refused(422, endpoint, body)
-        assert field in answer["errors"]["json"], answer
-        assert answer["message"].startswith(field), answer
+        problem = self.refused(422, endpoint, body)
+        assert field in problem["errors"]["json"], problem
+        assert problem["message"].startswith(field), problem
 
 
 @pytest.fixture
@@ -85,11 +85,11 @@ def refusal(status: int, response: Any, request: str) -> dict[str, Any]:
     """Require a refusal with this status in the one error shape, and return its body."""
     assert response.status_code == status, (request, response.content)
     assert response["Content-Type"] == "application/json", request
-    answer: dict[str, Any] = response.json()
-    assert (answer["code"], answer["status"]) == (status, HTTPStatus(status).phrase), request
-    assert answer.keys() == {"code", "status", "message", *(["errors"] if status == 422 else [])}, request
-    assert len(answer["message"].split()) >= 4, (request, "the message is a sentence")
-    return answer
+    problem: dict[str, Any] = response.json()
+    assert (problem["code"], problem["status"]) == (status, HTTPStatus(status).phrase), request
+    assert problem.keys() == {"code", "status", "message", *(["errors"] if status == 422 else [])}, request
+    assert len(problem["message"].split()) >= 4, (request, "the message is a sentence")
+    return problem
 
 
 def everything_stored() -> dict[str, list[Any]]:
@@ -122,12 +122,12 @@ NOT_JSON: dict[str, str | bytes] = {
 
 def test_a_refused_constant_is_named_with_its_path(experiment: Experiment, editor: Caller) -> None:
     path = f"/experiment/{experiment.pk}/drift"
-    answer = editor.post(path, '{"parameters": {"columns": [{"max": 1}, {"max": NaN}]}}').json()
-    assert answer["message"] == (
+    problem = editor.post(path, '{"parameters": {"columns": [{"max": 1}, {"max": NaN}]}}').json()
+    assert problem["message"] == (
         "The body is not JSON in UTF-8: parameters.columns.1.max: NaN is not a JSON number. Send null or leave it out."
     )
-    answer = editor.post(f"{path}/bulk", '[{}, {"parameters": {"a": -Infinity}}]').json()
-    assert "1.parameters.a: -Infinity is not a JSON number." in answer["message"]
+    problem = editor.post(f"{path}/bulk", '[{}, {"parameters": {"a": -Infinity}}]').json()
+    assert "1.parameters.a: -Infinity is not a JSON number." in problem["message"]
     for body in ('{"a": NaN, "b"', '{"a": NaN, "a": 1}'):
         response = editor.post(path, body)
         assert (response.status_code, "Send null" in response.json()["message"]) == (400, True)
@@ -182,8 +182,8 @@ def test_json_is_recognized_in_every_spelling_of_its_media_type(media_type: str,
 @pytest.mark.parametrize("endpoint", WRITE + SEARCH, ids=name_of)
 def test_a_body_over_the_limit_is_refused_and_one_at_the_limit_is_not(endpoint: Endpoint, sender: Sender) -> None:
     body = json.dumps(endpoint.good)
-    answer = sender.refused(413, endpoint, body.ljust(BODY_LIMIT + 1))
-    assert "2,000,000 bytes" in answer["message"]
+    problem = sender.refused(413, endpoint, body.ljust(BODY_LIMIT + 1))
+    assert "2,000,000 bytes" in problem["message"]
     assert sender.send(endpoint, body.ljust(BODY_LIMIT)).status_code in (200, 201)
 
 
@@ -237,8 +237,8 @@ def test_a_value_that_cannot_be_stored_is_refused(
 
 
 def test_an_integer_of_any_size_is_reported_as_too_large(sender: Sender) -> None:
-    answer = sender.refused(422, CREATE_RUN, f'{{"parameters": {{"n": {"9" * 5_000}}}}}')
-    assert "64 bits" in answer["message"]
+    problem = sender.refused(422, CREATE_RUN, f'{{"parameters": {{"n": {"9" * 5_000}}}}}')
+    assert "64 bits" in problem["message"]
 
 
 KEYS_IN: dict[str, tuple[tuple[Endpoint, ...], str]] = {
@@ -329,8 +329,8 @@ def test_a_wrong_value_of_a_run_is_refused(field: str, value: Any, sender: Sende
 @pytest.mark.parametrize("field", ["colour", "_id", "pk", "verdict_", "", "name.first", "$set", "__class__"])
 def test_an_unknown_field_is_refused_with_the_names_of_the_known_ones(field: str, sender: Sender) -> None:
     for endpoint in WRITE:
-        answer = sender.refused(422, endpoint, endpoint.good | {field: {}})
-        assert "tags" in answer["errors"]["json"][field][0]
+        problem = sender.refused(422, endpoint, endpoint.good | {field: {}})
+        assert "tags" in problem["errors"]["json"][field][0]
 
 
 @pytest.mark.parametrize(
@@ -540,8 +540,8 @@ NOWHERE = (
 @pytest.mark.parametrize("path", NOWHERE)
 def test_an_unknown_address_is_not_found(path: str, admin: Caller) -> None:
     for method in ("GET", "POST", "DELETE"):
-        answer = refusal(404, admin.client.generic(method, path, "{}", "application/json"), method)
-        assert path.endswith("/") is ("trailing slash" in answer["message"])
+        problem = refusal(404, admin.client.generic(method, path, "{}", "application/json"), method)
+        assert path.endswith("/") is ("trailing slash" in problem["message"])
 
 
 METHODS = {
@@ -595,6 +595,6 @@ WRONG_QUERIES: dict[str, list[Any]] = {
 @pytest.mark.parametrize(("name", "value"), rows(WRONG_QUERIES))
 def test_a_wrong_query_parameter_is_refused(name: str, value: str, sender: Sender) -> None:
     for endpoint in SEARCH:
-        answer = sender.refused(422, endpoint, {}, f"?{name}={value}")
-        assert name in answer["errors"]["query"]
-        assert answer["message"].startswith(name)
+        problem = sender.refused(422, endpoint, {}, f"?{name}={value}")
+        assert name in problem["errors"]["query"]
+        assert problem["message"].startswith(name)

@@ -78,10 +78,10 @@ def assert_refused(authorization: str) -> None:
         response = Caller().request(method, path, body, headers={"Authorization": authorization})
         assert response.status_code == 401, (path, response.content)
         assert response["WWW-Authenticate"].startswith("Bearer"), path
-        answer = response.json()
-        assert answer.keys() == {"code", "status", "message"}
-        assert (answer["code"], answer["status"]) == (401, "Unauthorized")
-        assert len(answer["message"]) > 20
+        refused = response.json()
+        assert refused.keys() == {"code", "status", "message"}
+        assert (refused["code"], refused["status"]) == (401, "Unauthorized")
+        assert len(refused["message"]) > 20
 
 
 def assert_token_refused(token: str) -> None:
@@ -568,11 +568,11 @@ UNAVAILABLE: dict[str, Callable[[str], Iterable[bytes]]] = {
     "breaks off": lambda issuer: [discovery(issuer)[:-10]],
     "fails": lambda _: [http(b"{}", "500 Internal Server Error")],
     "knows nothing of it": lambda _: [http(b"{}", "404 Not Found")],
-    "answers a page": lambda _: [http(b"<html></html>")],
-    "answers a list": lambda _: [http(b"[]")],
-    "answers JSON nested without end": lambda _: [http(b"[" * 100_000 + b"]" * 100_000)],
-    "answers no UTF-8": lambda _: [http(b"\xff\xfe{}")],
-    "answers without end": lambda _: [http(b" ", length=10**9), *[b" " * 65_536] * 40],
+    "responds with a page": lambda _: [http(b"<html></html>")],
+    "responds with a list": lambda _: [http(b"[]")],
+    "responds with JSON nested without end": lambda _: [http(b"[" * 100_000 + b"]" * 100_000)],
+    "responds without UTF-8": lambda _: [http(b"\xff\xfe{}")],
+    "responds without end": lambda _: [http(b" ", length=10**9), *[b" " * 65_536] * 40],
     "compresses badly": lambda _: [http(b"no gzip", "200 OK", "Content-Encoding: gzip")],
     "is another issuer": lambda issuer: [discovery(f"{issuer}/")],
     "names no keys": lambda issuer: [discovery(issuer, jwks_uri=None)],
@@ -691,8 +691,8 @@ def test_userinfo_is_requested_again_for_the_next_token(second: Provider) -> Non
     second.userinfo = INFO
     assert_accepted(second.token("someone", **NO_ENTITLEMENTS))
     second.userinfo = INFO | {"realm_access": {"roles": ["guests"]}}
-    answer = Caller(second.token("someone", jti="2", **NO_ENTITLEMENTS)).get("/user/self").json()
-    assert "None of your groups" in answer["message"]
+    refused = Caller(second.token("someone", jti="2", **NO_ENTITLEMENTS)).get("/user/self").json()
+    assert "None of your groups" in refused["message"]
 
 
 WRONG_INFO: dict[str, Claims | int] = {

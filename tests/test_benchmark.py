@@ -64,15 +64,15 @@ def test_a_running_service_is_measured_and_wrong_responses_are_void(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("response", "words"),
     [
         (Response(503, b"", b"{}"), "503 instead of 200"),
         (Response(200, b"", b"[{}]"), "1 items instead of 10"),
     ],
 )
-def test_a_wrong_response_makes_an_operation_void(answer: Response, words: str) -> None:
+def test_a_wrong_response_makes_an_operation_void(response: Response, words: str) -> None:
     with pytest.raises(Void, match=words):
-        Operation(one_run, items=10).check(answer)
+        Operation(one_run, items=10).check(response)
 
 
 PLAIN = b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\nX-Pagination: {"total":1}\r\n\r\n'
@@ -97,8 +97,8 @@ def test_a_response_is_read_in_full_from_any_parts(sent: bytes, size: int) -> No
         answering = elsewhere.submit(answer_twice)
         with Connection(f"http://127.0.0.1:{server.getsockname()[1]}/api/v1", "token") as connection:
             for _ in range(2):
-                answer = connection.get("/experiment")
-                assert (answer.status, answer.json(), answer.pagination) == (200, [{"id": "a"}], {"total": 1})
+                response = connection.get("/experiment")
+                assert (response.status, response.json(), response.pagination) == (200, [{"id": "a"}], {"total": 1})
             with pytest.raises(Void, match="closed the connection"):
                 connection.get("/experiment")
         answering.result()

@@ -59,10 +59,10 @@ def test_all_runs_are_stored_and_their_ids_returned_in_the_order_sent(
 ) -> None:
     response = editor.post(f"{path}/bulk", body, content_type=media_type)
     assert response.status_code == 201, response.content
-    answer = response.json()
-    assert answer["count"] == len(RUNS)
-    assert answer["ids"] == sorted(answer["ids"])
-    read = [editor.get(f"{path}/{identifier}").json() for identifier in answer["ids"]]
+    stored = response.json()
+    assert stored["count"] == len(RUNS)
+    assert stored["ids"] == sorted(stored["ids"])
+    read = [editor.get(f"{path}/{identifier}").json() for identifier in stored["ids"]]
     assert [{name: run[name] for name in sent} for run, sent in zip(read, RUNS, strict=True)] == RUNS
     assert {run["experiment_id"] for run in read} == {path.split("/")[2]}
 
@@ -85,17 +85,17 @@ def test_a_request_takes_one_to_ten_thousand_runs(editor: Caller, path: str, cou
 def test_a_request_with_no_run_or_too_many_is_refused(editor: Caller, path: str, count: int, media_type: str) -> None:
     runs: list[Any] = [{}] * count
     body = json.dumps(runs) if media_type == "application/json" else lines(runs) or "\n"
-    answer = refusal(422, editor.post(f"{path}/bulk", body, content_type=media_type), media_type)
-    assert f"not {count:,}" in answer["message"]
+    problem = refusal(422, editor.post(f"{path}/bulk", body, content_type=media_type), media_type)
+    assert f"not {count:,}" in problem["message"]
 
 
 @pytest.mark.parametrize("media_type", ["application/json", NDJSON])
 def test_one_invalid_run_keeps_all_from_being_stored(editor: Caller, path: str, media_type: str) -> None:
     runs = [RUN, {"job_status": "Completed", "model": ""}, RUN, RUN | {"parameters": {"n": 2**63}}, 7, None]
     body = json.dumps(runs) if media_type == "application/json" else lines(runs)
-    answer = refusal(422, editor.post(f"{path}/bulk", body, content_type=media_type), media_type)
-    errors = answer["errors"]["json"]
-    assert answer["message"] == "body: 4 of 6 are not valid. None was stored."
+    problem = refusal(422, editor.post(f"{path}/bulk", body, content_type=media_type), media_type)
+    errors = problem["errors"]["json"]
+    assert problem["message"] == "body: 4 of 6 are not valid. None was stored."
     assert errors.keys() == {"non_field_errors", "1", "3", "4", "5"}
     assert errors["1"] == {"model": ["Must not be empty."]}
     assert "64 bits" in errors["3"]["parameters.n"][0]
@@ -106,10 +106,10 @@ def test_one_invalid_run_keeps_all_from_being_stored(editor: Caller, path: str, 
 def test_the_number_of_a_line_that_is_not_json_is_reported(editor: Caller, path: str) -> None:
     body = f'{json.dumps(RUN)}\n\n{{"job_status": "Comp\n{json.dumps(RUN)} {json.dumps(RUN)}\n\xff'.encode("latin-1")
     body += b"\n" + b"[" * 100_000
-    answer = refusal(422, editor.post(f"{path}/bulk", body, content_type=NDJSON), "NDJSON")
+    problem = refusal(422, editor.post(f"{path}/bulk", body, content_type=NDJSON), "NDJSON")
     sentences = {
         position: error["non_field_errors"][0]
-        for position, error in answer["errors"]["json"].items()
+        for position, error in problem["errors"]["json"].items()
         if position != "non_field_errors"
     }
     assert sentences.keys() == {"1", "2", "3", "4"}
@@ -121,9 +121,9 @@ def test_the_number_of_a_line_that_is_not_json_is_reported(editor: Caller, path:
 
 
 def test_errors_after_the_first_hundred_are_counted(editor: Caller, path: str) -> None:
-    answer = refusal(422, editor.post(f"{path}/bulk", [RUN, *[{}] * 1_200]), "many")
-    assert answer["message"] == "body: 1,200 of 1,201 are not valid. None was stored. The first 100 are listed."
-    assert answer["errors"]["json"].keys() == {"non_field_errors", *(str(number) for number in range(1, 101))}
+    problem = refusal(422, editor.post(f"{path}/bulk", [RUN, *[{}] * 1_200]), "many")
+    assert problem["message"] == "body: 1,200 of 1,201 are not valid. None was stored. The first 100 are listed."
+    assert problem["errors"]["json"].keys() == {"non_field_errors", *(str(number) for number in range(1, 101))}
 
 
 NOT_ARRAYS = {"an object": '{"job_status": "Running", "model": "m"}', "null": "null", "a text": '"[]"', "a number": "7"}
@@ -131,9 +131,9 @@ NOT_ARRAYS = {"an object": '{"job_status": "Running", "model": "m"}', "null": "n
 
 @pytest.mark.parametrize("body", NOT_ARRAYS.values(), ids=NOT_ARRAYS)
 def test_a_body_that_is_not_an_array_is_refused_with_the_accepted_formats(editor: Caller, path: str, body: str) -> None:
-    answer = refusal(422, editor.post(f"{path}/bulk", body), body)
-    assert "JSON array" in answer["message"]
-    assert NDJSON in answer["message"]
+    problem = refusal(422, editor.post(f"{path}/bulk", body), body)
+    assert "JSON array" in problem["message"]
+    assert NDJSON in problem["message"]
 
 
 @pytest.mark.parametrize("body", [" ", "[", '[{"model": NaN}]', lines(RUNS), b"[\xff]"])
@@ -143,17 +143,17 @@ def test_an_array_that_is_not_json_is_refused(editor: Caller, path: str, body: s
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/ndjsonp"])
 def test_other_media_types_are_refused_with_the_accepted_ones(editor: Caller, path: str, media_type: str) -> None:
-    answer = refusal(415, editor.post(f"{path}/bulk", lines(RUNS), content_type=media_type), media_type)
-    assert NDJSON in answer["message"]
-    answer = refusal(415, editor.post(path, lines([RUN]), content_type=NDJSON), "a single run as NDJSON")
-    assert NDJSON not in answer["message"].partition("Send")[2]
+    problem = refusal(415, editor.post(f"{path}/bulk", lines(RUNS), content_type=media_type), media_type)
+    assert NDJSON in problem["message"]
+    problem = refusal(415, editor.post(path, lines([RUN]), content_type=NDJSON), "a single run as NDJSON")
+    assert NDJSON not in problem["message"].partition("Send")[2]
 
 
 def test_a_body_may_be_larger_than_that_of_a_single_run(editor: Caller, path: str, settings: Settings) -> None:
     body = json.dumps([RUN])
     assert editor.post(f"{path}/bulk", body.ljust(8_000_000)).status_code == 201
-    answer = refusal(413, editor.post(f"{path}/bulk", body.ljust(8_000_001)), "too large")
-    assert "8,000,000 bytes" in answer["message"]
+    problem = refusal(413, editor.post(f"{path}/bulk", body.ljust(8_000_001)), "too large")
+    assert "8,000,000 bytes" in problem["message"]
     settings.MAX_BULK_BYTES = len(body) - 1
     refusal(413, editor.post(f"{path}/bulk", body), "too large")
 
@@ -227,6 +227,6 @@ def test_a_run_that_is_too_large_for_mongodb_is_refused(
 ) -> None:
     """8 MB of JSON may be 50 MB in the database."""
     body = json.dumps([*others, RUN | {"parameters": {"a": [0] * 2_500_000}}])
-    answer = refusal(413, editor.post(f"{path}/bulk", body), "too large to store")
-    assert "16 MB" in answer["message"]
+    problem = refusal(413, editor.post(f"{path}/bulk", body), "too large to store")
+    assert "16 MB" in problem["message"]
     assert stored() == []

@@ -111,10 +111,10 @@ def test_equal_runs_show_no_differences(client: Client, experiment: Experiment) 
 def test_a_download_for_a_spreadsheet_holds_no_formula(
     client: Client, experiment: Experiment, runs: list[Drift]
 ) -> None:
-    answer = client.get(address(experiment, runs, "&format=csv&all=1"))
-    assert answer["Content-Type"] == "text/csv; charset=utf-8"
-    assert answer["Content-Disposition"] == 'attachment; filename="comparison.csv"'
-    head, *rows = csv.reader(answer.content.decode().splitlines())
+    response = client.get(address(experiment, runs, "&format=csv&all=1"))
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    assert response["Content-Disposition"] == 'attachment; filename="comparison.csv"'
+    head, *rows = csv.reader(response.content.decode().splitlines())
     assert head == ["name", *(str(run.pk) for run in runs)]
     lines = {row[0]: row[1:] for row in rows}
     assert lines["parameters.p_value"] == ["0.02", "0.05", "-0.02"]

@@ -32,21 +32,21 @@ def test_one_of_many_concurrent_creations_gets_the_name(
     remote_user: RemoteUser, stored: Database[dict[str, Any]]
 ) -> None:
     body = {"name": unique("wine")}
-    answers = at_once(remote_user.calls("POST", "/experiment", *[body] * 20))
-    assert statuses(answers) == {201: 1, 409: 19}
+    responses = at_once(remote_user.calls("POST", "/experiment", *[body] * 20))
+    assert statuses(responses) == {201: 1, 409: 19}
     assert stored[Experiment._meta.db_table].count_documents(body) == 1
 
 
 def test_one_of_many_concurrent_renames_gets_the_name(remote_user: RemoteUser) -> None:
     body = {"name": unique("wine")}
     paths = [remote_user.new_experiment() for _ in range(6)]
-    answers = at_once([lambda path=path: remote_user.call("PATCH", path, body) for path in paths])  # type: ignore[misc]
-    assert statuses(answers) == {200: 1, 409: 5}
+    responses = at_once([lambda path=path: remote_user.call("PATCH", path, body) for path in paths])  # type: ignore[misc]
+    assert statuses(responses) == {200: 1, 409: 5}
 
 
 def test_one_identity_registers_once(newcomer: RemoteUser, stored: Database[dict[str, Any]]) -> None:
-    answers = at_once(newcomer.calls("POST", "/user", *[None] * 10))
-    assert statuses(answers) == {201: 1, 409: 9}
+    responses = at_once(newcomer.calls("POST", "/user", *[None] * 10))
+    assert statuses(responses) == {201: 1, 409: 9}
     subject = newcomer.call("GET", "/user/self").json()["subject"]
     assert stored[User._meta.db_table].count_documents({"subject": subject}) == 1
 
@@ -94,19 +94,19 @@ def test_runs_added_during_the_deletion_of_their_experiment_are_deleted(
         return remote_user.call("POST", f"{path}/{address}", body, headers)
 
     def post_until_it_is_gone(with_key: bool) -> list[Response]:
-        answers = [post(with_key)]
+        responses = [post(with_key)]
         first_posts.wait()
-        while answers[-1].status_code == 201 and len(answers) < 100:
-            answers.append(post(with_key))
-        return answers
+        while responses[-1].status_code == 201 and len(responses) < 100:
+            responses.append(post(with_key))
+        return responses
 
     with ThreadPoolExecutor(6) as pool:
         posts = [pool.submit(post_until_it_is_gone, number % 2 == 0) for number in range(6)]
         first_posts.wait()
         deleted = remote_user.call("DELETE", path)
-    answers = list(itertools.chain(*(post.result() for post in posts)))
+    responses = list(itertools.chain(*(post.result() for post in posts)))
     assert deleted.status_code == 204
-    assert statuses(answers) == {201: len(answers) - 6, 404: 6}
+    assert statuses(responses) == {201: len(responses) - 6, 404: 6}
     identifier = uuid.UUID(path.rpartition("/")[2]).hex
     assert stored[Experiment._meta.db_table].count_documents({"_id": identifier}) == 0
     # Runs of concurrent requests are hidden with the earlier ones, and the next purge deletes them.
@@ -119,7 +119,7 @@ def test_two_concurrent_deletions_of_an_experiment_do_not_fail(round_: int, remo
     path = remote_user.new_experiment()
     for _ in range(5):
         remote_user.call("POST", f"{path}/drift", RUN)
-    first, second = sorted(answer.status_code for answer in at_once(remote_user.calls("DELETE", path, None, None)))
+    first, second = sorted(response.status_code for response in at_once(remote_user.calls("DELETE", path, None, None)))
     assert first == 204
     assert second in (204, 404)
     assert remote_user.call("GET", path).status_code == 404
@@ -135,7 +135,7 @@ def test_a_change_during_a_deletion_does_not_restore_the_object(round_: int, rem
         *remote_user.calls("PATCH", run, {"tags": ["a"]}, {"model": "b"}),
         *remote_user.calls("PUT", run, RUN),
     ]
-    deletion, *answers = at_once([*remote_user.calls("DELETE", path, None), *writes])
+    deletion, *responses = at_once([*remote_user.calls("DELETE", path, None), *writes])
     assert deletion.status_code == 204
-    assert {answer.status_code for answer in answers} <= {200, 404}
+    assert {response.status_code for response in responses} <= {200, 404}
     assert [remote_user.call("GET", gone).status_code for gone in (path, run)] == [404, 404]

@@ -228,10 +228,10 @@ def test_one_of_many_concurrent_changes_of_the_same_version_succeeds(round_: int
     path = remote_user.new_experiment()
     as_read = {"If-Match": remote_user.call("GET", path).headers["ETag"]}
     changes = remote_user.calls("PATCH", path, *({"description": f"change {n}"} for n in range(6)), headers=as_read)
-    answers = at_once([*changes, *remote_user.calls("DELETE", path, None, headers=as_read)])
-    made = [answer for answer in answers if answer.ok]
+    responses = at_once([*changes, *remote_user.calls("DELETE", path, None, headers=as_read)])
+    made = [response for response in responses if response.ok]
     assert len(made) == 1
-    assert {answer.status_code for answer in answers if not answer.ok} <= {412, 404}
+    assert {response.status_code for response in responses if not response.ok} <= {412, 404}
 
 
 def test_the_openapi_document_describes_tags_and_conditions(live: LiveServer) -> None:
@@ -247,10 +247,10 @@ def test_the_openapi_document_describes_tags_and_conditions(live: LiveServer) ->
         for method, operation in operations.items():
             headers = {each["name"] for each in operation["parameters"] if each["in"] == "header"}
             assert headers == {"If-Match", "If-None-Match"}
-            answers = operation["responses"]
-            assert {"400", "412"} <= answers.keys()
-            assert ("304" in answers) == (method == "get")
-            assert all("ETag" in answers[code]["headers"] for code in answers.keys() & {"200", "304"})
+            responses = operation["responses"]
+            assert {"400", "412"} <= responses.keys()
+            assert ("304" in responses) == (method == "get")
+            assert all("ETag" in responses[code]["headers"] for code in responses.keys() & {"200", "304"})
 
 
 def test_cors_lets_a_browser_send_conditions_and_read_tags(drift: Drift, manager: Caller, settings: Any) -> None:

@@ -121,7 +121,7 @@ def log_in(url: str) -> Response:
 
 
 @pytest.fixture(scope="class")
-def answers(deployment: Deployment) -> Iterator[dict[str, Response]]:
+def responses(deployment: Deployment) -> Iterator[dict[str, Response]]:
     """The responses to all of these requests, sent at once while the database is stopped. Each request waits some
     seconds for it.
     """
@@ -135,24 +135,26 @@ def answers(deployment: Deployment) -> Iterator[dict[str, Response]]:
 class TestUnavailableDatabase:
     @pytest.mark.parametrize("request_", REQUESTS)
     def test_a_request_that_needs_the_database_is_refused_with_retry_after(
-        self, request_: str, answers: dict[str, Response]
+        self, request_: str, responses: dict[str, Response]
     ) -> None:
-        answer = answers[request_]
-        assert answer.status_code == 503, answer.text
-        assert answer.headers["Content-Type"] == "application/json"
-        assert int(answer.headers["Retry-After"]) > 0
-        assert (answer.json()["code"], answer.json()["status"]) == (503, "Service Unavailable")
-        assert answer.elapsed.total_seconds() < 10
+        response = responses[request_]
+        assert response.status_code == 503, response.text
+        assert response.headers["Content-Type"] == "application/json"
+        assert int(response.headers["Retry-After"]) > 0
+        assert (response.json()["code"], response.json()["status"]) == (503, "Service Unavailable")
+        assert response.elapsed.total_seconds() < 10
 
     @pytest.mark.parametrize("path", PAGES)
-    def test_a_page_that_needs_the_database_shows_an_error_page(self, path: str, answers: dict[str, Response]) -> None:
-        answer = answers[path]
-        assert answer.status_code == 503, answer.text
-        assert answer.headers["Content-Type"].startswith("text/html")
-        assert int(answer.headers["Retry-After"]) > 0
-        assert "The database does not respond" in answer.text
+    def test_a_page_that_needs_the_database_shows_an_error_page(
+        self, path: str, responses: dict[str, Response]
+    ) -> None:
+        response = responses[path]
+        assert response.status_code == 503, response.text
+        assert response.headers["Content-Type"].startswith("text/html")
+        assert int(response.headers["Retry-After"]) > 0
+        assert "The database does not respond" in response.text
 
-    def test_the_service_is_alive_but_not_ready(self, answers: dict[str, Response], deployment: Deployment) -> None:
+    def test_the_service_is_alive_but_not_ready(self, responses: dict[str, Response], deployment: Deployment) -> None:
         alive = requests.get(f"{deployment.url}/livez", timeout=1)
         assert alive.status_code == 200
         ready = requests.get(f"{deployment.url}/readyz", timeout=PATIENCE)
@@ -160,11 +162,11 @@ class TestUnavailableDatabase:
         assert int(ready.headers["Retry-After"]) > 0
         assert ready.json()["status"] == "unavailable"
 
-    def test_requests_without_queries_are_served(self, answers: dict[str, Response], deployment: Deployment) -> None:
+    def test_requests_without_queries_are_served(self, responses: dict[str, Response], deployment: Deployment) -> None:
         for path in ("/", "/api/v1/openapi.json", "/api/v1/docs"):
             assert requests.get(f"{deployment.url}{path}", timeout=PATIENCE).ok
 
-    def test_an_invalid_token_is_still_refused(self, answers: dict[str, Response], deployment: Deployment) -> None:
+    def test_an_invalid_token_is_still_refused(self, responses: dict[str, Response], deployment: Deployment) -> None:
         refused = deployment.call("GET", "/user/self", Authorization="Bearer a.b.c")
         assert refused.status_code == 401
 
@@ -175,9 +177,9 @@ def test_acknowledged_runs_survive_the_death_of_the_database(deployment: Deploym
 
     def report_until_refused() -> tuple[list[str], int]:
         acknowledged = []
-        while (answer := deployment.call("POST", f"{deployment.experiment}/drift", RUN)).status_code == 201:
-            acknowledged.append(answer.json()["id"])
-        return acknowledged, answer.status_code
+        while (response := deployment.call("POST", f"{deployment.experiment}/drift", RUN)).status_code == 201:
+            acknowledged.append(response.json()["id"])
+        return acknowledged, response.status_code
 
     with ThreadPoolExecutor(4) as pool:
         reports = [pool.submit(report_until_refused) for _ in range(4)]

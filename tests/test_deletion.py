@@ -273,7 +273,7 @@ def test_concurrent_writers_add_no_visible_run_to_a_deleted_experiment_and_lose_
     """On real workers: some threads write to an experiment while it is deleted, others to one that stays."""
     going, living = remote_user.new_experiment(), remote_user.new_experiment()
     acknowledged: list[str] = []
-    answers: Counter[int] = Counter()
+    responses: Counter[int] = Counter()
     late: Counter[int] = Counter()
     is_deleted, is_over = threading.Event(), threading.Event()
 
@@ -285,11 +285,11 @@ def test_concurrent_writers_add_no_visible_run_to_a_deleted_experiment_and_lose_
                 assert response.status_code == 201
                 acknowledged.append(response.json()["id"])
             else:
-                (late if began_after else answers)[response.status_code] += 1
+                (late if began_after else responses)[response.status_code] += 1
 
     with ThreadPoolExecutor(WRITERS) as pool:
         writers = [pool.submit(write, going if number % 2 else living) for number in range(WRITERS)]
-        while answers[201] < 20:
+        while responses[201] < 20:
             assert not any(writer.done() for writer in writers)
         assert remote_user.call("DELETE", going).status_code == 204
         is_deleted.set()
@@ -298,7 +298,7 @@ def test_concurrent_writers_add_no_visible_run_to_a_deleted_experiment_and_lose_
         is_over.set()
         for writer in writers:
             writer.result()
-    assert set(answers) <= {201, 404}
+    assert set(responses) <= {201, 404}
     assert set(late) == {404}
     assert remote_user.call("POST", f"{going}/drift/search", {}).status_code == 404
     kept = {run["_id"] for run in stored["drifts_drift"].find({"experiment_id": living[-36:].replace("-", "")})}

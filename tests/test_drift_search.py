@@ -80,8 +80,8 @@ def test_a_search_may_name_experiments(runs: dict[str, Drift], reader: Caller) -
 def test_runs_of_several_experiments_come_newest_first(runs: dict[str, Drift], reader: Caller) -> None:
     for name in ("private", "public", "private"):
         Drift.objects.create(experiment=runs[name].experiment, job_status="Running", model="later")
-    answer = reader.post(SEARCH, {}).json()
-    times = [datetime.datetime.fromisoformat(run["created_at"]) for run in answer]
+    response = reader.post(SEARCH, {}).json()
+    times = [datetime.datetime.fromisoformat(run["created_at"]) for run in response]
     assert len(times) == 5
     assert times == sorted(times, reverse=True)
 

@@ -108,9 +108,11 @@ def test_catastrophic_patterns_end_at_the_time_limit_while_others_are_served(ser
     filters: list[Any] = [{path: {"$regex": pattern}} for path in ("model", "parameters.text") for pattern in SLOW]
     filters.append({"$or": [{"model": {"$regex": pattern}} for pattern in SLOW]})
     with bystander(service) as statuses, ThreadPoolExecutor(4) as threads:
-        answers = list(threads.map(service.search, filters))
-    assert [answer.status_code for answer in answers] == [422] * len(filters), [answer.text for answer in answers]
-    assert all(f"longer than {TIME_LIMIT} s" in answer.json()["message"] for answer in answers)
+        responses = list(threads.map(service.search, filters))
+    assert [response.status_code for response in responses] == [422] * len(filters), [
+        response.text for response in responses
+    ]
+    assert all(f"longer than {TIME_LIMIT} s" in response.json()["message"] for response in responses)
     assert set(statuses) == {200}
     assert_idle()
 
@@ -119,8 +121,8 @@ def test_catastrophic_patterns_end_at_the_time_limit_while_others_are_served(ser
 def test_a_pattern_is_not_matched_against_a_text_that_would_block_mongodb_for_minutes(
     service: Service, pattern: str
 ) -> None:
-    answer = service.search({"id": service.run, "parameters.text": {"$regex": pattern}})
-    assert (answer.status_code, answer.json()) == (200, [])
+    response = service.search({"id": service.run, "parameters.text": {"$regex": pattern}})
+    assert (response.status_code, response.json()) == (200, [])
     assert_idle()
 
 
@@ -172,8 +174,8 @@ def test_code_is_refused_in_every_spelling_and_at_every_place(service: Service) 
     names = [*(spelling.format(operator) for operator in OPERATORS for spelling in SPELLINGS), *LOOK_ALIKES]
     documents = [place.format(json.dumps(name)) for name in names for place in PLACES]
     with bystander(service) as statuses:
-        answers = {document: service.search(document.encode()).status_code for document in documents}
-    assert {document: code for document, code in answers.items() if code != 422} == {}
+        responses = {document: service.search(document.encode()).status_code for document in documents}
+    assert {document: code for document, code in responses.items() if code != 422} == {}
     assert set(statuses) == {200}
 
 
@@ -200,9 +202,9 @@ TOO_MUCH = {
 @pytest.mark.parametrize("document", TOO_MUCH.values(), ids=TOO_MUCH.keys())
 def test_an_oversized_filter_is_refused(service: Service, document: bytes) -> None:
     with bystander(service) as statuses:
-        answer = service.search(document)
-    assert answer.status_code in (400, 413, 422), answer.text
-    assert answer.json()["code"] == answer.status_code
+        response = service.search(document)
+    assert response.status_code in (400, 413, 422), response.text
+    assert response.json()["code"] == response.status_code
     assert set(statuses) <= {200}
 
 
@@ -220,8 +222,8 @@ def test_operators_in_the_query_are_refused(service: Service, path: str) -> None
     ]
     queries += [f"cursor={cursor.decode()}" for cursor in CURSORS]
     queries += [f"cursor={base64.urlsafe_b64encode(cursor).decode()}" for cursor in CURSORS]
-    answers = {query: service.post(f"{path.format(runs=service.runs)}?{query}", {}).status_code for query in queries}
-    assert answers == dict.fromkeys(queries, 422)
+    responses = {query: service.post(f"{path.format(runs=service.runs)}?{query}", {}).status_code for query in queries}
+    assert responses == dict.fromkeys(queries, 422)
 
 
 @pytest.mark.parametrize(
@@ -241,5 +243,5 @@ def test_every_other_endpoint_with_a_filter_refuses_code(service: Service, path:
         '{"$where": "sleep(1000)"}',
         '{"$expr": {"$function": {"body": "sleep(1000)", "args": [], "lang": "js"}}}',
     ):
-        answer = service.post(path.format(runs=service.runs), template.format(code).encode())
-        assert answer.status_code == 422, answer.text
+        response = service.post(path.format(runs=service.runs), template.format(code).encode())
+        assert response.status_code == 422, response.text

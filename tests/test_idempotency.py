@@ -127,8 +127,8 @@ def test_other_keys_paths_and_users_are_independent(
     for caller in (sender.manager, editor, admin):
         for place in (experiment, other):
             for key in ("a", "b", "B", "a b"):
-                answer = caller.post(f"/experiment/{place.id}/drift", RUN, headers={"Idempotency-Key": key})
-                assert (answer.status_code, "Idempotent-Replayed" in answer.headers) == (201, False)
+                response = caller.post(f"/experiment/{place.id}/drift", RUN, headers={"Idempotency-Key": key})
+                assert (response.status_code, "Idempotent-Replayed" in response.headers) == (201, False)
     assert Drift.objects.count() == 3 * 2 * 4
 
 
@@ -215,8 +215,8 @@ def test_a_malformed_key_is_refused(key: str, creation: Creation, sender: Sender
 
 @pytest.mark.parametrize("key", ["a", "a" * 255, '"8e03978e-40d5-43dd-bc93-6894a57f9324"', "!~ {}"])
 def test_any_printable_key_is_accepted(key: str, sender: Sender) -> None:
-    answers = [sender.send(RUN_OF_ONE, RUN, headers={"Idempotency-Key": key}) for _ in range(2)]
-    assert ["Idempotent-Replayed" in answer.headers for answer in answers] == [False, True]
+    responses = [sender.send(RUN_OF_ONE, RUN, headers={"Idempotency-Key": key}) for _ in range(2)]
+    assert ["Idempotent-Replayed" in response.headers for response in responses] == [False, True]
 
 
 def test_a_repeat_of_a_body_that_is_nested_too_deeply_is_refused(sender: Sender) -> None:
@@ -268,15 +268,15 @@ def test_one_of_many_concurrent_requests_creates_and_all_get_its_response(
     round_: int, remote_user: RemoteUser, stored: Database[dict[str, Any]]
 ) -> None:
     key, body = unique("key"), {"name": unique("wine")}
-    answers = at_once(remote_user.calls_until_answered("/experiment", key, *[body] * 12))
-    assert statuses(answers) == {201: 12}
-    assert len({answer.text for answer in answers}) == 1
-    assert sum("Idempotent-Replayed" in answer.headers for answer in answers) >= 11
-    path = f"/experiment/{answers[0].json()['id']}"
+    responses = at_once(remote_user.calls_until_answered("/experiment", key, *[body] * 12))
+    assert statuses(responses) == {201: 12}
+    assert len({response.text for response in responses}) == 1
+    assert sum("Idempotent-Replayed" in response.headers for response in responses) >= 11
+    path = f"/experiment/{responses[0].json()['id']}"
     for place, sent, number in ((f"{path}/drift", RUN, 1), (f"{path}/drift/bulk", [RUN] * 20, 21)):
-        answers = at_once(remote_user.calls_until_answered(place, key, *[sent] * 12))
-        assert statuses(answers) == {201: 12}
-        assert len({answer.text for answer in answers}) == 1
+        responses = at_once(remote_user.calls_until_answered(place, key, *[sent] * 12))
+        assert statuses(responses) == {201: 12}
+        assert len({response.text for response in responses}) == 1
         identifier = uuid.UUID(path.rpartition("/")[2]).hex
         assert stored[Drift._meta.db_table].count_documents({"experiment_id": identifier}) == number
 
@@ -286,8 +286,8 @@ def test_one_of_many_concurrent_requests_with_different_bodies_creates(
 ) -> None:
     path = remote_user.new_experiment()
     runs = [{**RUN, "model": f"model {number}"} for number in range(8)]
-    answers = at_once(remote_user.calls_until_answered(f"{path}/drift", unique("key"), *runs))
-    assert statuses(answers) == {201: 1, 422: 7}
+    responses = at_once(remote_user.calls_until_answered(f"{path}/drift", unique("key"), *runs))
+    assert statuses(responses) == {201: 1, 422: 7}
     identifier = uuid.UUID(path.rpartition("/")[2]).hex
     assert stored[Drift._meta.db_table].count_documents({"experiment_id": identifier}) == 1
 
@@ -300,7 +300,7 @@ def test_concurrent_registrations_and_tokens_are_created_once(
     assert statuses(registered) == {201: 8}
     tokens = at_once(newcomer.calls_until_answered("/token", "once", *[{"name": "nightly"}] * 8))
     assert statuses(tokens) == {201: 8}
-    assert len({answer.json()["token"] for answer in tokens}) == 1
+    assert len({response.json()["token"] for response in tokens}) == 1
     assert (
         stored[ServiceToken._meta.db_table].count_documents({"user_id": registered[0].json()["id"].replace("-", "")})
         == 1
@@ -324,7 +324,7 @@ def killable(tmp_path: Path) -> Iterator[LiveServer]:
 def test_requests_retried_while_workers_are_killed_create_once(killable: LiveServer) -> None:
     remote_user = RemoteUser(killable.api, killable.manage("token", "keeper@example.org"))
     path = f"{remote_user.new_experiment()}/drift"
-    answers: list[Response] = []
+    responses: list[Response] = []
     over = threading.Event()
 
     def report_runs(pipeline: int) -> None:
@@ -332,12 +332,12 @@ def test_requests_retried_while_workers_are_killed_create_once(killable: LiveSer
             if over.is_set():
                 return
             name = f"run {number} of pipeline {pipeline}"
-            answers.append(remote_user.post_until_answered(path, {**RUN, "model": name}, name))
+            responses.append(remote_user.post_until_answered(path, {**RUN, "model": name}, name))
 
     def kill_workers(reporting: list[Future[None]]) -> None:
         """Kill one worker after another, each during the pipelines' requests; gunicorn starts the next."""
         for deaths in range(1, 5):
-            while len(answers) < 20 * deaths and not any(each.done() for each in reporting):
+            while len(responses) < 20 * deaths and not any(each.done() for each in reporting):
                 time.sleep(0.01)
             psutil.Process(killable.process.pid).children()[0].kill()
 
@@ -348,10 +348,10 @@ def test_requests_retried_while_workers_are_killed_create_once(killable: LiveSer
         finally:
             over.set()
     assert [each.result() for each in reporting] == [None] * 8
-    assert {answer.status_code for answer in answers} == {201}
+    assert {response.status_code for response in responses} == {201}
     with MongoClient[Any](killable.environment["MONGODB_URI"]) as client:
         stored = {run["_id"]: run["model"] for run in client["killable"][Drift._meta.db_table].find({})}
-    assert stored == {uuid.UUID(answer.json()["id"]).hex: answer.json()["model"] for answer in answers}
+    assert stored == {uuid.UUID(response.json()["id"]).hex: response.json()["model"] for response in responses}
 
 
 def test_the_openapi_document_describes_the_key(live: LiveServer) -> None:
@@ -366,9 +366,9 @@ def test_the_openapi_document_describes_the_key(live: LiveServer) -> None:
         (f"/api/v1{creation.path}".replace("{experiment}", "{experiment_id}"), "post") for creation in CREATIONS
     }
     for path, method in taking:
-        answers = paths[path][method]["responses"]
-        assert {"400", "422"} <= answers.keys()
-        assert "Idempotent-Replayed" in answers["201"]["headers"]
+        responses = paths[path][method]["responses"]
+        assert {"400", "422"} <= responses.keys()
+        assert "Idempotent-Replayed" in responses["201"]["headers"]
 
 
 def test_cors_lets_a_browser_send_a_key_and_recognize_a_repeat(manager: Caller, settings: Settings) -> None:

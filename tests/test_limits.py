@@ -272,7 +272,7 @@ def limited(testrun_uid: str, worker_id: str) -> Iterator[LiveServer]:
     with ThreadPoolExecutor(8) as pool:
         while len(set(re.findall(r"worker <(\d+)>", server.log.read_text()))) < 2:
             assert time.monotonic() < deadline, "the second worker does not serve"
-            list(pool.map(lambda _: server.answers(), range(16)))
+            list(pool.map(lambda _: server.responses(), range(16)))
     yield server
     server.stop()
 
@@ -290,9 +290,9 @@ def test_the_limits_hold_over_the_workers_together(limited: LiveServer) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         asked, guessed = list(pool.map(ask, range(100))), list(pool.map(guess, range(20)))
-    assert Counter(answer.status_code for answer in asked) == {200: 40, 429: 60}
-    assert Counter(answer.status_code for answer in guessed) == {200: 5, 429: 15}
-    assert all(int(answer.headers["Retry-After"]) > 0 for answer in asked if answer.status_code == 429)
+    assert Counter(response.status_code for response in asked) == {200: 40, 429: 60}
+    assert Counter(response.status_code for response in guessed) == {200: 5, 429: 15}
+    assert all(int(response.headers["Retry-After"]) > 0 for response in asked if response.status_code == 429)
     counted = re.findall(r"worker <(\d+)> (?:200|429)", limited.log.read_text())
     assert len(set(counted)) == 2, "both workers counted"
 

@@ -32,11 +32,11 @@ def test_a_new_worker_serves_the_document_to_concurrent_requests(testrun_uid: st
     server.start()
     try:
         with ThreadPoolExecutor(16) as pool:
-            answers = list(pool.map(lambda _: requests.get(f"{server.api}/openapi.json", timeout=30), range(16)))
+            responses = list(pool.map(lambda _: requests.get(f"{server.api}/openapi.json", timeout=30), range(16)))
     finally:
         server.stop()
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.content for answer in answers}) == 1
+    assert {response.status_code for response in responses} == {200}
+    assert len({response.content for response in responses}) == 1
 
 
 def test_generation_has_no_warnings(live: LiveServer) -> None:

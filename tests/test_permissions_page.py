@@ -172,9 +172,9 @@ def test_an_invalid_list_is_shown_again_with_the_reason(
 ) -> None:
     before = stored(experiment)
     for step in ("", "save"):
-        answer = send([*rows(), (entity, level)], step)
-        assert answer.status_code == 422
-        assert problem in answer.content.decode()
+        response = send([*rows(), (entity, level)], step)
+        assert response.status_code == 422
+        assert problem in response.content.decode()
     assert stored(experiment) == before
 
 
@@ -183,9 +183,9 @@ def test_the_last_manager_cannot_be_removed(
 ) -> None:
     client = through_session(admin, settings).client
     for step in ("", "save"):
-        answer = send(rows(manager="Read"), step, client=client)
-        assert answer.status_code == 422
-        assert "The experiment needs a manager." in answer.content.decode()
+        response = send(rows(manager="Read"), step, client=client)
+        assert response.status_code == 422
+        assert "The experiment needs a manager." in response.content.decode()
     # A manager who is not an administrator keeps their permission.
     assert "No changes" in send(rows(manager="")).content.decode()
 
@@ -196,10 +196,10 @@ def test_a_form_of_an_older_list_is_refused_with_the_newer_one(
     version = version_in(browser.get(address(experiment)))
     Experiment.objects.update(permissions=[Permission(entity=manager.id, level=Level.MANAGE)])
     for step in ("", "save"):
-        answer = send([*rows(), (stranger.id, "Read")], step, version=version)
-        assert answer.status_code == 409
-        assert "Someone else saved first" in answer.content.decode()
-        assert "reader@example.org" not in answer.content.decode()
+        response = send([*rows(), (stranger.id, "Read")], step, version=version)
+        assert response.status_code == 409
+        assert "Someone else saved first" in response.content.decode()
+        assert "reader@example.org" not in response.content.decode()
     assert stored(experiment) == {manager.id: "Manage"}
 
 
@@ -212,15 +212,15 @@ def test_one_of_two_concurrent_managers_saves_and_the_other_sees_the_change(
     def save(client: Client, entries: Rows, version: str, together: threading.Barrier) -> int:
         form = {"entity": [who for who, _ in entries], "level": [level for _, level in entries], "version": version}
         together.wait()
-        answer = client.post(address(experiment), form_encoded({**form, "step": "save"}), content_type=FORM)
+        response = client.post(address(experiment), form_encoded({**form, "step": "save"}), content_type=FORM)
         connection.close()
-        return answer.status_code
+        return response.status_code
 
     for _ in range(5):
         version, together = version_in(browser.get(address(experiment))), threading.Barrier(2, timeout=30)
         with ThreadPoolExecutor(2) as pool:
-            answers = pool.map(save, clients, wanted, [version] * 2, [together] * 2)
-            assert sorted(answers) == [302, 409]
+            responses = pool.map(save, clients, wanted, [version] * 2, [together] * 2)
+            assert sorted(responses) == [302, 409]
         send_back = [{"entity": entity, "level": level} for entity, level in rows()]
         admin.patch(f"/experiment/{experiment.pk}", {"permissions": send_back})
 
@@ -293,9 +293,9 @@ def test_an_invalid_handover_is_refused_with_the_reason(
     browser: Client, experiment: Experiment, wanted: dict[str, str], problem: str
 ) -> None:
     before = stored(experiment)
-    answer = hand_over(browser, experiment, **wanted, step="save")
-    assert answer.status_code == 422
-    assert problem in answer.content.decode()
+    response = hand_over(browser, experiment, **wanted, step="save")
+    assert response.status_code == 422
+    assert problem in response.content.decode()
     assert stored(experiment) == before
 
 

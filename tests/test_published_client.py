@@ -37,12 +37,12 @@ class OpenIDProvider:
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + 30
-        while not self.answers():
+        while not self.responses():
             assert self.process.poll() is None, "The OpenID provider ended."
-            assert time.monotonic() < deadline, "The OpenID provider does not answer."
+            assert time.monotonic() < deadline, "The OpenID provider does not respond."
             time.sleep(0.1)
 
-    def answers(self) -> bool:
+    def responses(self) -> bool:
         try:
             return requests.get(f"{self.issuer}/.well-known/openid-configuration", timeout=2).ok
         except requests.RequestException:
@@ -66,13 +66,13 @@ class OpenIDProvider:
             timeout=5,
         )
         [code] = parse_qs(urlsplit(redirect.headers["Location"]).query)["code"]
-        answer = requests.post(
+        response = requests.post(
             f"{self.issuer}/oauth2/token",
             data={**callback, "grant_type": "authorization_code", "code": code, "client_secret": "any"},
             timeout=5,
         )
-        answer.raise_for_status()
-        return answer.json()["id_token"]
+        response.raise_for_status()
+        return response.json()["id_token"]
 
 
 @pytest.fixture(scope="module")

@@ -71,12 +71,12 @@ def test_an_expired_token_is_not_served_from_the_cache(provider: Provider) -> No
 
 
 def test_a_service_token_is_read_at_each_use(reader: Caller) -> None:
-    answer = reader.post("/token", {"name": "pipeline"}).json()
-    assert identify(answer["token"]).through_service_token
-    assert recent_identities.get(answer["token"]) is None
-    assert reader.delete(f"/token/{answer['id']}").status_code == 204
+    response = reader.post("/token", {"name": "pipeline"}).json()
+    assert identify(response["token"]).through_service_token
+    assert recent_identities.get(response["token"]) is None
+    assert reader.delete(f"/token/{response['id']}").status_code == 204
     with pytest.raises(InvalidToken, match="revoked"):
-        identify(answer["token"])
+        identify(response["token"])
 
 
 def test_the_account_is_read_again(reader: Caller) -> None:

@@ -121,11 +121,11 @@ def test_the_current_state_of_a_run_is_read_by_conditional_requests(client: Clie
     run = Drift.objects.create_in(experiment, job_status="Running", model="forest")
     shown = Shown(client.get(address(run)))
     (state,) = shown.all("[data-live]", "data-live")
-    answer = client.get(state)
-    fragment = BeautifulSoup(answer.content, "html.parser")
+    response = client.get(state)
+    fragment = BeautifulSoup(response.content, "html.parser")
     assert fragment.select("section") == shown.tree.select("section")
     assert shown.all("section[data-running]", "data-running") == [run.pk.hex]
-    headers = {"If-None-Match": answer["ETag"]}
+    headers = {"If-None-Match": response["ETag"]}
     assert client.get(state, headers=headers).status_code == 304
     run.update(job_status="Completed", drift_detected=True)
     now = client.get(state, headers=headers)
@@ -174,8 +174,8 @@ def test_an_editor_deletes_a_run_after_confirmation(
     confirmation = Shown(browser.get(link))
     assert confirmation.texts("h1") == ["Delete this run?"]
     assert Drift.objects.count() == 1
-    answer = browser.post(link, follow=True)
-    assert answer.redirect_chain == [(f"/experiments/{drift.experiment_id}", 302)]
-    assert "The run of “forest” was deleted." in answer.content.decode()
+    response = browser.post(link, follow=True)
+    assert response.redirect_chain == [(f"/experiments/{drift.experiment_id}", 302)]
+    assert "The run of “forest” was deleted." in response.content.decode()
     assert not Drift.objects.exists()
     assert Event.objects.get(action=Action.DRIFT_DELETED).actor.email == "editor@example.org"

@@ -291,9 +291,9 @@ def test_running_runs_are_updated_by_one_conditional_request(
 def test_only_runs_of_the_experiment_are_updated(client: Client, experiment: Experiment, manager: Caller) -> None:
     other = Experiment.objects.create(name="secret")
     secret = Drift.objects.create_in(other, job_status="Running", model="secret")
-    answer = client.get(f"/experiments/{experiment.pk}/running?id={secret.pk}")
-    assert answer.status_code == 200
-    assert "secret" not in answer.content.decode()
+    response = client.get(f"/experiments/{experiment.pk}/running?id={secret.pk}")
+    assert response.status_code == 200
+    assert "secret" not in response.content.decode()
     assert client.get(f"/experiments/{experiment.pk}/running?id=x").status_code == 422
     many = "&".join(f"id={number:032x}" for number in range(101))
     assert client.get(f"/experiments/{experiment.pk}/running?{many}").status_code == 422

@@ -305,9 +305,9 @@ def test_date_strings_are_compared_as_times(
 
 
 def test_a_time_from_a_response_finds_its_record(reader: Caller, drift: Drift) -> None:
-    answered = reader.get(f"/experiment/{drift.experiment_id}/drift/{drift.id}").json()
-    response = reader.post(drift_search(drift.experiment), {"created_at": answered["created_at"]})
-    assert found(response) == [answered]
+    shown = reader.get(f"/experiment/{drift.experiment_id}/drift/{drift.id}").json()
+    response = reader.post(drift_search(drift.experiment), {"created_at": shown["created_at"]})
+    assert found(response) == [shown]
 
 
 def test_parameters_are_searched_at_any_depth(reader: Caller, drift: Drift) -> None:

@@ -38,8 +38,8 @@ def made(maker: Caller, **body: Any) -> dict[str, Any]:
     """The response to the creation of a service token."""
     response = maker.post("/token", {"name": "nightly", **body})
     assert response.status_code == 201, response.content
-    answer: dict[str, Any] = response.json()
-    return answer
+    issued: dict[str, Any] = response.json()
+    return issued
 
 
 def pipeline(maker: Caller, **body: Any) -> Caller:
@@ -67,41 +67,41 @@ def test_a_token_acts_as_its_maker(drift: Drift, editor: Caller) -> None:
 
 def test_the_secret_is_shown_once(manager: Caller) -> None:
     response = manager.post("/token", {"name": "nightly", "refresh": True})
-    answer = response.json()
+    issued = response.json()
     assert response.headers["Cache-Control"] == "no-store"
-    assert answer.keys() == {
+    assert issued.keys() == {
         *("id", "name", "state", "level", "experiments", "entitlements", "issued_by_operator"),
         *("created_at", "expires_at", "last_used_at", "revoked_at", "token", "refresh"),
     }
-    for later in (manager.get("/token"), manager.get(f"/token/{answer['id']}")):
-        assert answer["token"] not in later.content.decode()
-        assert answer["refresh"] not in later.content.decode()
-    shown = manager.get(f"/token/{answer['id']}").json()
-    assert shown == {name: value for name, value in answer.items() if name not in ("token", "refresh")}
+    for later in (manager.get("/token"), manager.get(f"/token/{issued['id']}")):
+        assert issued["token"] not in later.content.decode()
+        assert issued["refresh"] not in later.content.decode()
+    shown = manager.get(f"/token/{issued['id']}").json()
+    assert shown == {name: value for name, value in issued.items() if name not in ("token", "refresh")}
     assert manager.get("/token").json() == [shown]
 
 
 def test_no_secret_is_stored(manager: Caller) -> None:
-    answer = made(manager, refresh=True)
+    issued = made(manager, refresh=True)
     stored = str(mongodb().database[ServiceToken._meta.db_table].find_one())
-    for secret in (answer["token"], answer["refresh"]):
+    for secret in (issued["token"], issued["refresh"]):
         assert secret.rpartition(".")[2] not in stored
 
 
 def test_a_token_lasts_a_month_and_is_not_narrowed_by_default(manager: Caller) -> None:
-    answer = made(manager)
-    assert (answer["level"], answer["experiments"], answer["entitlements"]) == ("Manage", [], ["users"])
-    assert answer["refresh"] is None
-    claims = jwt.decode(answer["token"], options={"verify_signature": False})
+    issued = made(manager)
+    assert (issued["level"], issued["experiments"], issued["entitlements"]) == ("Manage", [], ["users"])
+    assert issued["refresh"] is None
+    claims = jwt.decode(issued["token"], options={"verify_signature": False})
     assert claims.keys() == {"iss", "sub", "jti", "iat", "exp", "token_type"}
-    assert claims["jti"] == answer["id"]
+    assert claims["jti"] == issued["id"]
     assert claims["exp"] - claims["iat"] == 30 * 24 * 3600
 
 
 def test_the_last_use_is_recorded_to_the_minute(manager: Caller) -> None:
-    answer = made(manager)
-    holder = Caller(answer["token"])
-    path = f"/token/{answer['id']}"
+    issued = made(manager)
+    holder = Caller(issued["token"])
+    path = f"/token/{issued['id']}"
     assert manager.get(path).json()["last_used_at"] is None
     holder.get("/user/self")
     first = manager.get(path).json()["last_used_at"]
@@ -114,14 +114,14 @@ def test_the_last_use_is_recorded_to_the_minute(manager: Caller) -> None:
 
 
 def test_a_revoked_token_is_refused_at_once_and_listed_as_revoked(manager: Caller) -> None:
-    answer = made(manager)
-    holder = Caller(answer["token"])
+    issued = made(manager)
+    holder = Caller(issued["token"])
     assert holder.get("/user/self").status_code == 200
-    assert manager.delete(f"/token/{answer['id']}").status_code == 204
+    assert manager.delete(f"/token/{issued['id']}").status_code == 204
     assert_refused(holder)
     (shown,) = manager.get("/token").json()
     assert shown["state"] == "revoked"
-    assert manager.delete(f"/token/{answer['id']}").status_code == 204
+    assert manager.delete(f"/token/{issued['id']}").status_code == 204
     assert manager.get("/token").json() == [shown]
 
 
@@ -152,14 +152,14 @@ def test_a_signature_that_expired_is_refused(manager: Caller) -> None:
 
 
 def test_tokens_of_other_users_are_not_found(manager: Caller, editor: Caller, admin: Caller) -> None:
-    answer = made(manager)
+    issued = made(manager)
     for other in (editor, admin):
         assert other.get("/token").json() == []
-        assert other.get(f"/token/{answer['id']}").status_code == 404
-        assert other.delete(f"/token/{answer['id']}").status_code == 404
+        assert other.get(f"/token/{issued['id']}").status_code == 404
+        assert other.delete(f"/token/{issued['id']}").status_code == 404
     for path in (NOBODY, "nonsense", "refresh"):
         assert manager.get(f"/token/{path}").status_code in (404, 405)
-    assert Caller(answer["token"]).get("/user/self").status_code == 200
+    assert Caller(issued["token"]).get("/user/self").status_code == 200
 
 
 BAD_BODIES: dict[str, tuple[dict[str, Any], str]] = {
@@ -400,9 +400,9 @@ def test_the_tokens_of_a_deactivated_user_are_refused(manager: Caller) -> None:
 
 def test_a_token_is_never_an_administrators(experiment: Experiment, provider: Provider, admin: Caller) -> None:
     chief = Caller(provider.token("admin", "admins", "users", GROUP))
-    answer = made(chief)
-    assert answer["entitlements"] == [GROUP, "users"]
-    holder = Caller(answer["token"])
+    issued = made(chief)
+    assert issued["entitlements"] == [GROUP, "users"]
+    holder = Caller(issued["token"])
     assert holder.get(f"/experiment/{experiment.id}").status_code == 200
     assert holder.delete(f"/experiment/{experiment.id}").status_code == 403
     assert holder.post("/user/search", {}).status_code == 403
@@ -445,36 +445,36 @@ def refresh(token: str) -> Any:
 
 
 def test_a_refresh_token_gives_the_next_pair(manager: Caller) -> None:
-    answer = made(manager, refresh=True, days=7)
-    claims = jwt.decode(answer["token"], options={"verify_signature": False})
+    issued = made(manager, refresh=True, days=7)
+    claims = jwt.decode(issued["token"], options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == 600
-    response = refresh(answer["refresh"])
+    response = refresh(issued["refresh"])
     assert response.status_code == 200
     assert response.headers["Cache-Control"] == "no-store"
     assert response.json().keys() == {"token", "refresh"}
     assert Caller(response.json()["token"]).get("/user/self").json()["id"] == manager.id
-    assert Caller(answer["token"]).get("/user/self").status_code == 200
+    assert Caller(issued["token"]).get("/user/self").status_code == 200
     assert refresh(response.json()["refresh"]).status_code == 200
 
 
 def test_refreshing_does_not_extend_the_family(manager: Caller) -> None:
-    answer = made(manager, refresh=True, days=1)
-    first = jwt.decode(answer["refresh"], options={"verify_signature": False})
-    second = jwt.decode(refresh(answer["refresh"]).json()["refresh"], options={"verify_signature": False})
+    issued = made(manager, refresh=True, days=1)
+    first = jwt.decode(issued["refresh"], options={"verify_signature": False})
+    second = jwt.decode(refresh(issued["refresh"]).json()["refresh"], options={"verify_signature": False})
     assert abs(second["exp"] - first["exp"]) <= 1
     ServiceToken.objects.update(expires_at=timestamps.now() + timedelta(minutes=5))
     assert ServiceToken.objects.get().state is TokenState.ACTIVE
 
 
 def test_a_reused_refresh_token_revokes_its_family(manager: Caller) -> None:
-    answer = made(manager, refresh=True)
-    following = refresh(answer["refresh"]).json()
-    again = refresh(answer["refresh"])
+    issued = made(manager, refresh=True)
+    following = refresh(issued["refresh"]).json()
+    again = refresh(issued["refresh"])
     assert again.status_code == 401
     assert again.headers["WWW-Authenticate"].startswith("Bearer")
     assert "used before" in again.json()["message"]
     assert refresh(following["refresh"]).status_code == 401
-    for token in (answer["token"], following["token"]):
+    for token in (issued["token"], following["token"]):
         assert_refused(Caller(token))
     assert manager.get("/token").json()[0]["state"] == "revoked"
 
@@ -487,23 +487,23 @@ def test_a_family_ends_with_a_revocation_an_expiry_or_its_maker(manager: Caller)
         lambda: ServiceToken.objects.all().delete(),
     ]
     for number, change in enumerate(changes):
-        answer = made(manager, name=str(number), refresh=True)
+        issued = made(manager, name=str(number), refresh=True)
         change()
-        assert refresh(answer["refresh"]).status_code == 401
-        assert_refused(Caller(answer["token"]))
+        assert refresh(issued["refresh"]).status_code == 401
+        assert_refused(Caller(issued["token"]))
         User.objects.update(is_active=True)
 
 
 def test_refresh_and_access_tokens_are_not_interchangeable(manager: Caller) -> None:
-    answer = made(manager, refresh=True)
-    assert_refused(Caller(answer["refresh"]))
-    assert refresh(answer["token"]).status_code == 401
+    issued = made(manager, refresh=True)
+    assert_refused(Caller(issued["refresh"]))
+    assert refresh(issued["token"]).status_code == 401
     assert manager.get("/token").json()[0]["state"] == "active"
 
 
 def test_an_invalid_bearer_token_does_not_prevent_refreshing(manager: Caller) -> None:
-    answer = made(manager, refresh=True)
-    assert Caller("expired").post("/token/refresh", {"refresh": answer["refresh"]}).status_code == 200
+    issued = made(manager, refresh=True)
+    assert Caller("expired").post("/token/refresh", {"refresh": issued["refresh"]}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -530,9 +530,9 @@ def test_an_invalid_refresh_token_is_refused(body: Any, status: int) -> None:
 
 
 def test_a_forged_refresh_token_revokes_nothing(manager: Caller, provider: Provider) -> None:
-    answer = made(manager, refresh=True)
-    header, claims, signature = answer["refresh"].split(".")
-    replayed = jwt.decode(answer["refresh"], options={"verify_signature": False}) | {"jti": NOBODY}
+    issued = made(manager, refresh=True)
+    header, claims, signature = issued["refresh"].split(".")
+    replayed = jwt.decode(issued["refresh"], options={"verify_signature": False}) | {"jti": NOBODY}
     forgeries = [
         f"{header}.{claims}.{signature[:-4]}AAAA",
         f"{header}.{claims}.",
@@ -542,7 +542,7 @@ def test_a_forged_refresh_token_revokes_nothing(manager: Caller, provider: Provi
     ]
     for forgery in forgeries:
         assert refresh(forgery).status_code == 401
-    assert refresh(answer["refresh"]).status_code == 200
+    assert refresh(issued["refresh"]).status_code == 200
 
 
 # On the real server, with its two workers.
@@ -578,9 +578,11 @@ def test_one_of_twenty_concurrent_refreshes_succeeds_and_the_family_is_revoked(l
     )  # fmt: skip
     body = {"refresh": made_there}
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(lambda _: requests.post(f"{live.api}/token/refresh", json=body, timeout=30), range(20)))
-    assert sorted(answer.status_code for answer in answers) == [200] + [401] * 19
-    (won,) = (answer.json() for answer in answers if answer.ok)
+        responses = list(
+            pool.map(lambda _: requests.post(f"{live.api}/token/refresh", json=body, timeout=30), range(20))
+        )
+    assert sorted(response.status_code for response in responses) == [200] + [401] * 19
+    (won,) = (response.json() for response in responses if response.ok)
     assert status_of(live, won["token"]) == 401
     assert requests.post(f"{live.api}/token/refresh", json={"refresh": won["refresh"]}, timeout=10).status_code == 401
     (record,) = stored[ServiceToken._meta.db_table].find({"name": "raced"})
@@ -615,12 +617,12 @@ def test_staff_find_tokens_and_revoke_them(staff: Client, manager: Caller, edito
 
 
 def test_staff_see_no_secrets_and_cannot_make_or_change_tokens(staff: Client, manager: Caller) -> None:
-    answer = made(manager, refresh=True)
-    path = reverse("admin:accounts_servicetoken_change", args=[answer["id"]])
+    issued = made(manager, refresh=True)
+    path = reverse("admin:accounts_servicetoken_change", args=[issued["id"]])
     page = staff.get(path).content.decode()
     assert "nightly" in page
     record = ServiceToken.objects.get()
     assert str(record.refresh_id) not in page
-    assert answer["token"].rpartition(".")[2] not in page
+    assert issued["token"].rpartition(".")[2] not in page
     assert staff.post(path, {"name": "renamed"}).status_code == 403
     assert staff.get(reverse("admin:accounts_servicetoken_add")).status_code == 403

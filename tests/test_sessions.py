@@ -53,8 +53,8 @@ class Browser:
         """Follow the redirect to the provider, and return the query parameters of its redirect back."""
         return self.openid.authorize(self.get("/login/provider", **query).headers["Location"])
 
-    def come_back(self, answer: dict[str, str]) -> Any:
-        return self.get("/login/callback", **answer)
+    def come_back(self, sent: dict[str, str]) -> Any:
+        return self.get("/login/callback", **sent)
 
     def log_in(self, person: Person, **query: str) -> Any:
         self.openid.person = person
@@ -113,9 +113,9 @@ def test_a_later_login_finds_the_user_by_issuer_and_subject_and_updates_the_emai
 
 def test_a_login_gives_the_session_a_new_key(browser: Browser) -> None:
     browser.openid.person = Person("ada")
-    answer = browser.begin()
+    sent = browser.begin()
     before = browser.client.session.session_key
-    browser.come_back(answer)
+    browser.come_back(sent)
     assert browser.client.session.session_key != before
 
 
@@ -170,8 +170,8 @@ def test_an_id_token_of_another_key_is_refused(browser: Browser, openid: LoginPr
 def test_a_state_of_another_browser_is_refused_and_ends_no_session(browser: Browser, openid: LoginProvider) -> None:
     browser.log_in(Person("ada"))
     openid.person = Person("eve")
-    answer = Browser(openid).begin()
-    for forged in (answer, {"error": "login_required"}, {"code": answer["code"], "state": "made up"}, {}):
+    sent = Browser(openid).begin()
+    for forged in (sent, {"error": "login_required"}, {"code": sent["code"], "state": "made up"}, {}):
         response = browser.come_back(forged)
         assert response.status_code == 400
         assert "started in another browser" in response.content.decode()
@@ -180,9 +180,9 @@ def test_a_state_of_another_browser_is_refused_and_ends_no_session(browser: Brow
 
 def test_a_response_is_accepted_once(browser: Browser, openid: LoginProvider) -> None:
     openid.person = Person("ada")
-    answer = browser.begin()
-    assert browser.come_back(answer).status_code == 302
-    assert browser.come_back(answer).status_code == 400
+    sent = browser.begin()
+    assert browser.come_back(sent).status_code == 302
+    assert browser.come_back(sent).status_code == 400
 
 
 def test_a_code_that_was_used_elsewhere_is_refused(browser: Browser, openid: LoginProvider) -> None:
@@ -205,13 +205,13 @@ def test_a_code_of_another_browser_fails_without_its_verifier(browser: Browser, 
 
 def test_a_code_is_ignored_beside_a_password_login(browser: Browser, openid: LoginProvider) -> None:
     openid.person = Person("eve", id_token={"nonce": "None"})
-    answer = Browser(openid).begin()
+    sent = Browser(openid).begin()
     browser.get("/login")
-    address = f"/login?code={answer['code']}&state={answer['state']}"
+    address = f"/login?code={sent['code']}&state={sent['state']}"
     form = {"username": "x", "password": "y", "csrfmiddlewaretoken": browser.client.cookies["csrftoken"].value}
     assert browser.client.post(address, form).status_code == 200
     assert not browser.is_logged_in
-    assert answer["code"] in openid.codes
+    assert sent["code"] in openid.codes
 
 
 @pytest.mark.parametrize("address", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:x"])
@@ -391,8 +391,8 @@ def test_renewal_switches_to_the_user_now_logged_in_at_the_provider(browser: Bro
 def test_two_tabs_renew_and_each_returns_to_its_address(browser: Browser, openid: LoginProvider) -> None:
     browser.log_in(Person("ada"))
     browser.make_renewal_due()
-    answers = [openid.authorize(browser.get("/", tab=tab).headers["Location"]) for tab in "ab"]
-    assert [browser.come_back(answer).headers["Location"] for answer in answers] == ["/?tab=a", "/?tab=b"]
+    callbacks = [openid.authorize(browser.get("/", tab=tab).headers["Location"]) for tab in "ab"]
+    assert [browser.come_back(sent).headers["Location"] for sent in callbacks] == ["/?tab=a", "/?tab=b"]
 
 
 def test_renewal_does_not_redirect_to_another_host(browser: Browser) -> None:

@@ -362,10 +362,10 @@ def test_no_concurrent_handover_is_lost(
         return Caller(token).post(f"/experiment/{experiment.id}/access/handover", body)
 
     with ThreadPoolExecutor(len(heirs)) as pool:
-        answers = list(pool.map(hand_over, heirs))
-    assert {answer.status_code for answer in answers} <= {200, 409}
-    done = {str(heir.id) for heir, answer in zip(heirs, answers, strict=True) if answer.status_code == 200}
+        responses = list(pool.map(hand_over, heirs))
+    assert {response.status_code for response in responses} <= {200, 409}
+    done = {str(heir.id) for heir, response in zip(heirs, responses, strict=True) if response.status_code == 200}
     assert done
     managers = {entity for entity, level in levels(Experiment.objects.get()).items() if level == "Manage"}
     assert managers == {manager.id, *done}
-    assert all("Someone else" in answer.json()["message"] for answer in answers if answer.status_code == 409)
+    assert all("Someone else" in response.json()["message"] for response in responses if response.status_code == 409)

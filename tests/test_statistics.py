@@ -67,8 +67,8 @@ def refused(reader: Caller, experiment: Experiment) -> Any:
     def body(asked: Any) -> dict[str, Any]:
         response = reader.post(f"/experiment/{experiment.id}/drift/stats", asked)
         assert response.status_code == 422, response.content
-        answer: dict[str, Any] = response.json()
-        return answer
+        body: dict[str, Any] = response.json()
+        return body
 
     return body
 

@@ -31,9 +31,9 @@ def test_the_portal_refuses_an_ordinary_user_who_then_logs_out(
     log_in(page, openid, "eve", "users")
     expect(page).to_have_url(f"{service.url}/")
     expect(page.locator(".session")).to_contain_text("Logged in as eve@example.org")
-    answer = page.goto("/admin/")
-    assert answer
-    assert answer.status == 403
+    response = page.goto("/admin/")
+    assert response
+    assert response.status == 403
     expect(page.get_by_role("alert")).to_contain_text("eve@example.org is not staff")
     page.get_by_role("button", name="Log out").click()
     expect(page).to_have_url(re.compile(f"^{re.escape(openid.issuer)}/oauth2/end_session"))

@@ -87,25 +87,25 @@ def test_a_page_polls_less_often_without_changes_and_stops_once_no_run_is_runnin
     run = ada.new_run(experiment, job_status="Running")
     page = ada.page
     page.clock.install(time="2026-01-01T00:00:00Z")
-    answers: list[int] = []
-    page.on("response", lambda answer: answers.append(answer.status) if "/running?" in answer.url else None)
+    responses: list[int] = []
+    page.on("response", lambda response: responses.append(response.status) if "/running?" in response.url else None)
     page.goto(f"/experiments/{experiment}")
     # The test controls the clock from here on. The first request was due before.
     page.clock.pause_at("2026-01-01T01:00:00Z")
     seconds = 0
-    while len(answers) < 5 and seconds < 1_000:
+    while len(responses) < 5 and seconds < 1_000:
         page.clock.run_for(1_000)
         seconds += 1
-    assert answers == [200, 304, 304, 304, 304]
+    assert responses == [200, 304, 304, 304, 304]
     assert seconds >= 4.5 + 6.75 + 10 + 15
     complete(ada, experiment, run, drift_detected=False)
     while "Completed" not in row(page, run).inner_text() and seconds < 1_000:
         page.clock.run_for(1_000)
         seconds += 1
-    asked = len(answers)
+    asked = len(responses)
     page.clock.run_for(120_000)
     expect(row(page, run)).to_contain_text("Completed")
-    assert len(answers) == asked
+    assert len(responses) == asked
 
 
 def test_a_user_finds_runs_selects_across_pages_and_shares_the_address(people: People) -> None:
@@ -188,8 +188,8 @@ def test_the_curl_command_of_a_private_run_is_copied_and_works_with_a_token(
     command = ada.page.evaluate("navigator.clipboard.readText()")
     token = ada.call("POST", "/token", {"name": run})["token"]
     shell = ["bash", "-c", f"{command} --silent --fail"]
-    answer = subprocess.run(shell, env={"TOKEN": token, "PATH": "/usr/bin:/bin"}, check=True, capture_output=True)
-    assert run in answer.stdout.decode()
+    response = subprocess.run(shell, env={"TOKEN": token, "PATH": "/usr/bin:/bin"}, check=True, capture_output=True)
+    assert run in response.stdout.decode()
 
 
 def test_an_editor_deletes_a_run(people: People) -> None:

@@ -71,6 +71,6 @@ def run_of(number: int) -> dict[str, Any]:
 
 
 def open_page(page: Page, address: str) -> None:
-    answer = page.goto(address)
-    assert answer
-    assert answer.ok, address
+    response = page.goto(address)
+    assert response
+    assert response.ok, address

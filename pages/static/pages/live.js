@@ -44,11 +44,11 @@ async function look() {
 
 // Replace the runs that changed, and return whether there are any.
 function replace(running, text) {
-  const answer = new DOMParser().parseFromString(text, "text/html");
+  const received = new DOMParser().parseFromString(text, "text/html");
   const said = [];
   let replaced = false;
   for (const old of running) {
-    const now = answer.getElementById(old.id);
+    const now = received.getElementById(old.id);
     if (!now) {
       old.removeAttribute("data-running");
       said.push(`${old.dataset.says}, deleted`);

@@ -2,10 +2,10 @@
 const SHARPNESS = 2;
 
 async function pictureOf(address) {
-  const answer = await fetch(address);
-  if (!answer.ok) throw new Error(`The picture could not be loaded: ${answer.status}.`);
+  const loaded = await fetch(address);
+  if (!loaded.ok) throw new Error(`The picture could not be loaded: ${loaded.status}.`);
   const image = new Image();
-  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(await answer.text())}`;
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(await loaded.text())}`;
   await image.decode();
   return image;
 }
