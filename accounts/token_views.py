@@ -39,7 +39,6 @@ class TokenView(Resource):
         "retrieve": Requirement.NO_SERVICE_TOKEN,
         "destroy": Requirement.NO_SERVICE_TOKEN,
     }
-    response_serializers = {"create": IssuedTokenSerializer}
     login_throttled_actions = frozenset({"create"})
     path_parameters = {"token_id": "The id of one of the caller's service tokens."}
     conflict = "You already have a token with this name. Choose another name, or revoke that token first."
@@ -57,7 +56,7 @@ class TokenView(Resource):
         except (ServiceToken.DoesNotExist, ValidationError):
             raise Http404("You have no token with this id. GET /api/v1/token lists yours.") from None
 
-    @responds(201, 409)
+    @responds(201, 409, serializer=IssuedTokenSerializer)
     @idempotent
     def create(self, request: Request) -> JSONResponse:
         """Create a token for a pipeline. Only this response contains its secrets.
@@ -96,7 +95,6 @@ class TokenRefreshView(Resource):
     resource = "token"
     required_levels = {"refresh": Requirement.ANYONE}
     serializer_class = RefreshSerializer
-    response_serializers = {"refresh": RefreshedTokenSerializer}
     login_throttled_actions = frozenset({"refresh"})
     # No authentication: clients may send their expired access token along.
     authentication_classes = []
@@ -104,6 +102,7 @@ class TokenRefreshView(Resource):
     def get_authenticate_header(self, request: Request) -> str:
         return BearerAuthentication().authenticate_header(request)
 
+    @responds(200, serializer=RefreshedTokenSerializer)
     def refresh(self, request: Request) -> JSONResponse:
         """Exchange a refresh token for a new access token and a new refresh token.
 

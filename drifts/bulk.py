@@ -32,7 +32,6 @@ class DriftBulkView(DriftResource):
     required_levels = {"bulk": Level.EDIT}
     parser_classes = [JSONArrayParser, NDJSONParser, JSONLinesParser]
     serializer_class = DriftSerializer
-    response_serializers = {"bulk": StoredSerializer}
 
     @extend_schema(
         request={
@@ -41,7 +40,7 @@ class DriftBulkView(DriftResource):
             JSONLinesParser.media_type: LINES,
         }
     )
-    @responds(201)
+    @responds(201, serializer=StoredSerializer)
     @idempotent
     def bulk(self, request: Request, experiment_id: str) -> JSONResponse:
         """Report up to 10,000 runs at once. Either all of them are stored or none.

@@ -29,14 +29,13 @@ class StatisticsMixin(Resource):
     """A resource with the action `stats`."""
 
     serializer_class = StatisticsSerializer
-    response_serializers = {"stats": StatisticsRowSerializer}
 
     def get_queryset(self) -> DriftQuerySet:
         """The runs that the caller may read."""
         raise NotImplementedError
 
     @extend_schema(examples=[OpenApiExample("By model and week", EXAMPLE, request_only=True)])
-    @responds(200, many=True)
+    @responds(200, serializer=StatisticsRowSerializer, many=True)
     def stats(self, request: Request, **path: str) -> JSONResponse:
         """Count runs, and compute their drift rate and the distribution of their parameters, by group and interval.
 

@@ -3,12 +3,11 @@
 import uuid
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
-from rest_framework.serializers import BaseSerializer
 
 from core.api.conditional import conditional, tagged
 from core.api.exceptions import Conflict, InvalidQuery
@@ -164,14 +163,8 @@ class AccessView(ExperimentResource):
         "preview": Level.MANAGE,
         "handover": Level.MANAGE,
     }
-    response_serializers = {
-        "preview": PreviewSerializer,
-        "handover": ExperimentSerializer,
-    }
+    serializer_class = AccessSerializer
     conflict = "Someone else changed the permissions. Read the experiment, then send the transfer again."
-
-    def get_serializer_class(self) -> type[BaseSerializer[Any]]:
-        return self.response_serializers.get(self.action, AccessSerializer)
 
     @extend_schema(
         parameters=[
@@ -202,6 +195,7 @@ class AccessView(ExperimentResource):
             raise InvalidQuery({"entity": [str(error)]}) from error
 
     @extend_schema(request=SharingSerializer)
+    @responds(200, serializer=PreviewSerializer)
     def preview(self, request: Request, experiment_id: str) -> JSONResponse:
         """List who would gain and who would lose access by an update to these `permissions` and `public`.
 
@@ -212,10 +206,10 @@ class AccessView(ExperimentResource):
         context = self.get_serializer_context()
         wanted = SharingSerializer(experiment, data=self.body, partial=True, context=context)
         wanted.is_valid(raise_exception=True)
-        return JSONResponse(self.get_serializer(wanted.preview()).data)
+        return JSONResponse(PreviewSerializer(wanted.preview()).data)
 
     @extend_schema(request=HandoverSerializer)
-    @responds(200, 409)
+    @responds(200, 409, serializer=ExperimentSerializer)
     def handover(self, request: Request, experiment_id: str) -> JSONResponse:
         """Make another registered user a manager, and keep the level `keep` yourself, or none.
 
@@ -229,7 +223,7 @@ class AccessView(ExperimentResource):
             experiment.hand_over(self.identity, wanted.validated_data["entity"], wanted.validated_data["keep"])
         except VersionConflict as error:
             raise Conflict(self.conflict) from error
-        return JSONResponse(self.get_serializer(experiment).data)
+        return JSONResponse(ExperimentSerializer(experiment, context=self.get_serializer_context()).data)
 
 
 def id_in_path(text: str) -> uuid.UUID:

@@ -27,21 +27,26 @@ class Responses:
 
     status: int = 200
     refusals: tuple[int, ...] = ()
+    serializer: type[serializers.BaseSerializer[Any]] | None = None
     many: bool = False
     media_type: str = "application/json"
 
 
 def responds(
-    status: int, *refusals: int, many: bool = False, media_type: str = "application/json"
+    status: int,
+    *refusals: int,
+    serializer: type[serializers.BaseSerializer[Any]] | None = None,
+    many: bool = False,
+    media_type: str = "application/json",
 ) -> Callable[[Action], Action]:
     """Declare the status of an action's success, and the statuses of its own refusals.
 
-    `many` is for a list of objects; `media_type` is that of the success. An action without the decorator
-    responds with 200 and one object.
+    `serializer` is that of the success, if it differs from the view's; `many` is for a list of objects;
+    `media_type` is that of the success. An action without the decorator responds with 200 and one object.
     """
 
     def declare(action: Action) -> Action:
-        action.responses = Responses(status, refusals, many, media_type)  # type: ignore[attr-defined]
+        action.responses = Responses(status, refusals, serializer, many, media_type)  # type: ignore[attr-defined]
         return action
 
     return declare
@@ -235,8 +240,8 @@ class ResourceSchema(AutoSchema):
 
     def get_response_serializers(self) -> Any:
         success = self.responses
-        other = self.view.response_serializers.get(self.action)
-        content = None if success.status == 204 else other() if other else self.get_serializer()
+        serializer = success.serializer() if success.serializer else self.get_serializer()
+        content = None if success.status == 204 else serializer
         responses: dict[Any, Any] = {(success.status, success.media_type): content}
         if self.is_conditional and self.method == "GET":
             responses[304] = OpenApiResponse(description="The object did not change: `If-None-Match` names its `ETag`.")

@@ -31,8 +31,6 @@ class Resource(GenericViewSet[Any]):
     tag: ClassVar[str] = ""
     required_levels: ClassVar[dict[str, Any]] = {}
     login_throttled_actions: ClassVar[frozenset[str]] = frozenset()
-    # Serializers of responses by action, if they differ from `serializer_class`.
-    response_serializers: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {}
     query_parameters: ClassVar[type[BaseSerializer[Any]] | None] = None
     # Descriptions of the parameters in the path, for the OpenAPI document.
     path_parameters: ClassVar[Mapping[str, str]] = {}
