@@ -19,7 +19,8 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "A token of a trusted OpenID provider, or one made by `POST /token` or `manage.py token`.",
+            "description": "A token of a trusted OpenID provider, or an access token created by `POST /token` or "
+            "`manage.py token`.",
         }
 
 

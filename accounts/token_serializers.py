@@ -26,7 +26,7 @@ MAX_ENTITLEMENTS = 1_000
 
 
 class ServiceTokenSerializer(serializers.ModelSerializer[ServiceToken]):
-    """A service token, without its secret."""
+    """An access token, without its secret."""
 
     experiments = serializers.ListField(child=serializers.UUIDField(), read_only=True)
     entitlements = serializers.ListField(child=serializers.CharField(), read_only=True)
@@ -51,7 +51,7 @@ class ServiceTokenSerializer(serializers.ModelSerializer[ServiceToken]):
 
 
 class IssuedTokenSerializer(ServiceTokenSerializer):
-    """A new service token with its secret, which no later response contains."""
+    """A new access token with its secret, which no later response contains."""
 
     token = serializers.SerializerMethodField(help_text="The bearer token.")
     refresh = serializers.SerializerMethodField(help_text="The refresh token, if requested.")
@@ -68,7 +68,7 @@ class IssuedTokenSerializer(ServiceTokenSerializer):
 
 
 class NewTokenSerializer(StrictModelSerializer):
-    """A request for a service token: its name, its lifetime and its rights."""
+    """A request for an access token: its name, its lifetime and its rights."""
 
     name = StrictText(max_length=255, help_text="The purpose of the token; unique among your tokens.")
     days = StrictInteger(min_value=1, max_value=365, default=30, help_text="Days until the token expires.")
@@ -102,7 +102,8 @@ class NewTokenSerializer(StrictModelSerializer):
             )
         if administrative := sorted(set(wanted) - delegable(wanted)):
             raise serializers.ValidationError(
-                f"{', '.join(administrative)} makes an administrator, which a service token cannot be. Leave it out."
+                f"An access token cannot carry {', '.join(administrative)}: it gives the rights of an administrator. "
+                "Leave it out."
             )
         return sorted(set(wanted))
 

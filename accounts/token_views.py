@@ -40,7 +40,7 @@ class TokenView(Resource):
         "destroy": Requirement.NO_SERVICE_TOKEN,
     }
     login_throttled_actions = frozenset({"create"})
-    path_parameters = {"token_id": "The id of one of the caller's service tokens."}
+    path_parameters = {"token_id": "The id of one of the caller's access tokens."}
     conflict = "You already have a token with this name. Choose another name, or revoke that token first."
 
     def get_serializer_class(self) -> Any:
@@ -61,10 +61,10 @@ class TokenView(Resource):
     def create(self, request: Request) -> JSONResponse:
         """Create a token for a pipeline. Only this response contains its secrets.
 
-        The token acts as its maker, and never has more rights than the maker has at that time. `level`,
-        `experiments` and fewer `entitlements` restrict it further. It never carries an administrator's
-        entitlement. With `refresh`, the access token lasts ten minutes. The refresh token can be exchanged for
-        the next one, for the requested number of days.
+        The token acts as its owner, the user who creates it, and never has more rights than the owner has at that
+        time. `level`, `experiments` and fewer `entitlements` restrict it further. It never carries an
+        administrator's entitlement. With `refresh`, the access token lasts ten minutes. The refresh token can be
+        exchanged for the next one, for the requested number of days.
         """
         serializer = self.get_serializer(data=self.body)
         serializer.is_valid(raise_exception=True)
@@ -106,8 +106,8 @@ class TokenRefreshView(Resource):
     def refresh(self, request: Request) -> JSONResponse:
         """Exchange a refresh token for a new access token and a new refresh token.
 
-        A refresh token works once. A second use means that it was stolen or shared, so all tokens of its family
-        are revoked, including the latest ones. No bearer token is needed.
+        A refresh token works once. A second use means that it was stolen or shared, so the
+        access token and all its refresh tokens are revoked, including the latest ones. No bearer token is needed.
         """
         serializer = self.get_serializer(data=self.body)
         serializer.is_valid(raise_exception=True)

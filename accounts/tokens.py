@@ -68,7 +68,7 @@ def refreshed(token: str) -> ServiceToken:
     claims = verified_claims(RefreshToken, token)
     record = usable_record(claims.get(FAMILY))
     if not record.rotate(claims["jti"]):
-        raise InvalidToken("This refresh token was used before, so every token of its family is revoked.")
+        raise InvalidToken("This refresh token was used before, so its access token and all later tokens are revoked.")
     return record
 
 

@@ -57,7 +57,7 @@ class UserView(SearchMixin):
     @extend_schema(request=LookupSerializer)
     @responds(200, 404)
     def lookup(self, request: Request) -> JSONResponse:
-        """Find the registered user with exactly this id or email, as a permission would name them."""
+        """Find the registered user with exactly this id or email."""
         wanted = LookupSerializer(data=self.body)
         wanted.is_valid(raise_exception=True)
         found = User.objects.active().filter(**wanted.validated_data)[:2]

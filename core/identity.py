@@ -77,7 +77,7 @@ class Requirement(Enum):
     ANYONE = "Everyone can do this."
     ADMITTED = "Only users whose groups or roles may use this service can do this."
     REGISTERED = "Only registered users can do this."
-    NO_SERVICE_TOKEN = "Service tokens cannot do this. Log in to the pages, or send a token of your OpenID provider."  # noqa: S105
+    NO_SERVICE_TOKEN = "Access tokens cannot do this. Log in to the pages, or send a token of your OpenID provider."  # noqa: S105
     MAY_CREATE = (
         "This token is limited to a level or to experiments, so it cannot create experiments. "
         "Use a token without limits, or log in to the pages."

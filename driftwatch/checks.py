@@ -33,8 +33,11 @@ def identity_problems() -> Iterator[tuple[str, str, str]]:
         yield "E001", f"DRIFTWATCH_ENV is {settings.DRIFTWATCH_ENV!r}.", f"Set one of: {', '.join(ENVIRONMENTS)}."
     if not isinstance(settings.OIDC_ISSUERS, list) or not all(map(is_issuer, settings.OIDC_ISSUERS)):
         example = '[{"issuer": "https://…", "audience": ["…"], "entitlements": "realm_access/roles"}]'
-        hint = f"Set {example}. Only issuer is required, an https address (http on this machine)."
-        yield "E002", "OIDC_ISSUERS is not a list of trusted issuers.", hint
+        hint = (
+            f"Set {example}. Only issuer is required: an https address. "
+            "http is allowed for a provider on this machine only."
+        )
+        yield "E002", "OIDC_ISSUERS is not a valid list of trusted issuers.", hint
     if settings.OIDC_RP_ISSUER and not is_safe_url(settings.OIDC_RP_ISSUER):
         yield (
             "E004",
@@ -62,7 +65,10 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
             yield "E020", f"{name} is {value!r}, which is not a rate.", hint
             continue
         if name == "RATE_LIMIT_LOGIN" and rate and not rate.is_exact:
-            hint = "Set a lower number: logins are counted one by one, so that passwords cannot be guessed in between."
+            hint = (
+                "Set a number below 200, such as 10/minute. Logins are counted one by one, so that the limit on "
+                "guessing passwords is exact."
+            )
             yield "E023", f"RATE_LIMIT_LOGIN is {value!r}, which is too high.", hint
     if settings.TRUSTED_PROXIES < 0:
         yield "E021", "TRUSTED_PROXIES is negative.", "Set the number of proxies in front of the service, 0 or more."

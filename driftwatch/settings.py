@@ -4,7 +4,6 @@ The README lists them. `driftwatch/checks.py` refuses malformed and unsafe value
 """
 
 import datetime
-import logging
 import os
 import tomllib
 from collections.abc import Callable, Iterable
@@ -262,7 +261,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "access", "description": "Levels on an experiment and the reasons for them, previews, and transfers."},
         {"name": "user", "description": "Registration, and the registered user of the token."},
         {"name": "entitlement", "description": "The groups and roles in the token."},
-        {"name": "token", "description": "Service tokens, for pipelines and other programs."},
+        {"name": "token", "description": "Access tokens, for pipelines and other programs."},
         {"name": "audit", "description": "The events of the audit trail: who changed what, and when."},
     ],
     "SERVE_INCLUDE_SCHEMA": False,
@@ -318,7 +317,7 @@ CONTENT_SECURITY_POLICY = {
 
 # Logs
 
-LOG_LEVEL = one_of(logging.getLevelNamesMapping(), "LOG_LEVEL", env.str("LOG_LEVEL", "INFO").upper())
+LOG_LEVEL = one_of(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "LOG_LEVEL", env.str("LOG_LEVEL", "INFO").upper())
 LOG_FORMAT = one_of(("console", "json"), "LOG_FORMAT", env.str("LOG_FORMAT", "json" if PRODUCTION else "console"))
 LOGGING = {
     "version": 1,

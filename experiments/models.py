@@ -112,7 +112,7 @@ class Experiment(AccessControlled, models.Model):
         "archived",
         null=True,
         editable=False,
-        help_text="The list of experiments shows archived ones only under Archived.",
+        help_text="The pages list archived experiments only under Archived. The portal lists them as before.",
     )
 
     objects = ExperimentQuerySet.as_manager()

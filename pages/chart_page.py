@@ -13,10 +13,10 @@ from core.api.errors import sentences
 from core.csv_export import csv_file
 from core.identity import Level
 from experiments.models import Experiment
-from pages.chart_parameters import ChartSerializer
+from pages.chart_parameters import AXES, ChartSerializer
 from pages.plot_page import PlotPage
 from pages.plots.chart import AxisScale, Chart, Kind
-from pages.plots.points import Points, ids_of, points_of
+from pages.plots.points import COUNT, TIME, Points, ids_of, points_of
 from pages.run_filter import RunFilter
 
 LISTED = 200
@@ -105,11 +105,15 @@ class ChartPage(PlotPage):
     ) -> HttpResponse:
         """Render the page. The form repeats the options of the request, even invalid ones."""
         typed = {name: value for name, value in self.request.query_params.items() if value}
+        asked = {"x": TIME, "y": COUNT, **typed, **serializer.validated_data}
         return self.show_plot(
             experiment,
             run_filter,
             status,
-            asked={"x": "created_at", "y": "count", **getattr(serializer, "validated_data", {}), **typed},
+            asked=asked,
+            axes=AXES.values(),
+            x=AXES.get(asked["x"], asked["x"]),
+            y=AXES.get(asked["y"], asked["y"]),
             errors=serializer.errors,
             kinds=Kind.choices,
             scales=AxisScale.choices,
@@ -121,9 +125,7 @@ def rows(options: dict[str, Any], points: Points) -> Iterator[list[Any]]:
     """The rows of the CSV file: points that are drawn, then runs that are not, with the reason."""
     yield ["id", "created_at", "model", "verdict", f"x: {options['x']}", f"y: {options['y']}", "left out because"]
     for point in points.drawn:
-        numbers = [
-            point.created_at.isoformat() if options[axis] == "created_at" else getattr(point, axis) for axis in "xy"
-        ]
+        numbers = [point.created_at.isoformat() if options[axis] == TIME else getattr(point, axis) for axis in "xy"]
         yield [point.id, point.created_at.isoformat(), point.model, point.verdict.value, *numbers, ""]
     for reason, documents in points.left_out.items():
         for run in ids_of(documents):

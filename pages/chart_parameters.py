@@ -9,9 +9,10 @@ from pages.plots.chart import AxisScale, Kind
 from pages.plots.points import COUNT, TIME
 from pages.runs_view import MAX_SELECTED
 
+# The words for the axes that are no parameters. Addresses may have either.
+AXES = {TIME: "Time", COUNT: "Number of runs"}
 AXIS_ADVICE: dict[str, Any] = {
-    "name": "Unknown axis. Use created_at (time), count (number of runs, y only) or a parameter such as "
-    "parameters.p_value."
+    "name": "Unknown axis. Choose Time, Number of runs (y only), or a parameter such as parameters.p_value."
 }
 SCALE_ADVICE: dict[str, Any] = {"invalid_choice": "Choose Linear or Log."}
 
@@ -20,13 +21,16 @@ class Horizontal(ParameterPath):
     """The values of the x axis: times, or a parameter."""
 
     default_error_messages = AXIS_ADVICE
-    others = (TIME,)
+    others: tuple[str, ...] = (TIME,)
+
+    def to_internal_value(self, data: Any) -> str:
+        names = {label.lower(): name for name, label in AXES.items()}
+        return super().to_internal_value(names.get(str(data).strip().lower(), data))
 
 
-class Vertical(ParameterPath):
+class Vertical(Horizontal):
     """The values of the y axis: numbers of runs, times, or a parameter."""
 
-    default_error_messages = AXIS_ADVICE
     others = (COUNT, TIME)
 
 

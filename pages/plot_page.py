@@ -33,7 +33,7 @@ class PlotPage(ExperimentPage):
     def runs_of(self, experiment: Experiment, run_filter: RunFilter) -> DriftQuerySet:
         """The runs that a filter matches. Raises `ValidationError` for an invalid filter."""
         if run_filter.errors:
-            raise ValidationError({"filter": run_filter.errors})
+            raise ValidationError(run_filter.errors)
         return Drift.objects.of(experiment).matching(run_filter.match)
 
     def show_plot(self, experiment: Experiment, run_filter: RunFilter, status: int, **context: Any) -> HttpResponse:

@@ -104,7 +104,13 @@ class RunFilter:
 
     @property
     def errors(self) -> list[str]:
-        return [control.error for control in [*self.controls.values(), *self.conditions] if control.error]
+        """The errors, each with the label of its control."""
+        labelled = [
+            *((control.label, self.controls[name]) for name, control in CONTROLS.items()),
+            ("JSON filter", self.controls["filter"]),
+            *((f"Filter {number}", condition) for number, condition in enumerate(self.conditions, 1)),
+        ]
+        return [f"{label}: {control.error}" for label, control in labelled if control.error]
 
     @property
     def pairs(self) -> list[tuple[str, str]]:

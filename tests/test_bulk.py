@@ -95,7 +95,7 @@ def test_one_invalid_run_keeps_all_from_being_stored(editor: Caller, path: str, 
     body = json.dumps(runs) if media_type == "application/json" else lines(runs)
     problem = refusal(422, editor.post(f"{path}/bulk", body, content_type=media_type), media_type)
     errors = problem["errors"]["json"]
-    assert problem["message"] == "body: 4 of 6 are not valid. None was stored."
+    assert problem["message"] == "body: 4 of 6 objects are not valid. No object was stored."
     assert errors.keys() == {"non_field_errors", "1", "3", "4", "5"}
     assert errors["1"] == {"model": ["Must not be empty."]}
     assert "64 bits" in errors["3"]["parameters.n"][0]
@@ -122,7 +122,10 @@ def test_the_number_of_a_line_that_is_not_json_is_reported(editor: Caller, path:
 
 def test_errors_after_the_first_hundred_are_counted(editor: Caller, path: str) -> None:
     problem = refusal(422, editor.post(f"{path}/bulk", [RUN, *[{}] * 1_200]), "many")
-    assert problem["message"] == "body: 1,200 of 1,201 are not valid. None was stored. The first 100 are listed."
+    assert (
+        problem["message"]
+        == "body: 1,200 of 1,201 objects are not valid. No object was stored. The errors of the first 100 are listed."
+    )
     assert problem["errors"]["json"].keys() == {"non_field_errors", *(str(number) for number in range(1, 101))}
 
 

@@ -75,7 +75,26 @@ def test_the_axes_suggest_the_parameters_that_hold_numbers(
     Drift.objects.create_in(experiment, job_status="Failed", model="forest", parameters={"error": "no data"})
     suggestions = reading.page().partition('id="chart-paths"')[2].partition("</datalist>")[0]
     suggested = re.findall('value="([^"]+)"', suggestions)
-    assert suggested == ["created_at", "count", "parameters.a", "parameters.b.c"]
+    assert suggested == ["Time", "Number of runs", "parameters.a", "parameters.b.c"]
+
+
+@pytest.mark.parametrize(("x", "y"), [("Time", "Number of runs"), ("time", "number of runs"), ("created_at", "count")])
+def test_an_axis_is_named_as_on_the_page_or_as_in_the_api(reading: Reader, runs: list[Drift], x: str, y: str) -> None:
+    page = reading.page(x=x, y=y)
+    assert "Number of runs by Time (UTC)" in page
+    assert 'name="x" value="Time"' in page
+    assert 'name="y" value="Number of runs"' in page
+
+
+def test_a_chart_of_selected_runs_that_are_gone_leads_to_the_selection(reading: Reader, runs: list[Drift]) -> None:
+    page = reading.page(only_selected="1", selected="00000000-0000-4000-8000-000000000000")
+    assert "The selected runs are gone, or do not match the filter." in page
+
+
+def test_a_file_of_a_wrong_filter_names_the_control(reading: Reader, runs: list[Drift]) -> None:
+    response = reading.get("chart.csv", until="yesterday")
+    assert response.status_code == 422
+    assert "Before: Write a time in UTC" in response.content.decode()
 
 
 def test_two_parameters_are_drawn_and_runs_left_out_are_listed_with_the_reason(
@@ -165,8 +184,8 @@ def test_the_table_has_every_run_and_no_formulas(reading: Reader, runs: list[Dri
         ("kind=scatter&y=count", "The number of runs needs bars."),
         ("y=count&y_scale=log", "The number of runs needs a linear axis."),
         ("x_scale=log", "Time needs a linear axis."),
-        ("x=count", "Unknown axis. Use created_at (time), count"),
-        ("x=p_value", "Unknown axis. Use created_at (time), count"),
+        ("x=count", "Unknown axis. Choose Time, Number of runs (y only)"),
+        ("x=p_value", "Unknown axis. Choose Time, Number of runs (y only)"),
         ("x=parameters.", "Write names separated by single dots"),
         ("x=parameters..a", "Write names separated by single dots"),
         ("x=parameters.$where", "Write names separated by single dots"),

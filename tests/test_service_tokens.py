@@ -317,7 +317,7 @@ def test_a_service_token_cannot_manage_service_tokens(
     )
     response = caller.request(method, path.format(id=first["id"]), body)
     assert response.status_code == 403
-    assert "Service tokens cannot do this" in response.json()["message"]
+    assert "Access tokens cannot do this" in response.json()["message"]
     assert Caller(first["token"]).get("/user/self").status_code == 200
 
 
@@ -408,7 +408,7 @@ def test_a_token_is_never_an_administrators(experiment: Experiment, provider: Pr
     assert holder.post("/user/search", {}).status_code == 403
     refused = chief.post("/token", {"name": "more", "entitlements": ["admins"]})
     assert refused.status_code == 422
-    assert "which a service token cannot be" in refused.json()["message"]
+    assert "it gives the rights of an administrator" in refused.json()["message"]
 
 
 def test_a_token_loses_an_entitlement_that_becomes_an_administrators(

@@ -54,10 +54,13 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
     [
         ({"DRIFTWATCH_ENV": "staging"}, "DRIFTWATCH_ENV is 'staging'"),
         ({"OIDC_ISSUERS": "[{"}, "OIDC_ISSUERS is '[{'. Set a JSON list."),
-        ({"OIDC_ISSUERS": '{"issuer": "https://login.example.org"}'}, "OIDC_ISSUERS is not a list"),
-        ({"OIDC_ISSUERS": '[{"issuer": "http://login.example.org"}]'}, "OIDC_ISSUERS is not a list"),
-        ({"OIDC_ISSUERS": '[{"issuer": "https://a.example", "audience": "drift"}]'}, "OIDC_ISSUERS is not a list"),
-        ({"OIDC_ISSUERS": '[{"issuer": "https://a.example", "aud": ["drift"]}]'}, "OIDC_ISSUERS is not a list"),
+        ({"OIDC_ISSUERS": '{"issuer": "https://login.example.org"}'}, "OIDC_ISSUERS is not a valid list"),
+        ({"OIDC_ISSUERS": '[{"issuer": "http://login.example.org"}]'}, "OIDC_ISSUERS is not a valid list"),
+        (
+            {"OIDC_ISSUERS": '[{"issuer": "https://a.example", "audience": "drift"}]'},
+            "OIDC_ISSUERS is not a valid list",
+        ),
+        ({"OIDC_ISSUERS": '[{"issuer": "https://a.example", "aud": ["drift"]}]'}, "OIDC_ISSUERS is not a valid list"),
         ({"OIDC_ADMIN_ENTITLEMENTS": '"admins"'}, "OIDC_ADMIN_ENTITLEMENTS is not a JSON list"),
         ({"OIDC_USER_ENTITLEMENTS": "[1]"}, "OIDC_USER_ENTITLEMENTS is not a JSON list"),
         ({"OIDC_RP_ISSUER": "http://login.example.org", **CLIENT}, "OIDC_RP_ISSUER is not an https address"),

@@ -41,7 +41,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='servicetoken',
             name='issued_by_operator',
-            field=models.BooleanField(default=False, help_text='Created on the command line. Keeps its groups and roles, even if the provider removes them.', verbose_name='from the command line'),
+            field=models.BooleanField(default=False, help_text='Whether the token was created on the command line. Such a token keeps its groups and roles, even if the provider removes them.', verbose_name='from the command line'),
         ),
         migrations.AlterField(
             model_name='servicetoken',

@@ -118,7 +118,8 @@ class ServiceToken(models.Model):
     issued_by_operator = models.BooleanField(
         "from the command line",
         default=False,
-        help_text="Created on the command line. Keeps its groups and roles, even if the provider removes them.",
+        help_text="Whether the token was created on the command line. Such a token keeps its groups and roles, "
+        "even if the provider removes them.",
     )
     # The `jti` of the current refresh token; None if the token cannot be refreshed.
     refresh_id = models.UUIDField(null=True, editable=False)

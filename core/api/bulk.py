@@ -86,7 +86,7 @@ def validated_one(item: Any, kind: type[StrictSerializer]) -> dict[str, Any]:
 
 
 def errors_of(refused: list[tuple[int, ValidationError]], sent: int) -> Iterator[tuple[str, Any]]:
-    listed = f" The first {MAX_LISTED} are listed." if len(refused) > MAX_LISTED else ""
-    yield "non_field_errors", [f"{len(refused):,} of {sent:,} are not valid. None was stored.{listed}"]
+    listed = f" The errors of the first {MAX_LISTED} are listed." if len(refused) > MAX_LISTED else ""
+    yield "non_field_errors", [f"{len(refused):,} of {sent:,} objects are not valid. No object was stored.{listed}"]
     for position, error in refused[:MAX_LISTED]:
         yield str(position), error.detail if isinstance(error.detail, dict) else {"non_field_errors": error.detail}

@@ -75,8 +75,9 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Handle Django's 400 (`handler400`); a body that is too large becomes a 413."""
     if isinstance(exception, RequestDataTooBig):
         return refusal(request, 413, f"At most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes are allowed. Send less.")
-    advice = "Go back, or open the list again." if wants_page(request) else "Check it, and the Host header."
-    return refusal(request, 400, f"This address is not valid. {advice}")
+    if wants_page(request):
+        return refusal(request, 400, "Go back, or open the list again.")
+    return refusal(request, 400, "This address is not valid. Check it, and the Host header.")
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -67,7 +67,7 @@ REFUSALS = {
     400: "The body is not JSON, or a header is malformed.",
     401: "The token is missing or not valid.",
     403: "The caller is not registered, lacks an entitlement, or has too low a level.",
-    404: "The object does not exist, or not any more.",
+    404: "The object does not exist, or was deleted.",
     409: "The object exists already, or another request changed it.",
     412: "The object was changed: its `ETag` is not what `If-Match` or `If-None-Match` asks for.",
     413: "The body is too large.",

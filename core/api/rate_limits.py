@@ -74,11 +74,11 @@ class TooManyRequests(Throttled):
     """A caller is over a rate. `wait` is the number of seconds until one more request passes."""
 
     wait: int
+    extra_detail_singular = "Try again in {wait} second."
+    extra_detail_plural = "Try again in {wait} seconds."
 
     def __init__(self, rate: Rate, wait: float) -> None:
-        super().__init__(
-            max(1, math.ceil(wait)), f"Too many requests: at most {rate} are allowed. Wait, then send fewer."
-        )
+        super().__init__(max(1, math.ceil(wait)), f"Too many requests: at most {rate} are allowed.")
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,10 @@ class GuardedAdmin(admin.ModelAdmin):
             at_most = self.action_limits.get(request.POST.get("action", ""), MAX_CHANGED)
             chosen = list(queryset.values_list("pk", flat=True)[: at_most + 1])
             if len(chosen) > at_most:
-                warning = f"Only the first {at_most:,} were taken, the most for one action. Repeat it for the others."
+                warning = (
+                    f"The action took only the first {at_most:,} objects, the most for one action. "
+                    "Repeat the action for the other objects."
+                )
                 self.message_user(request, warning, messages.WARNING)
             queryset = self.get_queryset(request).filter(pk__in=chosen[:at_most])
         elif not all(map(self.is_id, request.POST.getlist(ACTION_CHECKBOX_NAME))):

@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='experiment',
             name='archived_at',
-            field=models.DateTimeField(editable=False, help_text='The list of experiments shows archived ones only under Archived.', null=True, verbose_name='archived'),
+            field=models.DateTimeField(editable=False, help_text='The pages list archived experiments only under Archived. The portal lists them as before.', null=True, verbose_name='archived'),
         ),
         migrations.AlterField(
             model_name='experiment',

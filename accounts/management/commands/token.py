@@ -18,14 +18,14 @@ MAX_DAYS = 3650
 
 
 class Command(BaseCommand):
-    help = "Print a bearer token for a user. An unknown name is registered as a local user first."
+    help = "Create an access token for a user, and print it. An unknown name is registered as a local user first."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("user", help="the id, the email or the local name of a user")
         parser.add_argument(
             "--entitlement", action="append", default=[], help="a group or role that the token carries; may be repeated"
         )
-        parser.add_argument("--name", help="a name for the token (default: the time)")
+        parser.add_argument("--name", help='a name for the token (default: "Command line" and the time)')
         parser.add_argument(
             "--level", choices=Level.values, default=Level.MANAGE, help="the token's highest level (default: Manage)"
         )
