@@ -13,35 +13,56 @@ from django.shortcuts import redirect
 
 from audit.models import Action
 from audit.trail import record
+from core import timestamps
 from core.identity import identity_of_session
 from core.mongodb.transaction import in_transaction
+from core.portal.forms import VersionedForm
 from core.portal.permissions import GuardedAdmin
+from core.versions import VersionConflict
 
 
 class AuditedAdmin(GuardedAdmin):
-    """Records additions, changes and deletions, each in the transaction of the change."""
+    """Records additions, changes and deletions, each in the transaction of the change.
+
+    A change is saved over the version that its form has shown only, and writes no other fields than those of the form.
+    """
+
+    form = VersionedForm
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Show the form. Report a conflict, such as a name taken by a concurrent request. Refuse “save as new”."""
+        """Show the form. Report a conflict with a concurrent request. Refuse “save as new”."""
         if "_saveasnew" in request.POST:
             raise BadRequest
         try:
             return super().changeform_view(request, *args, **kwargs)
         except IntegrityError:
-            self.message_user(request, "Nothing was saved. The name is taken. Choose another name.", messages.ERROR)
-            return redirect(request.get_full_path())
+            problem = "Nothing was saved. The name is taken. Choose another name."
+        except VersionConflict:
+            problem = (
+                f"Someone else changed this {self.opts.verbose_name} after you opened it. Nothing was saved. "
+                "The form shows the current values: make your changes again."
+            )
+        self.message_user(request, problem, messages.ERROR)
+        return redirect(request.get_full_path())
 
     @in_transaction
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         stored = self.model._default_manager.filter(pk=obj.pk).first() if change else None
         if change and stored is None:
-            raise Http404("Someone else deleted this object.")
+            raise Http404(f"Someone else deleted this {self.opts.verbose_name}.")
+        if stored and form.version_in(stored) != form.version:
+            raise VersionConflict
         before = self.values_of(request, stored) if stored else {}
+        after = self.values_of(request, obj)
+        written = list(after)
+        if hasattr(obj, "updated_at"):
+            obj.updated_at = timestamps.now()
+            written.append("updated_at")
         # A retry of the transaction finds the object as the first attempt has left it.
         obj._state.adding = not change
-        super().save_model(request, obj, form, change)
+        obj.save(update_fields=written if change else None)
         action = Action.ADMIN_CHANGED if change else Action.ADMIN_ADDED
-        record(action, identity_of_session(request), obj, before=before, after=self.values_of(request, obj))
+        record(action, identity_of_session(request), obj, before=before, after=after)
 
     @in_transaction
     def delete_model(self, request: HttpRequest, obj: Any) -> None:

@@ -17,7 +17,6 @@ from django.utils.safestring import SafeString
 from django_mongodb_backend.fields import ArrayField
 
 from audit.audited_admin import AuditedAdmin
-from core import timestamps
 from core.identity import Identity, Level, identity_of_session
 from core.mongodb.documents import aggregate
 from core.mongodb.match import Mql
@@ -198,7 +197,3 @@ class DriftAdmin(AuditedAdmin):
     @admin.display(description="parameters")
     def parameter_tree(self, drift: Drift) -> str:
         return tree(drift.parameters) or "Too many to show. Export the run instead."
-
-    def save_model(self, request: HttpRequest, drift: Drift, form: Any, change: bool) -> None:
-        drift.updated_at = timestamps.now()
-        super().save_model(request, drift, form, change)

@@ -8,7 +8,6 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import model_ngettext
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -17,20 +16,17 @@ from django_mongodb_backend.fields import ArrayField, EmbeddedModelArrayField
 
 from audit.audited_admin import AuditedAdmin
 from audit.models import Action
-from core import timestamps
 from core.identity import Identity, Level, Requirement, identity_of_session
-from core.mongodb.transaction import in_transaction
 from core.portal.changelists import BoundedChangeList
 from core.portal.filters import PeriodFilter, TagFilter
 from core.portal.forms import TagsField
-from core.versions import VersionConflict
-from experiments.admin_forms import CHANGED_MEANWHILE, GO_ON, VERSION, ExperimentForm, PermissionsField
-from experiments.models import RECORDED, Experiment, ExperimentQuerySet
+from experiments.admin_forms import KEEP_EDITING, ExperimentForm, PermissionsField
+from experiments.models import Experiment, ExperimentQuerySet
 from experiments.sharing import Preview, holders
 
 CONFIRMED = "_confirmed"
 # The form fields that the confirmation does not send again.
-UNSENT = ("csrfmiddlewaretoken", CONFIRMED, GO_ON)
+UNSENT = ("csrfmiddlewaretoken", CONFIRMED, KEEP_EDITING)
 
 
 class ArchivedFilter(admin.SimpleListFilter):
@@ -162,15 +158,6 @@ class ExperimentAdmin(AuditedAdmin):
             return super().change_view(request, object_id, *args, **kwargs)
         except Unconfirmed as unconfirmed:
             return self.confirmation(request, object_id, unconfirmed.preview)
-        except VersionConflict:
-            self.message_user(request, CHANGED_MEANWHILE, messages.ERROR)
-            return redirect(request.get_full_path())
-
-    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Put the version of the stored experiment into the form, which is saved over this version only."""
-        if experiment := kwargs.get("obj"):
-            context["version"] = (VERSION, Experiment.objects.get(pk=experiment.pk).version(*RECORDED))
-        return super().render_change_form(request, context, *args, **kwargs)
 
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
         if change:
@@ -233,13 +220,6 @@ class ExperimentAdmin(AuditedAdmin):
             names = ", ".join(refused[:10])
             problem = f"Not changed, because you do not manage them or they are deleted: {names}."
             self.message_user(request, problem, messages.WARNING)
-
-    @in_transaction
-    def save_model(self, request: HttpRequest, experiment: Experiment, form: Any, change: bool) -> None:
-        if change and not form.is_current():
-            raise VersionConflict
-        experiment.updated_at = timestamps.now()
-        super().save_model(request, experiment, form, change)
 
     def delete_model(self, request: HttpRequest, experiment: Experiment) -> None:
         experiment.delete_by(identity_of_session(request), Action.ADMIN_DELETED)

@@ -13,17 +13,12 @@ from django_mongodb_backend.forms.fields.embedded_model_array import (
 
 from core.identity import identity_of_session, is_entitlement
 from core.portal.forms import ApiForm
-from experiments.models import RECORDED, Experiment, NoManager, Permission, completed, with_manager
+from experiments.models import NoManager, Permission, completed, with_manager
 from experiments.serializers import ExperimentSerializer, entities_of
 from experiments.sharing import Preview, holders, preview_of
 from experiments.views import ExperimentView
 
-GO_ON = "_edit"
-VERSION = "_version"
-CHANGED_MEANWHILE = (
-    "Someone else changed this experiment after you opened it. Nothing was saved. Save again to replace those changes, "
-    "or open the page again to discard yours."
-)
+KEEP_EDITING = "_edit"
 
 
 class PermissionsField(EmbeddedModelArrayField):
@@ -86,7 +81,7 @@ class ExperimentForm(ApiForm):
             return super().sent(name)
         return [{"entity": entry.entity, "level": entry.level} for entry in self.cleaned_data[name]]
 
-    def about(self, data: dict[str, Any], name: str, part: str) -> str:
+    def error_prefix(self, data: dict[str, Any], name: str, part: str) -> str:
         number = part.partition(".")[0]
         return f"{data[name][int(number)]['entity']}: " if name == "permissions" and number.isdecimal() else ""
 
@@ -98,16 +93,9 @@ class ExperimentForm(ApiForm):
             # `Experiment.clean` refuses a list without a manager, unless the stored list has none either.
             with suppress(NoManager):
                 cleaned["permissions"] = complete(cleaned["permissions"], identity)
-        if GO_ON in self.request.POST:
+        if KEEP_EDITING in self.data:
             self.add_error(None, "Not saved yet.")
-        elif not self.instance._state.adding and not self.is_current():
-            self.add_error(None, CHANGED_MEANWHILE)
         return cleaned
-
-    def is_current(self) -> bool:
-        """Return whether the stored experiment still has the version that the form was filled from."""
-        stored = Experiment.objects.filter(pk=self.instance.pk).first()
-        return stored is None or self.request.POST.get(VERSION) == stored.version(*RECORDED)
 
     def preview(self) -> Preview:
         """The changes of access that saving the form would make."""

@@ -1,6 +1,7 @@
-"""Browser sessions of the test users."""
+"""Browser sessions of the test users, and the forms that they see in the portal."""
 
 import jwt
+from django.test import Client
 from pytest_django import Settings
 
 from accounts.sessions import PROVIDER_BACKEND, remember
@@ -20,3 +21,8 @@ def through_session(caller: Caller, settings: Settings) -> Caller:
     remember(session, Identity(claims["iss"], claims["sub"], claims["email"], entitlements))
     session.save()
     return browser
+
+
+def version_shown(browser: Client, path: str) -> dict[str, str]:
+    """The hidden input of a form in the portal: the version of the object that the form shows."""
+    return {"_version": browser.get(path).context["adminform"].form.version}

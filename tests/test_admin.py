@@ -10,11 +10,13 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import ServiceToken, User
+from audit.audited_admin import AuditedAdmin
 from audit.models import Event
 from drifts.models import Drift
-from experiments.models import RECORDED, Experiment
+from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import GROUP
+from tests.session import version_shown
 
 PASSWORD = "correct horse battery"
 
@@ -91,7 +93,7 @@ def test_an_experiment_is_edited_with_its_permissions(staff: Client, experiment:
         "description": "",
         "tags": "wine,nightly",
         "config": "{}",
-        "_version": experiment.version(*RECORDED),
+        **version_shown(staff, path),
         "permissions-TOTAL_FORMS": "1",
         "permissions-INITIAL_FORMS": "0",
         "permissions-MIN_NUM_FORMS": "0",
@@ -104,6 +106,49 @@ def test_an_experiment_is_edited_with_its_permissions(staff: Client, experiment:
     assert experiment.name == "renamed"
     assert experiment.tags == ["wine", "nightly"]
     assert [(entry.entity, entry.level) for entry in experiment.permissions] == [(GROUP, "Manage")]
+
+
+def test_a_stale_form_does_not_activate_a_disabled_account_again(staff: Client, editor: Caller) -> None:
+    assert editor.user
+    path = reverse("admin:accounts_user_change", args=[editor.user.pk])
+    form = {"email": editor.user.email, "is_active": "on", "is_staff": "on", **version_shown(staff, path)}
+    User.objects.filter(pk=editor.user.pk).update(is_active=False)
+    assert "Someone else changed this user" in staff.post(path, form).content.decode()
+    assert not User.objects.get(pk=editor.user.pk).is_active
+
+
+def test_a_stale_form_does_not_undo_the_status_of_a_run(staff: Client, drift: Drift) -> None:
+    path = reverse("admin:drifts_drift_change", args=[drift.pk])
+    form = {"job_status": drift.job_status, "model": drift.model, "tags": "checked", **version_shown(staff, path)}
+    drift.update(job_status="Failed")
+    assert "Someone else changed this drift run" in staff.post(path, form).content.decode()
+    assert Drift.objects.get(pk=drift.pk).job_status == "Failed"
+
+
+def test_the_form_writes_no_other_fields_than_its_own(
+    staff: Client, drift: Drift, editor: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other fields are changed between the check of the form and its write."""
+    assert editor.user
+    save_form = AuditedAdmin.save_form
+
+    def change_and_save(*args: Any, **options: Any) -> Any:
+        saved = save_form(*args, **options)
+        drift.update(parameters={"p_value": 0.5})
+        User.objects.update(entitlements=["users"], entitlements_issued_at=4_000_000_000)
+        return saved
+
+    monkeypatch.setattr(AuditedAdmin, "save_form", change_and_save)
+    path = reverse("admin:drifts_drift_change", args=[drift.pk])
+    form = {"job_status": "Failed", "model": "renamed", "tags": "", **version_shown(staff, path)}
+    assert staff.post(path, form).status_code == 302
+    stored = Drift.objects.get(pk=drift.pk)
+    assert (stored.model, stored.parameters) == ("renamed", {"p_value": 0.5})
+
+    path = reverse("admin:accounts_user_change", args=[editor.user.pk])
+    assert staff.post(path, {"email": "new@example.org", **version_shown(staff, path)}).status_code == 302
+    user = User.objects.get(pk=editor.user.pk)
+    assert (user.email, user.entitlements_issued_at, user.entitlements) == ("new@example.org", 4_000_000_000, ["users"])
 
 
 def test_the_form_refuses_a_name_that_is_taken(staff: Client, experiment: Experiment) -> None:

@@ -18,7 +18,7 @@ from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import GROUP
-from tests.session import through_session
+from tests.session import through_session, version_shown
 
 STAFF = "stranger reader watcher editor manager admin".split()
 Enter = Callable[[str], Client]
@@ -70,6 +70,8 @@ def test_only_its_managers_change_and_delete_an_experiment(enter: Enter, experim
     assert page.status_code == (302 if role == "stranger" else 200)
     assert ('name="_save"' in page.content.decode()) == may_manage
     form = {"name": "renamed", "config": "{}", "permissions-0-entity": GROUP, "permissions-0-level": "Manage"}
+    if role != "stranger":
+        form["_version"] = page.context["adminform"].form.version
     sent = browser.post(path, form | {"permissions-TOTAL_FORMS": "1", "permissions-INITIAL_FORMS": "0"})
     browser.post(address(Experiment, "delete", experiment.pk), {"post": "yes"})
     chosen = {"_selected_action": [str(experiment.pk)], "post": "yes"}
@@ -89,7 +91,10 @@ def test_only_editors_of_its_experiment_add_change_and_delete_a_run(enter: Enter
     form = {"job_status": "Failed", "model": "other", "tags": "", "parameters": "{}"}
     browser.post(address(Drift, "add"), {**form, "experiment": str(drift.experiment_id)})
     assert Drift.objects.count() == (2 if may_edit else 1)
-    browser.post(address(Drift, "change", drift.pk), form)
+    path = address(Drift, "change", drift.pk)
+    if role != "stranger":
+        form |= version_shown(browser, path)
+    browser.post(path, form)
     drift.refresh_from_db()
     assert drift.model == ("other" if may_edit else "forest")
     assert drift.parameters["p_value"] == 0.003

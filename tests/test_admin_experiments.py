@@ -12,10 +12,10 @@ from pytest_django import Settings
 from audit.models import Event
 from drifts.models import Drift
 from experiments.admin import ExperimentAdmin
-from experiments.models import RECORDED, Experiment, Permission
+from experiments.models import Experiment, Permission
 from tests.caller import Caller
 from tests.conftest import GROUP
-from tests.session import through_session
+from tests.session import through_session, version_shown
 from tests.test_runs_page import Shown
 
 LIST = "/admin/experiments/experiment/"
@@ -31,13 +31,13 @@ def address(experiment: Experiment) -> str:
     return reverse("admin:experiments_experiment_change", args=[experiment.pk])
 
 
-def form_of(experiment: Experiment, *entries: tuple[str, str], **changes: str) -> dict[str, str]:
+def form_of(browser: Client, experiment: Experiment, *entries: tuple[str, str], **changes: str) -> dict[str, str]:
     rows = {
         f"permissions-{i}-{name}": value for i, row in enumerate(entries) for name, value in zip(KEYS, row, strict=True)
     }
     total = {"permissions-TOTAL_FORMS": str(len(entries)), "permissions-INITIAL_FORMS": "0"}
-    version = Experiment.objects.get(pk=experiment.pk).version(*RECORDED)
-    return {"name": experiment.name, "config": "{}", "_version": version, **total, **rows, **changes}
+    shown = {"name": experiment.name, "config": "{}", **version_shown(browser, address(experiment))}
+    return {**shown, **total, **rows, **changes}
 
 
 KEYS = ("entity", "level")
@@ -52,7 +52,7 @@ def test_changed_levels_are_reviewed_before_they_are_saved(
     browser: Client, experiment: Experiment, manager: Caller, editor: Caller, stranger: Caller
 ) -> None:
     before = entries_of(experiment)
-    form = form_of(experiment, (manager.id, "Manage"), ("stranger@example.org", "Edit"))
+    form = form_of(browser, experiment, (manager.id, "Manage"), ("stranger@example.org", "Edit"))
     asked = browser.post(address(experiment), form)
     changes = " ".join(Shown(asked).texts("li"))
     assert f"stranger@example.org {stranger.id} No access → Edit" in changes
@@ -67,13 +67,13 @@ def test_changed_levels_are_reviewed_before_they_are_saved(
 def test_a_concurrent_change_is_shown_for_another_review(
     browser: Client, experiment: Experiment, manager: Caller
 ) -> None:
-    form = form_of(experiment, (manager.id, "Manage"))
+    form = form_of(browser, experiment, (manager.id, "Manage"))
     review = browser.post(address(experiment), form)
     Experiment.objects.update(permissions=[Permission(entity=GROUP, level="Manage")])
     refused = browser.post(address(experiment), dict(review.context["sent"]))
     assert "Someone else changed this experiment" in refused.content.decode()
     assert entries_of(experiment) == [(GROUP, "Manage")]
-    again = browser.post(address(experiment), {**form, **dict([refused.context["version"]])})
+    again = browser.post(address(experiment), {**form, "_version": refused.context["adminform"].form.version})
     *_, loss = Shown(again).texts("#content li")
     assert loss.startswith(GROUP)
     assert loss.endswith("Manage → No access")
@@ -83,20 +83,32 @@ def test_a_concurrent_change_is_shown_for_another_review(
 
 def test_a_confirmation_holds_for_the_reviewed_change_only(browser: Client, experiment: Experiment) -> None:
     kept = entries_of(experiment)
-    review = browser.post(address(experiment), form_of(experiment, *kept, public="on"))
-    other = form_of(experiment, *kept, ("everyone", "Manage"), _confirmed=dict(review.context["sent"])["_confirmed"])
+    review = browser.post(address(experiment), form_of(browser, experiment, *kept, public="on"))
+    confirmed = dict(review.context["sent"])["_confirmed"]
+    other = form_of(browser, experiment, *kept, ("everyone", "Manage"), _confirmed=confirmed)
     assert "everyone" in " ".join(Shown(browser.post(address(experiment), other)).texts("#content li"))
     assert entries_of(experiment) == kept
 
 
 def test_a_form_is_not_saved_over_a_concurrent_change_of_any_field(browser: Client, experiment: Experiment) -> None:
-    form = form_of(experiment, *entries_of(experiment), description="from the portal")
+    form = form_of(browser, experiment, *entries_of(experiment), description="from the portal")
     Experiment.objects.update(description="from elsewhere")
     refused = browser.post(address(experiment), form)
     assert "Someone else changed this experiment" in refused.content.decode()
     assert "from the portal" in refused.content.decode()
     experiment.refresh_from_db()
     assert experiment.description == "from elsewhere"
+
+
+def test_a_concurrent_change_is_reported_when_editing_goes_on_after_the_review(
+    browser: Client, experiment: Experiment
+) -> None:
+    form = form_of(browser, experiment, *entries_of(experiment), public="on", description="from the portal")
+    browser.post(address(experiment), form)
+    Experiment.objects.update(description="from elsewhere")
+    page = browser.post(address(experiment), {**form, "_edit": "Keep editing"}).content.decode()
+    assert "Not saved yet." in page
+    assert "Someone else changed this experiment" in page
 
 
 def test_a_change_between_the_check_and_the_write_is_kept(
@@ -110,14 +122,14 @@ def test_a_change_between_the_check_and_the_write_is_kept(
         return saved
 
     monkeypatch.setattr(ExperimentAdmin, "save_form", change_and_save)
-    refused = browser.post(address(experiment), form_of(experiment, *entries_of(experiment), name="renamed"))
+    refused = browser.post(address(experiment), form_of(browser, experiment, *entries_of(experiment), name="renamed"))
     assert "Someone else changed this experiment" in browser.get(refused.headers["Location"]).content.decode()
     assert entries_of(experiment) == [(GROUP, "Manage")]
     assert experiment.name == "wine quality"
 
 
 def test_the_review_leads_back_to_the_form(browser: Client, experiment: Experiment, manager: Caller) -> None:
-    form = form_of(experiment, (manager.id, "Manage"), name="renamed")
+    form = form_of(browser, experiment, (manager.id, "Manage"), name="renamed")
     asked = browser.post(address(experiment), form)
     page = browser.post(address(experiment), {**dict(asked.context["sent"]), "_edit": "Go on editing"})
     assert "Not saved yet" in page.content.decode()
@@ -128,9 +140,9 @@ def test_the_review_leads_back_to_the_form(browser: Client, experiment: Experime
 
 def test_only_changes_of_access_are_reviewed_first(browser: Client, experiment: Experiment) -> None:
     kept = entries_of(experiment)
-    public = browser.post(address(experiment), form_of(experiment, *kept, public="on"))
+    public = browser.post(address(experiment), form_of(browser, experiment, *kept, public="on"))
     assert "Anyone can read it" in public.content.decode()
-    assert browser.post(address(experiment), form_of(experiment, *kept, description="new")).status_code == 302
+    assert browser.post(address(experiment), form_of(browser, experiment, *kept, description="new")).status_code == 302
     experiment.refresh_from_db()
     assert (experiment.description, experiment.public) == ("new", False)
 
@@ -150,7 +162,7 @@ def test_the_form_refuses_permissions_that_the_api_would_refuse(
     browser: Client, experiment: Experiment, entries: list[tuple[str, str]], problem: str
 ) -> None:
     before = entries_of(experiment)
-    response = browser.post(address(experiment), form_of(experiment, *entries))
+    response = browser.post(address(experiment), form_of(browser, experiment, *entries))
     assert problem in response.content.decode()
     assert entries_of(experiment) == before
 
@@ -170,7 +182,7 @@ def test_other_fields_follow_the_rules_of_the_api(
     browser: Client, experiment: Experiment, field: str, text: str, sentence: str
 ) -> None:
     Experiment.objects.create(name="barley")
-    response = browser.post(address(experiment), form_of(experiment, *entries_of(experiment), **{field: text}))
+    response = browser.post(address(experiment), form_of(browser, experiment, *entries_of(experiment), **{field: text}))
     assert response.status_code == 200
     [problem] = response.context["adminform"].form.errors[field]
     assert sentence in problem
@@ -195,7 +207,7 @@ def test_a_deletion_asks_for_confirmation_and_can_be_cancelled(browser: Client, 
 def test_an_object_without_changes_in_the_portal_has_an_empty_history(browser: Client, experiment: Experiment) -> None:
     path = reverse("admin:experiments_experiment_history", args=[experiment.pk])
     assert "No changes in the admin portal yet." in browser.get(path).content.decode()
-    form = form_of(experiment, *entries_of(experiment), description="new")
+    form = form_of(browser, experiment, *entries_of(experiment), description="new")
     assert browser.post(address(experiment), form).status_code == 302
     page = browser.get(path).content.decode()
     assert "Changed Description" in page

@@ -26,10 +26,11 @@ from core.client import client_address
 from core.identity import Identity, identity_of_user
 from core.mongodb.documents import mongodb
 from drifts.models import Drift
-from experiments.models import RECORDED, Experiment
+from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import GROUP, RUN
 from tests.provider import Provider
+from tests.session import version_shown
 
 PASSWORD = "correct horse battery"
 AGENT = "drift-monitor/1.2"
@@ -61,16 +62,10 @@ class Scene:
         return self.browser.post("/login", {"username": "root", "password": password})
 
     def edit_in_portal(self, **changes: Any) -> Any:
-        version = Experiment.objects.get(pk=self.experiment.pk).version(*RECORDED)
-        form = {
-            "name": self.experiment.name,
-            "config": "{}",
-            "tags": "",
-            "description": "",
-            "_version": version,
-        } | changes
-        permissions = {"TOTAL_FORMS": "1", "INITIAL_FORMS": "0", "0-entity": GROUP, "0-level": "Manage"}
         path = reverse("admin:experiments_experiment_change", args=[self.experiment.pk])
+        form = {"name": self.experiment.name, "config": "{}", "tags": "", "description": ""}
+        form |= version_shown(self.enter(), path) | changes
+        permissions = {"TOTAL_FORMS": "1", "INITIAL_FORMS": "0", "0-entity": GROUP, "0-level": "Manage"}
         sent = {**form, **{f"permissions-{name}": value for name, value in permissions.items()}}
         asked = self.enter().post(path, sent)
         return self.enter().post(path, dict(asked.context["sent"]))
@@ -89,7 +84,8 @@ class Scene:
     def deactivate_in_portal(self) -> Any:
         assert self.manager.user
         path = reverse("admin:accounts_user_change", args=[self.manager.user.pk])
-        return self.enter().post(path, {"email": self.manager.user.email})
+        browser = self.enter()
+        return browser.post(path, {"email": self.manager.user.email, **version_shown(browser, path)})
 
 
 @pytest.fixture

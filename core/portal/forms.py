@@ -1,9 +1,10 @@
-"""Forms of the admin portal, validated by the API's serializers."""
+"""Forms of the admin portal: saved over the version that was shown, and validated by the API's serializers."""
 
 import json
 from typing import Any, ClassVar
 
 from django import forms
+from django.db.models import Model
 from django.http import HttpRequest
 from django_mongodb_backend.forms import SimpleArrayField
 from rest_framework.exceptions import APIException, ValidationError
@@ -13,6 +14,10 @@ from rest_framework.serializers import ModelSerializer
 from core.api.errors import sentences
 from core.api.json_input import parsed, refuse_unstorable
 from core.identity import identity_of_session
+from core.versions import version_of
+
+# The name of the hidden input, in templates/admin/change_form.html.
+VERSION = "_version"
 
 
 class Decoder(json.JSONDecoder):
@@ -45,12 +50,38 @@ class TagsField(SimpleArrayField):
         return f"Tag “{tag}” has more than {longest} characters." if len(tag) > longest else None
 
 
-class ApiForm(forms.ModelForm):
-    """A model form that the API's serializer validates, so that the rules are stated once."""
+class VersionedForm(forms.ModelForm):
+    """A model form that holds the version of the object that it shows, and refuses to save over another version.
 
-    serializer: ClassVar[type[ModelSerializer[Any]]]
+    `version` is that of the object as the request has read it; empty for a new object.
+    """
+
     # The request of the page with the form.
     request: ClassVar[HttpRequest]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.version = "" if self.instance._state.adding else self.version_in(self.instance)
+
+    def version_in(self, instance: Model) -> str:
+        """Return the version of the fields of this form in an object."""
+        return version_of({name: getattr(instance, name) for name in self.fields})
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if self.data.get(VERSION, "") != self.version:
+            self.add_error(
+                None,
+                f"Someone else changed this {self.instance._meta.verbose_name} after you opened it. Nothing was saved. "
+                "Save again to replace those changes, or open the page again to discard yours.",
+            )
+        return cleaned
+
+
+class ApiForm(VersionedForm):
+    """A form that the API's serializer validates, so that the rules are stated once."""
+
+    serializer: ClassVar[type[ModelSerializer[Any]]]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -60,7 +91,7 @@ class ApiForm(forms.ModelForm):
                 field.error_messages["invalid"] = "This is not valid JSON."
 
     def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or self.cleaned_data
+        cleaned = super().clean()
         context = {"request": self.api_request()}
         stored = None if self.instance._state.adding else self.instance
         names = self.serializer(context=context).fields.keys() & cleaned.keys()
@@ -72,7 +103,7 @@ class ApiForm(forms.ModelForm):
         except ValidationError as error:
             for path, sentence in sentences(error.detail):
                 name, _, part = path.partition(".")
-                self.add_error(name if name in self.fields else None, self.about(data, name, part) + sentence)
+                self.add_error(name if name in self.fields else None, self.error_prefix(data, name, part) + sentence)
             return cleaned
         return cleaned | checked.validated_data
 
@@ -82,7 +113,7 @@ class ApiForm(forms.ModelForm):
         request.user, request.auth = self.request.user, identity_of_session(self.request)
         return request
 
-    def about(self, data: dict[str, Any], name: str, part: str) -> str:
+    def error_prefix(self, data: dict[str, Any], name: str, part: str) -> str:
         """Return the beginning of a message about a part of a field, such as an entry of a list."""
         return ""
 
