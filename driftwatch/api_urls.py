@@ -8,7 +8,7 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 from accounts.token_views import TokenRefreshView, TokenView
 from accounts.views import EntitlementView, UserView
 from audit.views import AuditExportView, AuditView
-from core.api.errors import read_only
+from core.api.error_pages import read_only
 from core.api.throttling import RequestLimit
 from drifts.bulk import DriftBulkView
 from drifts.statistics_views import DriftStatisticsView, VisibleDriftStatisticsView

@@ -70,6 +70,8 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
                 "guessing passwords is exact."
             )
             yield "E023", f"RATE_LIMIT_LOGIN is {value!r}, which is too high.", hint
+    if not 0 < settings.PORT < 65_536:
+        yield "E024", f"PORT is {settings.PORT}.", "Set a number from 1 to 65535."
     if settings.TRUSTED_PROXIES < 0:
         yield "E021", "TRUSTED_PROXIES is negative.", "Set the number of proxies in front of the service, 0 or more."
     for name in ("SEARCH_TIME_LIMIT", "WEB_CONCURRENCY"):

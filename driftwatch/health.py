@@ -4,7 +4,7 @@ from django.conf import settings
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 
-from core.api.errors import read_only
+from core.api.error_pages import read_only
 from core.api.exceptions import RETRY_SECONDS
 from core.mongodb.documents import is_primary_reachable, mongodb
 

@@ -3,7 +3,7 @@
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from core.api.errors import read_only
+from core.api.error_pages import read_only
 
 
 @read_only

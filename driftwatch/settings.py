@@ -69,11 +69,17 @@ def default_secret() -> str:
     if PRODUCTION:
         raise ImproperlyConfigured("SECRET_KEY is not set. Set a random string of at least 32 characters.")
     file = VAR_DIR / "secret_key"
-    VAR_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not file.exists():
-        file.touch(mode=0o600)
-        file.write_text(get_random_secret_key())
-    return file.read_text()
+    try:
+        VAR_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(get_random_secret_key())
+        return file.read_text()
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"VAR_DIR is {str(VAR_DIR)!r}, which cannot be used: {error.strerror}. "
+            "Set the path of a directory that the service may write to."
+        ) from error
 
 
 SECRET_KEY = env.str("SECRET_KEY", "") or default_secret()

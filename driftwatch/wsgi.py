@@ -1,15 +1,31 @@
 """The WSGI entry point: `gunicorn -c deploy/gunicorn.conf.py driftwatch.wsgi`."""
 
 import os
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.wsgi import WSGIRequest
 from django.core.management.base import BaseCommand, CommandError
 from django.core.wsgi import get_wsgi_application
+from django.utils.http import parse_header_parameters
 from gunicorn.errors import AppImportError  # type: ignore[import-untyped]
+
+
+class Request(WSGIRequest):
+    """A request whose text is UTF-8, whatever charset its `Content-Type` names.
+
+    Django decodes the query and forms by the named charset. Some charsets of Python, such as `hex` and `idna`, fail
+    then, before any handler of errors.
+    """
+
+    def _set_content_type_params(self, meta: dict[str, Any]) -> None:
+        self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
+
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "driftwatch.settings")
 try:
     application = get_wsgi_application()
+    application.request_class = Request
     # Workers run the system checks too, as management commands do.
     BaseCommand().check()
 except (CommandError, ImproperlyConfigured) as error:

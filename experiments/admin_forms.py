@@ -11,7 +11,7 @@ from django_mongodb_backend.forms.fields.embedded_model_array import (
     EmbeddedModelArrayField,
 )
 
-from core.identity import identity_of_session, is_entitlement
+from core.identity import Level, identity_of_session, is_entitlement
 from core.portal.forms import ApiForm
 from experiments.models import NoManager, Permission, completed, with_manager
 from experiments.serializers import ExperimentSerializer, entities_of
@@ -19,6 +19,7 @@ from experiments.sharing import Preview, holders, preview_of
 from experiments.views import ExperimentView
 
 KEEP_EDITING = "_edit"
+CHOOSE_LEVEL = f"Choose {Level.READ}, {Level.EDIT} or {Level.MANAGE}."
 
 
 class PermissionsField(EmbeddedModelArrayField):
@@ -28,8 +29,16 @@ class PermissionsField(EmbeddedModelArrayField):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        for name, advice in {"entity": "Name a person or group.", "level": "Choose a level."}.items():
-            self.formset.form.base_fields[name].error_messages["required"] = advice
+        rows = self.formset.form.base_fields
+        rows["entity"].error_messages["required"] = "Name a person or group."
+        rows["level"].error_messages |= dict.fromkeys(("required", "invalid_choice"), CHOOSE_LEVEL)
+        # A form may claim any number of entries. More than the limit are not read, and not shown again.
+        self.formset.absolute_max = self.formset.max_num + 1
+        self.formset.default_error_messages = {
+            **self.formset.default_error_messages,
+            "missing_management_form": "The form was incomplete. Open the page again.",
+            "too_many_forms": f"At most {self.formset.max_num:,} entries are allowed. Remove some.",
+        }
 
     def clean(self, value: Any) -> list[Permission]:
         """Return the entries. The messages of a refusal name the entries that are wrong."""
@@ -38,7 +47,7 @@ class PermissionsField(EmbeddedModelArrayField):
         except forms.ValidationError as error:
             formset = self.formset(value, prefix=self.prefix_override or self.prefix)
             problems = [
-                f"{row['entity'].value() or 'An entry without a name'}: {message}"
+                f"{(row['entity'].value() or '').strip() or 'An entry without a name'}: {message}"
                 for row in formset
                 if not row["DELETE"].value()
                 for messages in row.errors.values()

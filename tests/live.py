@@ -44,14 +44,14 @@ class LiveServer:
                 stderr=log,
             )
         deadline = time.monotonic() + START_SECONDS
-        while not self.responses():
+        while not self.responds():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 problem = self.log.read_text()
                 self.stop()
                 raise RuntimeError(f"gunicorn did not start:\n{problem}")
             time.sleep(0.1)
 
-    def responses(self) -> bool:
+    def responds(self) -> bool:
         try:
             return requests.get(f"{self.url}/livez", timeout=2).ok
         except requests.RequestException:

@@ -2,6 +2,7 @@
 filters.
 """
 
+import datetime
 from typing import Any
 
 import pytest
@@ -153,9 +154,10 @@ def test_only_changes_of_access_are_reviewed_first(browser: Client, experiment: 
         ([(GROUP, "Manage"), ("nobody@example.org", "Read")], "No registered user has this email"),
         ([(GROUP, "Manage"), (GROUP, "Read")], "Name each entity once."),
         ([(GROUP, "Read")], "The experiment needs a manager."),
-        ([(GROUP, "Owner")], "Select a valid choice"),
-        ([(GROUP, "Manage"), ("readers", "")], "readers: Choose a level."),
+        ([(GROUP, "Owner")], "Choose Read, Edit or Manage."),
+        ([(GROUP, "Manage"), ("readers", "")], "readers: Choose Read, Edit or Manage."),
         ([(GROUP, "Manage"), ("", "Read")], "An entry without a name: Name a person or group."),
+        ([(GROUP, "Manage"), ("  ", "Read")], "An entry without a name: Name a person or group."),
     ],
 )
 def test_the_form_refuses_permissions_that_the_api_would_refuse(
@@ -171,10 +173,12 @@ def test_the_form_refuses_permissions_that_the_api_would_refuse(
     ("field", "text", "sentence"),
     [
         ("config", "[1]", ""),
+        ("config", "[]", "Must be an object"),
+        ("config", '{"a": "\\ud800"}', "This is not valid JSON."),
         ("config", "{", "This is not valid JSON."),
         ("tags", "a,,b", "A tag is empty. Remove a comma."),
         ("tags", "a," + "x" * 21, f"Tag “{'x' * 21}” has more than 20 characters."),
-        ("tags", "\x00", ""),
+        ("tags", "\x00", "A string must not hold the character NUL"),
         ("name", "barley", "An experiment with this name already exists. Choose another name."),
     ],
 )
@@ -186,6 +190,13 @@ def test_other_fields_follow_the_rules_of_the_api(
     assert response.status_code == 200
     [problem] = response.context["adminform"].form.errors[field]
     assert sentence in problem
+
+
+def test_an_empty_configuration_is_an_empty_object(browser: Client, experiment: Experiment) -> None:
+    form = form_of(browser, experiment, *entries_of(experiment), config="")
+    assert browser.post(address(experiment), form).status_code == 302
+    experiment.refresh_from_db()
+    assert experiment.config == {}
 
 
 def test_labels_are_those_of_the_pages(browser: Client, experiment: Experiment) -> None:
@@ -243,6 +254,24 @@ def test_the_form_names_users_by_email_and_suggests_entitlements(browser: Client
     assert '<option value="admins">' in page
 
 
+def test_a_form_of_too_many_entries_is_refused_with_the_limit(browser: Client, experiment: Experiment) -> None:
+    form = form_of(browser, experiment, *entries_of(experiment)) | {"permissions-TOTAL_FORMS": "99999999"}
+    page = browser.post(address(experiment), form).content.decode()
+    assert "At most 1,000 entries are allowed. Remove some." in page
+    assert page.count("<select") <= 1_002
+
+
+def test_a_form_that_was_cut_off_is_refused(browser: Client, experiment: Experiment) -> None:
+    form = form_of(browser, experiment, *entries_of(experiment))
+    del form["permissions-TOTAL_FORMS"]
+    assert "The form was incomplete. Open the page again." in browser.post(address(experiment), form).content.decode()
+
+
+def test_the_length_of_a_search_is_limited(browser: Client, experiment: Experiment) -> None:
+    page = browser.get(LIST, {"q": "wine " * 41}).content.decode()
+    assert "The search is too long. Write at most 200 characters." in page
+
+
 def act(browser: Client, action: str, *experiments: Experiment) -> Any:
     chosen = {"action": action, "_selected_action": [str(experiment.pk) for experiment in experiments]}
     return browser.post(LIST, chosen, follow=True).content.decode()
@@ -294,4 +323,6 @@ def test_experiments_are_filtered_by_tag_day_and_visibility(browser: Client, exp
     assert found(q="WINE") == 1
     assert found(since="2020-01-01") == 2
     assert found(until="2020-01-01") == 0
+    assert found(until=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}") == 2
+    assert found(until="9999-12-31") == 2
     assert "someday is not a date" in browser.get(LIST, {"since": "someday"}).content.decode()

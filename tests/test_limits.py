@@ -272,7 +272,7 @@ def limited(testrun_uid: str, worker_id: str) -> Iterator[LiveServer]:
     with ThreadPoolExecutor(8) as pool:
         while len(set(re.findall(r"worker <(\d+)>", server.log.read_text()))) < 2:
             assert time.monotonic() < deadline, "the second worker does not serve"
-            list(pool.map(lambda _: server.responses(), range(16)))
+            list(pool.map(lambda _: server.responds(), range(16)))
     yield server
     server.stop()
 

@@ -1,6 +1,8 @@
 """Errors outside the API: pages for browsers, and the JSON of the API for other clients."""
 
 import sys
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.conf import settings
@@ -14,6 +16,7 @@ from core.api.exceptions import RETRY_SECONDS, FormExpired, LevelRequired, Searc
 from core.mongodb.errors import is_database_unavailable
 
 NO_ACCESS = "Your account may not open this page. Ask the administrators of this service for access."
+NOTHING_CHANGED = "Nothing was changed. Go back, and use the form of the page."
 NOT_FOUND = "Nothing is at this address. It may have been deleted, or you may not have access to it."
 # The titles of error pages, by status.
 TITLES = {
@@ -59,11 +62,26 @@ def refusal_page(
         case FormExpired():
             title = "This form has expired"
         case MethodNotAllowed():
-            message = "Nothing was changed. Go back, and use the form of the page."
+            message = NOTHING_CHANGED
         case ValidationError():
             title = "The search took too long" if isinstance(exc, SearchTooSlow) else title
             message = ": ".join(filter(None, next(sentences(exc.detail))))
     return render(request, "refusal.html", {**body, "title": title, "message": message, **context}, status=body["code"])
+
+
+def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Decorate a view to refuse methods other than GET and HEAD with a 405."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method in ("GET", "HEAD"):
+            return view(request, *args, **kwargs)
+        message = f"{request.method} is not allowed here. Use GET or HEAD."
+        response = refusal(request, 405, NOTHING_CHANGED if wants_page(request) else message)
+        response["Allow"] = "GET, HEAD"
+        return response
+
+    return guarded
 
 
 def wants_page(request: HttpRequest) -> bool:
@@ -89,7 +107,9 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def form_expired(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Handle a form without a valid CSRF token (`CSRF_FAILURE_VIEW`)."""
-    return refusal_page(request, problem(403, FormExpired.advice), FormExpired())
+    if wants_page(request):
+        return refusal_page(request, problem(403, FormExpired.advice), FormExpired())
+    return JsonResponse(problem(403, FormExpired.advice), status=403)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

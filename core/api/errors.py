@@ -1,13 +1,11 @@
 """Error responses: their common shape, and the mapping from exceptions to them."""
 
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import IntegrityError
-from django.http import HttpRequest, HttpResponse, JsonResponse
 from rest_framework import views
 from rest_framework.exceptions import MethodNotAllowed, NotFound, ValidationError
 from rest_framework.response import Response
@@ -82,16 +80,3 @@ def sentences(detail: Any, path: str = "") -> Iterator[tuple[str, str]]:
                 yield from sentences(value, nested)
         case _:
             yield path, str(detail)
-
-
-def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Decorate a view to refuse methods other than GET and HEAD with a 405."""
-
-    @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if request.method in ("GET", "HEAD"):
-            return view(request, *args, **kwargs)
-        message = f"{request.method} is not allowed here. Use GET or HEAD."
-        return JsonResponse(problem(405, message), status=405, headers={"Allow": "GET, HEAD"})
-
-    return guarded

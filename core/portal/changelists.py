@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from django.contrib.admin.views.main import ORDER_VAR, ChangeList
+from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR, ChangeList, ChangeListSearchForm
 from django.core.paginator import Paginator
 from django.db.models import QuerySet, prefetch_related_objects
 from django.db.models.expressions import Combinable
+from django.forms import CharField
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
@@ -14,6 +15,7 @@ from core.mongodb.totals import Total
 
 # Counting more would be slow, and nobody turns so many pages.
 COUNTED_AT_MOST = 10_000
+MAX_SEARCH = 200
 
 
 class BoundedPaginator(Paginator):
@@ -33,12 +35,25 @@ class BoundedPaginator(Paginator):
         return Total.up_to(COUNTED_AT_MOST, queryset.order_by()[:limit].count())
 
 
+class SearchForm(ChangeListSearchForm):
+    """The search of a list. Django matches each word by itself, so that the cost grows with the text."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        too_long = f"The search is too long. Write at most {MAX_SEARCH} characters."
+        self.fields[SEARCH_VAR] = CharField(
+            required=False, strip=False, max_length=MAX_SEARCH, error_messages={"max_length": too_long}
+        )
+
+
 class BoundedChangeList(ChangeList):
     """Sorts by one column, breaks ties as the indexes do, and avoids joins.
 
     `list_prefetch_related` names relations to read for the shown page only. MongoDB would run a join before the
     sort, for all stored documents.
     """
+
+    search_form_class = SearchForm
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)

@@ -85,13 +85,12 @@ class PeriodFilter(FormFilter):
     help_text = "Both days are included."
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        since, until = self.day("since"), self.day("until")
-        bounds = {"$gte": since, "$lt": until and until + datetime.timedelta(days=1)}
+        bounds = {"$gte": self.bound("since", datetime.time.min), "$lte": self.bound("until", datetime.time.max)}
         given = {operator: time for operator, time in bounds.items() if time}
         return queryset.filter(Match({"created_at": given})) if given else queryset
 
-    def day(self, name: str) -> datetime.datetime | None:
-        """Return the beginning of the day, or None. An invalid day sets `problem`, which the form shows."""
+    def bound(self, name: str, time: datetime.time) -> datetime.datetime | None:
+        """Return that time of the day, or None. An invalid day sets `problem`, which the form shows."""
         text = self.texts.get(name)
         try:
             day = parse_date(text) if text else None
@@ -99,7 +98,7 @@ class PeriodFilter(FormFilter):
             day = None
         if text and not day:
             self.problem = f"{text} is not a date. Write it as 2026-11-25."
-        return datetime.datetime.combine(day, datetime.time(), datetime.UTC) if day else None
+        return datetime.datetime.combine(day, time, datetime.UTC) if day else None
 
 
 def parameters_of(list_filter: Any) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.serializers import ModelSerializer
 
 from core.api.errors import sentences
-from core.api.json_input import parsed, refuse_unstorable
+from core.api.json_input import parsed, refuse_unstorable, text_problem
 from core.identity import identity_of_session
 from core.versions import version_of
 
@@ -21,13 +21,15 @@ VERSION = "_version"
 
 
 class Decoder(json.JSONDecoder):
-    """Parses JSON with the rules of the API."""
+    """Parses JSON with the rules of the API. Refuses lone surrogates, which the form could not show again."""
 
     def decode(self, text: str, *args: Any) -> Any:
         try:
-            return parsed(text.encode(errors="replace"))
-        except APIException as error:
+            value = parsed(text.encode(errors="replace"))
+            json.dumps(value, ensure_ascii=False).encode()
+        except (APIException, UnicodeEncodeError) as error:
             raise json.JSONDecodeError(str(error), text, 0) from error
+        return value
 
 
 class TagsField(SimpleArrayField):
@@ -47,6 +49,8 @@ class TagsField(SimpleArrayField):
         longest = self.base_field.max_length
         if not tag:
             return "A tag is empty. Remove a comma."
+        if problem := text_problem(tag):
+            return problem
         return f"Tag “{tag}” has more than {longest} characters." if len(tag) > longest else None
 
 
@@ -118,5 +122,6 @@ class ApiForm(VersionedForm):
         return ""
 
     def sent(self, name: str) -> Any:
-        """Return the value of a field in the form of the API."""
-        return self.cleaned_data[name]
+        """Return the value of a field in the form of the API. JSON without text is an empty object."""
+        value = self.cleaned_data[name]
+        return {} if value is None and isinstance(self.fields[name], forms.JSONField) else value
