@@ -18,6 +18,7 @@ from core.identity import Level, Requirement
 from drifts.models import Drift
 from driftwatch.api_urls import urlpatterns
 from experiments.models import Experiment
+from experiments.views import ExperimentView
 from tests.caller import Caller
 from tests.conftest import RUN
 from tests.provider import Provider
@@ -257,6 +258,13 @@ def test_the_table_has_a_row_for_every_endpoint() -> None:
 )
 def test_every_endpoint_declares_its_required_level(action: str, view: type[Resource]) -> None:
     assert isinstance(view.required_levels[action], Requirement | Level)
+
+
+def test_an_action_without_a_required_level_is_refused(admin: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ExperimentView, "required_levels", {})
+    response = admin.post("/experiment/search", {})
+    assert response.status_code == 403
+    assert response.json()["message"] == "This service does not allow this action."
 
 
 @pytest.mark.parametrize(

@@ -199,8 +199,7 @@ class ResourceSchema(AutoSchema):
         return [self.view.tag or self.view.resource]
 
     def get_auth(self) -> list[dict[str, Any]]:
-        required = self.view.required_levels[self.action]
-        requirement = required if isinstance(required, Requirement) else requirement_for(required)
+        requirement = requirement_for(self.view.required_levels[self.action])
         schemes = super().get_auth()
         return [*schemes, {}] if requirement is Requirement.ANYONE else schemes
 

@@ -30,9 +30,10 @@ class RequiredLevels(BasePermission):
     """Allows an action if the caller meets the view's `required_levels` for it."""
 
     def has_permission(self, request: Request, view: Resource) -> bool:  # type: ignore[override]
-        required = view.required_levels[view.action]
-        requirement = required if isinstance(required, Requirement) else requirement_for(required)
-        identity = identity_of(request)
+        required: Requirement | Level | None = view.required_levels.get(view.action)
+        if required is None:
+            raise PermissionDenied("This service does not allow this action.")
+        requirement, identity = requirement_for(required), identity_of(request)
         if not identity.has(requirement):
             refuse(identity, requirement)
         return True
@@ -45,9 +46,11 @@ class RequiredLevels(BasePermission):
         return True
 
 
-def requirement_for(level: Level) -> Requirement:
+def requirement_for(required: Requirement | Level) -> Requirement:
     """Return the requirement before the experiment is known: reading a public one needs no user, changes do."""
-    return Requirement.ANYONE if level is Level.READ else Requirement.REGISTERED
+    if isinstance(required, Requirement):
+        return required
+    return Requirement.ANYONE if required is Level.READ else Requirement.REGISTERED
 
 
 def refuse(identity: Identity, requirement: Requirement) -> NoReturn:
