@@ -8,6 +8,8 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 
 from core.api.json_input import text_problem
+from core.filters.fields import FilterError
+from core.filters.language import refuse_bad_path
 from core.mongodb.order import Order
 from drifts.display import SORT_LABELS
 from drifts.parameters import ROOT
@@ -16,7 +18,6 @@ from pages.run_filter import RunFilter, words_of
 
 MAX_SELECTED = 20
 MAX_COLUMNS = 10
-MAX_PATH = 250
 PAGE_SIZES = ("25", "50", "100")
 # The labels of the names that a search sorts by, in the order of the API.
 SORTS = {name: SORT_LABELS[name] for name in SORTABLE}
@@ -159,13 +160,22 @@ def parameter_problems(typed: dict[str, str]) -> list[str]:
 
 def column_problems(columns: tuple[str, ...]) -> list[str]:
     problems = [
-        f"Columns: {path[:50]!r} is not a parameter. Write one such as parameters.p_value."
-        for path in columns
-        if not path.startswith(f"{ROOT}.") or len(path) > MAX_PATH or text_problem(path)
+        f"Columns: {path[:50]!r} is not a parameter. {problem}" for path in columns if (problem := path_problem(path))
     ]
     if len(columns) > MAX_COLUMNS:
         problems.append(f"Columns: At most {MAX_COLUMNS} can be added.")
     return problems
+
+
+def path_problem(path: str) -> str | None:
+    """The reason why the path names no parameter, or None."""
+    if not path.startswith(f"{ROOT}."):
+        return "Write one such as parameters.p_value."
+    try:
+        refuse_bad_path(path, "")
+    except FilterError as error:
+        return error.problem
+    return text_problem(path)
 
 
 def ids_of(texts: list[str]) -> tuple[tuple[uuid.UUID, ...], list[str]]:
