@@ -30,6 +30,7 @@ from drifts.parameters import tree
 from drifts.serializers import DriftSerializer
 from drifts.verdict import Verdict
 from experiments.models import Experiment
+from experiments.portal import ExperimentLevels
 
 # The runs that MongoDB examines one by one in a tenth of a second.
 NEWEST = 20_000
@@ -134,7 +135,7 @@ class DriftForm(ApiForm):
 
 
 @admin.register(Drift)
-class DriftAdmin(AuditedAdmin):
+class DriftAdmin(ExperimentLevels, AuditedAdmin):
     """Runs in the portal. Changing one requires Edit on its experiment; a run cannot change its experiment."""
 
     required_levels = {"view": Level.READ, "add": Level.EDIT, "change": Level.EDIT, "delete": Level.EDIT}
@@ -162,9 +163,6 @@ class DriftAdmin(AuditedAdmin):
 
     def gives(self, drift: Drift, identity: Identity, level: Level) -> bool:
         return drift.experiment.gives(identity, level)
-
-    def has_anywhere(self, level: Level, identity: Identity) -> bool:
-        return Experiment.objects.giving(identity, level).exists()
 
     def view_on_site(self, drift: Drift) -> str:
         return reverse("run", args=[drift.experiment_id, drift.pk])

@@ -22,6 +22,7 @@ from core.portal.filters import PeriodFilter, TagFilter
 from core.portal.forms import TagsField
 from experiments.admin_forms import KEEP_EDITING, ExperimentForm, PermissionsField
 from experiments.models import Experiment, ExperimentQuerySet
+from experiments.portal import ExperimentLevels
 from experiments.sharing import Preview, holders
 
 CONFIRMED = "_confirmed"
@@ -60,7 +61,7 @@ class Unconfirmed(Exception):
 
 
 @admin.register(Experiment)
-class ExperimentAdmin(AuditedAdmin):
+class ExperimentAdmin(ExperimentLevels, AuditedAdmin):
     """Experiments in the portal, each for the users with the required level on it."""
 
     required_levels = {"view": Level.READ, "add": Requirement.STAFF, "change": Level.MANAGE, "delete": Level.MANAGE}
@@ -114,9 +115,6 @@ class ExperimentAdmin(AuditedAdmin):
 
     def gives(self, experiment: Experiment, identity: Identity, level: Level) -> bool:
         return experiment.gives(identity, level)
-
-    def has_anywhere(self, level: Level, identity: Identity) -> bool:
-        return Experiment.objects.giving(identity, level).exists()
 
     def view_on_site(self, experiment: Experiment) -> str:
         return reverse("experiment", args=[experiment.pk])

@@ -46,7 +46,7 @@ class GuardedAdmin(admin.ModelAdmin):
         """Return whether the identity has the level on the experiment of an object."""
         raise NotImplementedError
 
-    def has_anywhere(self, level: Level, identity: Identity) -> bool:
+    def has_anywhere(self, identity: Identity, level: Level) -> bool:
         """Return whether the identity has the level on any experiment."""
         raise NotImplementedError
 
@@ -58,7 +58,7 @@ class GuardedAdmin(admin.ModelAdmin):
         if not identity.has(Requirement.STAFF):
             return False
         if obj is None:
-            return required is Level.READ or identity.is_admin or self.has_anywhere(required, identity)
+            return required is Level.READ or identity.is_admin or self.has_anywhere(identity, required)
         return self.gives(obj, identity, required)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
