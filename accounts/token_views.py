@@ -56,6 +56,12 @@ class TokenView(Resource):
         except (ServiceToken.DoesNotExist, ValidationError):
             raise Http404("You have no token with this id. GET /api/v1/token lists yours.") from None
 
+    def revoke_token(self) -> ServiceToken:
+        """Revoke the token in the path, and return it as it was before."""
+        token = self.get_token()
+        self.get_queryset().filter(pk=token.pk).revoke(self.identity)
+        return token
+
     @responds(201, 409, serializer=IssuedTokenSerializer)
     @idempotent
     def create(self, request: Request) -> JSONResponse:
@@ -85,7 +91,7 @@ class TokenView(Resource):
     @conditional
     def destroy(self, request: Request, token_id: str) -> NoContent:
         """Revoke the token and its refresh token at once."""
-        self.get_queryset().filter(pk=self.get_token().pk).revoke(self.identity)
+        self.revoke_token()
         return NoContent()
 
 

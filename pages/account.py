@@ -75,8 +75,7 @@ class TokensPage(Page, TokenView):
 
     def destroy(self, request: Request, token_id: str) -> HttpResponse:
         """Revoke a token."""
-        token = self.get_token()
-        self.get_queryset().filter(pk=token.pk).revoke(self.identity)
+        token = self.revoke_token()
         messages.success(request._request, f"Token “{token}” was revoked. Code that uses it stops working.")
         return redirect("tokens")
 
