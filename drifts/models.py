@@ -28,6 +28,7 @@ from core.mongodb.documents import (
 )
 from core.mongodb.querysets import FilterableQuerySet
 from core.mongodb.transaction import in_transaction
+from core.tags import MAX_TAG
 from drifts.summaries import Summary, summaries_of
 from drifts.verdict import MATCHES, JobStatus, Verdict, verdict_of
 from experiments.access import AccessControlled, ExperimentReference, readable_by
@@ -137,7 +138,7 @@ class Drift(models.Model):
     model = models.CharField(max_length=255)
     drift_detected = models.BooleanField(default=False)
     parameters = models.JSONField(default=dict, blank=True)
-    tags = ArrayField(models.CharField(max_length=20), default=list, blank=True)
+    tags = ArrayField(models.CharField(max_length=MAX_TAG), default=list, blank=True)
     detector = models.CharField(max_length=255, null=True, blank=True)
     environment = models.CharField(max_length=255, null=True, blank=True)
     model_version = models.CharField("version", max_length=255, null=True, blank=True)

@@ -23,6 +23,7 @@ from core.mongodb.indexes import EmbeddedIndex
 from core.mongodb.match import Match
 from core.mongodb.querysets import FilterableQuerySet
 from core.mongodb.transaction import in_transaction
+from core.tags import MAX_TAG
 from core.versions import VersionConflict, version_of
 from experiments.access import AccessControlled, ExperimentReference, readable_by
 
@@ -104,7 +105,7 @@ class Experiment(AccessControlled, models.Model):
     description = models.TextField(blank=True, default="")
     public = models.BooleanField(default=False, help_text="Anyone can read it, without logging in.")
     permissions = EmbeddedModelArrayField(Permission, verbose_name="access", default=list, blank=True)
-    tags = ArrayField(models.CharField(max_length=20), default=list, blank=True)
+    tags = ArrayField(models.CharField(max_length=MAX_TAG), default=list, blank=True)
     config = models.JSONField("configuration (JSON)", default=dict, blank=True)
     created_at = models.DateTimeField("created", default=timestamps.now, editable=False)
     updated_at = models.DateTimeField("updated", default=timestamps.now, editable=False)

@@ -13,11 +13,11 @@ from rest_framework.request import Request
 from core.api.errors import sentences
 from core.api.exceptions import InvalidQuery
 from core.api.search import MAX_PAGE, bounded_time
-from core.api.serializers import MAX_TAG
 from core.identity import Identity, Requirement
 from core.mongodb.documents import instances_of
 from core.mongodb.order import NEWEST_FIRST, Order
 from core.mongodb.totals import total_of
+from core.tags import MAX_TAG
 from drifts.models import Drift
 from drifts.summaries import Summary
 from experiments.models import Experiment, ExperimentQuerySet

@@ -177,6 +177,7 @@ def test_the_form_refuses_permissions_that_the_api_would_refuse(
         ("config", '{"a": "\\ud800"}', "This is not valid JSON."),
         ("config", "{", "This is not valid JSON."),
         ("tags", "a,,b", "A tag is empty. Remove a comma."),
+        ("tags", ",".join("t" * 51), "At most 50 tags are allowed."),
         ("tags", "a," + "x" * 21, f"Tag “{'x' * 21}” has more than 20 characters."),
         ("tags", "\x00", "A string must not hold the character NUL"),
         ("name", "barley", "An experiment with this name already exists. Choose another name."),

@@ -300,7 +300,7 @@ def test_an_experiment_is_created_with_all_fields_of_the_form(browser: Client, m
         ({"name": "x" * 256}, "name", "Must have at most 255 characters."),
         ({"name": "wine quality"}, "name", ExperimentView.conflict),
         ({"tags": "eu, " + "x" * 21}, "tags", f'Tag "{"x" * 20}…" has more than 20 characters.'),
-        ({"tags": ",".join("t" * 51)}, "tags", "Must have at most 50 elements."),
+        ({"tags": ",".join("t" * 51)}, "tags", "At most 50 tags are allowed."),
         ({"tags": "eu\nus"}, "tags", "Write the tags in one line, separated by commas."),
         ({"config": "{"}, "config", "This is not valid JSON (line 1, column 2). Names and texts need double quotes."),
         ({"config": "[1]"}, "config", "Must be an object."),

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 from django.db import models
 from rest_framework import serializers
 
+from core.tags import MAX_TAG, MAX_TAGS
+
 S = TypeVar("S", bound=serializers.Serializer[Any])
 
 NOT_AN_OBJECT = "Must be an object."
@@ -111,14 +113,13 @@ class StrictObject(PlainMessages, serializers.DictField):
         return value
 
 
-MAX_TAG = 20
-
-
 class Tags(StrictList):
-    """At most 50 strings of 1 to `MAX_TAG` characters."""
+    """At most `MAX_TAGS` strings of 1 to `MAX_TAG` characters."""
+
+    default_error_messages = {"max_length": "At most {max_length} tags are allowed."}
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(child=StrictText(min_length=1, max_length=MAX_TAG), max_length=50, **options)
+        super().__init__(child=StrictText(min_length=1, max_length=MAX_TAG), max_length=MAX_TAGS, **options)
 
 
 # Validates strictly. A docstring would appear in the OpenAPI document, for subclasses without one.
