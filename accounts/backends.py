@@ -17,7 +17,7 @@ from accounts.claims import Claims, entitlements_at, verified_email
 from accounts.issuers import InvalidToken, IssuerUnavailable
 from accounts.models import User
 from accounts.provider import LoginRefused, NotAdmitted, provider, relying_party_setting
-from core.identity import Identity
+from core.identity import ACCOUNT_DISABLED, Identity
 from core.mongodb.querysets import FilterableQuerySet
 
 
@@ -100,7 +100,10 @@ class ProviderBackend(OIDCAuthenticationBackend):
 
     def verify_claims(self, identity: Identity) -> bool:
         if not identity.is_admitted:
-            raise NotAdmitted(f"Your login as {identity.email} worked, but none of your groups may use this service.")
+            raise NotAdmitted(
+                f"Your login as {identity.email} worked, but none of your groups may use this service. "
+                "Ask its administrators for access."
+            )
         return True
 
     def filter_users_by_claims(self, identity: Identity) -> FilterableQuerySet[User]:
@@ -117,7 +120,7 @@ class ProviderBackend(OIDCAuthenticationBackend):
 
     def update_user(self, user: User, identity: Identity) -> User:
         if not user.is_active:
-            raise NotAdmitted("This account is disabled.")
+            raise NotAdmitted(ACCOUNT_DISABLED)
         if user.email != identity.email:
             user.update_email(replace(identity, user=user))
         user.note_entitlements(identity.entitlements, int(time.time()))

@@ -21,6 +21,7 @@ from accounts import sessions
 from accounts.issuers import IssuerUnavailable
 from accounts.provider import LoginRefused, NotAdmitted, provider, relying_party_setting
 from core.api.exceptions import RETRY_SECONDS
+from core.identity import ACCOUNT_DISABLED
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class LocalLoginForm(AuthenticationForm):
     error_messages = {
         **AuthenticationForm.error_messages,
         "invalid_login": "User name or password is wrong. Check upper and lower case, and try again.",
-        "inactive": "This account is disabled. Ask the administrators of this service.",
+        "inactive": ACCOUNT_DISABLED,
     }
     username = UsernameField(label="User name", max_length=255, widget=forms.TextInput())
 

@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from rest_framework.request import Request
 
 USER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+ACCOUNT_DISABLED = "This account is disabled. Ask the administrators of this service."
 
 
 class Level(models.TextChoices):

@@ -9,7 +9,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from core.api.exceptions import LevelRequired
-from core.identity import Identity, Level, Requirement, identity_of
+from core.identity import ACCOUNT_DISABLED, Identity, Level, Requirement, identity_of
 
 if TYPE_CHECKING:
     from core.api.resource import Resource
@@ -80,5 +80,5 @@ def reason(identity: Identity) -> str | None:
     if identity.user is None:
         return "You are not registered. Log in to the pages once, or send POST /api/v1/user."
     if not identity.user.is_active:
-        return "This account is disabled. Ask the administrators of this service."
+        return ACCOUNT_DISABLED
     return None
