@@ -32,6 +32,7 @@ T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
 Convert: TypeAlias = Callable[[Any], Any]
 SCALARS = frozenset({str, int, float, bool})
+PING_SECONDS = 2
 
 
 def mongodb() -> DatabaseWrapper:
@@ -39,10 +40,10 @@ def mongodb() -> DatabaseWrapper:
     return cast(DatabaseWrapper, connections[DEFAULT_DB_ALIAS])
 
 
-def is_primary_reachable(seconds: float = 2) -> bool:
-    """Return whether the primary responds within that time."""
+def is_primary_reachable() -> bool:
+    """Return whether the primary responds within `PING_SECONDS`."""
     try:
-        with pymongo.timeout(seconds):
+        with pymongo.timeout(PING_SECONDS):
             mongodb().database.command("ping")
     except PyMongoError:
         return False
