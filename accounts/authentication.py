@@ -43,8 +43,8 @@ class RecentIdentities:
     """A cache of the registered owners of provider tokens that this process verified in the last two seconds.
 
     A pipeline sends the same token many times per second. The cache saves the check of its signature and the
-    query for its user. It never holds service tokens, which can be revoked and are read at each use. Changes of
-    a user by this process clear the cache; changes by other processes take effect within two seconds.
+    query for its user. It never holds service tokens, which can be revoked and are read at each use. Saves and
+    deletions of a user in this process clear the cache; all other changes take effect within two seconds.
     """
 
     def __init__(self) -> None:
