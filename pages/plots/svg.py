@@ -20,7 +20,8 @@ def element(name: str, *children: Any, **attributes: Any) -> SafeString:
         f' {attribute_name(key)}="{escaped(value)}"' for key, value in attributes.items() if value is not None
     )
     # A page has thousands of elements, and format_html takes five times as long.
-    return SafeString(f"<{name}{written}>{''.join(map(escaped, children))}</{name}>")  # nosec B703
+    text = f"<{name}{written}>{''.join(map(escaped, children))}</{name}>"
+    return SafeString(text)  # nosec B703
 
 
 @cache
