@@ -172,10 +172,10 @@ def ids_of_emails(emails: Collection[str]) -> dict[str, str | UnknownUser]:
     found: defaultdict[str, list[str]] = defaultdict(list)
     for pk, email in User.objects.active().filter(email__in=emails).values_list("pk", "email") if emails else ():
         found[email].append(str(pk))
-    return {email: only(found[email]) for email in emails}
+    return {email: single_id(found[email]) for email in emails}
 
 
-def only(ids: list[str]) -> str | UnknownUser:
+def single_id(ids: list[str]) -> str | UnknownUser:
     """The one id; an `UnknownUser` for none or several."""
     if len(ids) == 1:
         return ids[0]

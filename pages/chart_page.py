@@ -105,15 +105,15 @@ class ChartPage(PlotPage):
     ) -> HttpResponse:
         """Render the page. The form repeats the options of the request, even invalid ones."""
         typed = {name: value for name, value in self.request.query_params.items() if value}
-        asked = {"x": TIME, "y": COUNT, **typed, **serializer.validated_data}
+        form_values = {"x": TIME, "y": COUNT, **typed, **serializer.validated_data}
         return self.show_plot(
             experiment,
             run_filter,
             status,
-            asked=asked,
+            form_values=form_values,
             axes=AXES.values(),
-            x=AXES.get(asked["x"], asked["x"]),
-            y=AXES.get(asked["y"], asked["y"]),
+            x=AXES.get(form_values["x"], form_values["x"]),
+            y=AXES.get(form_values["y"], form_values["y"]),
             errors=serializer.errors,
             kinds=Kind.choices,
             scales=AxisScale.choices,

@@ -95,7 +95,7 @@ class ExperimentsPage(Page):
         return self.show(
             "experiments.html",
             rows=[Row(experiment, summaries[experiment.pk]) for experiment in shown],
-            asked=parameters,
+            form_values=parameters,
             choices=SHOWN,
             sorts=[(name, label) for name, (label, _) in SORTS.items()],
             total=total,

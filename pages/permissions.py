@@ -55,12 +55,12 @@ class PermissionsPage(ExperimentPage):
         experiment = self.get_experiment()
         text = request.query_params.get("entity", "").strip()
         try:
-            found = self.access_of_somebody(experiment, text) if text else {}
+            found = self.requested_access(experiment, text) if text else {}
         except UnknownUser as error:
-            return self.show_list(experiment, 422, asked=text, nobody=str(error))
-        return self.show_list(experiment, asked=text, **found)
+            return self.show_list(experiment, 422, typed_entity=text, access_error=str(error))
+        return self.show_list(experiment, typed_entity=text, **found)
 
-    def access_of_somebody(self, experiment: Experiment, text: str) -> dict[str, Any]:
+    def requested_access(self, experiment: Experiment, text: str) -> dict[str, Any]:
         if problem := text_problem(text):
             raise UnknownUser(problem)
         known = self.identity.entitlements | entities_of(experiment)
@@ -68,7 +68,7 @@ class PermissionsPage(ExperimentPage):
         if entity == text and "@" in text and text not in known:
             # An address that is no valid email would pass for the name of a group.
             raise UnknownUser(NOBODY.format("email"))
-        return {"somebody": holders([entity])[entity], "access": access_of_entity(experiment, entity)}
+        return {"holder": holders([entity])[entity], "access": access_of_entity(experiment, entity)}
 
     def change(self, request: Request, experiment_id: str) -> HttpResponse:
         """Preview a change of the list; save it with `step=save`; return to the form with `step=edit`."""
@@ -181,7 +181,7 @@ class PermissionsPage(ExperimentPage):
             preview=preview,
             stays_manager=stays_manager,
             own=access_of(experiment, self.identity),
-            may_go_on=self.action == "change",
+            may_keep_editing=self.action == "change",
             hidden=[("version", preview.version), *hidden],
         )
 

@@ -106,7 +106,7 @@ class RunsView:
         ]
 
     @property
-    def asked(self) -> list[dict[str, str]]:
+    def filter_parts(self) -> list[dict[str, str]]:
         """The parts of the filter: each in `words`, with the `query` of the view without it."""
         whole = self.first.pairs
         parts = enumerate(self.filter.pairs)

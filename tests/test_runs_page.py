@@ -235,7 +235,7 @@ def test_the_filter_names_the_time_that_a_longer_search_may_take(
     settings.SEARCH_TIME_LIMIT = 2.5
     shown = show(client, experiment, "?patient=1")
     assert "Search longer (up to 2.5 s)" in shown.text
-    assert shown.texts(".asked a") == ["Remove filter Search longer"]
+    assert shown.texts(".filter-parts a") == ["Remove filter Search longer"]
 
 
 def test_selecting_too_many_runs_is_reported(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
@@ -308,8 +308,8 @@ def test_each_part_of_a_filter_can_be_removed(client: Client, experiment: Experi
     shown = show(
         client, experiment, "?model=forest&where=parameters.number+lt+30&sort_by=model&column=parameters.number"
     )
-    assert shown.texts(".asked a") == ["Remove filter Model: forest", "Remove filter parameters.number less than 30"]
-    of_any_model, of_any_number = shown.all(".asked a", "href")
+    assert shown.texts(".filter-parts a") == ["Remove filter Model: forest", "Remove filter parameters.number less than 30"]
+    of_any_model, of_any_number = shown.all(".filter-parts a", "href")
     assert dict(parse_qsl(of_any_model[1:])) == {
         "where": "parameters.number lt 30",
         "sort_by": "model",
