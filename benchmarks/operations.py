@@ -69,9 +69,9 @@ def new_runs(connection: Connection, subject: Subject, chance: Random) -> Iterat
     return cycle([connection.message("POST", f"{subject.path}/bulk", body) for body in bodies])
 
 
-def search(asked: Any) -> Messages:
+def search(query: Any) -> Messages:
     def messages(connection: Connection, subject: Subject, chance: Random) -> Iterator[bytes]:
-        return repeat(connection.message("POST", f"{subject.path}/search", as_json(asked)))
+        return repeat(connection.message("POST", f"{subject.path}/search", as_json(query)))
 
     return messages
 

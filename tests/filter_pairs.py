@@ -152,7 +152,7 @@ def verdicts(draw: st.DrawFn) -> Pair:
 
 def pairs() -> st.SearchStrategy[Pair]:
     def combined(logical: str, parts: list[Pair]) -> Pair:
-        return {logical: [asked for asked, _ in parts]}, {logical: [plain for _, plain in parts]}
+        return {logical: [document for document, _ in parts]}, {logical: [plain for _, plain in parts]}
 
     leaves = (
         the_same()

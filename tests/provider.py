@@ -94,7 +94,7 @@ class Provider:
                 return self.userinfo if authorization.startswith("Bearer ") else 401
         return 404
 
-    def answer_form(self, path: str, form: dict[str, str]) -> dict[str, Any] | int:
+    def respond_to_form(self, path: str, form: dict[str, str]) -> dict[str, Any] | int:
         """The response to a form. This provider accepts none."""
         return 404
 
@@ -107,7 +107,7 @@ class Provider:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                self.reply(provider.answer_form(self.path, dict(parse_qsl(body))))
+                self.reply(provider.respond_to_form(self.path, dict(parse_qsl(body))))
 
             def reply(self, response: dict[str, Any] | int) -> None:
                 provider.requests[self.path] += 1

@@ -35,16 +35,16 @@ class LoginProvider(Provider):
 
     def authorize(self, address: str) -> dict[str, str]:
         """The query parameters of the redirect back to the service, for the address that the service redirected to."""
-        asked = dict(parse_qsl(urlsplit(address).query))
-        assert asked["response_type"] == "code"
-        assert asked["code_challenge_method"] == "S256"
-        assert len(asked["code_challenge"]) == 43
+        query = dict(parse_qsl(urlsplit(address).query))
+        assert query["response_type"] == "code"
+        assert query["code_challenge_method"] == "S256"
+        assert len(query["code_challenge"]) == 43
         if self.person is None:
-            assert asked["prompt"] == "none", "A person would be asked to log in."
-            return {"error": "login_required", "state": asked["state"]}
+            assert query["prompt"] == "none", "A person would be asked to log in."
+            return {"error": "login_required", "state": query["state"]}
         code = secrets.token_urlsafe()
-        self.codes[code] = asked
-        return {"code": code, "state": asked["state"]}
+        self.codes[code] = query
+        return {"code": code, "state": query["state"]}
 
     def response(self, path: str, authorization: str) -> dict[str, Any] | int:
         document = super().response(path, authorization)
@@ -54,20 +54,20 @@ class LoginProvider(Provider):
             document |= {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
         return document
 
-    def answer_form(self, path: str, form: dict[str, str]) -> dict[str, Any] | int:
+    def respond_to_form(self, path: str, form: dict[str, str]) -> dict[str, Any] | int:
         """The token endpoint: each code is good for one response, to the client and browser that it was made for."""
-        asked = self.codes.pop(form.get("code", ""), None)
+        query = self.codes.pop(form.get("code", ""), None)
         if path != "/token" or form.get("client_secret") != CLIENT_SECRET:
             return 401
-        if asked is None or asked["client_id"] != form["client_id"] or asked["redirect_uri"] != form["redirect_uri"]:
+        if query is None or query["client_id"] != form["client_id"] or query["redirect_uri"] != form["redirect_uri"]:
             return 400
         challenge = base64url_encode(hashlib.sha256(form["code_verifier"].encode()).digest()).decode()
-        if challenge != asked["code_challenge"]:
+        if challenge != query["code_challenge"]:
             return 400
         assert self.person is not None
         person = self.person
         self.userinfo = {"sub": person.subject} | person.userinfo
-        claims = {"aud": CLIENT_ID, "nonce": asked["nonce"]} | person.id_token
+        claims = {"aud": CLIENT_ID, "nonce": query["nonce"]} | person.id_token
         return {
             "access_token": secrets.token_urlsafe(),
             "token_type": "Bearer",

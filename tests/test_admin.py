@@ -39,8 +39,8 @@ def page(model: type, name: str) -> str:
 
 def save(browser: Client, path: str, form: dict[str, str]) -> Any:
     """Send the form of an experiment, and confirm the changes of permissions."""
-    asked = browser.post(path, form)
-    return browser.post(path, form | {name: value for name, value in asked.context["sent"] if name == "_confirmed"})
+    review = browser.post(path, form)
+    return browser.post(path, form | {name: value for name, value in review.context["sent"] if name == "_confirmed"})
 
 
 def test_the_portal_has_every_model() -> None:

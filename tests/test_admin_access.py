@@ -45,7 +45,9 @@ def test_every_model_declares_the_level_of_each_action() -> None:
     for model_admin in portal.site._registry.values():
         assert isinstance(model_admin, GuardedAdmin)
         assert set(model_admin.required_levels) == {"view", "add", "change", "delete"}
-        assert all(isinstance(asked, Requirement | Level | None) for asked in model_admin.required_levels.values())
+        assert all(
+            isinstance(required, Requirement | Level | None) for required in model_admin.required_levels.values()
+        )
 
 
 @pytest.mark.parametrize("role", STAFF)

@@ -54,13 +54,13 @@ def test_changed_levels_are_reviewed_before_they_are_saved(
 ) -> None:
     before = entries_of(experiment)
     form = form_of(browser, experiment, (manager.id, "Manage"), ("stranger@example.org", "Edit"))
-    asked = browser.post(address(experiment), form)
-    changes = " ".join(Shown(asked).texts("li"))
+    review = browser.post(address(experiment), form)
+    changes = " ".join(Shown(review).texts("li"))
     assert f"stranger@example.org {stranger.id} No access → Edit" in changes
     assert f"editor@example.org {editor.id} Edit → No access" in changes
     assert GROUP in changes
     assert entries_of(experiment) == before
-    saved = browser.post(address(experiment), dict(asked.context["sent"]))
+    saved = browser.post(address(experiment), dict(review.context["sent"]))
     assert saved.status_code == 302
     assert entries_of(experiment) == [(manager.id, "Manage"), (stranger.id, "Edit")]
 
@@ -131,8 +131,8 @@ def test_a_change_between_the_check_and_the_write_is_kept(
 
 def test_the_review_leads_back_to_the_form(browser: Client, experiment: Experiment, manager: Caller) -> None:
     form = form_of(browser, experiment, (manager.id, "Manage"), name="renamed")
-    asked = browser.post(address(experiment), form)
-    page = browser.post(address(experiment), {**dict(asked.context["sent"]), "_edit": "Go on editing"})
+    review = browser.post(address(experiment), form)
+    page = browser.post(address(experiment), {**dict(review.context["sent"]), "_edit": "Go on editing"})
     assert "Not saved yet" in page.content.decode()
     assert 'value="renamed"' in page.content.decode()
     experiment.refresh_from_db()

@@ -137,8 +137,8 @@ def test_one_request_deletes_a_limited_number_of_runs(
     browser: Client, drift: Drift, other: Drift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(permissions, "MAX_CHANGED", 1)
-    asked = browser.post(LIST, {"action": "delete_selected", "_selected_action": drift.pk, "select_across": "1"})
-    page = asked.content.decode()
+    review = browser.post(LIST, {"action": "delete_selected", "_selected_action": drift.pk, "select_across": "1"})
+    page = review.content.decode()
     assert "The action took only the first 1 objects" in page
     assert str(other.pk) in page
     assert str(drift.pk) not in page

@@ -67,8 +67,8 @@ class Scene:
         form |= version_shown(self.enter(), path) | changes
         permissions = {"TOTAL_FORMS": "1", "INITIAL_FORMS": "0", "0-entity": GROUP, "0-level": "Manage"}
         sent = {**form, **{f"permissions-{name}": value for name, value in permissions.items()}}
-        asked = self.enter().post(path, sent)
-        return self.enter().post(path, dict(asked.context["sent"]))
+        review = self.enter().post(path, sent)
+        return self.enter().post(path, dict(review.context["sent"]))
 
     def add_in_portal(self) -> Any:
         form = {"name": "barley", "config": "{}", "permissions-TOTAL_FORMS": "0", "permissions-INITIAL_FORMS": "0"}

@@ -583,7 +583,7 @@ UNAVAILABLE: dict[str, Callable[[str], Iterable[bytes]]] = {
 
 
 @contextlib.contextmanager
-def answering(chunks: Callable[[str], Iterable[bytes]]) -> Iterator[str]:
+def responding(chunks: Callable[[str], Iterable[bytes]]) -> Iterator[str]:
     """Serve these bytes to every connection, and give the server's address."""
 
     class Handler(socketserver.BaseRequestHandler):
@@ -615,7 +615,7 @@ def assert_unavailable(token: str) -> None:
 def test_an_issuer_with_invalid_responses_is_unavailable(
     chunks: Callable[[str], Iterable[bytes]], provider: Provider, settings: Settings
 ) -> None:
-    with answering(chunks) as issuer:
+    with responding(chunks) as issuer:
         trust(settings, issuer)
         assert_unavailable(provider.token("someone", "users", iss=issuer))
 
@@ -636,7 +636,7 @@ def test_an_issuer_that_redirects_is_unavailable_and_the_redirect_is_not_followe
     provider: Provider, attacker: Provider, settings: Settings
 ) -> None:
     there = f"Location: {attacker.issuer}/.well-known/openid-configuration"
-    with answering(lambda _: [http(b"", "302 Found", there)]) as issuer:
+    with responding(lambda _: [http(b"", "302 Found", there)]) as issuer:
         trust(settings, issuer)
         assert_unavailable(provider.token("someone", "users", iss=issuer))
     assert not attacker.requests

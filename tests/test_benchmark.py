@@ -84,7 +84,7 @@ CHUNKED = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Pagination: {"tot
 def test_a_response_is_read_in_full_from_any_parts(sent: bytes, size: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as elsewhere:
 
-        def answer_twice() -> None:
+        def respond_twice() -> None:
             connection, _ = server.accept()
             with connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -94,11 +94,11 @@ def test_a_response_is_read_in_full_from_any_parts(sent: bytes, size: int) -> No
                         connection.send(sent[start : start + size])
                 connection.recv(1_000)
 
-        answering = elsewhere.submit(answer_twice)
+        responding = elsewhere.submit(respond_twice)
         with Connection(f"http://127.0.0.1:{server.getsockname()[1]}/api/v1", "token") as connection:
             for _ in range(2):
                 response = connection.get("/experiment")
                 assert (response.status, response.json(), response.pagination) == (200, [{"id": "a"}], {"total": 1})
             with pytest.raises(Void, match="closed the connection"):
                 connection.get("/experiment")
-        answering.result()
+        responding.result()

@@ -29,11 +29,11 @@ class Reader:
         self.client = through_session(caller, settings).client
         self.path = f"/experiments/{experiment.pk}"
 
-    def get(self, page: str = "chart", query: str = "", **asked: Any) -> Any:
-        return self.client.get(f"{self.path}/{page}?{query or urlencode(asked, doseq=True)}")
+    def get(self, page: str = "chart", query: str = "", **parameters: Any) -> Any:
+        return self.client.get(f"{self.path}/{page}?{query or urlencode(parameters, doseq=True)}")
 
-    def page(self, **asked: Any) -> str:
-        response = self.get(**asked)
+    def page(self, **parameters: Any) -> str:
+        response = self.get(**parameters)
         assert response.status_code == 200, response.content.decode()
         return response.content.decode()
 

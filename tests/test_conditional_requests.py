@@ -255,8 +255,8 @@ def test_the_openapi_document_describes_tags_and_conditions(live: LiveServer) ->
 
 def test_cors_lets_a_browser_send_conditions_and_read_tags(drift: Drift, manager: Caller, settings: Any) -> None:
     settings.CORS_ALLOWED_ORIGINS = ["https://board.example.org"]
-    asked = {"Origin": "https://board.example.org", "Access-Control-Request-Method": "PUT"}
-    allowed = manager.request("OPTIONS", f"/experiment/{drift.experiment_id}", headers=asked).headers
+    headers = {"Origin": "https://board.example.org", "Access-Control-Request-Method": "PUT"}
+    allowed = manager.request("OPTIONS", f"/experiment/{drift.experiment_id}", headers=headers).headers
     assert {"if-match", "if-none-match"} <= set(allowed["Access-Control-Allow-Headers"].split(", "))
-    read = manager.get(f"/experiment/{drift.experiment_id}", headers=asked).headers
+    read = manager.get(f"/experiment/{drift.experiment_id}", headers=headers).headers
     assert "ETag" in read["Access-Control-Expose-Headers"].split(", ")

@@ -48,7 +48,7 @@ class Deployment:
     def __init__(self, directory: Path) -> None:
         self.database = EmbeddedServer(directory)
         self.database.start()
-        self.live = LiveServer(MONGODB_URI=self.database.uri, MONGODB_NAME="away", OIDC_USER_ENTITLEMENTS="[]")
+        self.live = LiveServer(MONGODB_URI=self.database.uri, MONGODB_NAME="unavailable", OIDC_USER_ENTITLEMENTS="[]")
         self.live.start()
         self.url = self.live.url
         self.headers = {"Authorization": f"Bearer {self.live.manage('token', 'keeper@example.org')}"}
@@ -125,10 +125,10 @@ def responses(deployment: Deployment) -> Iterator[dict[str, Response]]:
     """The responses to all of these requests, sent at once while the database is stopped. Each request waits some
     seconds for it.
     """
-    asked = REQUESTS | {path: partial(open_page, path=path) for path in PAGES}
+    calls = REQUESTS | {path: partial(open_page, path=path) for path in PAGES}
     deployment.kill_database()
-    with ThreadPoolExecutor(len(asked)) as pool:
-        yield dict(zip(asked, pool.map(lambda request: request(deployment), asked.values()), strict=True))
+    with ThreadPoolExecutor(len(calls)) as pool:
+        yield dict(zip(calls, pool.map(lambda request: request(deployment), calls.values()), strict=True))
     deployment.start_database()
 
 

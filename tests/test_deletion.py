@@ -144,8 +144,8 @@ def test_a_deletion_holds_when_the_connection_is_lost_during_its_purge(
     def lose_connection(*arguments: Any) -> None:
         raise AutoReconnect("connection closed")
 
-    with monkeypatch.context() as away:
-        away.setattr(DriftManager, "delete_of", lose_connection)
+    with monkeypatch.context() as unavailable:
+        unavailable.setattr(DriftManager, "delete_of", lose_connection)
         response = manager.delete(path)
     assert response.status_code == 204
     assert manager.get(path).status_code == 404

@@ -367,8 +367,8 @@ def test_an_id_is_compared_as_it_is_stored(name: str, text: str) -> None:
     ],
 )
 def test_a_date_string_is_compared_as_a_time(text: str | None, time: datetime.datetime | None) -> None:
-    asked = {"created_at": {"$gte": text}, "updated_at": {"$not": {"$in": [text]}}}
-    assert translate(asked, FIELDS) == {
+    document = {"created_at": {"$gte": text}, "updated_at": {"$not": {"$in": [text]}}}
+    assert translate(document, FIELDS) == {
         "$and": [{"created_at": {"$gte": time}}, {"updated_at": {"$not": {"$in": [time]}}}]
     }
 
@@ -524,7 +524,7 @@ def runs() -> None:
 @settings(reproducible, max_examples=400)
 @given(pairs())
 def test_a_filter_finds_the_same_runs_as_the_plain_query(pair: Pair) -> None:
-    asked, plain = pair
-    found = Drift.objects.matching(translate(asked, FIELDS)).values_list("pk", flat=True)
+    document, plain = pair
+    found = Drift.objects.matching(translate(document, FIELDS)).values_list("pk", flat=True)
     expected = mongodb().database[Drift._meta.db_table].find(plain, {"_id": 1})
     assert {key.hex for key in found} == {document["_id"] for document in expected}

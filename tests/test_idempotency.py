@@ -373,8 +373,8 @@ def test_the_openapi_document_describes_the_key(live: LiveServer) -> None:
 
 def test_cors_lets_a_browser_send_a_key_and_recognize_a_repeat(manager: Caller, settings: Settings) -> None:
     settings.CORS_ALLOWED_ORIGINS = ["https://board.example.org"]
-    asked = {"Origin": "https://board.example.org", "Access-Control-Request-Method": "POST"}
-    allowed = manager.request("OPTIONS", "/experiment", headers=asked).headers
+    headers = {"Origin": "https://board.example.org", "Access-Control-Request-Method": "POST"}
+    allowed = manager.request("OPTIONS", "/experiment", headers=headers).headers
     assert "idempotency-key" in allowed["Access-Control-Allow-Headers"].split(", ")
-    exposed = manager.post("/experiment", {"name": "beer"}, headers=asked | KEY).headers
+    exposed = manager.post("/experiment", {"name": "beer"}, headers=headers | KEY).headers
     assert "Idempotent-Replayed" in exposed["Access-Control-Expose-Headers"].split(", ")

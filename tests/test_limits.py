@@ -240,7 +240,7 @@ def unavailable_counters(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The counters are on a database server that does not respond."""
     uri = f"mongodb://127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=100"
     with MongoClient[dict[str, Any]](uri) as client:
-        monkeypatch.setattr(rate_limits, "counters", lambda: client["away"]["counters"])
+        monkeypatch.setattr(rate_limits, "counters", lambda: client["unavailable"]["counters"])
         yield
 
 
@@ -289,10 +289,10 @@ def test_the_limits_hold_over_the_workers_together(limited: LiveServer) -> None:
             return browser.post(f"{limited.url}/login", form, timeout=30)
 
     with ThreadPoolExecutor(8) as pool:
-        asked, guessed = list(pool.map(ask, range(100))), list(pool.map(guess, range(20)))
-    assert Counter(response.status_code for response in asked) == {200: 40, 429: 60}
-    assert Counter(response.status_code for response in guessed) == {200: 5, 429: 15}
-    assert all(int(response.headers["Retry-After"]) > 0 for response in asked if response.status_code == 429)
+        searches, logins = list(pool.map(ask, range(100))), list(pool.map(guess, range(20)))
+    assert Counter(response.status_code for response in searches) == {200: 40, 429: 60}
+    assert Counter(response.status_code for response in logins) == {200: 5, 429: 15}
+    assert all(int(response.headers["Retry-After"]) > 0 for response in searches if response.status_code == 429)
     counted = re.findall(r"worker <(\d+)> (?:200|429)", limited.log.read_text())
     assert len(set(counted)) == 2, "both workers counted"
 

@@ -114,10 +114,10 @@ def point(x: float, y: float, verdict: Verdict = Verdict.DRIFT, model: str = "fo
     return Point(uuid.uuid4(), datetime.datetime(2026, 3, 5, tzinfo=UTC), model, verdict, x, y)
 
 
-def chart(points: list[Point], **asked: Any) -> Chart:
+def chart(points: list[Point], **options: Any) -> Chart:
     defaults = {"x": "parameters.a", "y": "parameters.b", "kind": Kind.SCATTER, "fit": True}
     scales = {"x_scale": AxisScale.LINEAR, "y_scale": AxisScale.LINEAR}
-    return Chart({**defaults, **scales, **asked}, points, lambda run: f"/runs/{run}")
+    return Chart({**defaults, **scales, **options}, points, lambda run: f"/runs/{run}")
 
 
 def numbers_in(svg: str) -> list[float]:

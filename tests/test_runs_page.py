@@ -124,9 +124,9 @@ def test_every_link_keeps_the_filter_and_all_other_parameters(
     shown = show(client, experiment, query)
     assert shown.runs == [str(run.pk) for run in runs[::-1] if run.parameters["number"] % 3 == 0][3:]
     assert "17 runs" in shown.text
-    asked = set(parse_qsl(query[1:]))
-    assert set(parse_qsl(urlsplit(shown.link("Model")).query)) == asked | {("sort_by", "model")}
-    assert set(parse_qsl(urlsplit(shown.link("Clear selection")).query)) == asked - {("selected", chosen)}
+    parameters = set(parse_qsl(query[1:]))
+    assert set(parse_qsl(urlsplit(shown.link("Model")).query)) == parameters | {("sort_by", "model")}
+    assert set(parse_qsl(urlsplit(shown.link("Clear selection")).query)) == parameters - {("selected", chosen)}
     assert shown.all("form#view input[name=where]", "value") == ["parameters.number lt 50"]
     assert shown.texts("form#view option[selected]") == ["Completed", "Time", "Descending", "50"]
     assert shown.all("input[name=selected][checked]", "value") == [chosen]
@@ -308,7 +308,10 @@ def test_each_part_of_a_filter_can_be_removed(client: Client, experiment: Experi
     shown = show(
         client, experiment, "?model=forest&where=parameters.number+lt+30&sort_by=model&column=parameters.number"
     )
-    assert shown.texts(".filter-parts a") == ["Remove filter Model: forest", "Remove filter parameters.number less than 30"]
+    assert shown.texts(".filter-parts a") == [
+        "Remove filter Model: forest",
+        "Remove filter parameters.number less than 30",
+    ]
     of_any_model, of_any_number = shown.all(".filter-parts a", "href")
     assert dict(parse_qsl(of_any_model[1:])) == {
         "where": "parameters.number lt 30",

@@ -85,11 +85,11 @@ def test_a_search_finds_the_readable_records_that_pymongo_finds(
     sort_by: str,
     order_by: str,
 ) -> None:
-    asked, plain = pair
+    document, plain = pair
     replace_runs(random_runs(chance, count, [*experiments.values()]))
     path = "/drift/search" if place == "everywhere" else f"/experiment/{experiments[place]}/drift/search"
     for name, caller in callers.items():
-        response = caller.post(f"{path}?page_size=100&sort_by={sort_by}&order_by={order_by}", asked)
+        response = caller.post(f"{path}?page_size=100&sort_by={sort_by}&order_by={order_by}", document)
         wanted = READABLE[name] if place == "everywhere" else {place}
         if wanted <= READABLE[name]:
             assert_found(response, found_by_pymongo(plain, [experiments[one] for one in wanted], sort_by, order_by))

@@ -64,8 +64,8 @@ def ask(reader: Caller, experiment: Experiment) -> Any:
 def refused(reader: Caller, experiment: Experiment) -> Any:
     """Request statistics as the reader, require a 422, and return its body."""
 
-    def body(asked: Any) -> dict[str, Any]:
-        response = reader.post(f"/experiment/{experiment.id}/drift/stats", asked)
+    def body(document: Any) -> dict[str, Any]:
+        response = reader.post(f"/experiment/{experiment.id}/drift/stats", document)
         assert response.status_code == 422, response.content
         body: dict[str, Any] = response.json()
         return body
@@ -278,8 +278,8 @@ NUMBERS = st.integers(-(10**9), 10**9) | st.floats(-1e9, 1e9)
 def test_measures_equal_those_of_the_standard_library(experiment: Experiment, numbers: list[float]) -> None:
     Drift.objects.all().delete()
     add_parameters(experiment, *numbers)
-    asked = Statistics(measures=("parameters.p",), percentiles=tuple(range(101)))
-    measured = asked.of(Drift.objects.all())[0]["measures"]["parameters.p"]
+    requested = Statistics(measures=("parameters.p",), percentiles=tuple(range(101)))
+    measured = requested.of(Drift.objects.all())[0]["measures"]["parameters.p"]
     quantiles = [min(numbers), *statistics.quantiles(numbers, n=100, method="inclusive"), max(numbers)]
     assert (measured["count"], measured["min"], measured["max"]) == (len(numbers), min(numbers), max(numbers))
     assert math.isclose(measured["mean"], statistics.fmean(numbers), rel_tol=1e-9, abs_tol=1e-6)

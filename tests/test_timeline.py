@@ -44,11 +44,11 @@ class Reader:
             collection_of(Drift).update_one({"_id": pk.hex}, {"$set": {"created_at": time}})
         return [Drift.objects.get(pk=pk) for pk in ids]
 
-    def get(self, page: str = "timeline", **asked: Any) -> Any:
-        return self.client.get(f"{self.path}/{page}?{urlencode(asked, doseq=True)}")
+    def get(self, page: str = "timeline", **query: Any) -> Any:
+        return self.client.get(f"{self.path}/{page}?{urlencode(query, doseq=True)}")
 
-    def page(self, **asked: Any) -> str:
-        response = self.get(**asked)
+    def page(self, **query: Any) -> str:
+        response = self.get(**query)
         assert response.status_code == 200, response.content.decode()
         return response.content.decode()
 

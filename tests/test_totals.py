@@ -35,8 +35,8 @@ def pagination_of(
     return header
 
 
-def reported_total(*asked: Any, **how: Any) -> tuple[int, bool]:
-    header = pagination_of(*asked, **how)
+def reported_total(*arguments: Any, **how: Any) -> tuple[int, bool]:
+    header = pagination_of(*arguments, **how)
     return header["total"], header["total_is_exact"]
 
 

@@ -71,8 +71,8 @@ def test_a_user_watches_a_run_complete_in_the_table_and_on_its_page(people: Peop
         assert each.evaluate(NEVER_LOADED_AGAIN)
 
     # One request asks for all runs that are Running, and for no others.
-    asked = [url for url in requests if "/running?" in url]
-    assert all(url.count("id=") == 2 for url in asked[:1])
+    polls = [url for url in requests if "/running?" in url]
+    assert all(url.count("id=") == 2 for url in polls[:1])
     complete(ada, experiment, other, drift_detected=False)
     table.bring_to_front()
     expect(row(table, other)).to_contain_text("● No drift", timeout=FOLLOWED)
@@ -102,10 +102,10 @@ def test_a_page_polls_less_often_without_changes_and_stops_once_no_run_is_runnin
     while "Completed" not in row(page, run).inner_text() and seconds < 1_000:
         page.clock.run_for(1_000)
         seconds += 1
-    asked = len(responses)
+    count = len(responses)
     page.clock.run_for(120_000)
     expect(row(page, run)).to_contain_text("Completed")
-    assert len(responses) == asked
+    assert len(responses) == count
 
 
 def test_a_user_finds_runs_selects_across_pages_and_shares_the_address(people: People) -> None:
