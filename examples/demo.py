@@ -210,7 +210,7 @@ def print_drifted_models(token: str, experiment_id: str) -> None:
         detector, batch = found[0]["tags"] if found else (None, None)
         since = f"{batch}, found by {detector}" if found else "never"
         print(f"{model:<22}{runs[model]:>6}{len(found):>7}{failed[model]:>8}  {since}")
-    print(f"\nThe experiment: {API}/experiment/{experiment_id}")
+    print(f"\nThe experiment: {URL}/experiments/{experiment_id}")
 
 
 def search(token: str, experiment_id: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
