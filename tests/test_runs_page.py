@@ -88,8 +88,17 @@ def test_the_newest_runs_come_first_with_their_verdicts(
     shown = show(client, experiment, "?column=parameters.nested.p_value&column=parameters.other")
     assert shown.status == 200
     assert shown.runs == ids(runs[:-26:-1])
-    cells = shown.texts("tbody tr:first-child > *")
-    assert cells[2:] == ["? Unknown", "Running", "svm", "0.59", "", "", "ks", "", "tag3"]
+    cells = dict(zip(shown.texts("thead th"), shown.texts("tbody tr:first-child > *"), strict=True))
+    expected = {
+        "Verdict": "? Unknown",
+        "Status": "Running",
+        "Model": "svm",
+        "nested.p_value": "0.59",
+        "other": "",
+        "Detector": "ks",
+        "Tags": "tag3",
+    }
+    assert cells == cells | expected
     assert "60 runs" in shown.text
 
 
