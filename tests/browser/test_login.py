@@ -38,7 +38,7 @@ def test_the_portal_refuses_an_ordinary_user_who_then_logs_out(
     page.get_by_role("button", name="Log out").click()
     expect(page).to_have_url(re.compile(f"^{re.escape(openid.issuer)}/oauth2/end_session"))
     page.goto("/")
-    expect(page.get_by_role("link", name="Log in")).to_be_visible()
+    expect(page.get_by_role("banner").get_by_role("link", name="Log in")).to_be_visible()
 
 
 def test_a_user_who_is_not_admitted_reads_the_reason(page: Page, openid: OpenIDProvider, service: LiveServer) -> None:
