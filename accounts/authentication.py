@@ -18,7 +18,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.claims import entitlements_at, verified_email
-from accounts.issuers import LEEWAY_SECONDS, InvalidToken, IssuerUnavailable, TrustedIssuer, time_limit
+from accounts.issuers import LEEWAY_SECONDS, InvalidToken, IssuerUnavailable, OwnerDisabled, TrustedIssuer, time_limit
 from accounts.models import User
 from accounts.tokens import identity_of_local_token
 from core.api.exceptions import ServiceUnavailable
@@ -83,6 +83,8 @@ class BearerAuthentication(BaseAuthentication):
             raise AuthenticationFailed("Send a signed JWT: Authorization: Bearer <token>.")
         try:
             identity = identify(token)
+        except OwnerDisabled as error:
+            raise AuthenticationFailed(str(error)) from error
         except InvalidToken as error:
             raise AuthenticationFailed(f"{error} Get a new token and try again.") from error
         except IssuerUnavailable as error:

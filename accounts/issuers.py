@@ -39,6 +39,10 @@ class InvalidToken(Exception):
     """The token is refused. The message gives the reason and is safe to show."""
 
 
+class OwnerDisabled(InvalidToken):
+    """The account of the token's owner is disabled, so that a new token would be refused too."""
+
+
 class IssuerUnavailable(Exception):
     """A trusted issuer did not provide what the check of a token needs. A retry may succeed."""
 

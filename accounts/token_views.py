@@ -8,7 +8,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.authentication import BearerAuthentication
-from accounts.issuers import InvalidToken
+from accounts.issuers import InvalidToken, OwnerDisabled
 from accounts.models.service_token import ServiceToken, ServiceTokenQuerySet
 from accounts.token_serializers import (
     IssuedTokenSerializer,
@@ -119,6 +119,8 @@ class TokenRefreshView(Resource):
         serializer.is_valid(raise_exception=True)
         try:
             token = refreshed(serializer.validated_data["refresh"])
+        except OwnerDisabled as error:
+            raise AuthenticationFailed(str(error)) from error
         except InvalidToken as error:
             raise AuthenticationFailed(f"{error} Create a new token with POST /api/v1/token.") from error
         return JSONResponse({"token": access_token(token), "refresh": refresh_token(token)}, headers=SECRET)

@@ -7,10 +7,10 @@ from typing import Any
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
-from accounts.issuers import InvalidToken
+from accounts.issuers import InvalidToken, OwnerDisabled
 from accounts.models.service_token import ServiceToken, TokenState
 from core import timestamps
-from core.identity import Identity
+from core.identity import ACCOUNT_DISABLED, Identity
 
 # The claim of a refresh token that holds the id of its record.
 FAMILY = "family"
@@ -91,5 +91,5 @@ def usable_record(record_id: Any) -> ServiceToken:
     if record.state is not TokenState.ACTIVE:
         raise InvalidToken(f"The token is {record.state}.")
     if not record.user.is_active:
-        raise InvalidToken("The account of the token's user is disabled.")
+        raise OwnerDisabled(ACCOUNT_DISABLED)
     return record

@@ -49,7 +49,7 @@ class AuditedAdmin(GuardedAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         stored = self.model._default_manager.filter(pk=obj.pk).first() if change else None
         if change and stored is None:
-            raise Http404(f"Someone else deleted this {self.opts.verbose_name}.")
+            raise Http404
         if stored and form.version_in(stored) != form.version:
             raise VersionConflict
         before = self.values_of(request, stored) if stored else {}

@@ -76,7 +76,7 @@ class Requirement(Enum):
     """The requirement of an endpoint on the identity, independent of any experiment. The values explain a refusal."""
 
     ANYONE = "Everyone can do this."
-    ADMITTED = "Only users whose groups or roles may use this service can do this."
+    ADMITTED = "Only users with a token can do this."
     REGISTERED = "Only registered users can do this."
     NO_SERVICE_TOKEN = "Access tokens cannot do this. Log in to the pages, or send a token of your OpenID provider."  # noqa: S105
     MAY_CREATE = (

@@ -19,7 +19,7 @@ from django_mongodb_backend.fields import ArrayField
 from audit.audited_admin import AuditedAdmin
 from core.identity import Identity, Level, identity_of_session
 from core.mongodb.documents import aggregate
-from core.mongodb.match import Mql
+from core.mongodb.match import NOTHING, Mql
 from core.mongodb.order import NEWEST_FIRST
 from core.portal.changelists import COUNTED_AT_MOST
 from core.portal.filters import FormFilter, PeriodFilter, TagFilter, TextFilter
@@ -51,7 +51,7 @@ class ExperimentFilter(TextFilter):
         chosen = id_in(text)
         if chosen is None:
             self.problem = NO_ID.format(text)
-            return {}
+            return NOTHING
         return {"experiment_id": chosen.hex}
 
 

@@ -1,5 +1,6 @@
 """System checks that refuse malformed or unsafe settings at each start."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ def check_settings(**options: Any) -> list[CheckMessage]:
             *identity_problems(),
             *limit_problems(),
             *database_problems(),
+            *proxy_problems(),
             *(production_problems() if settings.PRODUCTION else []),
         ]
     ]
@@ -74,9 +76,16 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
         yield "E024", f"PORT is {settings.PORT}.", "Set a number from 1 to 65535."
     if settings.TRUSTED_PROXIES < 0:
         yield "E021", "TRUSTED_PROXIES is negative.", "Set the number of proxies in front of the service, 0 or more."
-    for name in ("SEARCH_TIME_LIMIT", "WEB_CONCURRENCY"):
-        if (value := getattr(settings, name)) <= 0:
-            yield "E022", f"{name} is {value:g}.", "Set a number above 0."
+    numbers = {
+        "SEARCH_TIME_LIMIT": settings.SEARCH_TIME_LIMIT,
+        "WEB_CONCURRENCY": settings.WEB_CONCURRENCY,
+        "MAX_BODY_BYTES": settings.DATA_UPLOAD_MAX_MEMORY_SIZE,
+        "MAX_BULK_BYTES": settings.MAX_BULK_BYTES,
+        "AUDIT_DAYS": settings.AUDIT_DAYS,
+    }
+    for name, number in numbers.items():
+        if number <= 0:
+            yield "E022", f"{name} is {number:g}.", "Set a number above 0."
 
 
 def database_problems() -> Iterator[tuple[str, str, str]]:
@@ -84,6 +93,12 @@ def database_problems() -> Iterator[tuple[str, str, str]]:
         # The message leaves out the value, which may have a password.
         hint = "Set an address such as mongodb://host/?replicaSet=rs0, or an empty value for the embedded server."
         yield "E014", "MONGODB_URI is not an address of MongoDB.", hint
+
+
+def proxy_problems() -> Iterator[tuple[str, str, str]]:
+    header = settings.SECURE_PROXY_SSL_HEADER
+    if header and not re.fullmatch(r"HTTP_[A-Z0-9_]+", header[0]):
+        yield "E025", "SECURE_PROXY_SSL_HEADER is not the name of a header.", "Set a name such as X-Forwarded-Proto."
 
 
 def production_problems() -> Iterator[tuple[str, str, str]]:

@@ -304,8 +304,8 @@ SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 31_536_000 if PRODUCTION else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_SECONDS > 0
 # The header that a proxy sets for https requests. The proxy must remove it from incoming requests.
-if forwarded_by := env.str("SECURE_PROXY_SSL_HEADER", ""):
-    SECURE_PROXY_SSL_HEADER = (f"HTTP_{forwarded_by.upper().replace('-', '_')}", "https")
+forwarded_by = env.str("SECURE_PROXY_SSL_HEADER", "").upper().replace("-", "_")
+SECURE_PROXY_SSL_HEADER = (f"HTTP_{forwarded_by}", "https") if forwarded_by else None
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"

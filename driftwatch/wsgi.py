@@ -3,23 +3,32 @@
 import os
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import BadRequest, ImproperlyConfigured
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.management.base import BaseCommand, CommandError
 from django.core.wsgi import get_wsgi_application
 from django.utils.http import parse_header_parameters
 from gunicorn.errors import AppImportError  # type: ignore[import-untyped]
 
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
 
 class Request(WSGIRequest):
-    """A request whose text is UTF-8, whatever charset its `Content-Type` names.
+    """A request whose text is UTF-8. A form in another charset is refused.
 
-    Django decodes the query and forms by the named charset. Some charsets of Python, such as `hex` and `idna`, fail
-    then, before any handler of errors.
+    Django decodes the query and forms by the charset in the `Content-Type`. Some charsets of Python, such as `hex` and
+    `idna`, fail then, before any handler of errors.
     """
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
         self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
+
+    def _load_post_and_files(self) -> None:
+        charset = (self.content_params or {}).get("charset", "utf-8")
+        if self.content_type in FORMS and charset.lower() not in ("utf-8", "utf8"):
+            self._mark_post_parse_error()  # type: ignore[attr-defined]
+            raise BadRequest
+        super()._load_post_and_files()
 
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "driftwatch.settings")

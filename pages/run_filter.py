@@ -27,7 +27,7 @@ from core.api.errors import sentences
 from core.api.json_input import bounded_int, refuse_unstorable, scalar_problem
 from core.api.search import bounded_time
 from core.filters.fields import BooleanField, Field, JSONField, TimeField, parse_time
-from core.mongodb.match import Mql
+from core.mongodb.match import NOTHING, Mql
 from drifts.display import FILTER_CONTROLS, FilterControl
 from drifts.views import FIELDS
 from pages.json_text import parsed_text
@@ -55,7 +55,6 @@ PATIENCE = "Search longer"
 ADVICE = "choose a model, a status or a shorter period"
 
 
-NOTHING: Mql = {"_id": {"$exists": False}}
 # Translates the text of a control to the API's filter language. Raises `Refused`.
 Meaning = Callable[[str], Any]
 

@@ -125,6 +125,14 @@ def test_a_stale_form_does_not_undo_the_status_of_a_run(staff: Client, drift: Dr
     assert Drift.objects.get(pk=drift.pk).job_status == "Failed"
 
 
+def test_a_change_in_the_portal_is_dated(staff: Client, drift: Drift) -> None:
+    Drift.objects.update(updated_at=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+    path = reverse("admin:drifts_drift_change", args=[drift.pk])
+    form = {"job_status": "Failed", "model": "renamed", "tags": "", **version_shown(staff, path)}
+    assert staff.post(path, form).status_code == 302
+    assert Drift.objects.get(pk=drift.pk).updated_at.year > 2020
+
+
 def test_the_form_writes_no_other_fields_than_its_own(
     staff: Client, drift: Drift, editor: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,6 +174,7 @@ def test_the_form_refuses_permissions_that_the_api_would_refuse(
     [
         ("config", "[1]", ""),
         ("config", "[]", "Must be an object"),
+        ("config", "null", "Must not be null"),
         ("config", '{"a": "\\ud800"}', "This is not valid JSON."),
         ("config", "{", "This is not valid JSON."),
         ("tags", "a,,b", "A tag is empty. Remove a comma."),
@@ -269,8 +270,9 @@ def test_a_form_that_was_cut_off_is_refused(browser: Client, experiment: Experim
 
 
 def test_the_length_of_a_search_is_limited(browser: Client, experiment: Experiment) -> None:
-    page = browser.get(LIST, {"q": "wine " * 41}).content.decode()
-    assert "The search is too long. Write at most 200 characters." in page
+    page = browser.get(LIST, {"q": "wine " * 41})
+    assert "The search is too long. Write at most 200 characters." in page.content.decode()
+    assert page.context["cl"].result_count == 0
 
 
 def act(browser: Client, action: str, *experiments: Experiment) -> Any:

@@ -6,6 +6,7 @@ import requests
 from tests.live import LiveServer
 
 CHARSETS = ["hex", "idna", "rot13", "utf-7", "undefined", "latin-1", "none"]
+FIELDS = '--b\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
 
 
 @pytest.mark.parametrize("charset", CHARSETS)
@@ -17,9 +18,24 @@ def test_a_query_is_read_whatever_charset_is_named(live: LiveServer, charset: st
 
 
 @pytest.mark.parametrize("charset", CHARSETS)
-def test_a_form_is_read_whatever_charset_is_named(live: LiveServer, charset: str) -> None:
-    headers = {"Content-Type": f"multipart/form-data; boundary=b; charset={charset}", "Accept": "text/html"}
-    body = '--b\r\nContent-Disposition: form-data; name="username"\r\n\r\n+2AA-\r\n--b--\r\n'
-    response = requests.post(f"{live.url}/login", body, headers=headers, timeout=30)
-    assert response.status_code == 403
-    assert "This form has expired" in response.text
+def test_a_form_in_another_charset_is_refused(live: LiveServer, charset: str) -> None:
+    response = login(live, f"multipart/form-data; boundary=b; charset={charset}")
+    assert response.status_code == 400
+    assert "This form is not valid. Open its page again, and send it in UTF-8." in response.text
+
+
+@pytest.mark.parametrize("parameter", ["", "; charset=UTF-8", "; charset=utf8"])
+def test_a_form_in_utf_8_is_read(live: LiveServer, parameter: str) -> None:
+    response = login(live, f"multipart/form-data; boundary=b{parameter}")
+    assert response.status_code == 200
+    assert 'value="café+2AA-"' in response.text
+
+
+def login(live: LiveServer, content_type: str) -> requests.Response:
+    """Send the login form with a user name, as a browser does after it has opened the page."""
+    browser = requests.Session()
+    browser.get(f"{live.url}/login", timeout=30)
+    fields = {"csrfmiddlewaretoken": browser.cookies["csrftoken"], "username": "café+2AA-", "password": "x"}
+    body = "".join(FIELDS.format(*field) for field in fields.items()) + "--b--\r\n"
+    headers = {"Content-Type": content_type, "Accept": "text/html"}
+    return browser.post(f"{live.url}/login", body.encode(), headers=headers, timeout=30)

@@ -73,7 +73,8 @@ def test_an_error_page_shows_the_status_and_what_happened(visitor: Client, path:
     assert re.search(r"<p[^>]*>404</p>\s*<h1>Page not found</h1>", page.content.decode())
 
 
-def test_a_page_that_takes_no_form_says_that_nothing_was_changed(visitor: Client) -> None:
+def test_a_page_that_takes_no_form_says_that_nothing_was_changed() -> None:
+    visitor = Client(enforce_csrf_checks=True)
     page = visitor.post("/", headers=HTML)
     assert (page.status_code, page.headers["Allow"]) == (405, "GET, HEAD")
     assert "<h1>This page cannot be opened</h1>" in page.content.decode()
@@ -110,8 +111,8 @@ def test_an_unknown_host_is_refused_in_json(visitor: Client, settings: Settings)
     assert response.json()["status"] == "Bad Request"
     page = visitor.get("/", headers={"Host": "evil.example", **HTML})
     assert page.status_code == 400
-    assert "<h1>The address is not valid</h1>" in page.content.decode()
-    assert "Go back, or open the list again." in page.content.decode()
+    assert "<h1>The request is not valid</h1>" in page.content.decode()
+    assert "This address is not valid. Go back, or open the list again." in page.content.decode()
 
 
 def test_a_form_that_is_too_large_is_refused_with_a_sentence(visitor: Client, settings: Settings) -> None:

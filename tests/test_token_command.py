@@ -31,6 +31,22 @@ def test_a_new_name_is_registered_and_can_use_the_api_at_once() -> None:
     assert ada.post("/user").status_code == 409
 
 
+@pytest.mark.parametrize("name", ["not an email", ""])
+def test_a_name_that_no_user_can_have_is_refused(name: str) -> None:
+    with pytest.raises(CommandError, match="cannot be a local user"):
+        issue(name)
+    assert not User.objects.exists()
+
+
+def test_a_token_for_a_disabled_account_is_issued_with_a_warning(manager: Caller) -> None:
+    assert manager.user
+    User.objects.filter(pk=manager.user.pk).update(is_active=False)
+    token, remarks = issue(str(manager.user.pk), "--entitlement", "users")
+    assert "The service will refuse this token: the account of manager@example.org is disabled." in remarks
+    refusal = Caller(token).get("/user/self").json()["message"]
+    assert refusal == "This account is disabled. Ask the administrators of this service."
+
+
 def test_a_name_is_registered_only_once() -> None:
     issue("ada", "--entitlement", "users")
     _, remarks = issue("ada", "--entitlement", "users")

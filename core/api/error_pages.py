@@ -6,9 +6,11 @@ from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig
+from django.core.exceptions import BadRequest, ObjectDoesNotExist, RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import MethodNotAllowed, ValidationError
 
 from core.api.errors import GONE, problem, sentences
@@ -17,10 +19,10 @@ from core.mongodb.errors import is_database_unavailable
 
 NO_ACCESS = "Your account may not open this page. Ask the administrators of this service for access."
 NOTHING_CHANGED = "Nothing was changed. Go back, and use the form of the page."
-NOT_FOUND = "Nothing is at this address. It may have been deleted, or you may not have access to it."
+NOT_FOUND = "There is no page at this address. The object may have been deleted, or you may not have access to it."
 # The titles of error pages, by status.
 TITLES = {
-    400: "The address is not valid",
+    400: "The request is not valid",
     403: "You do not have access",
     404: "Page not found",
     405: "This page cannot be opened",
@@ -70,7 +72,7 @@ def refusal_page(
 
 
 def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Decorate a view to refuse methods other than GET and HEAD with a 405."""
+    """Decorate a view to refuse methods other than GET and HEAD with a 405, whatever CSRF token they have."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -81,7 +83,7 @@ def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         response["Allow"] = "GET, HEAD"
         return response
 
-    return guarded
+    return csrf_exempt(guarded)
 
 
 def wants_page(request: HttpRequest) -> bool:
@@ -93,9 +95,10 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Handle Django's 400 (`handler400`); a body that is too large becomes a 413."""
     if isinstance(exception, RequestDataTooBig):
         return refusal(request, 413, f"At most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes are allowed. Send less.")
-    if wants_page(request):
-        return refusal(request, 400, "Go back, or open the list again.")
-    return refusal(request, 400, "This address is not valid. Check it, and the Host header.")
+    if isinstance(exception, BadRequest | MultiPartParserError):
+        return refusal(request, 400, "This form is not valid. Open its page again, and send it in UTF-8.")
+    advice = "Go back, or open the list again." if wants_page(request) else "Check it, and the Host header."
+    return refusal(request, 400, f"This address is not valid. {advice}")
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:

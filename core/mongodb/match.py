@@ -6,6 +6,8 @@ from typing import Any, TypeAlias
 from django.db.models import Lookup, Value
 
 Mql: TypeAlias = dict[str, Any]
+# Matches no document.
+NOTHING: Mql = {"_id": {"$exists": False}}
 
 
 class Match(Lookup):

@@ -10,6 +10,7 @@ from django.forms import CharField
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
+from core.mongodb.match import NOTHING, Match
 from core.mongodb.querysets import FilterableQuerySet
 from core.mongodb.totals import Total
 
@@ -54,6 +55,11 @@ class BoundedChangeList(ChangeList):
     """
 
     search_form_class = SearchForm
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        """Find nothing for a refused search, so that an action on all found objects takes none."""
+        found = super().get_queryset(request, exclude_parameters)
+        return found if SearchForm(request.GET).is_valid() else found.filter(Match(NOTHING))
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)

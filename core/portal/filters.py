@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.dateparse import parse_date
 
-from core.mongodb.match import Match, Mql
+from core.mongodb.match import NOTHING, Match, Mql
 
 
 class FormFilter(ListFilter):
@@ -86,6 +86,8 @@ class PeriodFilter(FormFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         bounds = {"$gte": self.bound("since", datetime.time.min), "$lte": self.bound("until", datetime.time.max)}
+        if self.problem:
+            return queryset.filter(Match(NOTHING))
         given = {operator: time for operator, time in bounds.items() if time}
         return queryset.filter(Match({"created_at": given})) if given else queryset
 

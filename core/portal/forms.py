@@ -123,5 +123,5 @@ class ApiForm(VersionedForm):
 
     def sent(self, name: str) -> Any:
         """Return the value of a field in the form of the API. JSON without text is an empty object."""
-        value = self.cleaned_data[name]
-        return {} if value is None and isinstance(self.fields[name], forms.JSONField) else value
+        is_blank = isinstance(self.fields[name], forms.JSONField) and not (self[name].data or "").strip()
+        return {} if is_blank else self.cleaned_data[name]

@@ -158,7 +158,7 @@ class Chart:
 
     def _fitted(self) -> tuple[Fit | None, Line]:
         if self.kind is Kind.BAR:
-            return None, Line(problem="Bars have no fit. Choose Scatter or Line.")
+            return None, Line(problem="Bars cannot show a line. Choose Scatter or Line.")
         try:
             found = fit(*(self._values_to_fit(axis) for axis in "xy"), log_x=self.log_x, log_y=self.log_y)
         except NoFit as problem:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError
 from django.utils import timezone
@@ -45,6 +46,8 @@ class Command(BaseCommand):
         wanted = {*settings.OIDC_USER_ENTITLEMENTS, *settings.OIDC_ADMIN_ENTITLEMENTS}
         if settings.OIDC_USER_ENTITLEMENTS and wanted.isdisjoint(options["entitlement"]):
             self.stderr.write(f"The service will refuse this token: it carries none of {', '.join(sorted(wanted))}.")
+        if not user.is_active:
+            self.stderr.write(f"The service will refuse this token: the account of {user} is disabled.")
         self.stdout.write(access_token(record))
 
     def issue(self, user: User, lifetime: datetime.timedelta, options: dict[str, Any]) -> ServiceToken:
@@ -67,7 +70,12 @@ class Command(BaseCommand):
     def register(self, name: str) -> User:
         user = User(subject=name, email=name if "@" in name else f"{name}@localhost")
         user.set_unusable_password()
-        user.full_clean()
+        try:
+            user.full_clean()
+        except ValidationError as error:
+            raise CommandError(
+                f"{name!r} cannot be a local user. Give an email address, or a name without spaces."
+            ) from error
         user.register_by(None)
         self.stderr.write(f"Registered the local user {name}, id {user.id}.")
         return user
