@@ -1,6 +1,6 @@
 """The permission list of an experiment in the admin portal, as a form that names people by email."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -9,6 +9,7 @@ from django.template.loader import render_to_string
 from django_mongodb_backend.forms.fields.embedded_model_array import (
     EmbeddedModelArrayBoundField,
     EmbeddedModelArrayField,
+    EmbeddedModelArrayWidget,
 )
 
 from core.identity import Level, identity_of_session, is_entitlement
@@ -22,6 +23,13 @@ KEEP_EDITING = "_edit"
 CHOOSE_LEVEL = f"Choose {Level.READ}, {Level.EDIT} or {Level.MANAGE}."
 
 
+class PermissionsWidget(EmbeddedModelArrayWidget):
+    """Tells an empty list from a form without the list: Django keeps the stored value if a form leaves a field out."""
+
+    def value_omitted_from_data(self, data: Mapping[str, Any], files: Any, name: str) -> bool:
+        return f"{name}-TOTAL_FORMS" not in data
+
+
 class PermissionsField(EmbeddedModelArrayField):
     """The permission list as a field, with `suggestions` of entitlements."""
 
@@ -29,6 +37,7 @@ class PermissionsField(EmbeddedModelArrayField):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.widget = PermissionsWidget()
         rows = self.formset.form.base_fields
         rows["entity"].error_messages["required"] = "Name a person or group."
         rows["level"].error_messages |= dict.fromkeys(("required", "invalid_choice"), CHOOSE_LEVEL)

@@ -59,7 +59,9 @@ class SharingSerializer(StrictModelSerializer):
     def validate_permissions(self, entries: list[dict[str, str]]) -> list[Permission]:
         entities = self.named([entry["entity"] for entry in entries])
         if len(set(entities)) < len(entities):
-            raise serializers.ValidationError("Name each entity once.")
+            raise serializers.ValidationError(
+                "Each person or group can be listed once. Change the level of the existing entry, or remove it."
+            )
         return [
             Permission(entity=entity, level=entry["level"]) for entity, entry in zip(entities, entries, strict=True)
         ]
@@ -98,7 +100,7 @@ def entities_of(experiment: Experiment | None) -> frozenset[str]:
 
 
 class ExperimentSerializer(SharingSerializer):
-    """An experiment. `permissions` is empty for callers who have no level through it."""
+    """An experiment. `permissions` is empty for callers without a level through it, except for administrators."""
 
     name = StrictText(max_length=255)
     description = StrictText(default="", allow_blank=True, trim_whitespace=False)

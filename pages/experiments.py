@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import HttpResponse
 from rest_framework import serializers
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import NotAuthenticated, ValidationError
 from rest_framework.request import Request
 
 from core.api.errors import sentences
@@ -85,6 +85,8 @@ class ExperimentsPage(Page):
     def list(self, request: Request) -> HttpResponse:
         """Show one page of the list."""
         parameters = self.list_parameters()
+        if parameters["show"] == "mine" and self.identity.is_anonymous:
+            raise NotAuthenticated
         experiments, (_, order) = matching_experiments(self.identity, parameters), SORTS[parameters["sort"]]
         start = parameters["page"] - 1
         with bounded_time(ADVICE):

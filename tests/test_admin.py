@@ -125,6 +125,24 @@ def test_a_stale_form_does_not_undo_the_status_of_a_run(staff: Client, drift: Dr
     assert Drift.objects.get(pk=drift.pk).job_status == "Failed"
 
 
+def test_a_user_with_changes_in_the_log_is_disabled_and_not_deleted(staff: Client, drift: Drift) -> None:
+    path = reverse("admin:drifts_drift_change", args=[drift.pk])
+    form = {"job_status": "Failed", "model": "renamed", "tags": "", **version_shown(staff, path)}
+    assert staff.post(path, form).status_code == 302
+    (entry,) = LogEntry.objects.all()
+    listed = staff.get(page(LogEntry, "changelist"), {"action": "2"})
+    assert listed.context["cl"].result_count == 1
+    shown = staff.get(reverse("admin:admin_logentry_change", args=[entry.pk])).content.decode()
+    for text in ("Drift run", "Changed Status, Model"):
+        assert text in shown
+
+    root = str(User.objects.get(subject="root").pk)
+    one = staff.get(reverse("admin:accounts_user_delete", args=[root])).content.decode()
+    assert "This user cannot be deleted, because the log of the portal has entries of them." in one
+    several = staff.post(page(User, "changelist"), {"action": "delete_selected", "_selected_action": [root]})
+    assert "they cannot be deleted together" in several.content.decode()
+
+
 def test_a_change_in_the_portal_is_dated(staff: Client, drift: Drift) -> None:
     Drift.objects.update(updated_at=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
     path = reverse("admin:drifts_drift_change", args=[drift.pk])

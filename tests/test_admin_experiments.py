@@ -152,8 +152,9 @@ def test_only_changes_of_access_are_reviewed_first(browser: Client, experiment: 
     ("entries", "problem"),
     [
         ([(GROUP, "Manage"), ("nobody@example.org", "Read")], "No registered user has this email"),
-        ([(GROUP, "Manage"), (GROUP, "Read")], "Name each entity once."),
+        ([(GROUP, "Manage"), (GROUP, "Read")], "Each person or group can be listed once."),
         ([(GROUP, "Read")], "The experiment needs a manager."),
+        ([], "The experiment needs a manager."),
         ([(GROUP, "Owner")], "Choose Read, Edit or Manage."),
         ([(GROUP, "Manage"), ("readers", "")], "readers: Choose Read, Edit or Manage."),
         ([(GROUP, "Manage"), ("", "Read")], "An entry without a name: Name a person or group."),

@@ -104,7 +104,6 @@ def test_the_list_is_searched_by_text_and_by_tag(anonymous: Caller, query: dict[
         ("reader", "mine", {"wine quality"}),
         ("watcher", "mine", {"wine quality"}),
         ("stranger", "mine", set()),
-        ("anonymous", "mine", set()),
         ("admin", "mine", set()),
         ("reader", "public", {"barley"}),
         ("reader", "archived", {"old public", "old private"}),
@@ -123,6 +122,11 @@ def test_the_list_filters_by_visibility_and_archive(
     caller: Caller = request.getfixturevalue(role)
     client = caller.client if role == "anonymous" else through_session(caller, settings).client
     assert set(names(read(client, show=show))) == found
+
+
+def test_ones_own_experiments_need_a_login(anonymous: Caller) -> None:
+    response = anonymous.client.get("/experiments?show=mine")
+    assert (response.status_code, response.headers["Location"]) == (302, "/login?next=/experiments%3Fshow%3Dmine")
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,9 @@ def test_a_permission_list_names_each_entity_once(manager: Caller) -> None:
     twice = [{"entity": GROUP, "level": "Read"}, {"entity": GROUP, "level": "Edit"}]
     response = manager.post("/experiment", {"name": "wine", "permissions": twice})
     assert response.status_code == 422
-    assert response.json()["errors"]["json"]["permissions"] == ["Name each entity once."]
+    assert response.json()["errors"]["json"]["permissions"] == [
+        "Each person or group can be listed once. Change the level of the existing entry, or remove it."
+    ]
 
 
 def test_a_deletion_of_an_experiment_deletes_only_its_runs(manager: Caller, drift: Drift) -> None:

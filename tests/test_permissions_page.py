@@ -161,7 +161,7 @@ def test_the_form_keeps_its_values_after_a_review(
     ("entity", "level", "problem"),
     [
         ("nobody@example.org", "Read", "No registered user has this email"),
-        ("editor@example.org", "Read", "Name each entity once."),
+        ("editor@example.org", "Read", "Each person or group can be listed once."),
         (GROUP + "s", "Own", "Choose one of: Read, Edit, Manage."),
         ("a\0b", "Read", "Null characters are not allowed"),
         ("x" * 256, "Read", "at most 255 characters"),

@@ -17,7 +17,10 @@ from core.api.errors import GONE, problem, sentences
 from core.api.exceptions import RETRY_SECONDS, FormExpired, LevelRequired, SearchTooSlow, ServiceUnavailable
 from core.mongodb.errors import is_database_unavailable
 
-NO_ACCESS = "Your account may not open this page. Ask the administrators of this service for access."
+NO_ACCESS = (
+    "Your account may not open this page, or the portal does not offer it. "
+    "Go back, or ask an administrator of this service."
+)
 NOTHING_CHANGED = "Nothing was changed. Go back, and use the form of the page."
 NOT_FOUND = "There is no page at this address. The object may have been deleted, or you may not have access to it."
 # The titles of error pages, by status.
