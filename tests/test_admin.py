@@ -43,6 +43,17 @@ def save(browser: Client, path: str, form: dict[str, str]) -> Any:
     return browser.post(path, form | {name: value for name, value in review.context["sent"] if name == "_confirmed"})
 
 
+@pytest.mark.parametrize("app", ["experiments", "drifts", "accounts", "audit", "admin"])
+def test_the_page_of_an_app_lists_its_models_under_its_name(staff: Client, app: str) -> None:
+    response = staff.get(f"/admin/{app}/")
+    shown = response.content.decode()
+    (listed,) = response.context["app_list"]
+    assert f"<h1>{listed['name']}</h1>" in shown
+    for model in listed["models"]:
+        assert f'href="{model["admin_url"]}"' in shown.partition('id="content-main"')[2]
+    assert "Reload to try again" not in shown
+
+
 def test_the_portal_has_every_model() -> None:
     assert set(admin.site._registry) == {User, ServiceToken, Experiment, Drift, Event, LogEntry}
 

@@ -63,6 +63,8 @@ def test_staff_choose_light_or_dark_and_find_only_their_own_experiments(people: 
     page = stan.page
     page.goto("/experiments")
     page.get_by_role("link", name="Admin").click()
+    # The button works once the page is loaded.
+    page.wait_for_url("**/admin/")
     page.get_by_role("button", name=re.compile("Toggle theme")).first.click()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     navigation = page.locator("#nav-sidebar")
