@@ -45,6 +45,11 @@ class AuditedAdmin(GuardedAdmin):
         self.message_user(request, problem, messages.ERROR)
         return redirect(request.get_full_path())
 
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Show the form under the stored name of the object, also if another name was refused."""
+        context["subtitle"] = context["adminform"].form.stored_name
+        return super().render_change_form(request, context, *args, **kwargs)
+
     @in_transaction
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         stored = self.model._default_manager.filter(pk=obj.pk).first() if change else None

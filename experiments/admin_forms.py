@@ -38,6 +38,8 @@ class PermissionsField(EmbeddedModelArrayField):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.widget = PermissionsWidget()
+        # Django compares a field whose default is callable with hidden inputs, which this form does not have.
+        self.show_hidden_initial = False
         rows = self.formset.form.base_fields
         rows["entity"].error_messages["required"] = "Name a person or group."
         rows["level"].error_messages |= dict.fromkeys(("required", "invalid_choice"), CHOOSE_LEVEL)

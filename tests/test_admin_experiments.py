@@ -195,6 +195,13 @@ def test_other_fields_follow_the_rules_of_the_api(
     assert sentence in problem
 
 
+def test_a_refused_form_keeps_the_stored_name_in_its_heading(browser: Client, experiment: Experiment) -> None:
+    form = form_of(browser, experiment, *entries_of(experiment), name="barley", config="{")
+    page = browser.post(address(experiment), form).content.decode()
+    assert "<h2>wine quality</h2>" in page
+    assert 'value="barley"' in page
+
+
 def test_an_empty_configuration_is_an_empty_object(browser: Client, experiment: Experiment) -> None:
     form = form_of(browser, experiment, *entries_of(experiment), config="")
     assert browser.post(address(experiment), form).status_code == 302
@@ -225,6 +232,7 @@ def test_an_object_without_changes_in_the_portal_has_an_empty_history(browser: C
     assert browser.post(address(experiment), form).status_code == 302
     page = browser.get(path).content.decode()
     assert "Changed Description" in page
+    assert "Access" not in page.partition("Changed Description")[2].partition("</td>")[0]
     assert "No changes" not in page
 
 

@@ -57,7 +57,7 @@ class TagsField(SimpleArrayField):
 class VersionedForm(forms.ModelForm):
     """A model form that holds the version of the object that it shows, and refuses to save over another version.
 
-    `version` is that of the object as the request has read it; empty for a new object.
+    `version` and `stored_name` are those of the object as the request has read it; empty for a new object.
     """
 
     # The request of the page with the form.
@@ -65,7 +65,9 @@ class VersionedForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.version = "" if self.instance._state.adding else self.version_in(self.instance)
+        is_new = self.instance._state.adding
+        self.version = "" if is_new else self.version_in(self.instance)
+        self.stored_name = "" if is_new else str(self.instance)
 
     def version_in(self, instance: Model) -> str:
         """Return the version of the fields of this form in an object."""
