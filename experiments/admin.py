@@ -20,7 +20,7 @@ from core.identity import Identity, Level, Requirement, identity_of_session
 from core.portal.changelists import BoundedChangeList
 from core.portal.filters import PeriodFilter, TagFilter
 from core.portal.forms import TagsField
-from experiments.admin_forms import KEEP_EDITING, ExperimentForm, PermissionsField
+from experiments.admin_forms import KEEP_EDITING, NOT_SAVED, ExperimentForm, PermissionsField
 from experiments.models import Experiment, ExperimentQuerySet
 from experiments.portal import ExperimentLevels
 from experiments.sharing import Preview, holders
@@ -156,6 +156,13 @@ class ExperimentAdmin(ExperimentLevels, AuditedAdmin):
             return super().change_view(request, object_id, *args, **kwargs)
         except Unconfirmed as unconfirmed:
             return self.confirmation(request, object_id, unconfirmed.preview)
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Show “Not saved yet.” as a notice if the form has no error to correct."""
+        if list(context["errors"]) == [[NOT_SAVED]]:
+            context["errors"] = []
+            self.message_user(request, NOT_SAVED, messages.WARNING)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
         if change:

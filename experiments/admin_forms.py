@@ -20,6 +20,7 @@ from experiments.sharing import Preview, holders, preview_of
 from experiments.views import ExperimentView
 
 KEEP_EDITING = "_edit"
+NOT_SAVED = "Not saved yet."
 CHOOSE_LEVEL = f"Choose {Level.READ}, {Level.EDIT} or {Level.MANAGE}."
 
 
@@ -114,7 +115,7 @@ class ExperimentForm(ApiForm):
             with suppress(NoManager):
                 cleaned["permissions"] = complete(cleaned["permissions"], identity)
         if KEEP_EDITING in self.data:
-            self.add_error(None, "Not saved yet.")
+            self.add_error(None, NOT_SAVED)
         return cleaned
 
     def preview(self) -> Preview:

@@ -132,8 +132,9 @@ def test_a_change_between_the_check_and_the_write_is_kept(
 def test_the_review_leads_back_to_the_form(browser: Client, experiment: Experiment, manager: Caller) -> None:
     form = form_of(browser, experiment, (manager.id, "Manage"), name="renamed")
     review = browser.post(address(experiment), form)
-    page = browser.post(address(experiment), {**dict(review.context["sent"]), "_edit": "Go on editing"})
-    assert "Not saved yet" in page.content.decode()
+    page = browser.post(address(experiment), {**dict(review.context["sent"]), "_edit": "Keep editing"})
+    assert page.content.decode().count("Not saved yet.") == 1
+    assert "Please correct the error" not in page.content.decode()
     assert 'value="renamed"' in page.content.decode()
     experiment.refresh_from_db()
     assert experiment.name == "wine quality"
