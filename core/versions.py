@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -12,6 +13,11 @@ class VersionConflict(Exception):
 def version_of(value: Any) -> str:
     """Return the version of a JSON value: equal values have the same version. Other objects count by their text."""
     return digest(json.dumps(value, sort_keys=True, default=str).encode())
+
+
+def version_of_fields(instance: Any, names: Iterable[str]) -> str:
+    """Return the version of these fields of an object together, in any order."""
+    return version_of({name: getattr(instance, name) for name in names})
 
 
 def digest(content: bytes) -> str:

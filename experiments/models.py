@@ -24,7 +24,7 @@ from core.mongodb.match import Match
 from core.mongodb.querysets import FilterableQuerySet
 from core.mongodb.transaction import in_transaction
 from core.tags import MAX_TAG
-from core.versions import VersionConflict, version_of
+from core.versions import VersionConflict, version_of_fields
 from experiments.access import AccessControlled, ExperimentReference, readable_by
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class Experiment(AccessControlled, models.Model):
 
     def version(self, *fields: str) -> str:
         """Return the version of these fields together."""
-        return version_of({name: getattr(self, name) for name in fields})
+        return version_of_fields(self, fields)
 
     def update_by(self, identity: Identity, version: str | None = None, **changes: Any) -> None:
         """Write only the named fields. Unless the caller is an administrator, they stay a manager.

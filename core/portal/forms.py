@@ -14,7 +14,7 @@ from rest_framework.serializers import ModelSerializer
 from core.api.errors import sentences
 from core.api.json_input import parsed, refuse_unstorable, text_problem
 from core.identity import identity_of_session
-from core.versions import version_of
+from core.versions import version_of_fields
 
 # The name of the hidden input, in templates/admin/change_form.html.
 VERSION = "_version"
@@ -71,7 +71,7 @@ class VersionedForm(forms.ModelForm):
 
     def version_in(self, instance: Model) -> str:
         """Return the version of the fields of this form in an object."""
-        return version_of({name: getattr(instance, name) for name in self.fields})
+        return version_of_fields(instance, self.fields)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
