@@ -15,6 +15,7 @@ from accounts.login import SilentRenewal
 from accounts.models import User
 from accounts.provider import LoginRefused
 from accounts.sessions import is_part_of_login, is_renewal_due, user_of_session
+from core.api.error_pages import service_unavailable
 
 
 class SessionIdentityMiddleware:
@@ -39,8 +40,9 @@ class SessionIdentityMiddleware:
             return SilentRenewal.as_view()(request) if is_renewal_due(request.session) else None
         except (IssuerUnavailable, LoginRefused):
             return None  # The request is anonymous until the provider responds or is configured again.
-        except (DatabaseError, PyMongoError):
-            return None  # A view that needs the session raises the same error, which is handled there.
+        except (DatabaseError, PyMongoError) as error:
+            # The view may need the session too, and would wait for the database a second time.
+            return service_unavailable(request, error)
 
 
 def is_page(request: HttpRequest) -> bool:

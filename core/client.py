@@ -1,6 +1,7 @@
-"""The current request, and its client: the IP address, and whether it sent a bearer token."""
+"""The current request, its duration, and its client: the IP address, and whether it sent a bearer token."""
 
 import ipaddress
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from urllib.parse import urlsplit
@@ -10,20 +11,27 @@ from django.http import HttpRequest, HttpResponse
 from rest_framework.request import Request
 
 current_request: ContextVar[HttpRequest | None] = ContextVar("current_request", default=None)
+request_started: ContextVar[float] = ContextVar("request_started")
 
 
 class CurrentRequestMiddleware:
-    """Makes the current request available to code below the views, such as the audit trail."""
+    """Makes the current request and its start available to code below the views, such as the audit trail."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         token = current_request.set(request)
+        request_started.set(time.monotonic())
         try:
             return self.get_response(request)
         finally:
             current_request.reset(token)
+
+
+def seconds_since_start() -> float:
+    """Return the duration of the current request until now, in seconds."""
+    return time.monotonic() - request_started.get(time.monotonic())
 
 
 def client_address(request: HttpRequest | Request) -> str | None:

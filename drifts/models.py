@@ -7,6 +7,7 @@ from functools import cache
 from itertools import islice
 from typing import Any, Self
 
+import pymongo
 from django.db import models, transaction
 from django_mongodb_backend.fields import ArrayField
 from uuid_utils.compat import uuid7
@@ -16,6 +17,7 @@ from audit.trail import record
 from core import timestamps
 from core.identity import Identity
 from core.mongodb.documents import (
+    WORK_SECONDS,
     Document,
     aggregate,
     collection_of,
@@ -72,14 +74,17 @@ class DriftManager(BaseDriftManager["Drift"]):
 
     def count_of(self, experiment_id: uuid.UUID) -> int:
         """The number of runs of an experiment, read from an index alone."""
-        return collection_of(Drift).count_documents({"experiment_id": experiment_id.hex}, session=mongodb().session)
+        of_experiment = {"experiment_id": experiment_id.hex}
+        with pymongo.timeout(WORK_SECONDS):
+            return collection_of(Drift).count_documents(of_experiment, session=mongodb().session)
 
     def delete_of(self, experiment_id: uuid.UUID) -> None:
         """Delete the runs of a deleted experiment in batches, because all may be too many for one transaction."""
         runs, of_experiment = collection_of(Drift), {"experiment_id": experiment_id.hex}
         found = (run["_id"] for run in runs.find(of_experiment, {"_id": 1}, batch_size=DELETED_AT_ONCE))
         while ids := list(islice(found, DELETED_AT_ONCE)):
-            runs.delete_many({**of_experiment, "_id": {"$in": ids}})
+            with pymongo.timeout(WORK_SECONDS):
+                runs.delete_many({**of_experiment, "_id": {"$in": ids}})
 
     def with_experiment(
         self, experiment_id: uuid.UUID, drift_id: uuid.UUID
@@ -120,7 +125,8 @@ class DriftManager(BaseDriftManager["Drift"]):
 
         def remove_if_deleted() -> None:
             if Experiment.objects.reference_to(experiment.pk) is None:
-                self.of(experiment).matching({"_id": {"$in": [document["_id"] for document in documents]}}).delete()
+                with pymongo.timeout(WORK_SECONDS):
+                    self.of(experiment).matching({"_id": {"$in": [each["_id"] for each in documents]}}).delete()
                 raise Experiment.DoesNotExist
 
         in_transaction(insert_many)(Drift, documents)

@@ -112,6 +112,7 @@ INSTALLED_APPS = [
     "driftwatch.apps.DriftWatchConfig",
 ]
 MIDDLEWARE = [
+    "core.client.CurrentRequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -123,7 +124,6 @@ MIDDLEWARE = [
     "accounts.middleware.SessionIdentityMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "core.client.CurrentRequestMiddleware",
 ]
 ROOT_URLCONF = "driftwatch.urls"
 WSGI_APPLICATION = "driftwatch.wsgi.application"
@@ -163,9 +163,15 @@ DATABASES = {
         "OPTIONS": {
             "appname": "driftwatch",
             "retryWrites": True,
+            # Without read concern majority, readers see writes that a failover rolls back.
+            "readConcernLevel": "majority",
+            "w": "majority",
+            # The limit of one operation, with the wait for a primary and for the majority. An operation on many
+            # documents sets its own limit. Without a heartbeat for about three seconds, the driver breaks it off.
+            "timeoutMS": 2_000,
             "serverSelectionTimeoutMS": 2_000,
             "connectTimeoutMS": 2_000,
-            "w": "majority",
+            "heartbeatFrequencyMS": 1_000,
         },
     }
 }

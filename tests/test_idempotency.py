@@ -26,7 +26,7 @@ from audit.models import Event
 from core import timestamps
 from core.identity import Identity, Level
 from core.models import StoredResponse
-from core.mongodb.documents import mongodb
+from core.mongodb.documents import collection_of, mongodb
 from core.mongodb.embedded import EmbeddedServer
 from drifts.models import Drift
 from experiments.models import Experiment, Permission
@@ -352,6 +352,24 @@ def test_requests_retried_while_workers_are_killed_create_once(killable: LiveSer
     with MongoClient[Any](killable.environment["MONGODB_URI"]) as client:
         stored = {run["_id"]: run["model"] for run in client["killable"][Drift._meta.db_table].find({})}
     assert stored == {uuid.UUID(response.json()["id"]).hex: response.json()["model"] for response in responses}
+
+
+def test_a_key_of_an_unfinished_request_is_refused_after_a_short_time(manager: Caller, experiment: Experiment) -> None:
+    path = f"/experiment/{experiment.pk}/drift"
+    manager.post(path, RUN, headers=KEY)
+    claim = StoredResponse.objects.get().pk
+    StoredResponse.objects.all().delete()
+    with mongodb().database.client.start_session() as session, session.start_transaction():
+        # As an unfinished request does, perhaps in a worker that was killed.
+        collection_of(StoredResponse).insert_one({"_id": claim}, session=session)
+        started = time.monotonic()
+        refused = manager.post(path, RUN, headers=KEY)
+        assert time.monotonic() - started < 3
+        assert refused.status_code == 503
+        assert "not finished" in refused.json()["message"]
+        assert int(refused.headers["Retry-After"]) > 0
+        session.abort_transaction()
+    assert manager.post(path, RUN, headers=KEY).status_code == 201
 
 
 def test_the_openapi_document_describes_the_key(live: LiveServer) -> None:

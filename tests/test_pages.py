@@ -48,12 +48,13 @@ def test_the_service_is_ready_with_a_primary_and_all_migrations(
 ) -> None:
     response = visitor.get("/readyz")
     assert response.status_code == 200
-    assert response.json() == {"status": "ok", "checks": {"mongodb": "ok", "migrations": "ok"}}
+    assert response.json() == {"status": "ok", "checks": {"mongodb": "ok", "clock": "ok", "migrations": "ok"}}
 
+    health.readiness.cache_clear()
     monkeypatch.setattr(health, "migrations_are_applied", lambda: False)
     response = visitor.get("/readyz")
     assert response.status_code == 503
-    assert response.json()["checks"] == {"mongodb": "ok", "migrations": "run `manage.py migrate`"}
+    assert response.json()["checks"] == {"mongodb": "ok", "clock": "ok", "migrations": "run `manage.py migrate`"}
 
 
 def test_the_documentation_loads_its_assets_from_the_service(visitor: Client) -> None:

@@ -13,7 +13,7 @@ from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import MethodNotAllowed, ValidationError
 
-from core.api.errors import GONE, problem, sentences
+from core.api.errors import GONE, log_unavailable, problem, sentences
 from core.api.exceptions import RETRY_SECONDS, FormExpired, LevelRequired, SearchTooSlow, ServiceUnavailable
 from core.mongodb.errors import is_database_unavailable
 
@@ -38,8 +38,9 @@ TITLES = {
 }
 
 
-def service_unavailable(request: HttpRequest) -> HttpResponse:
-    """Return a 503 outside the API, for requests that need the database."""
+def service_unavailable(request: HttpRequest, exception: BaseException) -> HttpResponse:
+    """Log the exception, and return a 503 outside the API, for requests that need the database."""
+    log_unavailable(exception)
     response = refusal(request, 503, str(ServiceUnavailable.default_detail))
     response["Retry-After"] = RETRY_SECONDS
     return response
@@ -131,7 +132,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """Handle uncaught exceptions (`handler500`): 503 without a database, 404 for a deleted object, else 500."""
     exception = sys.exception()
     if exception and is_database_unavailable(exception):
-        return service_unavailable(request)
+        return service_unavailable(request, exception)
     if isinstance(exception, ObjectDoesNotExist):
         return refusal(request, 404, GONE)
     return refusal(request, 500, "This is a fault of the service. Try again later. Its log has the details.")

@@ -1,5 +1,6 @@
 """Error responses: their common shape, and the mapping from exceptions to them."""
 
+import logging
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -19,8 +20,12 @@ from core.api.exceptions import (
     ServiceUnavailable,
 )
 from core.api.responses import JSONResponse
+from core.client import current_request, seconds_since_start
 from core.mongodb.errors import is_database_unavailable, is_document_too_large
 
+log = logging.getLogger(__name__)
+
+MAX_LOGGED = 500
 GONE = "This object no longer exists. It has been deleted."
 
 
@@ -35,7 +40,10 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> JSONResponse |
     if isinstance(exc, ValidationError):
         return invalid(exc)
     if is_database_unavailable(exc):
+        log_unavailable(exc)
         exc = ServiceUnavailable()
+    elif isinstance(exc, ServiceUnavailable):
+        log_unavailable(exc)
     elif isinstance(exc, IntegrityError):
         exc = Conflict(context["view"].conflict)
     elif is_document_too_large(exc):
@@ -44,6 +52,14 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> JSONResponse |
         exc = NotFound(GONE)
     response = views.exception_handler(exc, context)
     return None if response is None else error_response(response, exc, context["view"])
+
+
+def log_unavailable(exc: BaseException) -> None:
+    """Log the cause of a 503, with the request and its duration. The query of the URL may be private."""
+    request, cause = current_request.get(), exc.__cause__ or exc
+    target = f"{request.method} {request.path}" if request else "no request"
+    message = f"{type(cause).__name__}: {cause}"[:MAX_LOGGED]
+    log.warning("503 after %.1f s for %s: %s", seconds_since_start(), target, message)
 
 
 def error_response(response: Response, exc: Exception, view: APIView) -> JSONResponse:

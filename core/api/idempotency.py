@@ -2,8 +2,8 @@
 
 The header follows draft-ietf-httpapi-idempotency-key-header. One transaction claims the key, runs the
 action and stores its response, so a worker that dies leaves all of it or nothing. A concurrent request
-with the same key waits for that transaction, then repeats its response. Errors are raised, which rolls
-the claim back: only successful responses are stored.
+with the same key waits for that transaction for a short time, then repeats its response. Errors are raised,
+which rolls the claim back: only successful responses are stored.
 """
 
 import base64
@@ -11,11 +11,12 @@ import datetime
 import hashlib
 import json
 import re
+import time
 from functools import wraps
 from typing import Any
 
 from cryptography.fernet import Fernet
-from django.db import IntegrityError
+from django.db import DatabaseError, IntegrityError
 from django.http import HttpResponse
 from django.utils.crypto import salted_hmac
 from rest_framework.exceptions import ParseError, ValidationError
@@ -23,17 +24,23 @@ from rest_framework.request import Request
 
 from core import timestamps
 from core.api.conditional import Action
+from core.api.exceptions import ServiceUnavailable
 from core.api.json_input import MAX_DEPTH
 from core.models import StoredResponse
+from core.mongodb.errors import is_write_conflict
 from core.mongodb.transaction import in_transaction
 
 KEY = re.compile(r"[\x20-\x7e]{1,255}")
 LIFETIME = datetime.timedelta(hours=24)
 SALT = "driftwatch.api.idempotency"
+# Seconds that a request waits for an unfinished one with its key, and the pause between two attempts.
+WAIT_SECONDS = 1.0
+PAUSE_SECONDS = 0.05
+IN_USE = "An earlier request with this Idempotency-Key is not finished. Send the same request again in a few seconds."
 
 
 class KeyAlreadyClaimed(Exception):
-    """An earlier request with this key has a stored response."""
+    """An earlier request with this key has a stored response, or is not finished."""
 
 
 def idempotent(action: Action) -> Action:
@@ -55,13 +62,19 @@ def idempotent(action: Action) -> Action:
             store_response(claim, body, response)
             return response
 
-        try:
-            return create_and_store()
-        except KeyAlreadyClaimed:
-            view.check_access()
-            stored = StoredResponse.objects.filter(pk=claim).first()
-            # The stored response may have expired since.
-            return replayed_response(stored, body) if stored else create(view, request, **path)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                return create_and_store()
+            except KeyAlreadyClaimed as error:
+                view.check_access()
+                # Without a stored response, the earlier transaction is not committed by the majority. Or the response
+                # has expired since.
+                if stored := StoredResponse.objects.filter(pk=claim).first():
+                    return replayed_response(stored, body)
+                if time.monotonic() > deadline:
+                    raise ServiceUnavailable(IN_USE) from error
+                time.sleep(PAUSE_SECONDS)
 
     create.is_idempotent = True  # type: ignore[attr-defined]
     return create
@@ -86,6 +99,10 @@ def claim_key(claim: str) -> None:
         StoredResponse.objects.create(pk=claim, expires_at=timestamps.now() + LIFETIME)
     except IntegrityError as error:
         raise KeyAlreadyClaimed from error
+    except DatabaseError as error:
+        if is_write_conflict(error):
+            raise KeyAlreadyClaimed from error
+        raise
 
 
 def store_response(claim: str, body: str, response: HttpResponse) -> None:

@@ -28,7 +28,8 @@ from core.mongodb.errors import is_database_unavailable
 
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 BATCHES = 100
-COUNT_SECONDS = 2
+# The time limit of one addition to a shared counter, if the limit is exact or counted in batches.
+EXACT_SECONDS, BATCH_SECONDS = 2.0, 0.5
 PAUSE_SECONDS = 5.0
 # About 2 MB in each process.
 MAX_TALLIES = 10_000
@@ -185,7 +186,7 @@ def add(key: str, rate: Rate, number: int) -> Count:
         "previous": {"$cond": [is_current, "$previous", {"$cond": [is_previous, "$count", 0]}]},
         "expires_at": {"$add": ["$$NOW", 2 * window]},
     }
-    with pymongo.timeout(COUNT_SECONDS):
+    with pymongo.timeout(EXACT_SECONDS if rate.is_exact else BATCH_SECONDS):
         try:
             counter = upsert(key, update)
         except DuplicateKeyError:

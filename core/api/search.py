@@ -19,7 +19,7 @@ from core.api.resource import Resource
 from core.api.responses import JSONResponse, json_of
 from core.api.serializers import IntegerParameter, StrictChoice, shared_instance
 from core.filters.fields import Field
-from core.mongodb.documents import instances_of, is_primary_reachable
+from core.mongodb.documents import instances_of, is_primary_known, require_primary
 from core.mongodb.errors import TOO_LARGE, database_cause
 from core.mongodb.order import Order
 from core.mongodb.querysets import FilterableQuerySet
@@ -128,6 +128,8 @@ def bounded_time(advice: str = ADVICE, seconds: float | None = None) -> Iterator
     `advice` tells the caller how to narrow the search. The limit is `seconds`, by default that of searches.
     """
     limit = seconds or settings.SEARCH_TIME_LIMIT
+    # The wait for a primary is shorter than a search may be.
+    require_primary()
     try:
         with pymongo.timeout(limit):
             yield
@@ -136,7 +138,7 @@ def bounded_time(advice: str = ADVICE, seconds: float | None = None) -> Iterator
     except (DatabaseError, PyMongoError) as error:
         cause = database_cause(error)
         # The driver may time out just before the server. If the primary does not respond, the filter is not the cause.
-        if isinstance(cause, ExecutionTimeout) or (isinstance(cause, NetworkTimeout) and is_primary_reachable()):
+        if isinstance(cause, ExecutionTimeout) or (isinstance(cause, NetworkTimeout) and is_primary_known()):
             raise SearchTooSlow(f"The search took longer than {limit:g} s. Narrow it: {advice}.") from error
         if isinstance(cause, OperationFailure) and cause.code in TOO_MUCH_MEMORY:
             raise ValidationError(f"The search needs more memory than MongoDB allows. Narrow it: {advice}.") from error

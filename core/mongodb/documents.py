@@ -21,7 +21,6 @@ from django.db.models.base import ModelState
 from django_mongodb_backend.fields import EmbeddedModelArrayField
 from django_mongodb_backend.query import wrap_database_errors
 from pymongo.collection import Collection
-from pymongo.errors import PyMongoError
 
 from core.mongodb.base import DatabaseWrapper
 from core.mongodb.match import Mql
@@ -32,7 +31,8 @@ T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
 Convert: TypeAlias = Callable[[Any], Any]
 SCALARS = frozenset({str, int, float, bool})
-PING_SECONDS = 2
+# The time limit of one operation on many documents.
+WORK_SECONDS = 30
 
 
 def mongodb() -> DatabaseWrapper:
@@ -40,14 +40,15 @@ def mongodb() -> DatabaseWrapper:
     return cast(DatabaseWrapper, connections[DEFAULT_DB_ALIAS])
 
 
-def is_primary_reachable() -> bool:
-    """Return whether the primary responds within `PING_SECONDS`."""
-    try:
-        with pymongo.timeout(PING_SECONDS):
-            mongodb().database.command("ping")
-    except PyMongoError:
-        return False
-    return True
+def is_primary_known() -> bool:
+    """Return whether the driver knows a primary that responds. Does not wait for one."""
+    return mongodb().database.client.topology_description.has_writable_server()
+
+
+def require_primary() -> None:
+    """Wait for a primary unless one is known. Raises the driver's error after the time limit of one operation."""
+    if not is_primary_known():
+        mongodb().database.command("ping")
 
 
 # A decorator: the function raises Django's database errors in place of the driver's.
@@ -83,7 +84,8 @@ def insert_one(model: type[Model], document: Document) -> None:
 @with_django_errors
 def insert_many(model: type[Model], documents: list[Document]) -> None:
     """Insert documents. Outside a transaction, a failure leaves the documents before it stored."""
-    collection_of(model).insert_many(documents, session=mongodb().session)
+    with pymongo.timeout(WORK_SECONDS):
+        collection_of(model).insert_many(documents, session=mongodb().session)
 
 
 @with_django_errors

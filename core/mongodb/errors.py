@@ -5,6 +5,8 @@ from pymongo.errors import ConnectionFailure, DocumentTooLarge, ExecutionTimeout
 
 # MongoDB's error code for a document that exceeds its size limit.
 TOO_LARGE = 10334
+# MongoDB's error code for a write in a transaction that conflicts with an unfinished one.
+WRITE_CONFLICT = 112
 
 
 def database_cause(exc: BaseException) -> PyMongoError | None:
@@ -19,9 +21,26 @@ def is_document_too_large(exc: BaseException) -> bool:
     return isinstance(exc, DocumentTooLarge) or getattr(database_cause(exc), "code", None) == TOO_LARGE
 
 
-def is_database_unavailable(exc: BaseException) -> bool:
-    """Return whether a retry may succeed: there is no primary, or a write conflict outlasted the retries."""
+def is_write_conflict(exc: BaseException) -> bool:
+    """Return whether another transaction, which is unfinished, has written the same document."""
+    return getattr(database_cause(exc), "code", None) == WRITE_CONFLICT
+
+
+def is_transient(exc: BaseException) -> bool:
+    """Return whether a transaction failed by a write conflict or a change of primary, and may be repeated."""
     cause = database_cause(exc)
-    return isinstance(cause, ConnectionFailure | ExecutionTimeout | WriteConcernError) or bool(
-        cause and cause.has_error_label("TransientTransactionError")
+    return bool(cause and cause.has_error_label("TransientTransactionError"))
+
+
+def is_database_unavailable(exc: BaseException) -> bool:
+    """Return whether a retry may succeed.
+
+    There is no primary, a time limit was over, the result of a commit is unknown, or a write conflict outlasted the
+    retries.
+    """
+    cause = database_cause(exc)
+    return (
+        isinstance(cause, ConnectionFailure | ExecutionTimeout | WriteConcernError)
+        or is_transient(exc)
+        or bool(cause and cause.has_error_label("UnknownTransactionCommitResult"))
     )

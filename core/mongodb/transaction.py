@@ -1,21 +1,27 @@
-"""Transactions that retry after write conflicts."""
+"""Transactions that retry after write conflicts, for a limited time."""
 
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+import pymongo
 from django.db import DatabaseError
-from django_mongodb_backend.query import wrap_database_errors
 from pymongo.client_session import ClientSession
-from pymongo.errors import ConnectionFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
-from core.mongodb.documents import mongodb
+from core.mongodb.documents import mongodb, with_django_errors
+from core.mongodb.errors import is_transient
 
 P = ParamSpec("P")
 T = TypeVar("T")
-# By default the driver retries for two minutes, which is too long for a request.
-RETRY_SECONDS = 10
+# Seconds. The driver's own `with_transaction` retries for two minutes, and a commit waits as long for a majority.
+RETRY_SECONDS = 1.5
+COMMIT_SECONDS = 1.5
+ABORT_SECONDS = 0.5
+LONGEST_PAUSE = 0.2
 
 
 def in_transaction(work: Callable[P, T]) -> Callable[P, T]:
@@ -23,11 +29,12 @@ def in_transaction(work: Callable[P, T]) -> Callable[P, T]:
 
     A call inside another transaction joins it.
 
-    One call may run the function more than once: the driver repeats it after a write conflict or a
-    change of primary (https://github.com/mongodb/specifications, "Convenient API for Transactions").
+    One call may run the function more than once: it is repeated after a write conflict or a change of primary
+    (https://github.com/mongodb/specifications, "Convenient API for Transactions").
     The function must therefore read its data itself, and change no variables outside. The backend's `atomic`
     does not retry, and reuses a dead session after a failed commit.
-    Raises Django's database errors, such as `IntegrityError`.
+    Raises Django's database errors, such as `IntegrityError`. After an error of the commit, the transaction may be
+    stored or not.
     """
 
     @wraps(work)
@@ -41,31 +48,50 @@ def run(work: Callable[[], T]) -> T:
     connection = mongodb()
     if connection.in_atomic_block_mongo:
         return work()
-    deadline = time.monotonic() + RETRY_SECONDS
-    failure: Exception | None = None
-
-    def attempt(session: ClientSession) -> T:
-        nonlocal failure
-        if failure and time.monotonic() > deadline:
-            raise ConnectionFailure(f"The transaction did not succeed within {RETRY_SECONDS} s.") from failure
-        connection.session = session
-        connection.in_atomic_block_mongo = True
-        connection.run_on_commit = []
-        try:
-            return work()
-        except DatabaseError as error:
-            # The driver retries its own exceptions only.
-            failure = error.__cause__ if isinstance(error.__cause__, PyMongoError) else error
-            raise failure from None
-        finally:
-            connection.session = None
-            connection.in_atomic_block_mongo = False
-
     connection.ensure_connection()
     with connection.connection.start_session() as session:
-        result = wrap_database_errors(session.with_transaction)(attempt)
+        result = committed(session, work)
     # The connection's own method refuses to run inside Django's `atomic`, which has no effect on MongoDB.
     hooks, connection.run_on_commit = connection.run_on_commit, []
     for _, hook, _ in hooks:
         hook()
     return result
+
+
+@with_django_errors
+def committed(session: ClientSession, work: Callable[[], T]) -> T:
+    """Run the work and commit it, again after a conflict until `RETRY_SECONDS` are over."""
+    deadline = time.monotonic() + RETRY_SECONDS
+    pause = 0.005
+    while True:
+        try:
+            with transaction_of(session):
+                result = work()
+            with pymongo.timeout(COMMIT_SECONDS):
+                session.commit_transaction()
+        except (DatabaseError, PyMongoError) as error:
+            if not is_transient(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0, pause))  # noqa: S311 - not a secret
+            pause = min(2 * pause, LONGEST_PAUSE)
+        else:
+            return result
+
+
+@contextmanager
+def transaction_of(session: ClientSession) -> Iterator[None]:
+    """Start a transaction, which this thread's queries join inside the block. An exception aborts it."""
+    connection = mongodb()
+    session.start_transaction()
+    connection.session = session
+    connection.in_atomic_block_mongo = True
+    connection.run_on_commit = []
+    try:
+        yield
+    except BaseException:
+        with pymongo.timeout(ABORT_SECONDS):
+            session.abort_transaction()
+        raise
+    finally:
+        connection.session = None
+        connection.in_atomic_block_mongo = False

@@ -1,0 +1,70 @@
+"""The readiness check: when a process is not ready, and why."""
+
+import datetime
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from core import timestamps
+from driftwatch import health
+
+NOW = datetime.datetime(2026, 11, 28, 12, 0, tzinfo=datetime.UTC)
+REPLICA = {"isWritablePrimary": True, "setName": "driftwatch"}
+
+
+def hello(**more: Any) -> dict[str, Any]:
+    return {**REPLICA, "localTime": NOW.replace(tzinfo=None), **more}
+
+
+def seconds(number: float) -> datetime.timedelta:
+    return datetime.timedelta(seconds=number)
+
+
+@pytest.mark.parametrize(
+    ("server", "is_suitable"),
+    [
+        (REPLICA, True),
+        ({"isWritablePrimary": True, "msg": "isdbgrid"}, True),
+        ({"isWritablePrimary": True}, False),
+    ],
+    ids=["a replica set", "a sharded cluster", "a single server"],
+)
+def test_transactions_need_a_replica_set_or_a_sharded_cluster(server: dict[str, Any], is_suitable: bool) -> None:
+    assert (health.replica_set_problem(server) is None) is is_suitable
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "answered_at", "problem"),
+    [
+        (NOW, NOW, None),
+        (NOW + seconds(1), NOW + seconds(1.1), None),
+        (NOW - seconds(1.1), NOW - seconds(1), None),
+        (NOW - seconds(3), NOW + seconds(3), None),
+        (NOW + seconds(1.1), NOW + seconds(1.2), "this machine's clock is 1.1 s ahead of the database's"),
+        (NOW - seconds(3.2), NOW - seconds(3), "this machine's clock is 3.0 s behind the database's"),
+    ],
+)
+def test_a_clock_further_than_a_second_from_the_databases_is_a_problem(
+    asked_at: datetime.datetime, answered_at: datetime.datetime, problem: str | None
+) -> None:
+    assert health.clock_problem(hello(), asked_at, answered_at) == problem
+
+
+def test_a_process_with_a_wrong_clock_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = timestamps.now
+    monkeypatch.setattr(timestamps, "now", lambda: right() + seconds(60))
+    health.readiness.cache_clear()
+    response = Client().get("/readyz")
+    health.readiness.cache_clear()
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
+    assert "ahead of the database's" in response.json()["checks"]["clock"]
+
+
+def test_many_requests_share_one_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[bool] = []
+    monkeypatch.setattr(health, "migrations_are_applied", lambda: not checked.append(True))  # type: ignore[func-returns-value]
+    health.readiness.cache_clear()
+    assert {Client().get("/readyz").status_code for _ in range(20)} == {200}
+    assert len(checked) < 5
