@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo bench check lint wording imports types migrations bandit advisories requirements clean
+.PHONY: help run test demo bench failover check lint wording imports types migrations bandit advisories requirements clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,6 +20,9 @@ demo: .venv-client/demo  ## Run real detectors, report their runs to the running
 
 bench: .venv/dev  ## Compare the service with plain PyMongo on the same data; see benchmarks/README.md
 	@$(BIN)/python -m benchmarks
+
+failover: .venv/dev  ## Break a replica set under load, and check that nothing is lost; see docs/failover.md
+	@$(BIN)/python -m benchmarks.failover
 
 check: lint wording imports types migrations bandit advisories  ## Run all checks but the tests: the seven targets below
 

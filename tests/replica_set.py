@@ -62,9 +62,13 @@ class Member:
 
 
 class ReplicaSet:
-    """Three members, of which the first becomes the primary."""
+    """Three members, of which the first becomes the primary.
 
-    def __init__(self, directory: Path) -> None:
+    A new primary is elected when the old one has not responded for `election_milliseconds`, by default MongoDB's own.
+    """
+
+    def __init__(self, directory: Path, election_milliseconds: int = 10_000) -> None:
+        self.election_milliseconds = election_milliseconds
         self.members = [Member(directory / str(number)) for number in range(3)]
 
     @property
@@ -91,7 +95,8 @@ class ReplicaSet:
     def _initiated(self, configuration: list[dict[str, Any]]) -> bool:
         try:
             with self.members[0].client() as client:
-                client.admin.command("replSetInitiate", {"_id": NAME, "members": configuration})
+                settings = {"electionTimeoutMillis": self.election_milliseconds}
+                client.admin.command("replSetInitiate", {"_id": NAME, "members": configuration, "settings": settings})
         except OperationFailure as error:
             return error.code == ALREADY_INITIALIZED
         except PyMongoError:
@@ -116,3 +121,15 @@ class ReplicaSet:
             assert time.monotonic() < deadline, "no member became primary"
             time.sleep(0.1)
         return primary
+
+    def wait_for_majority(self) -> float:
+        """Wait until the majority acknowledges a write, and return the time of that by the monotonic clock."""
+        with MongoClient[dict[str, Any]](self.uri, w="majority", timeoutMS=1_000, heartbeatFrequencyMS=500) as client:
+            deadline = time.monotonic() + START_SECONDS
+            while True:
+                try:
+                    client["majority"]["writes"].insert_one({})
+                except PyMongoError:
+                    assert time.monotonic() < deadline, "no majority acknowledges writes"
+                else:
+                    return time.monotonic()

@@ -47,7 +47,7 @@ class Deployment:
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    replicas = ReplicaSet(tmp_path_factory.mktemp("replicas"))
+    replicas = ReplicaSet(tmp_path_factory.mktemp("replicas"), election_milliseconds=4_000)
     try:
         replicas.start()
         deployment = Deployment(replicas)

@@ -98,10 +98,10 @@ def claim_key(claim: str) -> None:
     try:
         StoredResponse.objects.create(pk=claim, expires_at=timestamps.now() + LIFETIME)
     except IntegrityError as error:
-        raise KeyAlreadyClaimed from error
+        raise KeyAlreadyClaimed("An earlier transaction stored this key.") from error
     except DatabaseError as error:
         if is_write_conflict(error):
-            raise KeyAlreadyClaimed from error
+            raise KeyAlreadyClaimed("An unfinished transaction stores this key.") from error
         raise
 
 
