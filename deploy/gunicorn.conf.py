@@ -1,23 +1,32 @@
 """Settings of gunicorn for `manage.py serve` and for production. https://docs.gunicorn.org/en/stable/settings.html"""
 
 import os
+import sys
 from typing import Any
 
-port = os.environ.get("PORT", "8000")
+from django.core.exceptions import ImproperlyConfigured
+
+try:
+    from driftwatch import settings
+except ImproperlyConfigured as error:
+    sys.exit(str(error))
+
 # In development, only this machine reaches the service.
-bind = f"0.0.0.0:{port}" if os.environ.get("DRIFTWATCH_ENV") == "production" else f"127.0.0.1:{port}"
+bind = f"0.0.0.0:{settings.PORT}" if settings.PRODUCTION else f"127.0.0.1:{settings.PORT}"
 cores = sorted(os.sched_getaffinity(0))
-workers = int(os.environ.get("WEB_CONCURRENCY", len(cores)))
-pins_workers = os.environ.get("PIN_WORKERS", "true").lower() != "false"
-worker_class = "gthread"
-threads = 4
+workers = settings.WEB_CONCURRENCY
+worker_class = "driftwatch.worker.Worker"
+threads = settings.THREADS
+# The application is loaded once, and workers are forked from it: they serve at once, also after a SIGHUP. Nothing that
+# is loaded with it may start a thread or connect to the database.
+preload_app = True
 timeout = 60
 graceful_timeout = 20
-keepalive = 5
+keepalive = settings.KEEPALIVE
 # gunicorn accepts tokens that are too large, so that the service can refuse them with its own message.
 limit_request_line = 8_190
 limit_request_field_size = 65_000
-loglevel = os.environ.get("LOG_LEVEL", "info").lower()
+loglevel = settings.LOG_LEVEL.lower()
 control_socket_disable = True
 
 
@@ -34,5 +43,5 @@ def post_fork(server: Any, worker: Any) -> None:
     finds cold caches there. In the benchmark, pinned workers store 1.1 to 1.3 times as many runs per second, and read
     1.15 to 1.2 times as many. With any other number of workers, the kernel places them.
     """
-    if pins_workers and workers == len(cores):
+    if settings.PIN_WORKERS and workers == len(cores):
         os.sched_setaffinity(0, {worker.core})

@@ -29,6 +29,7 @@ class DriftBulkView(DriftResource):
     """Store many runs of an experiment, all or none."""
 
     resource = "drift"
+    is_bulk = True
     required_levels = {"bulk": Level.EDIT}
     parser_classes = [JSONArrayParser, NDJSONParser, JSONLinesParser]
     serializer_class = DriftSerializer

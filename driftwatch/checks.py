@@ -9,9 +9,11 @@ from django.core.checks import CheckMessage, Error, register
 
 from accounts.issuers import is_safe_url
 from core.api.rate_limits import rate_of
+from core.capacity import RESERVED_THREADS
 
 ISSUER_KEYS = {"issuer", "audience", "entitlements"}
 MAX_RENEWAL_SECONDS = 900
+MIN_THREADS = 2 * RESERVED_THREADS
 ENVIRONMENTS = ("development", "production")
 
 
@@ -76,6 +78,12 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
         yield "E024", f"PORT is {settings.PORT}.", "Set a number from 1 to 65535."
     if settings.TRUSTED_PROXIES < 0:
         yield "E021", "TRUSTED_PROXIES is negative.", "Set the number of proxies in front of the service, 0 or more."
+    if settings.THREADS < MIN_THREADS:
+        hint = f"Set {MIN_THREADS} or more. {RESERVED_THREADS} of them only answer health checks."
+        yield "E026", f"THREADS is {settings.THREADS}.", hint
+    if settings.KEEPALIVE < 0:
+        hint = "Set more seconds than the proxy keeps idle connections, or 0 to close each after its response."
+        yield "E027", f"KEEPALIVE is {settings.KEEPALIVE}.", hint
     numbers = {
         "SEARCH_TIME_LIMIT": settings.SEARCH_TIME_LIMIT,
         "WEB_CONCURRENCY": settings.WEB_CONCURRENCY,

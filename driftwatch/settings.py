@@ -117,6 +117,9 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
+    # The middleware above neither waits for the database nor reads the body.
+    "core.capacity.CapacityMiddleware",
+    "core.body_limit.BodyLimitMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -294,6 +297,12 @@ SPECTACULAR_SETTINGS = {
 
 PORT = env.int("PORT", 8000)
 WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", len(os.sched_getaffinity(0)))
+THREADS = env.int("THREADS", 64)
+# Seconds. Proxies and load balancers commonly keep idle connections for 60 s, and must close them before the service.
+KEEPALIVE = env.int("KEEPALIVE", 75)
+PIN_WORKERS = env.bool("PIN_WORKERS", True)
+# Health checks reach the process directly, over http, and are answered however busy it is.
+HEALTH_CHECKS = ("/livez", "/readyz")
 # Store sample data at the first start of `manage.py serve` in development.
 SAMPLE_DATA = env.bool("SAMPLE_DATA", True)
 
@@ -305,8 +314,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", PRODUCTION)
-# Health checks reach the process directly, over http.
-SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
+SECURE_REDIRECT_EXEMPT = [f"^{path[1:]}$" for path in HEALTH_CHECKS]
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 31_536_000 if PRODUCTION else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_SECONDS > 0
 # The header that a proxy sets for https requests. The proxy must remove it from incoming requests.

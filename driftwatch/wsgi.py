@@ -10,7 +10,13 @@ from django.core.wsgi import get_wsgi_application
 from django.utils.http import parse_header_parameters
 from gunicorn.errors import AppImportError  # type: ignore[import-untyped]
 
-FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+class StartError(AppImportError, RuntimeError):
+    """A setting with which the service cannot start.
+
+    gunicorn prints the message without a traceback, and ends: of a `RuntimeError` in its main process, which loads
+    the application in `deploy/gunicorn.conf.py`, and of an `AppImportError` in a worker.
+    """
 
 
 class Request(WSGIRequest):
@@ -25,7 +31,7 @@ class Request(WSGIRequest):
 
     def _load_post_and_files(self) -> None:
         charset = (self.content_params or {}).get("charset", "utf-8")
-        if self.content_type in FORMS and charset.lower() not in ("utf-8", "utf8"):
+        if self.content_type == "application/x-www-form-urlencoded" and charset.lower() not in ("utf-8", "utf8"):
             self._mark_post_parse_error()  # type: ignore[attr-defined]
             raise BadRequest
         super()._load_post_and_files()
@@ -38,5 +44,4 @@ try:
     # Workers run the system checks too, as management commands do.
     BaseCommand().check()
 except (CommandError, ImproperlyConfigured) as error:
-    # gunicorn prints the message of this exception without a traceback, and ends.
-    raise AppImportError(str(error)) from error
+    raise StartError(str(error)) from error

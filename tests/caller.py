@@ -1,11 +1,22 @@
-"""The request helper."""
+"""The request helpers: of the API, and of forms."""
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
-from django.test import Client
+from django import test
 
 from accounts.models import User
+
+FORM = "application/x-www-form-urlencoded"
+
+
+class Client(test.Client):
+    """Django's client, which sends forms as the browser does, and not as `multipart/form-data`."""
+
+    def post(self, path: str, data: Any = None, content_type: str = FORM, **options: Any) -> Any:  # type: ignore[override]
+        body = urlencode(data or {}, doseq=True) if content_type == FORM and not isinstance(data, str | bytes) else data
+        return super().post(path, body, content_type, **options)
 
 
 class Caller:

@@ -1,12 +1,11 @@
 """Browser sessions of the test users, and the forms that they see in the portal."""
 
 import jwt
-from django.test import Client
 from pytest_django import Settings
 
 from accounts.sessions import PROVIDER_BACKEND, remember
 from core.identity import Identity
-from tests.caller import Caller
+from tests.caller import Caller, Client
 
 
 def through_session(caller: Caller, settings: Settings) -> Caller:

@@ -7,12 +7,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import ServiceToken
 from experiments.models import Experiment
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.conftest import GROUP
 from tests.session import through_session
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
-from django.test import Client
 from django.urls import reverse
 
 from accounts.models import ServiceToken, User
@@ -14,7 +13,7 @@ from audit.audited_admin import AuditedAdmin
 from audit.models import Event
 from drifts.models import Drift
 from experiments.models import Experiment
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.conftest import GROUP
 from tests.session import version_shown
 

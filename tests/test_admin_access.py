@@ -6,7 +6,6 @@ import pytest
 from django.contrib import admin as portal
 from django.contrib.admin.models import LogEntry
 from django.db.models import Model
-from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 
@@ -16,7 +15,7 @@ from core.identity import Level, Requirement
 from core.portal.permissions import GuardedAdmin
 from drifts.models import Drift
 from experiments.models import Experiment
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.conftest import GROUP
 from tests.session import through_session, version_shown
 

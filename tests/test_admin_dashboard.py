@@ -4,7 +4,6 @@ import datetime
 from typing import Any
 
 import pytest
-from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import User
@@ -12,7 +11,7 @@ from core import timestamps
 from drifts import dashboard
 from drifts.models import Drift
 from experiments.models import Experiment
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.session import through_session
 
 

@@ -6,7 +6,6 @@ import datetime
 from typing import Any
 
 import pytest
-from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 
@@ -14,7 +13,7 @@ from audit.models import Event
 from drifts.models import Drift
 from experiments.admin import ExperimentAdmin
 from experiments.models import Experiment, Permission
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.conftest import GROUP
 from tests.session import through_session, version_shown
 from tests.test_runs_page import Shown

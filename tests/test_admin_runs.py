@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 
@@ -16,7 +15,7 @@ from drifts import exports
 from drifts.models import Drift
 from drifts.parameters import tree
 from experiments.models import Experiment
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.session import through_session
 
 LIST = "/admin/drifts/drift/"

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from django.core.management import call_command
 from django.db import IntegrityError
-from django.test import Client, RequestFactory
+from django.test import RequestFactory
 from django.urls import reverse
 from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError, OperationFailure
@@ -27,7 +27,7 @@ from core.identity import Identity, identity_of_user
 from core.mongodb.documents import mongodb
 from drifts.models import Drift
 from experiments.models import Experiment
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.conftest import GROUP, RUN
 from tests.provider import Provider
 from tests.session import version_shown

@@ -5,12 +5,11 @@ import uuid
 from typing import Any
 
 import pytest
-from django.test import Client
 from pytest_django import Settings
 
 from drifts.models import Drift
 from experiments.models import Experiment
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.session import through_session
 from tests.test_runs_page import Shown
 

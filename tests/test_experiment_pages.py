@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from django.test import Client
 from django.utils.html import escape
 from pytest_django import Settings
 
@@ -21,7 +20,7 @@ from experiments.models import Experiment, Permission
 from experiments.views import ExperimentView
 from pages.experiments import PAGE_SIZE
 from pages.plots.sparklines import POINTS, rates_over_time, sparkline_of
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.profiler import reads_of
 from tests.session import through_session
 

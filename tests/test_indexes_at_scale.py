@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.test import Client
 from pymongo import WriteConcern
 from pytest_django import DjangoDbBlocker
 
@@ -23,7 +22,7 @@ from drifts.admin import SUGGESTED_FROM
 from drifts.models import Drift, time_of
 from drifts.summaries import NEWEST
 from experiments.models import Experiment
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.profiler import Read, reads_of
 
 RUNS = 110_000  # ten of eleven of them are in the searched experiment

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 from django.conf import settings as service_settings
-from django.test import Client, RequestFactory
+from django.test import RequestFactory
 from pymongo import MongoClient
 from pymongo.read_concern import ReadConcern
 from pytest_django import Settings
@@ -25,7 +25,7 @@ from core.models import RequestCount
 from core.mongodb.documents import mongodb
 from core.mongodb.embedded import free_port
 from experiments.models import Experiment
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.live import START_SECONDS, LiveServer
 from tests.profiler import commands
 from tests.provider import Provider
@@ -112,7 +112,7 @@ def test_token_requests_have_low_limits_by_address_and_by_identity(
 
 
 def log_in(name: str, **place: str) -> Any:
-    return Client(raise_request_exception=False).post("/login", {"username": name, "password": PASSWORD}, **place)  # type: ignore[arg-type]
+    return Client(raise_request_exception=False).post("/login", {"username": name, "password": PASSWORD}, **place)
 
 
 def test_logins_are_limited_by_address(settings: Settings) -> None:

@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
-from django.test import Client
 from django.urls import Resolver404, resolve
 from pytest_django import Settings
 
@@ -14,7 +13,7 @@ from drifts.models import Drift
 from experiments.models import Experiment
 from pages.page import Page
 from pages.urls import urlpatterns
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.conftest import RUN
 from tests.session import through_session
 from tests.test_page_access import ADMITTED, token_of

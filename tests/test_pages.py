@@ -7,10 +7,10 @@ from urllib.parse import urlencode
 
 import pytest
 from django.conf import settings
-from django.test import Client
 from pytest_django import Settings
 
 from driftwatch import health
+from tests.caller import Client
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -121,4 +121,4 @@ def test_a_form_that_is_too_large_is_refused_with_a_sentence(visitor: Client, se
     form = {"username": "x" * 1_000}
     refused = visitor.post("/login", urlencode(form), "application/x-www-form-urlencoded", headers=HTML)
     assert refused.status_code == 413
-    assert "At most 1,000 bytes are allowed" in refused.content.decode()
+    assert "The body is larger than 1,000 bytes. Send less in one request." in refused.content.decode()

@@ -9,14 +9,13 @@ from urllib.parse import urlencode
 
 import pytest
 from django.db import connection
-from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import User
 from audit.models import Action, Event
 from core.identity import Level
 from experiments.models import Experiment, Permission
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.conftest import GROUP
 from tests.session import through_session
 

@@ -7,14 +7,13 @@ import subprocess
 import pytest
 import requests
 from bs4 import BeautifulSoup
-from django.test import Client
 from pytest_django import Settings
 
 from audit.models import Action, Event
 from drifts.models import Drift
 from examples.mytoken import mytoken_server
 from experiments.models import Experiment
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.crowd import RemoteUser
 from tests.live import ROOT, LiveServer
 from tests.profiler import reads_of

@@ -6,14 +6,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
-from django.test import Client
 from django.utils.html import escape
 from pytest_django import Settings
 
 from drifts.models import Drift
 from experiments.models import Experiment
 from pages import run_filter
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.profiler import reads_of
 from tests.session import through_session
 

@@ -11,7 +11,6 @@ import jwt
 import pytest
 import requests
 from django.contrib.auth.models import AbstractBaseUser
-from django.test import Client
 from django.urls import reverse
 from jwt.utils import base64url_encode
 from pymongo import MongoClient
@@ -25,7 +24,7 @@ from core.identity import Level
 from core.mongodb.documents import mongodb
 from drifts.models import Drift
 from experiments.models import Experiment, Permission
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.conftest import GROUP, RUN
 from tests.live import LiveServer
 from tests.profiler import commands

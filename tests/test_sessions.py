@@ -7,12 +7,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from django.contrib import auth
-from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import User
 from accounts.provider import provider as configured_provider
 from experiments.models import Experiment
+from tests.caller import Client
 from tests.provider import SigningKey
 from tests.relying_party import CLIENT_ID, CLIENT_SECRET, LoginProvider, Person
 

@@ -86,6 +86,8 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
         ({"LOG_FORMAT": "xml"}, "LOG_FORMAT is 'xml'. Set one of: console, json."),
         ({"SEARCH_TIME_LIMIT": "-1"}, "SEARCH_TIME_LIMIT is -1."),
         ({"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY is 0."),
+        ({"THREADS": "7"}, "THREADS is 7."),
+        ({"KEEPALIVE": "-1"}, "KEEPALIVE is -1."),
         ({"MAX_BODY_BYTES": "-1"}, "MAX_BODY_BYTES is -1."),
         ({"MAX_BULK_BYTES": "0"}, "MAX_BULK_BYTES is 0."),
         ({"AUDIT_DAYS": "0"}, "AUDIT_DAYS is 0."),

@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, NamedTuple
 
-from django.conf import settings
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import BaseParser
 
-from core.api.json_input import parsed, read, refuse_unstorable
+from core.api.json_input import parsed, refuse_unstorable
 from core.api.serializers import StrictSerializer
 
 MAX_ITEMS = 10_000
@@ -29,7 +28,7 @@ class JSONArrayParser(BaseParser):
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        items = self.items(read(stream, settings.MAX_BULK_BYTES))
+        items = self.items(stream.read())
         if not 1 <= len(items) <= MAX_ITEMS:
             raise ValidationError(f"Send 1 to {MAX_ITEMS:,} objects in one request, not {len(items):,}.")
         return items

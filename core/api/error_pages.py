@@ -5,10 +5,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.conf import settings
-from django.core.exceptions import BadRequest, ObjectDoesNotExist, RequestDataTooBig
+from django.core.exceptions import BadRequest, ObjectDoesNotExist
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import MethodNotAllowed, ValidationError
@@ -31,6 +29,7 @@ TITLES = {
     405: "This page cannot be opened",
     409: "Someone else saved first",
     413: "Too much data",
+    415: "This form cannot be read",
     422: "The address is not valid",
     429: "Too many requests",
     500: "Something went wrong",
@@ -96,10 +95,8 @@ def wants_page(request: HttpRequest) -> bool:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Handle Django's 400 (`handler400`); a body that is too large becomes a 413."""
-    if isinstance(exception, RequestDataTooBig):
-        return refusal(request, 413, f"At most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes are allowed. Send less.")
-    if isinstance(exception, BadRequest | MultiPartParserError):
+    """Handle Django's 400 (`handler400`)."""
+    if isinstance(exception, BadRequest):
         return refusal(request, 400, "This form is not valid. Open its page again, and send it in UTF-8.")
     advice = "Go back, or open the list again." if wants_page(request) else "Check it, and the Host header."
     return refusal(request, 400, f"This address is not valid. {advice}")

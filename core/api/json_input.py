@@ -6,11 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, NoReturn
 
-from django.conf import settings
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import BaseParser
-
-from core.api.exceptions import BodyTooLarge
 
 MAX_DEPTH = 50  # MongoDB stores 100 levels, including those of the document and the update around the value.
 INT64 = range(-(2**63), 2**63)
@@ -26,17 +23,9 @@ class StrictJSONParser(BaseParser):
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        value = parsed(read(stream, settings.DATA_UPLOAD_MAX_MEMORY_SIZE))
+        value = parsed(stream.read())
         refuse_unstorable(value)
         return value
-
-
-def read(stream: IO[bytes], limit: int) -> bytes:
-    """Return the body. Raises `BodyTooLarge` beyond `limit` bytes."""
-    body = stream.read(limit + 1)
-    if len(body) > limit:
-        raise BodyTooLarge(f"The body is larger than {limit:,} bytes. Send less in one request.")
-    return body
 
 
 def parsed(body: bytes, name: str = "The body") -> Any:

@@ -36,6 +36,8 @@ class Resource(GenericViewSet[Any]):
     path_parameters: ClassVar[Mapping[str, str]] = {}
     # A suffix for operation ids in the OpenAPI document, needed if two paths lead to one action.
     operation_suffix: str = ""
+    # The size limit of bodies is `MAX_BULK_BYTES`.
+    is_bulk: ClassVar[bool] = False
     conflict: ClassVar[str] = "It conflicts with an existing object. Read that, and change the request."
     throttle_classes = [RequestLimit]
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]
@@ -75,7 +77,7 @@ class Resource(GenericViewSet[Any]):
             one_of = "one of " if len(parsers) > 1 else ""
             raise UnsupportedMediaType(request.content_type, f"Send JSON, with Content-Type: {one_of}{media_types}.")
         if request.stream is None:
-            raise ParseError("The body is empty or chunked. Send JSON with a Content-Length.")
+            raise ParseError("The body is empty. Send JSON.")
         return parser.parse(request.stream)
 
     def check_access(self) -> None:

@@ -1,0 +1,65 @@
+"""The size limits of request bodies, and the refusal of uploaded files."""
+
+from collections.abc import Callable
+from io import BytesIO
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.urls import Resolver404, resolve
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
+
+from core.api.error_pages import refusal
+
+TOO_LARGE = "The body is larger than {limit:,} bytes. Send less in one request."
+MALFORMED_CHUNKS = "The chunks of the body are malformed or incomplete. Send the request again, with a Content-Length."
+NO_FILES = (
+    "No address of this service takes multipart/form-data. Send a form as application/x-www-form-urlencoded, "
+    "and other bodies as application/json."
+)
+
+
+class BodyLimitMiddleware:
+    """Refuses a body by its headers, before any code reads it: Django would store uploaded files on the disk.
+
+    A chunked body has no length in its headers. It is read here, up to the limit, and has a length afterwards.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        try:
+            length = read_chunks(request) if is_chunked(request) else int(request.META.get("CONTENT_LENGTH") or 0)
+        except (OSError, ParseException):
+            return refusal(request, 400, MALFORMED_CHUNKS)
+        # Most bodies are so small that their address does not matter.
+        if length > min(settings.DATA_UPLOAD_MAX_MEMORY_SIZE, settings.MAX_BULK_BYTES):
+            limit = limit_of(request)
+            if length > limit:
+                return refusal(request, 413, TOO_LARGE.format(limit=limit))
+        if request.content_type == "multipart/form-data":
+            return refusal(request, 415, NO_FILES)
+        return self.get_response(request)
+
+
+def limit_of(request: HttpRequest) -> int:
+    """Return the size limit of a body for the address: `MAX_BULK_BYTES` if its view stores many objects at once."""
+    try:
+        view = resolve(request.path_info).func
+    except Resolver404:
+        view = None
+    limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    return settings.MAX_BULK_BYTES if getattr(getattr(view, "cls", None), "is_bulk", False) else limit
+
+
+def is_chunked(request: HttpRequest) -> bool:
+    """Return whether the body is chunked, and the server marks its end (gunicorn does)."""
+    return "HTTP_TRANSFER_ENCODING" in request.META and bool(request.META.get("wsgi.input_terminated"))
+
+
+def read_chunks(request: HttpRequest) -> int:
+    """Read a chunked body up to one byte more than its limit, and return the length."""
+    body = request.META["wsgi.input"].read(limit_of(request) + 1)
+    request.META["CONTENT_LENGTH"] = str(len(body))
+    request._stream = BytesIO(body)
+    return len(body)

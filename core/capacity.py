@@ -1,0 +1,36 @@
+"""The number of requests that a process works on at once."""
+
+from collections.abc import Callable
+from threading import BoundedSemaphore
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+from core.api.error_pages import refusal
+
+# Threads that only health checks use.
+RESERVED_THREADS = 4
+BUSY = "The service is busy. Try again in a second."
+
+
+class CapacityMiddleware:
+    """Refuses requests when all threads but a few are at work, so that health checks always have a thread.
+
+    Requests pile up when the database is slow. Refusing them costs less than letting them wait.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        self.free = BoundedSemaphore(max(1, settings.THREADS - RESERVED_THREADS))
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path_info in settings.HEALTH_CHECKS:
+            return self.get_response(request)
+        if not self.free.acquire(blocking=False):
+            response = refusal(request, 503, BUSY)
+            response["Retry-After"] = "1"
+            return response
+        response = self.get_response(request)
+        # A streamed response is still at work until it is closed.
+        response._resource_closers.append(self.free.release)  # type: ignore[attr-defined]
+        return response
