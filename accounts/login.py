@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from copy import copy
 from functools import wraps
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -17,9 +18,11 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
-from accounts import sessions
+from accounts import sessions, unfinished_logins
 from accounts.issuers import IssuerUnavailable
+from accounts.models import User
 from accounts.provider import LoginRefused, NotAdmitted, provider, relying_party_setting
+from accounts.unfinished_logins import UnfinishedLogin
 from core.api.exceptions import RETRY_SECONDS
 from core.identity import ACCOUNT_DISABLED
 
@@ -77,6 +80,7 @@ class ProviderLogin(OIDCAuthenticationRequestView):
     """Redirects the browser to the provider, and back to `next` after the login."""
 
     get_settings = staticmethod(relying_party_setting)
+    is_renewal = False
 
     def get_extra_params(self, request: HttpRequest) -> dict[str, str]:
         return {}
@@ -85,16 +89,21 @@ class ProviderLogin(OIDCAuthenticationRequestView):
         return request.GET.get("next", "")
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        known = set(request.session.get("oidc_states", {}))
-        response: HttpResponse = super().get(request)
-        # Each login has its own return URL, so that several tabs can log in at once.
-        [state] = set(request.session["oidc_states"]) - known
-        request.session["oidc_states"][state]["next"] = self.next_address(request)
+        # The base class notes the login in the session. This one is never stored: a cookie holds the login.
+        aside = copy(request)
+        aside.session = {}  # type: ignore[assignment]
+        response: HttpResponse = super().get(aside)
+        [(state, noted)] = aside.session["oidc_states"].items()
+        address = unfinished_logins.short(self.next_address(request))
+        login = UnfinishedLogin(noted["nonce"], noted["code_verifier"], address, self.is_renewal)
+        unfinished_logins.remember(request, response, state, login)
         return response
 
 
 class SilentRenewal(ProviderLogin):
     """Renews a session at the provider without interaction, and returns to the same URL."""
+
+    is_renewal = True
 
     def get_extra_params(self, request: HttpRequest) -> dict[str, str]:
         return {"prompt": "none"}
@@ -108,22 +117,38 @@ class ProviderCallback(OIDCAuthenticationCallbackView):
 
     get_settings = staticmethod(relying_party_setting)
     success_url = ""
+    user: User
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        login = request.session.get("oidc_states", {}).get(request.GET.get("state"))
+        login = login_of_callback(request)
         # Checked before the session can end: any website could send a browser here.
         if login is None:
             raise LoginRefused("This login was started in another browser, or has expired. Start a new one.")
-        self.success_url = address_here(request, login["next"])
+        self.success_url = address_here(request, login.address)
         try:
-            response: HttpResponse = super().get(request)
+            return self.complete(request, login)
         except LoginRefused:
             auth.logout(request)
             raise
-        return response
+        except IssuerUnavailable:
+            # The library puts the ID token into the session before the login is complete.
+            request.session.modified = False
+            raise
+
+    def complete(self, request: HttpRequest, login: UnfinishedLogin) -> HttpResponse:
+        """Exchange the code for the user. The base class would look for the login in the session."""
+        if "error" in request.GET or not request.GET.get("code"):
+            auth.logout(request)
+            return self.login_failure()
+        user = auth.authenticate(request, nonce=login.nonce, code_verifier=login.code_verifier)
+        if not isinstance(user, User):
+            return self.login_failure()
+        self.user = user
+        return self.login_success()
 
     def login_success(self) -> HttpResponse:
         response: HttpResponse = super().login_success()
+        assert self.user.identity
         sessions.remember(self.request.session, self.user.identity)
         return response
 
@@ -133,6 +158,29 @@ class ProviderCallback(OIDCAuthenticationCallbackView):
         if error in INTERACTION_REQUIRED:
             return HttpResponseRedirect(self.success_url)
         raise LoginRefused(f"The login provider did not log you in: {error}.")
+
+
+def accepted_once(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Decorate the callback to delete the cookie of its login, whether the login succeeds or fails."""
+
+    @wraps(view)
+    def wrapper(request: HttpRequest) -> HttpResponse:
+        response = view(request)
+        if login_of_callback(request):
+            unfinished_logins.forget(response, request.GET["state"])
+        return response
+
+    return wrapper
+
+
+def login_of_callback(request: HttpRequest) -> UnfinishedLogin | None:
+    return unfinished_logins.find(request, request.GET.get("state", ""))
+
+
+def completes_no_renewal(request: HttpRequest) -> bool:
+    """Return whether a callback counts for the limit of logins. Silent renewals of a session do not."""
+    login = login_of_callback(request)
+    return login is None or not login.is_renewal
 
 
 def address_here(request: HttpRequest, address: str) -> str:

@@ -1,5 +1,6 @@
 """Browser sessions: login at an OpenID provider, access, renewal, and logout."""
 
+import secrets
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -7,10 +8,17 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from django.contrib import auth
+from django.contrib.sessions.models import Session
 from pytest_django import Settings
 
+from accounts import unfinished_logins
+from accounts.issuers import IssuerUnavailable, TrustedIssuer
 from accounts.models import User
 from accounts.provider import provider as configured_provider
+from accounts.unfinished_logins import MAX_ADDRESS_CHARACTERS, MAX_LOGINS, PREFIX
+from core.api import rate_limits
+from core.models import RequestCount
+from core.mongodb.documents import mongodb
 from experiments.models import Experiment
 from tests.caller import Client
 from tests.provider import SigningKey
@@ -55,6 +63,11 @@ class Browser:
 
     def come_back(self, sent: dict[str, str]) -> Any:
         return self.get("/login/callback", **sent)
+
+    @property
+    def unfinished_logins(self) -> list[str]:
+        """The cookies of logins that the browser has not completed, the oldest first."""
+        return [name for name, cookie in self.client.cookies.items() if name.startswith(PREFIX) and cookie.value]
 
     def log_in(self, person: Person, **query: str) -> Any:
         self.openid.person = person
@@ -258,6 +271,121 @@ def test_without_a_provider_the_login_page_explains_how_to_make_a_local_account(
     configured_provider.cache_clear()
     assert "Continue with" not in Client().get("/login").content.decode()
     assert Client().get("/login/provider").status_code == 400
+
+
+def test_mongodb_deletes_sessions_when_they_expire() -> None:
+    indexes = mongodb().database[Session._meta.db_table].index_information()
+    [expiring] = [index for index in indexes.values() if "expireAfterSeconds" in index]
+    assert (expiring["key"], expiring["expireAfterSeconds"]) == ([("expire_date", 1)], 0)
+
+
+# Unfinished logins
+
+
+def test_an_unfinished_login_is_a_cookie_of_its_browser_and_no_session(browser: Browser, settings: Settings) -> None:
+    settings.SESSION_COOKIE_SECURE = True
+    response = browser.get("/login/provider")
+    [(name, cookie)] = response.cookies.items()
+    assert name.startswith("login_")
+    assert (cookie["httponly"], cookie["secure"], cookie["samesite"]) == (True, True, "Lax")
+    assert 0 < cookie["max-age"] <= 600
+    assert not Session.objects.exists()
+    browser.openid.person = Person("ada")
+    browser.come_back(browser.openid.authorize(response.headers["Location"]))
+    assert browser.is_logged_in
+    assert not browser.unfinished_logins
+    assert Session.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("person", "status"), [(Person("ada", ("guests",)), 403), (Person("ada", id_token={"nonce": "of another"}), 400)]
+)
+def test_a_refused_login_leaves_no_session_and_no_cookie(browser: Browser, person: Person, status: int) -> None:
+    assert browser.log_in(person).status_code == status
+    assert not browser.unfinished_logins
+    assert not Session.objects.exists()
+
+
+def test_a_login_that_the_provider_breaks_off_leaves_no_session(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def userinfo(self: Any, token: str, claims: Any) -> Any:
+        raise IssuerUnavailable("the userinfo endpoint does not respond.")
+
+    monkeypatch.setattr(TrustedIssuer, "userinfo", userinfo)
+    response = browser.log_in(Person("ada"))
+    assert response.status_code == 503
+    assert "Retry-After" in response.headers
+    assert not Session.objects.exists()
+
+
+def test_an_unfinished_login_expires(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser.openid.person = Person("ada")
+    sent = browser.begin()
+    monkeypatch.setattr(unfinished_logins, "LIFETIME_SECONDS", -1)
+    assert browser.come_back(sent).status_code == 400
+    assert not browser.is_logged_in
+
+
+def test_the_cookie_of_one_login_is_not_accepted_for_another(browser: Browser) -> None:
+    browser.openid.person = Person("ada")
+    first, second = browser.begin(), browser.begin()
+    browser.client.cookies[PREFIX + second["state"]] = browser.client.cookies[PREFIX + first["state"]].value
+    assert browser.come_back(second).status_code == 400
+    assert browser.come_back(first).status_code == 302
+
+
+def test_a_browser_keeps_its_newest_logins(browser: Browser) -> None:
+    browser.openid.person = Person("ada")
+    browser.client.cookies[f"{PREFIX}forged"] = "a value without a signature"
+    sent = [browser.begin() for _ in range(MAX_LOGINS + 1)]
+    assert browser.unfinished_logins == [PREFIX + each["state"] for each in sent[1:]]
+    assert browser.come_back(sent[0]).status_code == 400
+    assert browser.come_back(sent[1]).status_code == 302
+
+
+def test_the_cookies_of_logins_are_small(browser: Browser) -> None:
+    browser.openid.person = Person("ada")
+    # Random text does not compress.
+    address = f"/experiments?q={secrets.token_urlsafe(MAX_ADDRESS_CHARACTERS)[: MAX_ADDRESS_CHARACTERS - 15]}"
+    sent = [browser.begin(next=address) for _ in range(MAX_LOGINS)]
+    assert len(browser.client.cookies.output(header="", attrs=[])) < 8000
+    assert browser.come_back(sent[0]).headers["Location"] == address
+    assert browser.log_in(Person("ada"), next=f"{address}longer").headers["Location"] == "/experiments"
+    assert browser.log_in(Person("ada"), next=f"/{'a' * MAX_ADDRESS_CHARACTERS}").headers["Location"] == "/"
+
+
+@pytest.fixture
+def login_limit(settings: Settings) -> Iterator[None]:
+    settings.RATE_LIMIT_LOGIN = "3/day"
+    rate_limits.limiter.cache_clear()
+    yield
+    rate_limits.limiter.cache_clear()
+    mongodb().database[RequestCount._meta.db_table].delete_many({})
+
+
+def assert_too_many(response: Any) -> None:
+    assert response.status_code == 429
+    assert int(response.headers["Retry-After"]) > 0
+    assert "<h1>Too many requests</h1>" in response.content.decode()
+
+
+@pytest.mark.usefixtures("login_limit")
+def test_logins_at_the_provider_are_limited_by_address(browser: Browser) -> None:
+    assert {browser.log_in(Person("ada")).status_code for _ in range(3)} == {302}
+    browser.openid.requests.clear()
+    assert_too_many(browser.get("/login/provider"))
+    assert_too_many(browser.come_back({"code": "a guess", "state": "a guess"}))
+    assert not browser.openid.requests
+    assert browser.client.get("/login/provider", REMOTE_ADDR="192.0.2.9").status_code == 302
+
+
+@pytest.mark.usefixtures("login_limit")
+def test_silent_renewals_are_not_limited(browser: Browser) -> None:
+    browser.log_in(Person("ada"))
+    for _ in range(4):
+        browser.make_renewal_due()
+        assert browser.follow_renewal(browser.get("/")).headers["Location"] == "/"
 
 
 # Access

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
@@ -54,12 +54,33 @@ def limit_logins(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRes
         try:
             count_login(address_of(request), account)
         except TooManyRequests as error:
-            refused = refusal(request, 429, str(error.detail))
-            refused["Retry-After"] = str(error.wait)
-            return refused
+            return too_many_logins(request, error)
         return view(request, *args, **kwargs)
 
     return limited
+
+
+def limit_provider_logins(
+    view: Callable[..., HttpResponseBase], scope: str, is_counted: Callable[[HttpRequest], bool] = lambda request: True
+) -> Callable[..., HttpResponseBase]:
+    """Decorate a view of the login at the provider: its requests count for their address, within the scope."""
+
+    @wraps(view)
+    def limited(request: HttpRequest) -> HttpResponseBase:
+        try:
+            if is_counted(request):
+                count(scope, address_of(request), settings.RATE_LIMIT_LOGIN)
+        except TooManyRequests as error:
+            return too_many_logins(request, error)
+        return view(request)
+
+    return limited
+
+
+def too_many_logins(request: HttpRequest, error: TooManyRequests) -> HttpResponse:
+    refused = refusal(request, 429, str(error.detail))
+    refused["Retry-After"] = str(error.wait)
+    return refused
 
 
 def count(scope: str, caller: str, setting: str) -> None:
