@@ -3,12 +3,13 @@
 from typing import Any
 
 from django.urls import path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from accounts.token_views import TokenRefreshView, TokenView
 from accounts.views import EntitlementView, UserView
 from audit.views import AuditExportView, AuditView
 from core.api.error_pages import read_only
+from core.api.openapi_view import DocumentView
 from core.api.throttling import RequestLimit
 from drifts.bulk import DriftBulkView
 from drifts.statistics_views import DriftStatisticsView, VisibleDriftStatisticsView
@@ -46,6 +47,6 @@ urlpatterns = [
     path("token", TokenView.as_view({"post": "create", "get": "list"})),
     path("token/refresh", TokenRefreshView.as_view({"post": "refresh"})),
     path("token/<str:token_id>", TokenView.as_view({"get": "retrieve", "delete": "destroy"})),
-    path("openapi.json", read_only(SpectacularJSONAPIView.as_view(**LIMITED)), name="openapi"),
+    path("openapi.json", read_only(DocumentView.as_view(**LIMITED)), name="openapi"),
     path("docs", read_only(SpectacularSwaggerSplitView.as_view(url_name="openapi", **LIMITED)), name="docs"),
 ]

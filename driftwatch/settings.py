@@ -267,7 +267,6 @@ SPECTACULAR_SETTINGS = {
     "LICENSE": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
     "OAS_VERSION": "3.1.1",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
-    "DEFAULT_GENERATOR_CLASS": "core.api.openapi.DocumentGenerator",
     "PREPROCESSING_HOOKS": ["core.api.openapi.without_alias"],
     "SERVE_AUTHENTICATION": [],
     "TAGS": [

@@ -5,9 +5,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import pytest
 import requests
+from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
 
+from core.api import openapi_view
 from tests.live import LiveServer
 
 CHECKS = (
@@ -37,6 +42,22 @@ def test_a_new_worker_serves_the_document_to_concurrent_requests(testrun_uid: st
         server.stop()
     assert {response.status_code for response in responses} == {200}
     assert len({response.content for response in responses}) == 1
+
+
+def test_the_document_is_made_once_and_not_sent_again_to_a_client_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    visitor = Client()
+    first = visitor.get("/api/v1/openapi.json")
+
+    def generate_again(*args: Any, **options: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(SchemaGenerator, "get_schema", generate_again)
+    monkeypatch.setattr(openapi_view, "json_of", generate_again)
+    again = visitor.get("/api/latest/openapi.json", headers={"Host": "127.0.0.1"})
+    assert again.content == first.content
+    assert again.headers["ETag"] == first.headers["ETag"]
+    known = visitor.get("/api/v1/openapi.json", headers={"If-None-Match": first.headers["ETag"]})
+    assert (known.status_code, known.content) == (304, b"")
 
 
 def test_generation_has_no_warnings(live: LiveServer) -> None:

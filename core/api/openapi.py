@@ -3,12 +3,10 @@
 Facts about one view stand at the view: `responds` at its actions, and the attributes of `Resource` and `SearchMixin`.
 """
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
-from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
@@ -134,19 +132,6 @@ FILTER = {
     "type": "object",
     "description": f"A MongoDB-style filter: names of fields, and {', '.join(LOGICAL)}. `{{}}` matches everything.",
 }
-
-
-class DocumentGenerator(SchemaGenerator):
-    """Builds the document once in each process. It is the same for all, and drf-spectacular is not thread-safe."""
-
-    lock = threading.Lock()
-    document: ClassVar[dict[str, Any] | None] = None
-
-    def get_schema(self, request: Any = None, public: bool = False) -> dict[str, Any]:
-        with self.lock:
-            if DocumentGenerator.document is None:
-                DocumentGenerator.document = super().get_schema(request, public)  # type: ignore[no-untyped-call]
-            return DocumentGenerator.document
 
 
 class ResourceSchema(AutoSchema):
