@@ -18,7 +18,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.claims import entitlements_at, verified_email
-from accounts.issuers import LEEWAY_SECONDS, InvalidToken, IssuerUnavailable, OwnerDisabled, TrustedIssuer, time_limit
+from accounts.issuers import InvalidToken, IssuerUnavailable, OwnerDisabled, TrustedIssuer, time_limit
 from accounts.models import User
 from accounts.tokens import identity_of_local_token
 from core.api.exceptions import ServiceUnavailable
@@ -60,7 +60,7 @@ class RecentIdentities:
 
     def add(self, token: str, identity: Identity, expires_at: float) -> None:
         with self._lock:
-            self._identities[digest_of(token)] = CachedIdentity(identity, expires_at + LEEWAY_SECONDS)
+            self._identities[digest_of(token)] = CachedIdentity(identity, expires_at + settings.TOKEN_LEEWAY_SECONDS)
 
     def clear(self, **signal: Any) -> None:
         with self._lock:

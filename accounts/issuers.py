@@ -29,7 +29,6 @@ ALGORITHMS = {
     "OKP": ("EdDSA",),
 }
 ASYMMETRIC = frozenset(name for names in ALGORITHMS.values() for name in names)
-LEEWAY_SECONDS = 30
 MAX_RESPONSE_BYTES = 1_000_000
 WELL_KNOWN = "/.well-known/openid-configuration"
 deadline: ContextVar[float] = ContextVar("deadline")
@@ -118,7 +117,7 @@ class TrustedIssuer:
                 algorithms=[algorithm],
                 issuer=self.issuer,
                 audience=self.audience,
-                leeway=LEEWAY_SECONDS,
+                leeway=settings.TOKEN_LEEWAY_SECONDS,
                 options={"require": ["exp", "iss", "sub"], "verify_aud": bool(self.audience)},
             )
         except jwt.PyJWTError as error:

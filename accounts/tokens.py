@@ -8,7 +8,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
 from accounts.issuers import InvalidToken, OwnerDisabled
-from accounts.models.service_token import ServiceToken, TokenState
+from accounts.models.service_token import ServiceToken
 from core import timestamps
 from core.identity import ACCOUNT_DISABLED, Identity
 
@@ -81,14 +81,14 @@ def verified_claims(kind: type[Token], token: str) -> dict[str, Any]:
 
 
 def usable_record(record_id: Any) -> ServiceToken:
-    """Return an active record with its active user. Raises `InvalidToken` if there is none."""
+    """Return a usable record with its active user. Raises `InvalidToken` if there is none."""
     try:
         record = ServiceToken.objects.with_user(uuid.UUID(str(record_id)))
     except ValueError:
         record = None
     if record is None:
         raise InvalidToken("The token is unknown, or its user no longer exists.")
-    if record.state is not TokenState.ACTIVE:
+    if not record.is_usable:
         raise InvalidToken(f"The token is {record.state}.")
     if not record.user.is_active:
         raise OwnerDisabled(ACCOUNT_DISABLED)

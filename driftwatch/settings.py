@@ -204,6 +204,8 @@ OIDC_TIMEOUT = 2.5
 OIDC_KEYS_LIFETIME = 3600.0
 OIDC_REFETCH_INTERVAL = env.float("OIDC_REFETCH_INTERVAL", 30.0)
 LOCAL_ISSUER = "driftwatch"
+# The difference of clocks, in seconds, that every check of a token's times allows.
+TOKEN_LEEWAY_SECONDS = 30
 
 # Browser login, off without an issuer. Endpoints come from its discovery document (accounts/provider.py).
 OIDC_RP_ISSUER = env.str("OIDC_RP_ISSUER", "")
@@ -221,6 +223,7 @@ SESSION_RENEWAL_SECONDS = env.int("SESSION_RENEWAL_SECONDS", 900)
 SIMPLE_JWT = {
     "ALGORITHM": "HS256",
     "ISSUER": LOCAL_ISSUER,
+    "LEEWAY": TOKEN_LEEWAY_SECONDS,
     "ACCESS_TOKEN_LIFETIME": datetime.timedelta(minutes=10),
 }
 

@@ -19,6 +19,7 @@ from pytest_django import Settings
 from accounts.authentication import trusted_issuers
 from accounts.models import ServiceToken
 from accounts.tokens import access_token
+from core import timestamps
 from tests.caller import Caller
 from tests.provider import Provider, SigningKey, compact, present
 
@@ -435,6 +436,45 @@ def test_an_invalid_local_token_is_refused(
 def test_a_valid_local_token_is_accepted(record: ServiceToken, settings: Settings) -> None:
     sign = hmac_with(settings.SECRET_KEY.encode())
     assert Caller(compact({"alg": "HS256"}, local_claims(record), sign)).get("/user/self").status_code == 200
+
+
+# A clock may differ by 30 seconds. Five seconds are for the test itself.
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [lambda: {"exp": time.time() - 25}, lambda: {"nbf": time.time() + 25}, lambda: {"iat": time.time() + 25}],
+    ids=["exp", "nbf", "iat"],
+)
+def test_a_token_of_a_clock_within_the_leeway_is_accepted(
+    claims: Callable[[], Claims], record: ServiceToken, provider: Provider, manager: Caller, settings: Settings
+) -> None:
+    sign = hmac_with(settings.SECRET_KEY.encode())
+    ServiceToken.objects.update(expires_at=timestamps.now() - timedelta(seconds=25))
+    local = compact({"alg": "HS256"}, local_claims(record, **claims()), sign)
+    for token in (local, provider.token("manager", "users", **claims())):
+        assert Caller(token).get("/user/self").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [lambda: {"exp": time.time() - 31}, lambda: {"nbf": time.time() + 35}, lambda: {"iat": time.time() + 35}],
+    ids=["exp", "nbf", "iat"],
+)
+def test_a_token_of_a_clock_beyond_the_leeway_is_refused(
+    claims: Callable[[], Claims], record: ServiceToken, provider: Provider, settings: Settings
+) -> None:
+    sign = hmac_with(settings.SECRET_KEY.encode())
+    assert_token_refused(compact({"alg": "HS256"}, local_claims(record, **claims()), sign))
+    assert_token_refused(provider.token("manager", "users", **claims()))
+
+
+def test_a_revoked_token_is_refused_within_the_leeway(record: ServiceToken) -> None:
+    ServiceToken.objects.update(expires_at=timestamps.now() - timedelta(seconds=5))
+    token = access_token(record)
+    assert Caller(token).get("/user/self").status_code == 200
+    ServiceToken.objects.all().revoke()
+    assert_token_refused(token)
 
 
 def test_a_local_token_is_refused_once_its_user_is_deleted(record: ServiceToken) -> None:

@@ -3,9 +3,10 @@
 import time
 
 import pytest
+from django.conf import settings
 
 from accounts.authentication import RECENT_SECONDS, RecentIdentities, identify, recent_identities
-from accounts.issuers import LEEWAY_SECONDS, InvalidToken
+from accounts.issuers import InvalidToken
 from accounts.models import User
 from core.identity import Identity
 from tests.caller import Caller
@@ -62,7 +63,7 @@ def test_the_claims_of_each_token_are_its_own(provider: Provider) -> None:
 
 
 def test_an_expired_token_is_not_served_from_the_cache(provider: Provider) -> None:
-    over = time.time() - LEEWAY_SECONDS
+    over = time.time() - settings.TOKEN_LEEWAY_SECONDS
     kept = RecentIdentities()
     kept.add("token", Identity("issuer", "subject"), over - 1)
     assert kept.get("token") is None

@@ -138,14 +138,14 @@ def test_a_name_is_taken_until_the_token_is_revoked(manager: Caller, editor: Cal
 
 def test_an_expired_token_is_refused(manager: Caller) -> None:
     holder = pipeline(manager)
-    ServiceToken.objects.update(expires_at=timestamps.now())
+    ServiceToken.objects.update(expires_at=timestamps.now() - timedelta(seconds=31))
     assert_refused(holder)
     assert manager.get("/token").json()[0]["state"] == "expired"
 
 
 def test_a_signature_that_expired_is_refused(manager: Caller) -> None:
     assert manager.user
-    record = ServiceToken.objects.issue(manager.user, "brief", timedelta(seconds=-1))
+    record = ServiceToken.objects.issue(manager.user, "brief", timedelta(seconds=-31))
     ServiceToken.objects.update(expires_at=timestamps.now() + timedelta(days=1))
     assert_refused(Caller(access_token(record)))
 
@@ -481,7 +481,7 @@ def test_a_reused_refresh_token_revokes_its_family(manager: Caller) -> None:
 def test_a_family_ends_with_a_revocation_an_expiry_or_its_maker(manager: Caller) -> None:
     changes: list[Callable[[], Any]] = [
         lambda: ServiceToken.objects.all().revoke(),
-        lambda: ServiceToken.objects.update(expires_at=timestamps.now()),
+        lambda: ServiceToken.objects.update(expires_at=timestamps.now() - timedelta(seconds=31)),
         lambda: User.objects.update(is_active=False),
         lambda: ServiceToken.objects.all().delete(),
     ]

@@ -150,6 +150,12 @@ class ServiceToken(models.Model):
         return TokenState.ACTIVE if self.expires_at > timestamps.now() else TokenState.EXPIRED
 
     @property
+    def is_usable(self) -> bool:
+        """True unless the token is revoked, or expired for longer than the leeway."""
+        leeway = datetime.timedelta(seconds=settings.TOKEN_LEEWAY_SECONDS)
+        return self.revoked_at is None and self.expires_at + leeway > timestamps.now()
+
+    @property
     def scope(self) -> Scope:
         """The highest level and the experiments of the token."""
         experiments = frozenset(map(uuid.UUID, self.experiments)) if self.experiments else None
