@@ -42,3 +42,21 @@ class RequestCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id}: {self.count}"
+
+
+class StoredTotal(models.Model):
+    """The total of one search, which `core/totals.py` shows until it expires.
+
+    The id is a digest, which tells nothing of the filter or of its author.
+    """
+
+    id = models.CharField(primary_key=True, db_column="_id", max_length=64)
+    number = models.BigIntegerField()
+    is_exact = models.BooleanField()
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        indexes = (ExpiryIndex(fields=["expires_at"], name="stored_total_expiry"),)
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.number}"

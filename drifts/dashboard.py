@@ -16,7 +16,7 @@ from core.identity import Identity
 from core.mongodb.documents import aggregate, instances_of
 from core.mongodb.match import Mql
 from core.mongodb.order import NEWEST_FIRST
-from core.mongodb.totals import Total
+from core.totals import Total
 from drifts.models import Drift, DriftQuerySet
 from drifts.statistics import is_verdict
 from drifts.verdict import MATCHES, JobStatus, Verdict, drift_rate, percent

@@ -10,7 +10,7 @@ from django.db.models import Model
 from core.mongodb.documents import aggregate
 from core.mongodb.match import Mql
 from core.mongodb.order import NEWEST_FIRST
-from core.mongodb.totals import Total
+from core.totals import Total
 from drifts import verdict
 from drifts.verdict import Verdict
 

@@ -11,7 +11,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from core.identity import Level, Requirement
-from core.mongodb.totals import total_of
+from core.totals import total_of
 from core.versions import VersionConflict
 from drifts.models import Drift
 from experiments.models import Experiment

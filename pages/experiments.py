@@ -16,8 +16,8 @@ from core.api.search import MAX_PAGE, bounded_time
 from core.identity import Identity, Requirement
 from core.mongodb.documents import instances_of
 from core.mongodb.order import NEWEST_FIRST, Order
-from core.mongodb.totals import total_of
 from core.tags import MAX_TAG
+from core.totals import total_of
 from drifts.models import Drift
 from drifts.summaries import Summary
 from experiments.models import Experiment, ExperimentQuerySet

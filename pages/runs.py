@@ -16,7 +16,7 @@ from core.api.search import bounded_time
 from core.identity import Level
 from core.mongodb.documents import Document, instances_of
 from core.mongodb.order import Order
-from core.mongodb.totals import Total, total_of
+from core.totals import Total, total_of
 from drifts.display import TABLE_LEFT, TABLE_RIGHT, DisplayField, DisplayValue, display_values
 from drifts.models import Drift
 from drifts.verdict import JobStatus

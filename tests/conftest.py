@@ -16,9 +16,9 @@ from accounts.authentication import recent_identities, trusted_issuers
 from accounts.models import ServiceToken, User
 from audit.models import Event
 from core.identity import Level
-from core.models import StoredResponse
+from core.models import StoredResponse, StoredTotal
 from core.mongodb.documents import mongodb
-from core.mongodb.totals import clear_totals
+from core.totals import clear_totals
 from drifts.models import Drift
 from experiments.models import DeletedExperiment, Experiment, Permission
 from tests.browser import CHROMIUM
@@ -84,6 +84,7 @@ def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Ite
             LogEntry,
             Session,
             StoredResponse,
+            StoredTotal,
         ):
             mongodb().database[model._meta.db_table].delete_many({})
 

@@ -12,7 +12,7 @@ from pytest_django import Settings
 from audit.models import Event
 from core import timestamps
 from core.identity import Level
-from core.mongodb.totals import Total
+from core.totals import Total
 from drifts.models import Drift
 from drifts.summaries import COUNTED, NEWEST
 from drifts.verdict import Verdict

@@ -13,7 +13,7 @@ from pymongo import WriteConcern
 from pytest_django import DjangoDbBlocker
 
 from accounts.models import User
-from core.mongodb import totals
+from core import totals
 from core.mongodb.documents import mongodb
 from core.portal.changelists import COUNTED_AT_MOST
 from drifts import dashboard

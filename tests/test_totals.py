@@ -1,14 +1,21 @@
 """Totals: exact while counting is cheap, otherwise a lower bound marked as such."""
 
+import datetime
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from core.mongodb import totals
+from core import timestamps, totals
+from core.models import StoredTotal
+from core.totals import Total
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller
+from tests.conftest import RUN
+from tests.crowd import RemoteUser
 from tests.profiler import commands
 
 
@@ -38,6 +45,11 @@ def pagination_of(
 def reported_total(*arguments: Any, **how: Any) -> tuple[int, bool]:
     header = pagination_of(*arguments, **how)
     return header["total"], header["total_is_exact"]
+
+
+def expire_all() -> None:
+    StoredTotal.objects.all().delete()
+    totals.clear_totals()
 
 
 def test_a_small_total_is_never_cached(reader: Caller, experiment: Experiment) -> None:
@@ -77,15 +89,107 @@ def test_a_large_total_is_cached(reader: Caller, experiment: Experiment) -> None
     assert reported_total(reader, experiment) == (20, True)
     add_runs(experiment, 5)
     assert reported_total(reader, experiment) == (20, True)
-    totals.clear_totals()
+    expire_all()
     assert reported_total(reader, experiment) == (25, True)
 
 
 def test_a_larger_total_is_cached_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    exact = {number: totals.expires_at("", totals.Total(number, is_exact=True), 0) for number in (201, 1_000, 90_000)}
+    exact = {number: totals.lifetime(totals.Total(number)) for number in (201, 1_000, 90_000)}
     assert exact == {201: 0.201, 1_000: 1, 90_000: 30}
-    assert totals.expires_at("", totals.Total(201, is_exact=False), 0) == 30
+    assert totals.lifetime(totals.Total(201, is_exact=False)) == 30
+
+
+# Several processes. One that has cached nothing stands for another worker.
+
+
+def in_a_new_process(caller: Caller, experiment: Experiment) -> tuple[int, bool]:
+    totals.clear_totals()
+    return reported_total(caller, experiment)
+
+
+def test_every_process_shows_one_total_until_it_expires(reader: Caller, experiment: Experiment) -> None:
+    add_runs(experiment, 20)
+    assert reported_total(reader, experiment) == (20, True)
+    add_runs(experiment, 5)
+    assert [in_a_new_process(reader, experiment) for _ in range(3)] == [(20, True)] * 3
+    Drift.objects.all()[5].delete()
+    StoredTotal.objects.update(expires_at=timestamps.now())
+    assert [in_a_new_process(reader, experiment) for _ in range(3)] == [(24, True)] * 3
+
+
+def test_a_total_that_falls_below_the_bound_of_cached_ones_is_shown_by_no_process_early(
+    reader: Caller, experiment: Experiment
+) -> None:
+    add_runs(experiment, 11)
+    assert reported_total(reader, experiment) == (11, True)
+    Drift.objects.all()[0].delete()
+    assert in_a_new_process(reader, experiment) == (11, True)
+
+
+def test_a_process_caches_a_total_no_longer_than_the_others(reader: Caller, experiment: Experiment) -> None:
+    add_runs(experiment, 20)
+    reported_total(reader, experiment)
+    add_runs(experiment, 5)
+    soon = timestamps.now() + datetime.timedelta(seconds=0.3)
+    StoredTotal.objects.update(expires_at=soon)
+    assert in_a_new_process(reader, experiment) == (20, True)
+    time.sleep(0.3)
+    assert reported_total(reader, experiment) == (25, True)
+
+
+def test_the_first_process_to_count_decides_the_total() -> None:
+    """Each thread stands for a process that has counted; they counted at slightly different times."""
+    with ThreadPoolExecutor(8) as pool:
+        shown = set(pool.map(lambda number: totals.store("a search", Total(number)), range(1_000, 1_016)))
+    assert len(shown) == 1
+
+
+def test_a_lower_bound_is_one_for_all_processes(
+    reader: Caller, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_runs(experiment, 20)
+    with monkeypatch.context() as patch:
+        patch.setattr(totals, "SECOND_TIME_LIMIT", 1e-9)
+        assert reported_total(reader, experiment) == (11, False)
+    assert in_a_new_process(reader, experiment) == (11, False)
+
+
+def test_a_total_that_cannot_be_stored_is_shown(
+    reader: Caller, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_runs(experiment, 20)
+    monkeypatch.setattr(totals, "STORE_TIME_LIMIT", 1e-9)
+    assert reported_total(reader, experiment) == (20, True)
+    with commands() as entries:
+        assert reported_total(reader, experiment) == (20, True)
+    assert "$count" not in json.dumps([entry["command"] for entry in entries], default=str), "it is cached here"
+
+
+def test_stored_totals_expire_and_do_not_reveal_the_search(reader: Caller, experiment: Experiment) -> None:
+    add_runs(experiment, 20)
+    reported_total(reader, experiment)
+    (stored,) = totals.totals().find()
+    assert str(experiment.id) not in str(stored)
+    assert experiment.id.hex not in str(stored)
+    indexes = totals.totals().index_information().values()
+    assert [index["expireAfterSeconds"] for index in indexes if "expireAfterSeconds" in index] == [0]
+
+
+def test_the_workers_show_the_same_total(remote_user: RemoteUser) -> None:
+    """One worker has counted 8,000 runs, for eight seconds, before more arrive. Then both workers are asked."""
+    runs = f"{remote_user.new_experiment()}/drift"
+    remote_user.call("POST", f"{runs}/bulk", [RUN] * 8_000)
+
+    def shown(_: int) -> int:
+        response = remote_user.call("POST", f"{runs}/search?page_size=1", {})
+        total: int = json.loads(response.headers["X-Pagination"])["total"]
+        return total
+
+    assert shown(0) == 8_000
+    remote_user.call("POST", f"{runs}/bulk", [RUN] * 10)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(shown, range(64))) == {8_000}
 
 
 def test_a_cached_total_is_not_less_than_the_records_of_a_page(reader: Caller, experiment: Experiment) -> None:

@@ -15,7 +15,7 @@ from core.api.exceptions import InvalidQuery
 from core.mongodb.documents import Document
 from core.mongodb.order import Order
 from core.mongodb.querysets import FilterableQuerySet
-from core.mongodb.totals import Total, total_of
+from core.totals import Total, total_of
 
 SALT = "driftwatch.cursor"
 INVALID_CURSOR = "This is not a cursor of this service. Send next_cursor exactly as the previous response gave it."

@@ -12,7 +12,7 @@ from django.utils.functional import cached_property
 
 from core.mongodb.match import NOTHING, Match
 from core.mongodb.querysets import FilterableQuerySet
-from core.mongodb.totals import Total
+from core.totals import Total
 
 # Counting more would be slow, and nobody turns so many pages.
 COUNTED_AT_MOST = 10_000
