@@ -181,6 +181,12 @@ def identity_of(request: Request) -> Identity:
     return identity
 
 
+def identity_behind(request: HttpRequest) -> Identity:
+    """Return the identity that Django REST framework has authenticated for a request, else that of its session."""
+    identity = getattr(request, "auth", None)
+    return identity if isinstance(identity, Identity) else identity_of_session(request)
+
+
 def identity_of_session(request: HttpRequest) -> Identity:
     """Return the identity of the request's session, or the anonymous identity."""
     return getattr(request.user, "identity", None) or Identity()

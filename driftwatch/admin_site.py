@@ -13,6 +13,8 @@ from django.template.response import TemplateResponse
 from rest_framework.exceptions import ValidationError
 
 from accounts.login import logout
+from core.api.error_pages import retry_later
+from core.api.exceptions import RetryLater
 from core.api.search import bounded_time
 from core.identity import Requirement, identity_of_session
 from core.portal.actions import delete_selected
@@ -40,7 +42,10 @@ class Portal(AdminSite):
 
         def staff_view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             refuse_plain_users(request)
-            return guarded(request, *args, **kwargs)
+            try:
+                return guarded(request, *args, **kwargs)
+            except RetryLater as error:
+                return retry_later(request, error)
 
         return update_wrapper(staff_view, view)
 

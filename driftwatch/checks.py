@@ -86,6 +86,7 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
         yield "E027", f"KEEPALIVE is {settings.KEEPALIVE}.", hint
     numbers = {
         "SEARCH_TIME_LIMIT": settings.SEARCH_TIME_LIMIT,
+        "SEARCH_TIME_LIMIT_ANONYMOUS": settings.SEARCH_TIME_LIMIT_ANONYMOUS,
         "WEB_CONCURRENCY": settings.WEB_CONCURRENCY,
         "MAX_BODY_BYTES": settings.DATA_UPLOAD_MAX_MEMORY_SIZE,
         "MAX_BULK_BYTES": settings.MAX_BULK_BYTES,

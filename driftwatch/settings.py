@@ -238,8 +238,9 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("MAX_BODY_BYTES", 2_000_000)
 # The limit of a form's fields is high, because each entry of a permission list has two. The size limit holds too.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
 MAX_BULK_BYTES = env.int("MAX_BULK_BYTES", 8_000_000)
-# The time limit of a search in MongoDB, in seconds.
+# The time limits of a search in MongoDB, in seconds. Anonymous callers never have more time than others.
 SEARCH_TIME_LIMIT = env.float("SEARCH_TIME_LIMIT", 5.0)
+SEARCH_TIME_LIMIT_ANONYMOUS = env.float("SEARCH_TIME_LIMIT_ANONYMOUS", 2.0)
 # Limits per identity, per address without a token, and of logins per address and per account; "" for no limit.
 RATE_LIMIT = env.str("RATE_LIMIT", "120000/minute")
 RATE_LIMIT_ANONYMOUS = env.str("RATE_LIMIT_ANONYMOUS", "30000/minute")

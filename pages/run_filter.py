@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from django.conf import settings
 from django.http import QueryDict
 from rest_framework.exceptions import APIException
 
 from core import filters
 from core.api.errors import sentences
 from core.api.json_input import bounded_int, refuse_unstorable, scalar_problem
-from core.api.search import bounded_time
+from core.api.search import bounded_time, search_time_limit
 from core.filters.fields import BooleanField, Field, JSONField, TimeField, parse_time
 from core.mongodb.match import NOTHING, Mql
 from drifts.display import FILTER_CONTROLS, FilterControl
@@ -134,7 +133,7 @@ class RunFilter:
     @property
     def patience(self) -> str:
         """The label of the control that allows more time."""
-        return f"{PATIENCE} (up to {settings.SEARCH_TIME_LIMIT:g} s)"
+        return f"{PATIENCE} (up to {search_time_limit():g} s)"
 
     @property
     def words(self) -> list[str]:

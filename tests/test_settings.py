@@ -85,6 +85,7 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL is 'LOUD'. Set one of: "),
         ({"LOG_FORMAT": "xml"}, "LOG_FORMAT is 'xml'. Set one of: console, json."),
         ({"SEARCH_TIME_LIMIT": "-1"}, "SEARCH_TIME_LIMIT is -1."),
+        ({"SEARCH_TIME_LIMIT_ANONYMOUS": "0"}, "SEARCH_TIME_LIMIT_ANONYMOUS is 0."),
         ({"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY is 0."),
         ({"THREADS": "7"}, "THREADS is 7."),
         ({"KEEPALIVE": "-1"}, "KEEPALIVE is -1."),

@@ -12,7 +12,14 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import MethodNotAllowed, ValidationError
 
 from core.api.errors import GONE, log_unavailable, problem, sentences
-from core.api.exceptions import RETRY_SECONDS, FormExpired, LevelRequired, SearchTooSlow, ServiceUnavailable
+from core.api.exceptions import (
+    RETRY_SECONDS,
+    FormExpired,
+    LevelRequired,
+    RetryLater,
+    SearchTooSlow,
+    ServiceUnavailable,
+)
 from core.mongodb.errors import is_database_unavailable
 
 NO_ACCESS = (
@@ -42,6 +49,13 @@ def service_unavailable(request: HttpRequest, exception: BaseException) -> HttpR
     log_unavailable(exception)
     response = refusal(request, 503, str(ServiceUnavailable.default_detail))
     response["Retry-After"] = RETRY_SECONDS
+    return response
+
+
+def retry_later(request: HttpRequest, error: RetryLater) -> HttpResponse:
+    """Return a 429 outside the API, for callers over a limit."""
+    response = refusal(request, 429, str(error.detail))
+    response["Retry-After"] = str(error.wait)
     return response
 
 

@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from rest_framework.exceptions import APIException, PermissionDenied, ValidationError
+from rest_framework.exceptions import APIException, PermissionDenied, Throttled, ValidationError
 
 from core.identity import Level
 
@@ -29,6 +29,14 @@ class FormExpired(PermissionDenied):
     """The CSRF token of a form is missing or wrong."""
 
     advice = "Nothing was saved. Go back, reload the page, and send the form again. Your browser must allow cookies."
+
+
+class RetryLater(Throttled):
+    """The caller is over a limit. `wait` is the number of seconds until a request may pass."""
+
+    wait: int
+    extra_detail_singular = "Try again in {wait} second."
+    extra_detail_plural = "Try again in {wait} seconds."
 
 
 class Conflict(APIException):

@@ -20,8 +20,8 @@ from django.db import DatabaseError
 from pymongo import ReturnDocument, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
-from rest_framework.exceptions import Throttled
 
+from core.api.exceptions import RetryLater
 from core.models import RequestCount
 from core.mongodb.documents import collection_of
 from core.mongodb.errors import is_database_unavailable
@@ -71,12 +71,8 @@ def rate_of(setting: str) -> Rate | None:
     return Rate(int(limit), period)
 
 
-class TooManyRequests(Throttled):
-    """A caller is over a rate. `wait` is the number of seconds until one more request passes."""
-
-    wait: int
-    extra_detail_singular = "Try again in {wait} second."
-    extra_detail_plural = "Try again in {wait} seconds."
+class TooManyRequests(RetryLater):
+    """A caller is over a rate."""
 
     def __init__(self, rate: Rate, wait: float) -> None:
         super().__init__(max(1, math.ceil(wait)), f"Too many requests: at most {rate} are allowed.")

@@ -17,8 +17,11 @@ from core.api.exceptions import InvalidQuery, SearchTooSlow
 from core.api.pagination import INVALID_CURSOR, Search, search_digest
 from core.api.resource import Resource
 from core.api.responses import JSONResponse, json_of
+from core.api.search_slots import search_slot
 from core.api.serializers import IntegerParameter, StrictChoice, shared_instance
+from core.client import current_request
 from core.filters.fields import Field
+from core.identity import identity_behind
 from core.mongodb.documents import instances_of, is_primary_known, require_primary
 from core.mongodb.errors import TOO_LARGE, database_cause
 from core.mongodb.order import Order
@@ -121,17 +124,26 @@ def match_of(document: Any, fields: Mapping[str, Field], name: str = "") -> dict
         raise ValidationError({name: problems} if name else problems) from error
 
 
+def search_time_limit() -> float:
+    """Return the seconds that a search of the current request may take; less for an anonymous caller."""
+    request = current_request.get()
+    if request and identity_behind(request).is_anonymous:
+        return min(settings.SEARCH_TIME_LIMIT, settings.SEARCH_TIME_LIMIT_ANONYMOUS)
+    return settings.SEARCH_TIME_LIMIT
+
+
 @contextmanager
 def bounded_time(advice: str = ADVICE, seconds: float | None = None) -> Iterator[None]:
     """Limit the time of the queries inside, and raise `ValidationError` for a query that fails or takes longer.
 
-    `advice` tells the caller how to narrow the search. The limit is `seconds`, by default that of searches.
+    `advice` tells the caller how to narrow the search. The limit is that of the caller, or `seconds` if less.
+    The queries hold a slot. Raises `TooManySearches` if there is none.
     """
-    limit = seconds or settings.SEARCH_TIME_LIMIT
-    # The wait for a primary is shorter than a search may be.
+    limit = search_time_limit() if seconds is None else min(seconds, search_time_limit())
+    # The wait for a primary is shorter than a search may be, and needs no slot.
     require_primary()
     try:
-        with pymongo.timeout(limit):
+        with search_slot(), pymongo.timeout(limit):
             yield
     except DocumentTooLarge as error:
         raise ValidationError(f"The search is too large for MongoDB. Narrow it: {advice}.") from error

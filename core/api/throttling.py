@@ -7,12 +7,12 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from core.api.error_pages import refusal
+from core.api.error_pages import retry_later
 from core.api.rate_limits import TooManyRequests, limiter, rate_of
 from core.client import client_address
 from core.identity import identity_of
@@ -54,7 +54,7 @@ def limit_logins(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRes
         try:
             count_login(address_of(request), account)
         except TooManyRequests as error:
-            return too_many_logins(request, error)
+            return retry_later(request, error)
         return view(request, *args, **kwargs)
 
     return limited
@@ -71,16 +71,10 @@ def limit_provider_logins(
             if is_counted(request):
                 count(scope, address_of(request), settings.RATE_LIMIT_LOGIN)
         except TooManyRequests as error:
-            return too_many_logins(request, error)
+            return retry_later(request, error)
         return view(request)
 
     return limited
-
-
-def too_many_logins(request: HttpRequest, error: TooManyRequests) -> HttpResponse:
-    refused = refusal(request, 429, str(error.detail))
-    refused["Retry-After"] = str(error.wait)
-    return refused
 
 
 def count(scope: str, caller: str, setting: str) -> None:

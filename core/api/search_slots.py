@@ -1,0 +1,136 @@
+"""Slots for searches: the number that a process runs at once, for a caller, for an address and in total.
+
+Slow searches hold a thread of the process and a share of MongoDB. The slots leave enough of both to other requests. A
+search without a slot waits a moment, because most searches take milliseconds. Slots are counted in memory: the threads
+that they protect are this process's own.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from typing import NamedTuple
+
+from django.http import HttpRequest
+
+from core.api.exceptions import RetryLater
+from core.api.throttling import address_of
+from core.client import current_request
+from core.identity import identity_behind
+
+# Together with as many that wait, these are fewer than the threads of a worker.
+MAX_IN_TOTAL = 24
+MAX_OF_ADDRESS = 16
+MAX_OF_CALLER = 8
+# Anonymous callers leave half of the slots to users, however many addresses they have.
+MAX_ANONYMOUS = 12
+WAIT_SECONDS = 0.5
+RETRY_SECONDS = 2
+
+
+class TooManySearches(RetryLater):
+    """A search found no slot."""
+
+    def __init__(self, subject: str) -> None:
+        advice = "Wait for the response to one before you send another."
+        super().__init__(RETRY_SECONDS, f"{subject} too many searches at once. {advice}")
+
+
+class Group(NamedTuple):
+    """Searches that share slots: at most `limit` run, and as many wait. `subject` begins the refusal of one more."""
+
+    name: str
+    limit: int
+    subject: str
+
+
+class Turn:
+    """A search that waits for a slot in each of its groups."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.groups = groups
+        self.has_come = threading.Event()
+
+
+class Slots:
+    """The slots of a process. Waiting searches get them in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: Counter[str] = Counter()
+        self._queue: list[Turn] = []
+
+    @contextmanager
+    def held(self, groups: Sequence[Group]) -> Iterator[None]:
+        """Hold a slot in each group during the block. Raises `TooManySearches` if there is none within a moment."""
+        self._take(groups)
+        try:
+            yield
+        finally:
+            self._free(groups)
+
+    def _take(self, groups: Sequence[Group]) -> None:
+        with self._lock:
+            full = full_group(groups, self._running)
+            if full is None:
+                self._running.update(names_of(groups))
+                return
+            waiting = Counter(name for turn in self._queue for name in names_of(turn.groups))
+            if crowded := full_group(groups, waiting):
+                raise TooManySearches(crowded.subject)
+            turn = Turn(groups)
+            self._queue.append(turn)
+        turn.has_come.wait(WAIT_SECONDS)
+        with self._lock:
+            # The turn may have come after the wait.
+            if not turn.has_come.is_set():
+                self._queue.remove(turn)
+                raise TooManySearches(full.subject)
+
+    def _free(self, groups: Sequence[Group]) -> None:
+        with self._lock:
+            self._running -= Counter(names_of(groups))
+            for turn in list(self._queue):
+                if full_group(turn.groups, self._running) is None:
+                    self._running.update(names_of(turn.groups))
+                    self._queue.remove(turn)
+                    turn.has_come.set()
+
+
+@cache
+def slots() -> Slots:
+    """Return the slots of this process."""
+    return Slots()
+
+
+def search_slot() -> AbstractContextManager[None]:
+    """Hold a slot for a search of the current request. A search outside a request needs none."""
+    request = current_request.get()
+    return slots().held(groups_of(request)) if request else nullcontext()
+
+
+def groups_of(request: HttpRequest) -> list[Group]:
+    """Return the groups that a request's searches belong to. Anonymous callers are told apart by their address."""
+    identity, address = identity_behind(request), address_of(request)
+    if identity.is_anonymous:
+        of_caller = [
+            Group(f"anonymous at {address}", MAX_OF_CALLER, "Your address runs"),
+            Group("anonymous", MAX_ANONYMOUS, "Callers without a token run"),
+        ]
+    else:
+        of_caller = [Group(f"identity {identity.issuer} {identity.subject}", MAX_OF_CALLER, "You run")]
+    return [
+        *of_caller,
+        Group(f"address {address}", MAX_OF_ADDRESS, "Your address runs"),
+        Group("all", MAX_IN_TOTAL, "The service runs"),
+    ]
+
+
+def names_of(groups: Sequence[Group]) -> list[str]:
+    return [group.name for group in groups]
+
+
+def full_group(groups: Sequence[Group], numbers: Mapping[str, int]) -> Group | None:
+    """Return a group whose number has reached its limit, or None."""
+    return next((group for group in groups if numbers.get(group.name, 0) >= group.limit), None)
