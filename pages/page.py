@@ -77,7 +77,7 @@ class Page(Resource):
     def finalize_response(self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any) -> Any:
         """Forbid proxies and browsers to store a page, so that nobody can return to it after a logout."""
         patch_cache_control(response, private=True, no_store=True)
-        return super().finalize_response(request, response, *args, **kwargs)  # type: ignore[arg-type]
+        return super().finalize_response(request, response, *args, **kwargs)
 
 
 class ExperimentPage(Page, ExperimentResource):

@@ -18,7 +18,8 @@ from pymongo.read_concern import ReadConcern
 from pytest_django import Settings
 
 from accounts.models import User
-from core.api import rate_limits
+from core.api import rate_limits, throttling
+from core.api.exceptions import ServiceUnavailable
 from core.api.rate_limits import Count, Limiter, Rate, TooManyRequests, rate_of
 from core.api.throttling import address_of
 from core.models import RequestCount
@@ -90,6 +91,16 @@ def test_refused_requests_are_counted(settings: Settings, anonymous: Caller, exp
     assert anonymous.get(f"/experiment/{experiment.id}").status_code == 403
     for caller in (forger, anonymous):
         assert_refused(caller.get("/user/self"))
+
+
+def test_methods_that_a_path_lacks_are_counted(settings: Settings, anonymous: Caller) -> None:
+    settings.RATE_LIMIT_ANONYMOUS = "2/day"
+    assert [anonymous.put("/experiment/search").status_code for _ in range(2)] == [405, 405]
+    assert_refused(anonymous.put("/experiment/search"))
+
+
+def test_a_bad_token_does_not_hide_that_a_path_lacks_the_method() -> None:
+    assert Caller("a.b.c").put("/experiment/search").status_code == 405
 
 
 def test_an_empty_setting_is_no_limit(settings: Settings, anonymous: Caller) -> None:
@@ -234,6 +245,72 @@ def test_counters_do_not_identify_callers_and_expire(settings: Settings, anonymo
 def test_an_invalid_rate_is_refused(setting: str) -> None:
     with pytest.raises(ValueError, match="is not a rate"):
         rate_of(setting)
+
+
+# Time.
+
+
+def took(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have every request charged as if it took so much longer."""
+    monkeypatch.setattr(throttling, "FREE_SECONDS", -seconds)
+
+
+@pytest.mark.parametrize(
+    ("role", "seconds", "refused"),
+    [("anonymous", 110, False), ("anonymous", 121, True), ("reader", 470, False), ("reader", 481, True)],
+)
+def test_the_time_of_a_minute_uses_up_a_limit_by_itself(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, role: str, seconds: float, refused: bool
+) -> None:
+    """Two requests without a token, or eight with one, that run for all of a minute."""
+    caller: Caller = request.getfixturevalue(role)
+    took(monkeypatch, seconds)
+    assert search(caller).status_code == 200, "only later requests are refused"
+    response = search(caller)
+    assert response.status_code == (429 if refused else 200)
+    if refused:
+        assert "A slow request counts as several." in response.json()["message"]
+
+
+def test_a_request_within_the_free_time_counts_as_one(
+    anonymous: Caller, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.RATE_LIMIT_ANONYMOUS = "1000000/second"
+    took(monkeypatch, -10)
+    for _ in range(3):
+        assert search(anonymous).status_code == 200
+    assert [tally.pending for tally in rate_limits.limiter()._tallies.values()] == [3]
+
+
+def test_low_limits_count_requests_only(anonymous: Caller, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.RATE_LIMIT_ANONYMOUS = "10/minute"
+    took(monkeypatch, 5)
+    assert [search(anonymous).status_code for _ in range(11)] == [200] * 10 + [429]
+
+
+def test_the_time_of_a_request_that_the_service_could_not_serve_is_not_charged(
+    anonymous: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took(monkeypatch, 1_000)
+
+    def unavailable(*arguments: Any) -> None:
+        raise ServiceUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.views.ExperimentView.get_queryset", unavailable)
+        assert search(anonymous).status_code == 503
+    assert search(anonymous).status_code == 200
+    assert search(anonymous).status_code == 429
+
+
+def test_a_charge_costs_no_query_and_counts_in_all_processes() -> None:
+    one, other, rate = Limiter(), Limiter(), Rate(1000, "day")
+    with commands() as entries:
+        one.charge("test", "someone", rate, 2_000)
+    assert not entries
+    assert passes(other, rate)
+    assert not passes(one, rate)
+    assert [passes(other, rate) for _ in range(10)][-1] is False
 
 
 # Counts without the database.

@@ -169,7 +169,7 @@ def test_a_search_waits_a_moment_only() -> None:
 
 
 def test_no_more_searches_wait_than_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of five searches at once, two run and two wait. The fifth is refused without a wait, however long that is."""
+    """Five searches come at once: two run, two wait, and the fifth is refused without a wait, however long that is."""
     monkeypatch.setattr(search_slots, "WAIT_SECONDS", PATIENCE)
     slots, ended, refused = Slots(), threading.Event(), threading.Event()
 

@@ -75,7 +75,8 @@ class TooManyRequests(RetryLater):
     """A caller is over a rate."""
 
     def __init__(self, rate: Rate, wait: float) -> None:
-        super().__init__(max(1, math.ceil(wait)), f"Too many requests: at most {rate} are allowed.")
+        slow = "" if rate.is_exact else " A slow request counts as several."
+        super().__init__(max(1, math.ceil(wait)), f"Too many requests: at most {rate} are allowed.{slow}")
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,11 @@ class Limiter:
                 wait = count.wait(rate)
                 tally.refused_until = time.monotonic() + wait
                 raise TooManyRequests(rate, wait)
+
+    def charge(self, scope: str, caller: str, rate: Rate, number: int) -> None:
+        """Count a request that has passed as `number` more. The caller's next request adds them to the counter."""
+        with self._lock:
+            self._tallies.setdefault(key_of(scope, caller, rate), Tally()).pending += number
 
 
 @cache

@@ -1,7 +1,9 @@
 """The base class of the API's views."""
 
+import time
 from collections.abc import Mapping
 from functools import cached_property
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
@@ -11,7 +13,7 @@ from rest_framework.throttling import BaseThrottle
 from rest_framework.viewsets import GenericViewSet
 
 from core.api.responses import JSONResponse
-from core.api.throttling import LoginLimit, RequestLimit
+from core.api.throttling import LoginLimit, RequestLimit, charge_time
 from core.identity import Identity, identity_of
 
 
@@ -46,17 +48,26 @@ class Resource(GenericViewSet[Any]):
         """Authenticate the caller, count the request, and check permissions: refused requests count too.
 
         Django REST framework counts last, and negotiates a content type first: responses here are always JSON.
-        A request that cannot be authenticated counts for its address. A method that the path lacks is not counted.
+        A request that cannot be authenticated counts for its address.
         """
-        if str(request.method).lower() not in self.action_map:
-            self.http_method_not_allowed(request)
+        self.started = time.monotonic()
+        refusal = None
         try:
             self.perform_authentication(request)
-        except APIException:
-            self.check_throttles(request)
-            raise
+        except APIException as error:
+            refusal = error
         self.check_throttles(request)
+        if str(request.method).lower() not in self.action_map:
+            self.http_method_not_allowed(request)
+        if refusal:
+            raise refusal
         self.check_permissions(request)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Charge the caller for the time of the request, unless the service was unavailable."""
+        if response.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+            charge_time(request, time.monotonic() - self.started)
+        return super().finalize_response(request, response, *args, **kwargs)
 
     def get_throttles(self) -> list[BaseThrottle]:
         is_login = self.action in self.login_throttled_actions

@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -17,16 +17,28 @@ from core.api.rate_limits import TooManyRequests, limiter, rate_of
 from core.client import client_address
 from core.identity import identity_of
 
+# The part of each request's time that is not charged.
+FREE_SECONDS = 0.1
+
+
+class Allowance(NamedTuple):
+    """The limit of a request: for whom it counts, the setting, and how many requests use it up by their time alone.
+
+    That is, if so many requests run all the time. A caller with fewer connections is never refused for its time.
+    """
+
+    scope: str
+    caller: str
+    setting: str
+    at_once: int
+
 
 class RequestLimit(BaseThrottle):
     """`RATE_LIMIT` for the identity of the token; `RATE_LIMIT_ANONYMOUS` for the address of a request without one."""
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        caller = caller_of(request)
-        if caller:
-            count("identity", caller, settings.RATE_LIMIT)
-        else:
-            count("address", address_of(request), settings.RATE_LIMIT_ANONYMOUS)
+        allowance = allowance_of(request)
+        count(allowance.scope, allowance.caller, allowance.setting)
         return True
 
 
@@ -75,6 +87,22 @@ def limit_provider_logins(
         return view(request)
 
     return limited
+
+
+def allowance_of(request: Request) -> Allowance:
+    if caller := caller_of(request):
+        return Allowance("identity", caller, settings.RATE_LIMIT, 8)
+    return Allowance("address", address_of(request), settings.RATE_LIMIT_ANONYMOUS, 2)
+
+
+def charge_time(request: Request, seconds: float) -> None:
+    """Count a slow request as several, in proportion to its time. This refuses later requests only."""
+    if seconds <= FREE_SECONDS:
+        return
+    allowance = allowance_of(request)
+    if rate := rate_of(allowance.setting):
+        number = int((seconds - FREE_SECONDS) * rate.limit / (rate.seconds * allowance.at_once))
+        limiter().charge(allowance.scope, allowance.caller, rate, number)
 
 
 def count(scope: str, caller: str, setting: str) -> None:
