@@ -47,7 +47,7 @@ class DriftBulkView(DriftResource):
         """Report up to 10,000 runs at once. Either all of them are stored or none.
 
         Send a JSON array, or NDJSON with one run per line. If runs are not valid, their errors are listed by
-        position, counted from 0.
+        position, counted from 0. The runs after 100 invalid ones are not checked.
         """
         body = self.body
         ids = Drift.objects.create_all_in(self.get_reference(), validated(body, DriftSerializer))

@@ -10,7 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from core.api.bulk import MAX_ITEMS
+from core.api import bulk
+from core.api.bulk import MAX_ITEMS, MalformedItem
 from core.mongodb.documents import mongodb
 from drifts.models import Drift
 from experiments.models import Experiment
@@ -120,13 +121,55 @@ def test_the_number_of_a_line_that_is_not_json_is_reported(editor: Caller, path:
     assert stored() == []
 
 
-def test_errors_after_the_first_hundred_are_counted(editor: Caller, path: str) -> None:
-    problem = refusal(422, editor.post(f"{path}/bulk", [RUN, *[{}] * 1_200]), "many")
-    assert (
-        problem["message"]
-        == "body: 1,200 of 1,201 objects are not valid. No object was stored. The errors of the first 100 are listed."
+@pytest.mark.parametrize("media_type", ["application/json", NDJSON])
+def test_no_object_is_checked_after_a_hundred_invalid_ones(editor: Caller, path: str, media_type: str) -> None:
+    runs = [RUN, *[{}] * 1_200]
+    body = json.dumps(runs) if media_type == "application/json" else lines(runs)
+    problem = refusal(422, editor.post(f"{path}/bulk", body, content_type=media_type), "many")
+    assert problem["message"] == (
+        "body: At least 100 of 1,201 objects are not valid. The objects after these were not checked. "
+        "No object was stored."
     )
     assert problem["errors"]["json"].keys() == {"non_field_errors", *(str(number) for number in range(1, 101))}
+
+
+def test_a_hundred_invalid_objects_are_all(editor: Caller, path: str) -> None:
+    problem = refusal(422, editor.post(f"{path}/bulk", [{}] * 100), "a hundred")
+    assert problem["message"] == "body: 100 of 100 objects are not valid. No object was stored."
+
+
+def test_no_line_is_parsed_after_a_hundred_malformed_ones(
+    editor: Caller, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed_lines: list[int] = []
+    monkeypatch.setattr(
+        bulk, "parse_line", lambda number, line: parsed_lines.append(number) or MalformedItem("Broken.")
+    )
+    problem = refusal(422, editor.post(f"{path}/bulk", "x\n\n" * MAX_ITEMS, content_type=NDJSON), "broken")
+    assert problem["message"].startswith("body: At least 100 of 10,000 objects are not valid.")
+    assert parsed_lines == list(range(1, 200, 2))
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"), [("x\n" * 1_000_000, NDJSON), ("[" + "[]," * 660_000 + "x", "application/json")]
+)
+def test_objects_are_counted_before_they_are_parsed(
+    editor: Caller, path: str, body: str, media_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of a body of too many objects is not even parsed: here it is not JSON."""
+    monkeypatch.setattr(bulk, "parse_line", lambda number, line: pytest.fail("The line was parsed."))
+    problem = refusal(422, editor.post(f"{path}/bulk", body, content_type=media_type), media_type)
+    assert problem["message"] == "body: Send 1 to 10,000 objects in one request, not 10,001 or more."
+
+
+def test_each_object_of_a_request_has_a_bound_of_its_values(editor: Caller, path: str) -> None:
+    """The lists of two runs are below the bound, and together above it."""
+    half = json.dumps(RUN | {"parameters": {"a": []}}).replace("[]", f"[{'0,' * 300_000}0]")
+    assert editor.post(f"{path}/bulk", f"[{half},{half}]").status_code == 201
+    whole = half.replace("[0,", "[" + "0," * 200_000)
+    for body, media_type in ((f"[{half},{whole}]", "application/json"), (f"{half}\n{whole}", NDJSON)):
+        problem = refusal(422, editor.post(f"{path}/bulk", body, content_type=media_type), media_type)
+        assert "holds more than 500,000 values" in problem["errors"]["json"]["1"]["non_field_errors"][0]
 
 
 NOT_ARRAYS = {"an object": '{"job_status": "Running", "model": "m"}', "null": "null", "a text": '"[]"', "a number": "7"}
@@ -226,10 +269,11 @@ def test_any_run_gets_the_same_result_in_bulk_as_by_itself(editor: Caller, path:
 
 @pytest.mark.parametrize("others", [[], [RUN]], ids=["alone", "among others"])
 def test_a_run_that_is_too_large_for_mongodb_is_refused(
-    editor: Caller, path: str, others: list[dict[str, Any]]
+    editor: Caller, path: str, others: list[dict[str, Any]], settings: Settings
 ) -> None:
-    """8 MB of JSON may be 50 MB in the database."""
-    body = json.dumps([*others, RUN | {"parameters": {"a": [0] * 2_500_000}}])
+    """An operator may allow larger bodies than MongoDB can store."""
+    settings.MAX_BULK_BYTES = 20_000_000
+    body = json.dumps([*others, RUN | {"parameters": {"a": "x" * 17_000_000}}])
     problem = refusal(413, editor.post(f"{path}/bulk", body), "too large to store")
     assert "16 MB" in problem["message"]
     assert stored() == []

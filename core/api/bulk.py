@@ -1,23 +1,38 @@
 """Request bodies that hold many objects: all are stored, or none."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
+from json import JSONDecodeError
 from typing import IO, Any, NamedTuple
 
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import BaseParser
 
-from core.api.json_input import parsed, refuse_unstorable
+from core.api.json_input import (
+    TOO_MANY_VALUES,
+    decoder,
+    explained_errors,
+    has_too_many_values,
+    parsed,
+    refuse_unstorable,
+)
 from core.api.serializers import StrictSerializer
 
 MAX_ITEMS = 10_000
-# Further errors are counted, not listed.
-MAX_LISTED = 100
+# The objects after so many invalid ones are not checked.
+MAX_INVALID = 100
+LINE = re.compile(rb"\S[^\n]*")
+SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class MalformedItem(NamedTuple):
-    """A line that is not valid JSON, and the error message."""
+    """An object that cannot be used, such as a line that is not valid JSON, and the error message."""
 
     message: str
+
+
+NOT_CHECKED = MalformedItem("This line was not checked.")
 
 
 class JSONArrayParser(BaseParser):
@@ -29,15 +44,18 @@ class JSONArrayParser(BaseParser):
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         items = self.items(stream.read())
-        if not 1 <= len(items) <= MAX_ITEMS:
-            raise ValidationError(f"Send 1 to {MAX_ITEMS:,} objects in one request, not {len(items):,}.")
+        if not items:
+            raise ValidationError(f"Send 1 to {MAX_ITEMS:,} objects in one request, not 0.")
         return items
 
     def items(self, body: bytes) -> list[Any]:
-        items = parsed(body)
-        if not isinstance(items, list):
-            raise ValidationError("Send a JSON array of objects, or NDJSON with Content-Type: application/x-ndjson.")
-        return items
+        with explained_errors(body, "The body"):
+            items = list(islice(elements(body.decode()), MAX_ITEMS + 1))
+        refuse_too_many(items)
+        return [
+            MalformedItem(f"The object {TOO_MANY_VALUES}") if has_too_many_values(item, len(body)) else item
+            for item in items
+        ]
 
 
 class NDJSONParser(JSONArrayParser):
@@ -46,13 +64,54 @@ class NDJSONParser(JSONArrayParser):
     media_type = "application/x-ndjson"
 
     def items(self, body: bytes) -> list[Any]:
-        return [parse_line(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+        lines = list(islice(LINE.finditer(body), MAX_ITEMS + 1))
+        refuse_too_many(lines)
+        items: list[Any] = []
+        number, counted, malformed = 1, 0, 0
+        for line in lines:
+            number += body.count(b"\n", counted, line.start())
+            counted = line.start()
+            items.append(parse_line(number, line[0]) if malformed < MAX_INVALID else NOT_CHECKED)
+            malformed += isinstance(items[-1], MalformedItem)
+        return items
 
 
 class JSONLinesParser(NDJSONParser):
     """Parses JSON Lines (https://jsonlines.org), another name of NDJSON."""
 
     media_type = "application/jsonl"
+
+
+def refuse_too_many(found: Collection[Any]) -> None:
+    """Raise `ValidationError` for one object more than the limit. Those after it are not even counted."""
+    if len(found) > MAX_ITEMS:
+        raise ValidationError(f"Send 1 to {MAX_ITEMS:,} objects in one request, not {len(found):,} or more.")
+
+
+def elements(text: str) -> Iterator[Any]:
+    """Yield the elements of a JSON array, each parsed when it is needed. Raises `JSONDecodeError`."""
+    at = after_space(text, 0)
+    if not text.startswith("[", at):
+        decoder.decode(text)
+        raise ValidationError("Send a JSON array of objects, or NDJSON with Content-Type: application/x-ndjson.")
+    at = after_space(text, at + 1)
+    is_at_end = text.startswith("]", at)
+    while not is_at_end:
+        element, at = decoder.raw_decode(text, at)
+        yield element
+        at = after_space(text, at)
+        is_at_end = text.startswith("]", at)
+        if not is_at_end:
+            if not text.startswith(",", at):
+                raise JSONDecodeError("Expecting ',' delimiter", text, at)
+            at = after_space(text, at + 1)
+    if (at := after_space(text, at + 1)) < len(text):
+        raise JSONDecodeError("Extra data", text, at)
+
+
+def after_space(text: str, at: int) -> int:
+    found = SPACE.match(text, at)
+    return found.end() if found else at
 
 
 def parse_line(number: int, line: bytes) -> Any:
@@ -63,8 +122,8 @@ def parse_line(number: int, line: bytes) -> Any:
         return MalformedItem(str(message))
 
 
-def validated(items: Iterable[Any], kind: type[StrictSerializer]) -> list[dict[str, Any]]:
-    """Return the validated fields of each item. Raises one `ValidationError` with all errors, by position."""
+def validated(items: Collection[Any], kind: type[StrictSerializer]) -> list[dict[str, Any]]:
+    """Return the validated fields of each item. Raises one `ValidationError` with the first errors, by position."""
     taken: list[dict[str, Any]] = []
     refused: list[tuple[int, ValidationError]] = []
     for position, item in enumerate(items):
@@ -72,8 +131,11 @@ def validated(items: Iterable[Any], kind: type[StrictSerializer]) -> list[dict[s
             taken.append(validated_one(item, kind))
         except ValidationError as error:
             refused.append((position, error))
+            if len(refused) == MAX_INVALID:
+                break
     if refused:
-        raise ValidationError(dict(errors_of(refused, len(taken) + len(refused))))
+        is_all = len(taken) + len(refused) == len(items)
+        raise ValidationError(dict(errors_of(refused, len(items), is_all)))
     return taken
 
 
@@ -84,8 +146,9 @@ def validated_one(item: Any, kind: type[StrictSerializer]) -> dict[str, Any]:
     return kind.validated(item)
 
 
-def errors_of(refused: list[tuple[int, ValidationError]], sent: int) -> Iterator[tuple[str, Any]]:
-    listed = f" The errors of the first {MAX_LISTED} are listed." if len(refused) > MAX_LISTED else ""
-    yield "non_field_errors", [f"{len(refused):,} of {sent:,} objects are not valid. No object was stored.{listed}"]
-    for position, error in refused[:MAX_LISTED]:
+def errors_of(refused: list[tuple[int, ValidationError]], sent: int, is_all: bool) -> Iterator[tuple[str, Any]]:
+    number = f"{len(refused):,} of {sent:,} objects are not valid"
+    found = f"{number}." if is_all else f"At least {number}. The objects after these were not checked."
+    yield "non_field_errors", [f"{found} No object was stored."]
+    for position, error in refused:
         yield str(position), error.detail if isinstance(error.detail, dict) else {"non_field_errors": error.detail}

@@ -1,7 +1,9 @@
 """Error responses: their common shape, and the mapping from exceptions to them."""
 
+import json
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -26,6 +28,11 @@ from core.mongodb.errors import is_database_unavailable, is_document_too_large
 log = logging.getLogger(__name__)
 
 MAX_LOGGED = 500
+# The most characters of a name or a message from a request, and about the most bytes of all errors of a response.
+MAX_NAME = 200
+MAX_MESSAGE = 1_000
+MAX_ERRORS = 50_000
+NOT_LISTED = "More errors are not listed. Correct these first."
 GONE = "This object no longer exists. It has been deleted."
 
 
@@ -67,7 +74,7 @@ def error_response(response: Response, exc: Exception, view: APIView) -> JSONRes
     headers = {name: response[name] for name in ("WWW-Authenticate", "Retry-After") if name in response}
     if isinstance(exc, ServiceUnavailable):
         headers["Retry-After"] = RETRY_SECONDS
-    message = response.data["detail"]
+    message = shortened(str(response.data["detail"]), MAX_MESSAGE)
     if isinstance(exc, MethodNotAllowed):
         headers["Allow"] = allowed = ", ".join(view.allowed_methods)
         message = f"{view.request.method} is not allowed here. Use {' or '.join(allowed.rsplit(', ', 1))}."
@@ -75,12 +82,49 @@ def error_response(response: Response, exc: Exception, view: APIView) -> JSONRes
 
 
 def invalid(exc: ValidationError) -> JSONResponse:
-    """Return a 422 whose message is the first error, and whose `errors` hold all errors by field."""
+    """Return a 422 whose message is the first error, and whose `errors` hold the errors by field."""
     place = "query" if isinstance(exc, InvalidQuery) else "json"
-    detail = exc.detail if isinstance(exc.detail, dict) else {"non_field_errors": exc.detail}
+    detail = Excerpt().of_errors(exc.detail if isinstance(exc.detail, dict) else {"non_field_errors": exc.detail})
     field, sentence = next(sentences(detail))
     subject = field or ("query" if place == "query" else "body")
     return JSONResponse(problem(422, f"{subject}: {sentence}", {place: detail}), 422)
+
+
+@dataclass
+class Excerpt:
+    """A copy of errors whose size is bounded, whatever the request was: its names are repeated in them.
+
+    `room` is the number of bytes that are left.
+    """
+
+    room: int = MAX_ERRORS
+
+    def of_errors(self, detail: dict[str, Any]) -> dict[str, Any]:
+        """Copy the errors of all fields. Add a sentence if some are left out."""
+        kept = self._copy(detail)
+        if self.room <= 0:
+            kept["non_field_errors"] = [*kept.get("non_field_errors", []), NOT_LISTED]
+        return kept
+
+    def _copy(self, detail: Any) -> Any:
+        match detail:
+            case dict():
+                return {
+                    self._text(str(key), MAX_NAME): self._copy(value) for key, value in detail.items() if self.room > 0
+                }
+            case list():
+                return [self._copy(value) for value in detail if self.room > 0]
+        return self._text(str(detail), MAX_MESSAGE)
+
+    def _text(self, text: str, longest: int) -> str:
+        short = shortened(text, longest)
+        self.room -= len(json.dumps(short))
+        return short
+
+
+def shortened(text: str, longest: int) -> str:
+    """Cut out the middle of a long text. A message names its reason first, and says what to do at the end."""
+    return text if len(text) <= longest else f"{text[: longest // 2]}…{text[-longest // 2 :]}"
 
 
 def sentences(detail: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -4,12 +4,19 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, Any, NoReturn
 
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import BaseParser
 
 MAX_DEPTH = 50  # MongoDB stores 100 levels, including those of the document and the update around the value.
+# The most values of one stored object. Each costs memory and time at every read, a short list as much as a long text.
+MAX_VALUES = 500_000
+TOO_MANY_VALUES = (
+    f"holds more than {MAX_VALUES:,} values: each object, list, text, number, true, false and null counts. "
+    "Store a summary, or split it."
+)
 INT64 = range(-(2**63), 2**63)
 CONTAINERS = (dict, list)
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -30,13 +37,47 @@ class StrictJSONParser(BaseParser):
 
 def parsed(body: bytes, name: str = "The body") -> Any:
     """Return the value of a JSON text, called `name` in errors. See `refuse_unstorable` for the check of values."""
+    with explained_errors(body, name):
+        value = decoder.decode(body.decode())
+    if has_too_many_values(value, len(body)):
+        raise ValidationError(f"{name} {TOO_MANY_VALUES}")
+    return value
+
+
+@contextmanager
+def explained_errors(body: bytes, name: str) -> Iterator[None]:
+    """Turn the errors of the decoder into those of the API."""
     try:
-        return decoder.decode(body.decode())
+        yield
     except RecursionError:
         raise ValidationError(f"{name} is nested deeper than {MAX_DEPTH} levels.") from None
     except ValueError as error:
         problem = problem_of_constant(body) if isinstance(error, NotANumber) else error
         raise ParseError(f"{name} is not JSON in UTF-8: {problem}.") from error
+
+
+def has_too_many_values(value: Any, size: int) -> bool:
+    """Return whether a value holds more than `MAX_VALUES` values.
+
+    `size` is the length of its text, or of a longer one. Values are not counted in a short text: each takes two bytes.
+    """
+    return size > 2 * MAX_VALUES and number_of_values(value) > MAX_VALUES
+
+
+def number_of_values(value: Any) -> int:
+    """Return the number of values in a JSON value, itself included. Names are not counted."""
+    number, containers = 1, [value]
+    while containers:
+        match containers.pop():
+            case dict() as container:
+                items: Iterable[Any] = container.values()
+            case list() as container:
+                items = container
+            case _:
+                continue
+        number += len(container)
+        containers += [item for item in items if isinstance(item, CONTAINERS)]
+    return number
 
 
 def refuse_unstorable(value: Any) -> None:
@@ -62,6 +103,8 @@ def problem_of_constant(body: bytes) -> str:
     """Return the message for the first constant. The text is parsed a second time, to learn the path."""
     # A later value of the same name may hide the constant, and what follows it may not be JSON.
     unknown = "NaN and Infinity are not JSON numbers. Send null or leave them out"
+    if body.count(b",") > MAX_VALUES:
+        return unknown
     try:
         value = json.loads(body.decode(), parse_constant=Constant, parse_int=bounded_int)
         return next(problems_of_constants(value, ""), unknown)

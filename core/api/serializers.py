@@ -13,6 +13,8 @@ S = TypeVar("S", bound=serializers.Serializer[Any])
 
 NOT_AN_OBJECT = "Must be an object."
 NOT_A_LIST = "Must be a list."
+# The most unknown fields that a refusal of an object names.
+MAX_UNKNOWN = 10
 
 
 class PlainMessages:
@@ -98,6 +100,12 @@ class StrictList(PlainMessages, serializers.ListField):
         "max_length": "Must have at most {max_length} elements.",
     }
 
+    def to_internal_value(self, data: Any) -> list[Any]:
+        """Refuse a list that is too long before its elements are validated: each may have an error."""
+        if isinstance(data, list) and self.max_length is not None and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        return super().to_internal_value(data)
+
 
 class StrictObject(PlainMessages, serializers.DictField):
     """Any JSON object, stored unchanged."""
@@ -151,9 +159,10 @@ class StrictSerializer(serializers.Serializer[Any]):
         """Ignore read-only fields, which clients send back with an object they read; refuse unknown fields."""
         if isinstance(data, Mapping) and (unknown := sorted(data.keys() - self.fields.keys())):
             writable = ", ".join(name for name, field in self.fields.items() if not field.read_only)
-            raise serializers.ValidationError(
-                {name: [f"There is no such field. Fields: {writable}."] for name in unknown}
-            )
+            errors = {name: [f"There is no such field. Fields: {writable}."] for name in unknown[:MAX_UNKNOWN]}
+            if others := len(unknown) - len(errors):
+                errors["non_field_errors"] = [f"{others:,} more fields are unknown."]
+            raise serializers.ValidationError(errors)
         return super().to_internal_value(data)
 
 
