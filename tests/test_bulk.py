@@ -142,9 +142,12 @@ def test_no_line_is_parsed_after_a_hundred_malformed_ones(
     editor: Caller, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed_lines: list[int] = []
-    monkeypatch.setattr(
-        bulk, "parse_line", lambda number, line: parsed_lines.append(number) or MalformedItem("Broken.")
-    )
+
+    def parse_line(number: int, line: bytes) -> MalformedItem:
+        parsed_lines.append(number)
+        return MalformedItem("Broken.")
+
+    monkeypatch.setattr(bulk, "parse_line", parse_line)
     problem = refusal(422, editor.post(f"{path}/bulk", "x\n\n" * MAX_ITEMS, content_type=NDJSON), "broken")
     assert problem["message"].startswith("body: At least 100 of 10,000 objects are not valid.")
     assert parsed_lines == list(range(1, 200, 2))

@@ -179,13 +179,15 @@ def test_a_database_that_stops_responding_delays_no_request_for_long(deployment:
     try:
         with ThreadPoolExecutor(len(calls)) as pool:
             sent = {name: pool.submit(request, deployment) for name, request in calls.items()}
-            alive = requests.get(f"{deployment.url}/livez", timeout=1)
+            # As a browser with a session sends it.
+            alive = open_page(deployment, "/livez")
             ready = requests.get(f"{deployment.url}/readyz", timeout=PATIENCE)
             responses = {name: response.result() for name, response in sent.items()}
     finally:
         deployment.database.process.send_signal(signal.SIGCONT)
     eventually(lambda: is_ready(deployment.url))
     assert alive.ok
+    assert alive.elapsed.total_seconds() < 0.5
     assert ready.elapsed.total_seconds() < 2.5
     assert {name: response.status_code for name, response in responses.items()} == dict.fromkeys(calls, 503)
     slow = {name: response.elapsed for name, response in responses.items() if response.elapsed.total_seconds() > 5}

@@ -22,7 +22,7 @@ from core.api.serializers import IntegerParameter, StrictChoice, shared_instance
 from core.client import current_request
 from core.filters.fields import Field
 from core.identity import identity_behind
-from core.mongodb.documents import instances_of, is_primary_known, require_primary
+from core.mongodb.documents import instances_of, is_primary_responding, require_primary
 from core.mongodb.errors import TOO_LARGE, database_cause
 from core.mongodb.order import Order
 from core.mongodb.querysets import FilterableQuerySet
@@ -150,7 +150,7 @@ def bounded_time(advice: str = ADVICE, seconds: float | None = None) -> Iterator
     except (DatabaseError, PyMongoError) as error:
         cause = database_cause(error)
         # The driver may time out just before the server. If the primary does not respond, the filter is not the cause.
-        if isinstance(cause, ExecutionTimeout) or (isinstance(cause, NetworkTimeout) and is_primary_known()):
+        if isinstance(cause, ExecutionTimeout) or (isinstance(cause, NetworkTimeout) and is_primary_responding()):
             raise SearchTooSlow(f"The search took longer than {limit:g} s. Narrow it: {advice}.") from error
         if isinstance(cause, OperationFailure) and cause.code in TOO_MUCH_MEMORY:
             raise ValidationError(f"The search needs more memory than MongoDB allows. Narrow it: {advice}.") from error

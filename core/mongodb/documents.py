@@ -21,6 +21,7 @@ from django.db.models.base import ModelState
 from django_mongodb_backend.fields import EmbeddedModelArrayField
 from django_mongodb_backend.query import wrap_database_errors
 from pymongo.collection import Collection
+from pymongo.errors import PyMongoError
 
 from core.mongodb.base import DatabaseWrapper
 from core.mongodb.match import Mql
@@ -31,8 +32,9 @@ T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
 Convert: TypeAlias = Callable[[Any], Any]
 SCALARS = frozenset({str, int, float, bool})
-# The time limit of one operation on many documents.
+# The time limit of one operation on many documents, and of a ping.
 WORK_SECONDS = 30
+PING_SECONDS = 0.5
 
 
 def mongodb() -> DatabaseWrapper:
@@ -40,14 +42,19 @@ def mongodb() -> DatabaseWrapper:
     return cast(DatabaseWrapper, connections[DEFAULT_DB_ALIAS])
 
 
-def is_primary_known() -> bool:
-    """Return whether the driver knows a primary that responds. Does not wait for one."""
-    return mongodb().database.client.topology_description.has_writable_server()
+def is_primary_responding() -> bool:
+    """Return whether the primary responds within `PING_SECONDS`."""
+    try:
+        with pymongo.timeout(PING_SECONDS):
+            mongodb().database.command("ping")
+    except PyMongoError:
+        return False
+    return True
 
 
 def require_primary() -> None:
     """Wait for a primary unless one is known. Raises the driver's error after the time limit of one operation."""
-    if not is_primary_known():
+    if not mongodb().database.client.topology_description.has_writable_server():
         mongodb().database.command("ping")
 
 

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('driftwatch', '0003_stored_response'),
+        ('driftwatch', '0004_session_expiry'),
     ]
 
     operations = [
