@@ -4,12 +4,12 @@ import re
 import uuid
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 from typing import Protocol
 
 from django.conf import settings
 from django.db import models
 from django.http import HttpRequest
+from django.utils.functional import cached_property
 from rest_framework.request import Request
 
 USER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)

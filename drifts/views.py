@@ -2,9 +2,9 @@
 
 import uuid
 from collections.abc import Mapping
-from functools import cached_property
 
 from django.http import Http404
+from django.utils.functional import cached_property
 from rest_framework.request import Request
 
 from core.api.conditional import conditional, tagged

@@ -2,10 +2,10 @@
 
 import uuid
 from collections.abc import Mapping
-from functools import cached_property
 from typing import TypeVar
 
 from django.http import Http404
+from django.utils.functional import cached_property
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 

@@ -4,12 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
 import bson
 from django.core.signing import BadSignature, Signer
+from django.utils.functional import cached_property
 
 from core.api.exceptions import InvalidQuery
 from core.mongodb.documents import Document

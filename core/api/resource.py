@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Mapping
-from functools import cached_property
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+from django.utils.functional import cached_property
 from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer

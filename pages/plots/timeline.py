@@ -5,9 +5,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from uuid import UUID
 
+from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 
 from core.mongodb.order import NEWEST_FIRST
