@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo bench failover check lint wording imports types migrations bandit advisories requirements clean
+.PHONY: help run test demo bench failover attacks check lint wording imports types migrations bandit advisories requirements clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,6 +23,9 @@ bench: .venv/dev  ## Compare the service with plain PyMongo on the same data; se
 
 failover: .venv/dev  ## Break a replica set under load, and check that nothing is lost; see docs/failover.md
 	@$(BIN)/python -m benchmarks.failover
+
+attacks: .venv/dev  ## Attack the service as deployed, and show how long others wait; see benchmarks/README.md
+	@$(BIN)/python -m benchmarks.attacks
 
 check: lint wording imports types migrations bandit advisories  ## Run all checks but the tests: the seven targets below
 

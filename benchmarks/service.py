@@ -16,6 +16,7 @@ from benchmarks.floor import DATABASE, drift_runs
 from core.mongodb.embedded import EmbeddedServer
 from tests.live import LiveServer
 from tests.provider import Provider
+from tests.relying_party import CLIENT_ID, CLIENT_SECRET, LoginProvider
 
 WORKERS = 2
 YEAR_MILLISECONDS = 365 * 24 * 3600 * 1000
@@ -25,11 +26,17 @@ TOKEN_SECONDS = 7 * 24 * 3600
 class OwnService:
     """A running service, its database, and a token of its provider."""
 
-    def __init__(self, server: LiveServer, mongodb: str, token: str) -> None:
+    def __init__(self, server: LiveServer, database: EmbeddedServer, provider: Provider) -> None:
         self.server = server
         self.url = server.api
-        self.mongodb = mongodb
-        self.token = token
+        self.database = database
+        self.mongodb = database.uri
+        self.provider = provider
+        self.token = self.token_of("benchmark")
+
+    def token_of(self, subject: str) -> str:
+        """A token that the service takes for some days."""
+        return self.provider.token(subject, exp=int(time.time()) + TOKEN_SECONDS)
 
     def spread_over_a_year(self) -> None:
         """Give the runs random creation times in the last year, which clients cannot choose.
@@ -53,31 +60,37 @@ class OwnService:
 
 
 @contextmanager
-def own_service(directory: Path) -> Iterator[OwnService]:
-    """Start the service with its data below `directory`, and remove everything afterwards."""
+def own_service(directory: Path, **environment: str) -> Iterator[OwnService]:
+    """Start the service with its data below `directory`, and remove everything afterwards.
+
+    `environment` adds settings or overrides them.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     with ExitStack() as ending:
         data = ending.enter_context(tempfile.TemporaryDirectory(prefix="data-", dir=directory))
         mongodb = EmbeddedServer(Path(data))
         ending.callback(mongodb.stop)
         mongodb.start()
-        provider = Provider()
+        provider = LoginProvider()
         ending.callback(provider.stop)
-        server = LiveServer(
-            DRIFTWATCH_ENV="production",
-            MONGODB_URI=mongodb.uri,
-            MONGODB_NAME=DATABASE,
-            WEB_CONCURRENCY=str(WORKERS),
-            SECRET_KEY=secrets.token_urlsafe(48),
-            ALLOWED_HOSTS="127.0.0.1",
-            SECURE_SSL_REDIRECT="false",
-            OIDC_USER_ENTITLEMENTS="[]",
-            OIDC_ISSUERS=json.dumps([{"issuer": provider.issuer, "audience": ["driftwatch"]}]),
+        production = {
+            "DRIFTWATCH_ENV": "production",
+            "MONGODB_URI": mongodb.uri,
+            "MONGODB_NAME": DATABASE,
+            "WEB_CONCURRENCY": str(WORKERS),
+            "SECRET_KEY": secrets.token_urlsafe(48),
+            "ALLOWED_HOSTS": "127.0.0.1",
+            "SECURE_SSL_REDIRECT": "false",
+            "OIDC_USER_ENTITLEMENTS": "[]",
+            "OIDC_ISSUERS": json.dumps([{"issuer": provider.issuer, "audience": ["driftwatch"]}]),
+            "OIDC_RP_ISSUER": provider.issuer,
+            "OIDC_RP_CLIENT_ID": CLIENT_ID,
+            "OIDC_RP_CLIENT_SECRET": CLIENT_SECRET,
             # Requests are counted, as in production, and never reach the limit.
-            RATE_LIMIT="1000000000/minute",
-        )
+            "RATE_LIMIT": "1000000000/minute",
+        }
+        server = LiveServer(**{**production, **environment})
         server.environment["GUNICORN_CMD_ARGS"] = f"--bind {server.url.removeprefix('http://')}"
         server.start()
         ending.callback(server.stop)
-        token = provider.token("benchmark", exp=int(time.time()) + TOKEN_SECONDS)
-        yield OwnService(server, mongodb.uri, token)
+        yield OwnService(server, mongodb, provider)

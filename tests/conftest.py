@@ -25,6 +25,7 @@ from tests.browser import CHROMIUM
 from tests.caller import Caller
 from tests.crowd import RemoteUser, unique
 from tests.live import LiveServer
+from tests.nginx import NGINX
 from tests.provider import Provider
 
 GROUP = "urn:example:group:watchers"
@@ -41,6 +42,7 @@ def pytest_report_header() -> list[str]:
     left_out = {
         f"tests/{BROWSER_TESTS} is LEFT OUT: there is no chromium here (apt-get install chromium)": not CHROMIUM,
         "Setting the clock is LEFT OUT: there is no libfaketime here (apt-get install faketime)": not LIBFAKETIME,
+        "nginx in front of the service is LEFT OUT: there is no nginx here (apt-get install nginx-light)": not NGINX,
     }
     return [sentence for sentence, is_left_out in left_out.items() if is_left_out]
 

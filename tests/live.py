@@ -14,6 +14,7 @@ from pymongo import MongoClient
 from core.mongodb.embedded import free_port
 
 START_SECONDS = 60
+GUNICORN = ["-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "driftwatch.wsgi"]
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -37,7 +38,7 @@ class LiveServer:
         self.manage("migrate", "--verbosity=0")
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "driftwatch.wsgi"],
+                [sys.executable, *GUNICORN],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=log,

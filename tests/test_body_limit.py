@@ -2,6 +2,7 @@
 
 import socket
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,11 +77,10 @@ def test_a_connection_is_kept_only_if_the_body_is_read(live: LiveServer, method:
 
 
 def test_a_client_that_does_not_close_holds_nobody_else(live: LiveServer) -> None:
-    waiting = [send(live, b"GET /livez HTTP/1.0\r\n\r\n") for _ in range(20)]
-    assert requests.get(f"{live.url}/livez", timeout=1).status_code == 200
-    for connection in waiting:
-        assert connection.recv(12) == b"HTTP/1.0 200"
-        connection.close()
+    with ExitStack() as ending:
+        waiting = [ending.enter_context(send(live, b"GET /livez HTTP/1.0\r\n\r\n")) for _ in range(20)]
+        assert [connection.recv(12) for connection in waiting] == [b"HTTP/1.0 200"] * 20
+        assert requests.get(f"{live.url}/livez", timeout=1).status_code == 200
 
 
 def test_a_client_that_waits_for_100_continue_is_answered(live: LiveServer) -> None:

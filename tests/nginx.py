@@ -1,0 +1,61 @@
+"""nginx with the configuration of `deploy/nginx.conf`, in front of a running service."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from core.mongodb.embedded import free_port, is_free
+from tests.live import ROOT
+
+# Debian has it in /usr/sbin, which is not on every PATH.
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+START_SECONDS = 10
+TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+
+class Nginx:
+    """nginx at `url`, without TLS, in front of the service at `service`. Files are in a directory of its own."""
+
+    def __init__(self, service: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.directory = Path(tempfile.mkdtemp(prefix="nginx-"))
+        self.directory.chmod(0o755)
+        (self.directory / "nginx.conf").write_text(self.configuration(urlsplit(service).netloc))
+
+    def configuration(self, service: str) -> str:
+        """Return the deployed configuration with other ports, other files, and no TLS."""
+        paths = "".join(f"{name}_temp_path {self.directory}/{name};\n" for name in TEMPORARY)
+        changes = {
+            r"user www-data;": "",
+            r"pid [^;]+;": f"daemon off;\npid {self.directory}/pid;\nerror_log {self.directory}/error.log;",
+            r"http \{": f"http {{\naccess_log off;\n{paths}",
+            r"server 127\.0\.0\.1:8000;": f"server {service};",
+            r"listen 80;": f"listen 127.0.0.1:{free_port()};",
+            r"listen 443 ssl http2;": f"listen 127.0.0.1:{self.port};",
+            r"ssl_certificate(_key)? [^;]+;": "",
+        }
+        text = (ROOT / "deploy" / "nginx.conf").read_text()
+        for pattern, replacement in changes.items():
+            text, found = re.subn(pattern, replacement, text)
+            assert found, pattern
+        return text
+
+    def start(self) -> None:
+        assert NGINX
+        self.process = subprocess.Popen([NGINX, "-p", self.directory, "-c", self.directory / "nginx.conf"])
+        deadline = time.monotonic() + START_SECONDS
+        while is_free(self.port):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError("nginx did not start. See its error above.")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+        shutil.rmtree(self.directory)

@@ -1,0 +1,84 @@
+"""Slow clients hold nothing that others need: without a proxy 60 of them, behind nginx 500."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from benchmarks.attacks import Target, half_headers, slow_bodies
+from tests.live import LiveServer
+from tests.nginx import NGINX, Nginx
+
+ATTACK_SECONDS = 1.5
+# A request that waits for a slow client takes until the end of the attack. Other tests may slow this one down.
+LONGEST_SECONDS = 1.0
+
+
+@pytest.fixture
+def nginx(live: LiveServer) -> Iterator[str]:
+    server = Nginx(live.url)
+    server.start()
+    yield server.url
+    server.stop()
+
+
+def test_sixty_slow_clients_hold_nobody_else(live: LiveServer) -> None:
+    assert longest_request(live.url, slow_clients=60) < LONGEST_SECONDS
+
+
+@pytest.mark.skipif(not NGINX, reason="there is no nginx here (apt-get install nginx-light)")
+def test_five_hundred_slow_clients_hold_nobody_else_behind_nginx(nginx: str) -> None:
+    assert longest_request(nginx, slow_clients=500) < LONGEST_SECONDS
+
+
+def longest_request(url: str, slow_clients: int) -> float:
+    """Attack with half headers and slow bodies; return the seconds of the longest health check or search meanwhile."""
+    target = Target(url, token="", own="", public="", heavy="", database=0)
+    longest = 0.0
+    with ThreadPoolExecutor() as threads:
+        until = time.time() + ATTACK_SECONDS
+        attacks = [threads.submit(attack, target, slow_clients // 2, until) for attack in (half_headers, slow_bodies)]
+        while not all(attack.done() for attack in attacks):
+            for response in (
+                requests.get(f"{url}/livez", timeout=10),
+                requests.post(f"{url}/api/v1/experiment/search", json={}, timeout=10),
+            ):
+                assert response.status_code == 200
+                longest = max(longest, response.elapsed.total_seconds())
+            time.sleep(0.05)
+        for attack in attacks:
+            attack.result()
+    return longest
+
+
+@pytest.mark.skipif(not NGINX, reason="there is no nginx here (apt-get install nginx-light)")
+def test_nginx_passes_what_clients_need(nginx: str, live: LiveServer) -> None:
+    head = {"Idempotency-Key": "a", "Content-Type": "application/json", "Origin": "https://drift.example.org"}
+    found = requests.post(f"{nginx}/api/v1/experiment/search", "{}", headers=head, timeout=10)
+    assert found.status_code == 200
+    assert found.headers["X-Pagination"]
+    long_token = requests.get(
+        f"{nginx}/api/v1/user/self", headers={"Authorization": f"Bearer {'x' * 60_000}"}, timeout=10
+    )
+    assert long_token.status_code == 401
+    # The service names its own limit.
+    too_large = requests.post(f"{nginx}/api/v1/user/search", b" " * 3_000_000, headers=head, timeout=10)
+    assert "2,000,000 bytes" in too_large.json()["message"]
+
+
+@pytest.mark.skipif(not NGINX, reason="there is no nginx here (apt-get install nginx-light)")
+def test_errors_of_nginx_are_json_under_api(nginx: str) -> None:
+    too_large = requests.post(f"{nginx}/api/v1/user/search", b" " * 10_000_000, timeout=10)
+    assert (too_large.status_code, too_large.json()["code"]) == (413, 413)
+    assert requests.get(f"{nginx}/metrics", timeout=10).status_code == 404
+    alone = Nginx("http://127.0.0.1:1")
+    alone.start()
+    try:
+        unavailable = requests.get(f"{alone.url}/api/v1/user/self", timeout=10)
+    finally:
+        alone.stop()
+    assert (unavailable.status_code, unavailable.headers["Retry-After"]) == (503, "2")
+    assert unavailable.headers["Content-Type"] == "application/json"
+    assert unavailable.json()["status"] == "Service Unavailable"
