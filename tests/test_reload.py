@@ -59,6 +59,12 @@ def test_connections_that_are_open_at_a_reload_are_answered_and_closed(live: Liv
     eventually(lambda: not before & workers(live))
 
 
+def test_workers_inherit_no_thread_and_no_connection_to_the_database(live: LiveServer) -> None:
+    main = psutil.Process(live.process.pid)
+    assert main.num_threads() == 1
+    assert {connection.status for connection in main.net_connections()} == {"LISTEN"}
+
+
 def connected(live: LiveServer) -> socket.socket:
     address = urlsplit(live.url)
     return socket.create_connection((str(address.hostname), int(address.port or 0)), PATIENCE)
