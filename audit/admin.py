@@ -4,13 +4,29 @@ import json
 from typing import Any
 
 from django.contrib import admin
+from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from audit.models import Event
 from core.identity import Requirement
+from core.portal.changelists import BoundedChangeList
 from core.portal.filters import PeriodFilter
 from core.portal.permissions import GuardedAdmin
+
+# The most characters of a value that the page of an event shows.
+MAX_SHOWN = 20_000
+
+
+class EventChangeList(BoundedChangeList):
+    """Reads the names of the changed fields by one query, without their values, which may be large."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        names = Event.objects.changed_fields([event.pk for event in self.result_list])
+        event: Any
+        for event in self.result_list:
+            event.changed_fields = names[event.pk]
 
 
 @admin.register(Event)
@@ -22,6 +38,7 @@ class EventAdmin(GuardedAdmin):
     list_filter = ("action", "way", PeriodFilter)
     search_fields = ("actor__email", "actor__subject", "target__name", "target__object_id", "address")
     search_help_text = "Email or subject of the actor, name or id of the target, or address"
+    list_deferred = ("before", "after")
     ordering = ("-created_at", "-pk")
     sortable_by = ("created_at", "action")
     fields = (
@@ -40,9 +57,12 @@ class EventAdmin(GuardedAdmin):
         "expires_at",
     )
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
+        return EventChangeList
+
     @admin.display(description="changed fields")
-    def changed_fields(self, event: Event) -> str:
-        return ", ".join({**event.before, **event.after})
+    def changed_fields(self, event: Any) -> str:
+        return ", ".join(event.changed_fields)
 
     @admin.display(description="actor identity")
     def actor_identity(self, event: Event) -> str:
@@ -70,4 +90,7 @@ def readable(values: dict[str, Any], name: str) -> str:
     if name not in values:
         return ""
     value = values[name]
-    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    if len(text) <= MAX_SHOWN:
+        return text
+    return f"{text[:MAX_SHOWN]}…\n(The first {MAX_SHOWN:,} of {len(text):,} characters. The API returns all.)"

@@ -2,6 +2,7 @@
 
 import datetime
 import uuid
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from django.apps import apps
@@ -104,6 +105,13 @@ class EventQuerySet(FilterableQuerySet["Event"]):
         given = {operator: time for operator, time in times.items() if time}
         chosen = self.matching({"created_at": given} if given else {}).matching({"action": action} if action else {})
         return chosen.by(actor) if actor else chosen
+
+    def changed_fields(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[str]]:
+        """Map the events with these ids to the names of the fields that they changed."""
+        values = {"$objectToArray": {"$mergeObjects": ["$before", "$after"]}}
+        names = {"$project": {"names": {"$map": {"input": values, "in": "$$this.k"}}}}
+        found = self.matching({"_id": {"$in": [pk.hex for pk in ids]}}).aggregated(names)
+        return {uuid.UUID(event["_id"]): event["names"] for event in found}
 
     def update(self, **changes: Any) -> NoReturn:
         refuse()

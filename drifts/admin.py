@@ -8,7 +8,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
-from django.db.models import ForeignKey, QuerySet
+from django.db.models import ForeignKey, Prefetch, QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import reverse
@@ -142,7 +142,7 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
     form = DriftForm
     list_display = ("model", "created_at", "verdict", "job_status", "experiment_link", "detector", "tag_list")
     list_filter = (ExperimentFilter, PeriodFilter, NewestFilter, VerdictFilter, "job_status", ModelFilter, TagFilter)
-    list_prefetch_related = ("experiment",)
+    list_prefetch_related = (Prefetch("experiment", Experiment.objects.without_large_fields()),)
     search_fields = ("model", "detector", "environment")
     search_help_text = f"Model, detector or environment of the newest {NEWEST:,} runs"
     ordering = ("-created_at", "-pk")
@@ -159,7 +159,9 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
         return self.fields if obj else self.fields_of_new
 
     def get_queryset(self, request: HttpRequest) -> DriftQuerySet:
-        return Drift.objects.visible_to(identity_of_session(request)).order_by(*self.ordering)
+        """Leave out the parameters, which may be large. The form shows them as a tree."""
+        runs = Drift.objects.visible_to(identity_of_session(request)).order_by(*self.ordering)
+        return runs.defer("parameters")
 
     def gives(self, drift: Drift, identity: Identity, level: Level) -> bool:
         return drift.experiment.gives(identity, level)
@@ -170,14 +172,14 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
     @admin.action(description="Export the selected runs as CSV")
     def export_as_csv(self, request: HttpRequest, queryset: DriftQuerySet) -> HttpResponseBase | None:
         try:
-            return as_csv(queryset)
+            return as_csv(queryset.defer(None))
         except TooManyColumns as refusal:
             self.message_user(request, str(refusal), messages.ERROR)
             return None
 
     @admin.action(description="Export the selected runs as JSON")
     def export_as_json(self, request: HttpRequest, queryset: DriftQuerySet) -> HttpResponseBase:
-        return as_json(queryset)
+        return as_json(queryset.defer(None))
 
     @admin.display(description="tags")
     def tag_list(self, drift: Drift) -> str:
@@ -194,4 +196,5 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
 
     @admin.display(description="parameters")
     def parameter_tree(self, drift: Drift) -> str:
-        return tree(drift.parameters) or "Too many to show. Export the run instead."
+        shown = Drift.objects.one_to_show(drift.experiment, drift.pk)
+        return (shown and tree(shown.parameters)) or "Too many to show. Export the run instead."

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import prefetch_related_objects
+from django.db.models import Prefetch, prefetch_related_objects
 
 from core import timestamps
 from core.identity import Identity
@@ -18,8 +18,10 @@ from core.mongodb.match import Mql
 from core.mongodb.order import NEWEST_FIRST
 from core.totals import Total
 from drifts.models import Drift, DriftQuerySet
+from drifts.parameters import WITHOUT_PARAMETERS
 from drifts.statistics import is_verdict
 from drifts.verdict import MATCHES, JobStatus, Verdict, drift_rate, percent
+from experiments.models import Experiment
 
 DAYS = 30
 # The most runs of a day to count, by an index, and to read for their verdicts.
@@ -120,7 +122,8 @@ def dashboard_of(identity: Identity) -> Dashboard:
         "running": newest_of(running.matching({"created_at": {"$gte": now - STALE}})),
         "stale": newest_of(running.matching({"created_at": {"$lt": now - STALE}})),
     }
-    prefetch_related_objects([drift for drifts in lists.values() for drift in drifts], "experiment")
+    experiments = Prefetch("experiment", Experiment.objects.without_large_fields())
+    prefetch_related_objects([drift for drifts in lists.values() for drift in drifts], experiments)
     return Dashboard(
         days=days_of(runs, now.date()),
         runs=whole["runs"],
@@ -160,8 +163,6 @@ def of_day(runs: DriftQuerySet, date: datetime.date) -> list[list[Mql]]:
     ]
 
 
-# Parameters may be large, and the dashboard does not show them.
-WITHOUT_PARAMETERS: Mql = {"$project": {"parameters": 0}}
 FAILED = {"$cond": [{"$eq": ["$job_status", JobStatus.FAILED.value]}, 1, 0]}
 FAILING: list[Mql] = [
     {"$group": {"_id": "$model", "runs": {"$sum": 1}, "failed": {"$sum": FAILED}}},

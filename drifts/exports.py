@@ -13,7 +13,8 @@ from drifts.models import DriftQuerySet
 from drifts.parameters import leaves
 from drifts.serializers import DriftSerializer
 
-BATCH_SIZE = 100
+# The most runs in memory. Each may have megabytes.
+BATCH_SIZE = 10
 MAX_COLUMNS = 1_000
 RUN_FIELDS = [name for name in DriftSerializer.Meta.fields if name != "parameters"]
 

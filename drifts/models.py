@@ -31,6 +31,7 @@ from core.mongodb.documents import (
 from core.mongodb.querysets import FilterableQuerySet
 from core.mongodb.transaction import in_transaction
 from core.tags import MAX_TAG
+from drifts.parameters import WITHOUT_LARGE_PARAMETERS
 from drifts.summaries import Summary, summaries_of
 from drifts.verdict import MATCHES, JobStatus, Verdict, verdict_of
 from experiments.access import AccessControlled, ExperimentReference, readable_by
@@ -108,6 +109,11 @@ class DriftManager(BaseDriftManager["Drift"]):
         """The run of an experiment with this id, or None."""
         document = find_one(Drift, {"_id": drift_id.hex, "experiment_id": experiment.pk.hex})
         return instance_of(Drift, document) if document else None
+
+    def one_to_show(self, experiment: AccessControlled, drift_id: uuid.UUID) -> "Drift | None":
+        """The same run for a page: `parameters` is None if they are too large to show."""
+        run = self.of(experiment).matching({"_id": drift_id.hex})
+        return next(instances_of(Drift, run.aggregated(WITHOUT_LARGE_PARAMETERS)), None)
 
     def create_in(self, experiment: AccessControlled, **fields: Any) -> "Drift":
         """Store a new run with these validated fields."""

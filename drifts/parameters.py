@@ -2,15 +2,25 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from core.mongodb.match import Mql
+
 ROOT = "parameters"
-# The most values that a tree shows.
+# The most values and characters that a tree shows, and the most bytes of BSON that such a tree may have.
 MAX_VALUES = 2_000
+MAX_TEXT = 500_000
+# The most characters of markup for a name or a value.
+MARKUP = 40
+MAX_BYTES = 1_000_000
+WITHOUT_PARAMETERS: Mql = {"$unset": ROOT}
+# Parameters that are too large to show become null. Reading them would take up to half a second.
+WITHOUT_LARGE_PARAMETERS: Mql = {
+    "$set": {ROOT: {"$cond": [{"$lte": [{"$bsonSize": f"${ROOT}"}, MAX_BYTES]}, f"${ROOT}", None]}}
+}
 
 
 def leaves(value: Any, path: tuple[str, ...] = (ROOT,)) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -27,25 +37,47 @@ def text_of(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def tree(value: Any) -> SafeString | None:
-    """Return a JSON value as nested HTML lists; None if it holds more than `MAX_VALUES` values."""
-    return None if len(list(islice(branches(value), MAX_VALUES + 1))) > MAX_VALUES else branch(value)
+def tree(parameters: Any) -> SafeString | None:
+    """Return parameters as nested HTML lists; None for more than `MAX_VALUES` values or `MAX_TEXT` characters.
+
+    None stands for parameters that were not read, because they have more than `MAX_BYTES`.
+    """
+    try:
+        return None if parameters is None else Tree().branch(parameters)
+    except TooLarge:
+        return None
 
 
-def branch(value: Any) -> SafeString:
-    if not (parts := parts_of(value)):
-        return format_html("{}", text_of(value))
-    rows = format_html_join("", "<dt>{}</dt><dd>{}</dd>", ((name, branch(part)) for name, part in parts))
-    return format_html('<dl class="tree">{}</dl>', rows)
+class TooLarge(Exception):
+    """Raised for a value that is too large to show."""
 
 
-def branches(value: Any) -> Iterator[Any]:
-    """The values that a tree shows, without those that contain others. Each element of a list counts."""
-    parts = parts_of(value)
-    for _, part in parts:
-        yield from branches(part)
-    if not parts:
-        yield from value if isinstance(value, list) and value else [value]
+class Tree:
+    """Draws a value. Counts the values drawn, without those that contain others, and the characters of the HTML."""
+
+    def __init__(self) -> None:
+        self.values = 0
+        self.characters = 0
+
+    def branch(self, value: Any) -> SafeString:
+        is_container = isinstance(value, dict | list)
+        # Each part has at least one value, so that a long list is refused before its parts are drawn.
+        if is_container and len(value) > MAX_VALUES - self.values:
+            raise TooLarge
+        if not (parts := parts_of(value)):
+            self.values += max(1, len(value)) if is_container else 1
+            return self.text(text_of(value))
+        rows = format_html_join(
+            "", "<dt>{}</dt><dd>{}</dd>", ((self.text(name), self.branch(part)) for name, part in parts)
+        )
+        return format_html('<dl class="tree">{}</dl>', rows)
+
+    def text(self, text: Any) -> SafeString:
+        escaped = format_html("{}", text)
+        self.characters += len(escaped) + MARKUP
+        if self.values > MAX_VALUES or self.characters > MAX_TEXT:
+            raise TooLarge
+        return escaped
 
 
 def parts_of(value: Any) -> Sequence[tuple[Any, Any]]:

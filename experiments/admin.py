@@ -68,6 +68,7 @@ class ExperimentAdmin(ExperimentLevels, AuditedAdmin):
     list_display = ("name", "visibility", "tag_list", "runs", "last_run", "created_at")
     list_per_page = 25
     list_filter = ("public", ArchivedFilter, TagFilter, PeriodFilter)
+    list_deferred = ("description", "config")
     search_fields = ("name", "description")
     search_help_text = "Name or description"
     ordering = ("-created_at", "-pk")

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 LONGEST_REQUEST = datetime.timedelta(minutes=2)
 # The most records of earlier deletions that a deletion removes.
 REMOVED_AT_ONCE = 100
+MAX_PERMISSIONS = 1_000
+TOO_MANY_PERMISSIONS = "At most {:,} entries are allowed. Remove some."
 
 
 class NoManager(Exception):
@@ -82,6 +84,10 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
     def archived(self, is_archived: bool = True) -> Self:
         """The archived experiments, or the others. Lists for people show archived ones only on request."""
         return self.matching({"archived_at": {"$ne": None} if is_archived else None})
+
+    def without_large_fields(self) -> Self:
+        """Leave out the fields that may have megabytes, for lists."""
+        return self.defer("description", "config")
 
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete each experiment, as `Experiment.delete` does. Return the same as Django's method."""
@@ -325,6 +331,11 @@ def completed(permissions: Iterable[Permission], identity: Identity) -> list[Per
     if not has_manager(entries):
         raise NoManager
     return entries
+
+
+def max_permissions(stored: Experiment | None) -> int:
+    """The most entries of a new list. A longer stored list, from before this limit, may be kept or shortened."""
+    return max(MAX_PERMISSIONS, len(stored.permissions) if stored else 0)
 
 
 def handed_over(

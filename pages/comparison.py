@@ -1,10 +1,13 @@
 """The page that compares selected runs of an experiment."""
 
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from django.http import HttpResponse
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from core.csv_export import csv_file
@@ -12,14 +15,20 @@ from core.identity import Level
 from core.mongodb.documents import instances_of
 from drifts.display import COMPARISON, DisplayField
 from drifts.models import Drift
-from drifts.parameters import leaves
+from drifts.parameters import WITHOUT_PARAMETERS, leaves
+from experiments.models import Experiment
 from pages.page import ExperimentPage
 from pages.parameters import MISSING, Shown, is_number, kind_of
 from pages.runs import documents_by_id
 from pages.runs_view import RunsView
 
-# The most lines of the page. The download has all.
+# The most lines and characters of the page, of which a value has at most `MAX_TITLE`. The download has all.
 MAX_LINES = 500
+MAX_TEXT = 200_000
+MAX_TITLE = 1_200
+# The most values of all lines. More take longer than a second to compare.
+MAX_VALUES = 50_000
+TOO_MANY = "The parameters are left out: these runs have too many of them to compare. Remove the largest runs."
 
 
 @dataclass(frozen=True)
@@ -63,11 +72,15 @@ class ComparisonPage(ExperimentPage):
         experiment = self.get_experiment()
         query = request.query_params
         view = RunsView.of(request._request.GET)
-        runs = list(instances_of(Drift, documents_by_id(experiment, view.selected)))
+        runs = runs_to_compare(experiment, view.selected)
+        parameters = parameters_of(runs)
         shows_all = query.get("all") == "1"
-        lines = [line for line in lines_of(runs) if shows_all or line.differs]
+        lines = [line for line in lines_of(runs, parameters or []) if shows_all or line.differs]
         if query.get("format") == "csv":
+            if parameters is None:
+                raise ValidationError(TOO_MANY)
             return as_csv(runs, lines)
+        shown = lines[: number_shown(lines)]
         return self.show_of(
             experiment,
             "comparison.html",
@@ -75,20 +88,54 @@ class ComparisonPage(ExperimentPage):
             kept=view.kept,
             columns=[(run, view.without(run.pk).query) for run in runs],
             missing=len(view.selected) - len(runs),
-            lines=lines[:MAX_LINES],
-            more=max(0, len(lines) - MAX_LINES),
+            lines=shown,
+            more=len(lines) - len(shown),
             shows_all=shows_all,
+            left_out=TOO_MANY if parameters is None else "",
         )
 
 
-def lines_of(runs: list[Drift]) -> list[Line]:
+def runs_to_compare(experiment: Experiment, selected: tuple[uuid.UUID, ...]) -> list[Drift]:
+    """The selected runs. Their `parameters` are None if they have more than `MAX_PAGE_BYTES` in all."""
+    documents, is_cut = documents_by_id(experiment, selected)
+    if is_cut:
+        documents, _ = documents_by_id(experiment, selected, WITHOUT_PARAMETERS)
+    return list(instances_of(Drift, documents))
+
+
+def parameters_of(runs: list[Drift]) -> list[dict[str, Any]] | None:
+    """The parameters of each run by path; None for more than `MAX_VALUES` values in all lines."""
+    most = MAX_VALUES // max(1, len(runs))
+    found: list[dict[str, Any]] = []
+    paths: set[str] = set()
+    for run in runs:
+        if run.parameters is None:
+            return None
+        values = islice(leaves(run.parameters), most + 1)
+        found.append({".".join(names): value for names, value in values})
+        paths |= found[-1].keys()
+        if len(paths) > most:
+            return None
+    return found
+
+
+def lines_of(runs: list[Drift], parameters: list[dict[str, Any]]) -> list[Line]:
     """A line for each field of the runs, then for the path of each parameter of any run."""
-    parameters = [{".".join(names): value for names, value in leaves(run.parameters)} for run in runs]
     paths = dict.fromkeys(path for values in parameters for path in values)
     return [
         *(line(field.heading, [display_value(run, field) for run in runs]) for field in COMPARISON),
         *(line(path, [values.get(path, MISSING) for values in parameters]) for path in paths),
     ]
+
+
+def number_shown(lines: list[Line]) -> int:
+    """The number of lines that the page shows: the first always, and as many as `MAX_LINES` and `MAX_TEXT` allow."""
+    room = MAX_TEXT
+    for number, each in enumerate(lines[:MAX_LINES]):
+        room -= sum(min(len(text), MAX_TITLE) for text in (each.name, *(value.text for value in each.values)))
+        if room < 0:
+            return max(1, number)
+    return min(len(lines), MAX_LINES)
 
 
 def display_value(run: Drift, field: DisplayField) -> Any:

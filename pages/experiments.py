@@ -15,6 +15,7 @@ from core.api.exceptions import InvalidQuery
 from core.api.search import MAX_PAGE, bounded_time
 from core.identity import Identity, Requirement
 from core.mongodb.documents import instances_of
+from core.mongodb.match import Mql
 from core.mongodb.order import NEWEST_FIRST, Order
 from core.tags import MAX_TAG
 from core.totals import total_of
@@ -25,6 +26,11 @@ from pages.page import Page
 from pages.plots.sparklines import Sparkline, sparkline_of
 
 PAGE_SIZE = 20
+# The list shows the beginning of a description, which the template cuts at the character before.
+SHAPE: list[Mql] = [
+    {"$unset": ["config", "permissions"]},
+    {"$set": {"description": {"$substrCP": ["$description", 0, 161]}}},
+]
 SHOWN = {"": "Active", "mine": "Mine", "public": "Public", "archived": "Archived"}
 SORTS = {
     "newest": ("Newest", NEWEST_FIRST),
@@ -90,7 +96,7 @@ class ExperimentsPage(Page):
         experiments, (_, order) = matching_experiments(self.identity, parameters), SORTS[parameters["sort"]]
         start = parameters["page"] - 1
         with bounded_time(ADVICE):
-            found = experiments.sorted_slice(order, PAGE_SIZE + 1, start=start * PAGE_SIZE)
+            found, _ = experiments.sorted_slice(order, PAGE_SIZE + 1, start=start * PAGE_SIZE, shape=SHAPE)
             total = total_of(experiments)
             shown = list(instances_of(Experiment, found[:PAGE_SIZE]))
             summaries = Drift.objects.summaries_of([experiment.pk for experiment in shown])

@@ -83,6 +83,10 @@ class Page(Resource):
 class ExperimentPage(Page, ExperimentResource):
     """A page of one experiment, at or below `experiments/{experiment_id}`."""
 
+    def get_experiment(self) -> Experiment:
+        """The same experiment without its `config`, which may have megabytes: Django reads it for the form alone."""
+        return self.permitted(Experiment.objects.defer("config").filter(pk=self.experiment_id).first())
+
     def explanation(self, exc: Exception) -> dict[str, str]:
         if not isinstance(exc, LevelRequired):
             return super().explanation(exc)

@@ -1,24 +1,49 @@
 """The parameters of runs for display: values by path, with their kind and text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from drifts.parameters import text_of
+from core.mongodb.documents import Document, without_references
+from core.mongodb.match import Mql
+from drifts.parameters import WITHOUT_PARAMETERS, text_of
+from drifts.statistics import parameter
 
 MISSING = object()
+# In place of a value that is too large for a cell.
+TOO_LARGE = object()
+# The most bytes of BSON of a value in a cell, and the characters of a text: a cell shows 80, its title 1,000.
+MAX_CELL = 4_000
+MAX_TEXT = 1_001
 
 
-def value_at(parameters: Any, path: str) -> Any:
-    """The value at a path, written as in filters, or `MISSING`. A number in the path is a list index or a name."""
-    value = parameters
-    for name in path.split(".")[1:]:
-        if isinstance(value, dict) and name in value:
-            value = value[name]
-        elif isinstance(value, list) and name.isascii() and name.isdecimal() and int(name[:9]) < len(value):
-            value = value[int(name[:9])]
-        else:
-            return MISSING
-    return value
+def cells_of(paths: Sequence[str]) -> list[Mql]:
+    """The aggregation stages that replace the parameters of a run by `cells`: those at the paths, without large parts.
+
+    A cell is an object with the `value` at its path. The value is left out if it is missing or large; `size` is the
+    number of bytes of a large one.
+    """
+    return [{"$set": {"cells": [cell(parameter(path)) for path in paths]}}, WITHOUT_PARAMETERS]
+
+
+def cell(value: Any) -> Mql:
+    short: Mql = {"$cond": [{"$eq": [{"$type": "$$value"}, "string"]}, beginning("$$value"), "$$value"]}
+    size: Mql = {"$bsonSize": {"value": "$$short"}}
+    parts = {"value": {"$cond": [{"$lte": ["$$size", MAX_CELL]}, "$$short", "$$REMOVE"]}, "size": "$$size"}
+    for_size = {"$let": {"vars": {"size": size}, "in": parts}}
+    return {"$let": {"vars": {"value": value}, "in": {"$let": {"vars": {"short": short}, "in": for_size}}}}
+
+
+def beginning(text: str) -> Mql:
+    return {"$substrCP": [text, 0, MAX_TEXT]}
+
+
+def value_of(cell: Document) -> Any:
+    """The value of a cell, `MISSING` or `TOO_LARGE`."""
+    if cell["size"] > MAX_CELL:
+        return TOO_LARGE
+    return without_references(cell["value"]) if "value" in cell else MISSING
 
 
 def is_number(value: Any) -> bool:
@@ -55,8 +80,10 @@ class Shown:
     def is_number(self) -> bool:
         return is_number(self.value)
 
-    @property
+    @cached_property
     def text(self) -> str:
+        if self.value is TOO_LARGE:
+            return "Too large to show"
         return "" if self.is_missing else text_of(self.value)
 
     @property

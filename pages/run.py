@@ -1,5 +1,8 @@
 """The page of one run."""
 
+from collections.abc import Callable
+from uuid import UUID
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
@@ -8,6 +11,7 @@ from rest_framework.request import Request
 from core.api.conditional import tagged
 from core.identity import Level
 from core.mongodb.documents import instances_of
+from core.mongodb.match import Mql
 from core.mongodb.order import Order
 from drifts.display import DETAILS, display_values
 from drifts.models import Drift
@@ -16,6 +20,9 @@ from drifts.views import DriftResource
 from experiments.models import Experiment
 from pages.page import ExperimentPage
 
+# The fields that a link to the run before or after shows.
+NEIGHBOUR: list[Mql] = [{"$project": {"created_at": 1, "model": 1}}]
+
 
 class RunPage(ExperimentPage, DriftResource):
     """A run with all its fields, and links to the runs before and after it."""
@@ -23,15 +30,15 @@ class RunPage(ExperimentPage, DriftResource):
     resource = "run-page"
     required_levels = {"retrieve": Level.READ, "state": Level.READ, "confirm": Level.EDIT, "destroy": Level.EDIT}
 
-    def get_run(self) -> tuple[Experiment, Drift]:
+    def get_run(self, read: Callable[[Experiment, UUID], Drift | None]) -> tuple[Experiment, Drift]:
         """The experiment and the run of the path. Raises an error unless the caller's level is sufficient."""
         experiment = self.get_experiment()
         self.missing = "run"
-        return experiment, self.existing(Drift.objects.one_of(experiment, self.drift_id))
+        return experiment, self.existing(read(experiment, self.drift_id))
 
     def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         """Show the run."""
-        experiment, run = self.get_run()
+        experiment, run = self.get_run(Drift.objects.one_to_show)
         path = f"/api/v1/experiment/{experiment.pk}/drift/{run.pk}"
         return self.show_of(
             experiment,
@@ -48,7 +55,7 @@ class RunPage(ExperimentPage, DriftResource):
     @tagged
     def state(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         """Render the part of the page that changes while a run is Running."""
-        experiment, run = self.get_run()
+        experiment, run = self.get_run(Drift.objects.one_to_show)
         details = display_values(run, DETAILS)
         return self.show_of(
             experiment, "fragments/run_state.html", run=run, details=details, parameters=tree(run.parameters)
@@ -56,12 +63,12 @@ class RunPage(ExperimentPage, DriftResource):
 
     def confirm(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         """Ask whether to delete the run."""
-        experiment, run = self.get_run()
+        experiment, run = self.get_run(Drift.objects.one_to_show)
         return self.show_of(experiment, "run_delete.html", run=run)
 
     def destroy(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         """Delete the run."""
-        experiment, run = self.get_run()
+        experiment, run = self.get_run(Drift.objects.one_of)
         run.delete_by(self.identity)
         messages.success(request._request, f"The run of “{run.model}” was deleted.")
         return redirect("experiment", experiment.pk)
@@ -71,5 +78,5 @@ def neighbour(experiment: Experiment, run: Drift, *, is_later: bool) -> Drift | 
     """The experiment's next run in time, later or earlier; None at the end."""
     order = Order.by("created_at", is_descending=not is_later)
     position = order.position({"created_at": run.created_at, "_id": run.pk.hex})
-    found = Drift.objects.of(experiment).sorted_slice(order, 1, after=position)
+    found, _ = Drift.objects.of(experiment).sorted_slice(order, 1, after=position, shape=NEIGHBOUR)
     return next(instances_of(Drift, found), None)

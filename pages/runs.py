@@ -15,6 +15,7 @@ from core.api.pagination import Search, encode_cursor, search_digest
 from core.api.search import bounded_time
 from core.identity import Level
 from core.mongodb.documents import Document, instances_of
+from core.mongodb.match import Mql
 from core.mongodb.order import Order
 from core.totals import Total, total_of
 from drifts.display import TABLE_LEFT, TABLE_RIGHT, DisplayField, DisplayValue, display_values
@@ -22,7 +23,7 @@ from drifts.models import Drift
 from drifts.verdict import JobStatus
 from experiments.models import Experiment
 from pages.page import ExperimentPage
-from pages.parameters import Shown, value_at
+from pages.parameters import Shown, cells_of, value_of
 from pages.runs_view import DIRECTIONS, MAX_SELECTED, PAGE_SIZES, SORTS, RunsView, ids_of
 from pages.suggestions import Suggestions
 
@@ -124,27 +125,33 @@ class RunsPage(ExperimentPage):
         if unknown or len(ids) > MAX_FOLLOWED:
             raise InvalidQuery({"id": unknown or [f"Name at most {MAX_FOLLOWED} runs."]})
         view = RunsView.of(request._request.GET)
-        rows = rows_of(documents_by_id(experiment, ids), view)
+        documents, _ = documents_by_id(experiment, ids, *cells_of(view.columns))
+        rows = rows_of(documents, view)
         return self.show_of(experiment, "fragments/run_rows.html", rows=rows)
 
 
-def documents_by_id(experiment: Experiment, ids: tuple[uuid.UUID, ...]) -> list[Document]:
-    """The experiment's runs with these ids, in the order given. Unknown ids are left out."""
-    found = Drift.objects.of(experiment).matching({"_id": {"$in": [pk.hex for pk in ids]}}).aggregated()
+def documents_by_id(experiment: Experiment, ids: tuple[uuid.UUID, ...], *shape: Mql) -> tuple[list[Document], bool]:
+    """The experiment's runs with these ids, in the order given, changed by stages. Unknown ids are left out.
+
+    Return also whether some were left out because all have more than `MAX_PAGE_BYTES`.
+    """
+    runs = Drift.objects.of(experiment).matching({"_id": {"$in": [pk.hex for pk in ids]}})
+    found, is_cut = runs.bounded(*shape)
     place = {pk.hex: number for number, pk in enumerate(ids)}
-    return sorted(found, key=lambda document: place[document["_id"]])
+    return sorted(found, key=lambda document: place[document["_id"]]), is_cut
 
 
 def rows_of(documents: list[Document], view: RunsView) -> list[Row]:
+    """The rows of the table for runs that were read with `cells_of` its columns."""
     return [
         Row(
             run,
             display_values(run, TABLE_LEFT),
-            [Shown(value_at(run.parameters, path)) for path in view.columns],
+            [Shown(value_of(cell)) for cell in document["cells"]],
             display_values(run, TABLE_RIGHT),
             run.pk in view.selected,
         )
-        for run in instances_of(Drift, documents)
+        for run, document in zip(instances_of(Drift, documents), documents, strict=True)
     ]
 
 
@@ -166,17 +173,18 @@ def table_of(experiment: Experiment, view: RunsView) -> Table:
 
     A previous page is found like a next page, in the opposite order.
     """
+    shape = cells_of(view.columns)
     order, reverse = view.order, Order(view.order.keys, not view.order.is_descending)
     matching = Drift.objects.of(experiment).matching(view.filter.match)
     name = [str(experiment.pk), view.filter.pairs]
     forwards, backwards = search_digest([*name, order.sort]), search_digest([*name, reverse.sort])
     with view.filter.bounded_time():
         if view.before:
-            page = Search(matching, reverse, backwards).page_after(view.before, view.size)
+            page = Search(matching, reverse, backwards, shape).page_after(view.before, view.size)
             documents = page.documents[::-1]
             has_next, has_previous = True, page.next_cursor is not None
         else:
-            search = Search(matching, order, forwards)
+            search = Search(matching, order, forwards, shape)
             page = search.page_after(view.after, view.size) if view.after else search.page(1, view.size)
             documents = page.documents
             has_next, has_previous = page.next_cursor is not None, bool(view.after)

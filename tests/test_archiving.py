@@ -116,7 +116,7 @@ def test_the_newest_active_experiments_are_read_in_index_order(role: str) -> Non
     }
     visible = Experiment.objects.visible_to(identities[role]).archived(False)
     with reads_of(Experiment) as reads:
-        assert len(visible.sorted_slice(Order.by("created_at", is_descending=True), 20)) == 20
+        assert len(visible.sorted_slice(Order.by("created_at", is_descending=True), 20)[0]) == 20
     (read,) = reads
     assert not read.sorts_in_memory
     assert read.plan.startswith("IXSCAN")

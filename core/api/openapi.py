@@ -81,7 +81,8 @@ PAGINATION = OpenApiParameter(
     response=[200],
     description="JSON: `total`, `total_is_exact`, `total_pages`, `first_page`, `last_page`, `page`, and, if they "
     "exist, `previous_page`, `next_page` and `next_cursor`. A total that is not exact is a lower bound. A page "
-    "requested by its cursor has no number.",
+    "requested by its cursor has no number. `truncated` is true if the page ended early because its objects are "
+    "large: continue by `next_cursor`, because the page of the next number begins after the objects left out.",
 )
 LINK = OpenApiParameter(
     "Link",

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -13,6 +13,7 @@ from django.utils.functional import cached_property
 
 from core.api.exceptions import InvalidQuery
 from core.mongodb.documents import Document
+from core.mongodb.match import Mql
 from core.mongodb.order import Order
 from core.mongodb.querysets import FilterableQuerySet
 from core.totals import Total, total_of
@@ -63,13 +64,18 @@ def search_digest(search: Any) -> bytes:
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a search. `number` is None for a page reached by a cursor."""
+    """One page of a search. `number` is None for a page reached by a cursor.
+
+    A page is `truncated` if it ended before `size` documents, because they are large. Its cursor continues after the
+    last one shown. The page of the next number begins `size` documents after this one, and would skip the others.
+    """
 
     documents: list[Document]
     size: int
     number: int | None
     total: Total
     next_cursor: str | None
+    truncated: bool = False
 
     @cached_property
     def pagination(self) -> dict[str, Any]:
@@ -84,6 +90,7 @@ class Page:
             "last_page": last,
             **self._neighbours(last),
             **({"next_cursor": self.next_cursor} if self.next_cursor else {}),
+            **({"truncated": True} if self.truncated else {}),
         }
 
     def _neighbours(self, last: int) -> dict[str, int]:
@@ -94,7 +101,7 @@ class Page:
         return {
             "page": self.number,
             **({"previous_page": previous} if previous else {}),
-            **({"next_page": self.number + 1} if self.next_cursor else {}),
+            **({"next_page": self.number + 1} if self.next_cursor and not self.truncated else {}),
         }
 
     def links(self, address: str, search: Mapping[str, Any]) -> str:
@@ -117,7 +124,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Search:
-    """A query and its order. `digest` identifies the search in cursors.
+    """A query and its order. `digest` identifies the search in cursors; `shape` changes each document.
 
     Each page reads one document more than it shows, to learn whether there is a next page.
     """
@@ -125,22 +132,25 @@ class Search:
     queryset: FilterableQuerySet[Any]
     order: Order
     digest: bytes
+    shape: Sequence[Mql] = ()
 
     def page(self, number: int, size: int) -> Page:
         """Return the page of this number, counted from 1."""
         start = (number - 1) * size
-        found = self.queryset.sorted_slice(self.order, size + 1, start=start)
-        seen = start + len(found) if found else 0
-        if len(found) <= size and (found or not start):
+        found, is_cut = self.queryset.sorted_slice(self.order, size + 1, start=start, shape=self.shape)
+        seen = start + len(found) + is_cut if found else 0
+        if len(found) <= size and not is_cut and (found or not start):
             return Page(found, size, number, Total(seen), None)
-        return Page(found[:size], size, number, total_of(self.queryset).at_least(seen), self._cursor(found, size))
+        return self._page(found, is_cut, size, number, total_of(self.queryset).at_least(seen))
 
     def page_after(self, cursor: str, size: int) -> Page:
         """Return the page after the one that the cursor came from. Raises `InvalidQuery`."""
-        found = self.queryset.sorted_slice(self.order, size + 1, after=decode_cursor(cursor, self.digest))
-        return Page(found[:size], size, None, total_of(self.queryset), self._cursor(found, size))
+        after = decode_cursor(cursor, self.digest)
+        found, is_cut = self.queryset.sorted_slice(self.order, size + 1, after=after, shape=self.shape)
+        return self._page(found, is_cut, size, None, total_of(self.queryset))
 
-    def _cursor(self, found: list[Document], size: int) -> str | None:
-        if len(found) <= size:
-            return None
-        return encode_cursor(self.order.position(*found[size - 1 : size + 1]), self.digest)
+    def _page(self, found: list[Document], is_cut: bool, size: int, number: int | None, total: Total) -> Page:
+        shown, following = found[:size], next(iter(found[size:]), None)
+        has_next = is_cut or following is not None
+        cursor = encode_cursor(self.order.position(shown[-1], following), self.digest) if has_next else None
+        return Page(shown, size, number, total, cursor, truncated=is_cut and len(shown) < size)

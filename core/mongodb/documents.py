@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
+import bson
 import pymongo
 from bson import DBRef
+from bson.raw_bson import RawBSONDocument
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import DateTimeField, Field, JSONField, Model, UUIDField
 from django.db.models.base import ModelState
@@ -31,7 +33,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
 Convert: TypeAlias = Callable[[Any], Any]
-SCALARS = frozenset({str, int, float, bool})
+SCALARS = frozenset({str, int, float, bool, type(None)})
 # The time limit of one operation on many documents, and of a ping.
 WORK_SECONDS = 30
 PING_SECONDS = 0.5
@@ -74,6 +76,25 @@ def aggregate(model: type[Model], pipeline: list[Mql], **options: Any) -> list[D
     Raises Django's database errors, as a queryset does.
     """
     return list(collection_of(model).aggregate(pipeline, session=mongodb().session, **options))
+
+
+@with_django_errors
+def aggregate_within(model: type[Model], pipeline: list[Mql], room: int) -> tuple[list[Document], bool]:
+    """Run a pipeline like `aggregate`, until its documents exceed `room` bytes of BSON. The first is always returned.
+
+    Return also whether documents were left out. These are not decoded, which costs far more than reading them.
+    """
+    options = collection_of(model).codec_options
+    collection = collection_of(model).with_options(options.with_options(document_class=RawBSONDocument))
+    taken: list[bytes | memoryview] = []
+    is_cut = False
+    with collection.aggregate(pipeline, session=mongodb().session) as found:
+        for document in cast(Iterable[RawBSONDocument], found):
+            room -= len(document.raw)
+            if is_cut := room < 0 and bool(taken):
+                break
+            taken.append(document.raw)
+    return bson.decode_all(b"".join(taken), options), is_cut
 
 
 @with_django_errors
@@ -148,7 +169,7 @@ def without_references(value: Any) -> Any:
         case dict():
             return {key: item if type(item) in SCALARS else without_references(item) for key, item in value.items()}
         case list():
-            return [without_references(item) for item in value]
+            return [item if type(item) in SCALARS else without_references(item) for item in value]
         case DBRef():
             return without_references(dict(value.as_doc()))
         case _:

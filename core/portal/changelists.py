@@ -51,7 +51,7 @@ class BoundedChangeList(ChangeList):
     """Sorts by one column, breaks ties as the indexes do, and avoids joins.
 
     `list_prefetch_related` names relations to read for the shown page only. MongoDB would run a join before the
-    sort, for all stored documents.
+    sort, for all stored documents. `list_deferred` names large fields, which the list does not show.
     """
 
     search_form_class = SearchForm
@@ -63,7 +63,7 @@ class BoundedChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        self.result_list = list(self.result_list)
+        self.result_list = list(self.result_list.defer(*self.model_admin.list_deferred))  # type: ignore[attr-defined]
         prefetch_related_objects(self.result_list, *self.model_admin.list_prefetch_related)  # type: ignore[attr-defined]
 
     def get_ordering_field(self, field_name: Any) -> Any:

@@ -7,7 +7,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from rest_framework.exceptions import ValidationError as InvalidSearch
@@ -33,7 +33,8 @@ class GuardedAdmin(admin.ModelAdmin):
     """
 
     required_levels: ClassVar[Mapping[str, Requirement | Level | None]]
-    list_prefetch_related: tuple[str, ...] = ()
+    list_prefetch_related: tuple[str | Prefetch, ...] = ()
+    list_deferred: tuple[str, ...] = ()
     # Limits of actions that differ from `MAX_CHANGED`.
     action_limits: ClassVar[Mapping[str, int]] = {}
     paginator = BoundedPaginator
