@@ -14,7 +14,7 @@ from django_mongodb_backend.forms.fields.embedded_model_array import (
 
 from core.identity import Level, identity_of_session, is_entitlement
 from core.portal.forms import ApiForm
-from experiments.models import NoManager, Permission, completed, with_manager
+from experiments.models import TOO_MANY_PERMISSIONS, NoManager, Permission, completed, max_permissions, with_manager
 from experiments.serializers import ExperimentSerializer, entities_of
 from experiments.sharing import Preview, holders, preview_of
 from experiments.views import ExperimentView
@@ -35,6 +35,7 @@ class PermissionsField(EmbeddedModelArrayField):
     """The permission list as a field, with `suggestions` of entitlements."""
 
     suggestions: Sequence[str] = ()
+    formset: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -44,13 +45,16 @@ class PermissionsField(EmbeddedModelArrayField):
         rows = self.formset.form.base_fields
         rows["entity"].error_messages["required"] = "Name a person or group."
         rows["level"].error_messages |= dict.fromkeys(("required", "invalid_choice"), CHOOSE_LEVEL)
-        # A form may claim any number of entries. More than the limit are not read, and not shown again.
-        self.formset.absolute_max = self.formset.max_num + 1
-        self.formset.default_error_messages = {
+
+    def limit_to(self, most: int) -> None:
+        """Set the most entries. A form may claim any number: more are not read, and not shown again."""
+        messages = {
             **self.formset.default_error_messages,
             "missing_management_form": "The form was incomplete. Open the page again.",
-            "too_many_forms": f"At most {self.formset.max_num:,} entries are allowed. Remove some.",
+            "too_many_forms": TOO_MANY_PERMISSIONS.format(most),
         }
+        limits = {"max_num": most, "absolute_max": most + 1, "default_error_messages": messages}
+        self.formset = type(self.formset.__name__, (self.formset,), limits)
 
     def clean(self, value: Any) -> list[Permission]:
         """Return the entries. The messages of a refusal name the entries that are wrong."""
@@ -95,6 +99,7 @@ class ExperimentForm(ApiForm):
         field = self.fields.get("permissions")
         if isinstance(field, PermissionsField):
             named = identity_of_session(self.request).entities | entities_of(self.instance)
+            field.limit_to(max_permissions(self.instance))
             field.suggestions = sorted(filter(is_entitlement, named))
 
     def sent(self, name: str) -> Any:

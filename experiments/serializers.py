@@ -9,8 +9,25 @@ from rest_framework import serializers
 from accounts.models import User
 from core.api.serializers import StrictChoice, StrictModelSerializer, StrictObject, StrictSerializer, StrictText, Tags
 from core.identity import Level, identity_of
-from experiments.models import Experiment, NoManager, Permission, canonical_entity, completed
+from experiments.models import (
+    TOO_MANY_PERMISSIONS,
+    Experiment,
+    NoManager,
+    Permission,
+    canonical_entity,
+    completed,
+    max_permissions,
+)
 from experiments.sharing import Preview, UnknownUser, ids_of_emails, is_email, named_user, preview_of
+
+
+class PermissionListSerializer(serializers.ListSerializer[Any]):
+    def to_internal_value(self, data: Any) -> list[Any]:
+        """Refuse a list that is too long before its entries are validated."""
+        most = max_permissions(self.root.instance)
+        if isinstance(data, list) and len(data) > most:
+            raise serializers.ValidationError([TOO_MANY_PERMISSIONS.format(most)])
+        return super().to_internal_value(data)
 
 
 class PermissionSerializer(StrictModelSerializer):
@@ -24,6 +41,7 @@ class PermissionSerializer(StrictModelSerializer):
     class Meta:
         model = Permission
         fields = ("entity", "level")
+        list_serializer_class = PermissionListSerializer
 
     def validate_entity(self, entity: str) -> str:
         return canonical_entity(entity)

@@ -15,7 +15,7 @@ from core.api.errors import sentences
 from core.api.json_input import text_problem
 from core.identity import Level, is_entitlement
 from core.versions import VersionConflict
-from experiments.models import Experiment, completed, handed_over
+from experiments.models import Experiment, completed, handed_over, max_permissions
 from experiments.serializers import HandoverSerializer, SharingSerializer, entities_of
 from experiments.sharing import (
     NOBODY,
@@ -100,7 +100,8 @@ class PermissionsPage(ExperimentPage):
             serializer.is_valid(raise_exception=True)
             preview = serializer.preview()
         except ValidationError as error:
-            return self.show_list(experiment, 422, entries, public, list(problems_of(error, remaining)))
+            shown = entries if len(entries) <= max_permissions(experiment) else None
+            return self.show_list(experiment, 422, shown, public, list(problems_of(error, remaining)))
         match step:
             case "edit":
                 return self.show_list(experiment, 200, entries, public)
