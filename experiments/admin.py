@@ -95,17 +95,17 @@ class ExperimentAdmin(ExperimentLevels, AuditedAdmin):
     readonly_fields = ("id", "archived_at", "created_at", "updated_at", "runs_link")
 
     def get_fields(self, request: HttpRequest, obj: Experiment | None = None) -> tuple[str, ...]:
-        """Leave out the permissions for users who have only public access."""
+        """Leave out the permissions for users who have only public access, and a configuration that is too large."""
         if obj is None:
             return tuple(name for name in self.fields if name not in self.readonly_fields)
-        if obj.level_of(identity := identity_of_session(request)) is Level.MANAGE:
-            return self.fields
-        shown = "permission_table" if obj.shows_permissions_to(identity) else None
-        names = (shown if name == "permissions" else name for name in self.fields)
+        replaced: dict[str, str | None] = {"config": "large_config"} if obj.config_text() is None else {}
+        if obj.level_of(identity := identity_of_session(request)) is not Level.MANAGE:
+            replaced["permissions"] = "permission_table" if obj.shows_permissions_to(identity) else None
+        names = (replaced.get(name, name) for name in self.fields)
         return tuple(name for name in names if name)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Experiment | None = None) -> tuple[str, ...]:
-        return (*self.readonly_fields, "permission_table")
+        return (*self.readonly_fields, "permission_table", "large_config")
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Let a link fill in the form of a new experiment, except for its permissions."""
@@ -148,6 +148,10 @@ class ExperimentAdmin(ExperimentLevels, AuditedAdmin):
         known = holders(entry.entity for entry in experiment.permissions)
         rows = ((known[entry.entity], entry.level) for entry in experiment.permissions)
         return format_html("<ul>{}</ul>", format_html_join("", "<li>{}: {}</li>", rows))
+
+    @admin.display(description="configuration (JSON)")
+    def large_config(self, experiment: Experiment) -> str:
+        return "Too large to edit here. Change it with the API."
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
         return ExperimentChangeList

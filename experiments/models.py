@@ -1,6 +1,7 @@
 """Experiments and their permissions; `access.py` has the access rule."""
 
 import datetime
+import json
 import logging
 import uuid
 from collections.abc import Iterable
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 LONGEST_REQUEST = datetime.timedelta(minutes=2)
 # The most records of earlier deletions that a deletion removes.
 REMOVED_AT_ONCE = 100
+# The most characters of a configuration in a form.
+MAX_CONFIG_TEXT = 100_000
 MAX_PERMISSIONS = 1_000
 TOO_MANY_PERMISSIONS = "At most {:,} entries are allowed. Remove some."
 
@@ -152,6 +155,12 @@ class Experiment(AccessControlled, models.Model):
     def version(self, *fields: str) -> str:
         """Return the version of these fields together."""
         return version_of_fields(self, fields)
+
+    def config_text(self) -> str | None:
+        """The configuration as JSON for a form; None if it has more than `MAX_CONFIG_TEXT` characters."""
+        # Indented JSON takes ten times as long.
+        is_short = len(json.dumps(self.config, ensure_ascii=False)) <= MAX_CONFIG_TEXT
+        return json.dumps(self.config, indent=2, ensure_ascii=False) if is_short else None
 
     def update_by(self, identity: Identity, version: str | None = None, **changes: Any) -> None:
         """Write only the named fields. Unless the caller is an administrator, they stay a manager.

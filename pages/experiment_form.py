@@ -1,7 +1,6 @@
 """The form of an experiment: its texts, and the API request that they make."""
 
 import csv
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -22,6 +21,8 @@ FIELDS = (*TEXTS, "public")
 class ExperimentForm:
     """The values of the controls by name. `public` is true or false, the others are texts.
 
+    `config` is None if it is too large for the form, which then has no control for it and leaves it unchanged.
+
     `version` is the version of the experiment that the form was filled from. `errors` holds the
     sentences for each control, and other sentences under `non_field`. After a conflict `newer` holds the
     current values that differ.
@@ -39,23 +40,25 @@ class ExperimentForm:
             "name": experiment.name,
             "description": experiment.description,
             "tags": written_tags(experiment.tags),
-            "config": json.dumps(experiment.config, indent=2, ensure_ascii=False),
+            "config": experiment.config_text(),
             "public": experiment.public,
         }
-        return cls(values, version=experiment.version(*FIELDS))
+        return cls(values, version=experiment.version(*(name for name in FIELDS if values[name] is not None)))
 
     @classmethod
     def sent(cls, data: Mapping[str, Any]) -> Self:
         """Read a submitted form. Browsers leave out an unticked box, and end lines with CR LF."""
         values: dict[str, Any] = {name: data.get(name, "").replace("\r\n", "\n") for name in TEXTS}
+        if "config" not in data:
+            values["config"] = None
         return cls({**values, "public": "public" in data}, version=data.get("version", ""))
 
     def document(self) -> dict[str, Any]:
         """The body of the API request. Tags or a configuration that cannot be read become an error of the form."""
-        document = dict(self.values)
-        for name, read in READERS.items():
+        document = {name: value for name, value in self.values.items() if value is not None}
+        for name in READERS.keys() & document.keys():
             try:
-                document[name] = read(self.values[name])
+                document[name] = READERS[name](self.values[name])
             except ValidationError as error:
                 self.refuse(error)
         return document
@@ -75,7 +78,11 @@ class ExperimentForm:
         now = ExperimentForm.of(experiment)
         self.version = now.version
         shown = {**now.values, "public": "public" if experiment.public else "private"}
-        self.newer = {name: shown[name] or "empty" for name in shown if now.values[name] != self.values[name]}
+        self.newer = {
+            name: "too large to show" if shown[name] is None else shown[name] or "empty"
+            for name in shown
+            if now.values[name] != self.values[name]
+        }
 
 
 def written_tags(tags: list[str]) -> str:

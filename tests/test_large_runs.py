@@ -6,9 +6,12 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from core.mongodb import querysets
@@ -319,3 +322,49 @@ def test_an_event_shows_the_beginning_of_a_long_value(browser: Client, manager: 
     page = browser.get(f"/admin/audit/event/{shown.pk}/change/")
     assert "(The first 20,000 of " in page.content.decode()
     assert len(page.content) < 200_000
+
+
+# Forms.
+
+
+@pytest.fixture
+def configured(experiment: Experiment) -> Experiment:
+    Experiment.objects.filter(pk=experiment.pk).update(config={"a": [[]] * 100_000})
+    return experiment
+
+
+def test_a_form_leaves_a_large_configuration_as_it_is(
+    manager: Caller, configured: Experiment, settings: Settings
+) -> None:
+    browser = through_session(manager, settings).client
+    address = f"/experiments/{configured.pk}/edit"
+    encoded = "application/x-www-form-urlencoded"
+    page = browser.get(address).content.decode()
+    assert "Configuration (JSON): too large to edit here. Change it with the API." in page
+    assert len(page) < 20_000
+    form = {"name": "renamed", "version": re.findall(r'name="version" value="(\w+)"', page)[0]}
+    assert browser.post(address, urlencode(form), content_type=encoded).status_code == 302
+    configured.refresh_from_db()
+    assert (configured.name, len(configured.config["a"])) == ("renamed", 100_000)
+
+
+def test_the_form_of_the_portal_leaves_a_large_configuration_as_it_is(browser: Client, configured: Experiment) -> None:
+    address = f"/admin/experiments/experiment/{configured.pk}/change/"
+    shown = browser.get(address)
+    assert "Too large to edit here. Change it with the API." in shown.content.decode()
+    assert len(shown.content) < 200_000
+    rows = shown.context["adminform"].form["permissions"].formset
+    form = {row.add_prefix(name): row[name].value() or "" for row in rows for name in ("entity", "level")}
+    form |= {field.html_name: field.value() for field in rows.management_form}
+    form |= {"name": "renamed", "_version": shown.context["adminform"].form.version}
+    assert browser.post(address, form).status_code == 302
+    configured.refresh_from_db()
+    assert (configured.name, len(configured.config["a"])) == ("renamed", 100_000)
+
+
+def test_the_pages_of_an_experiment_do_not_read_its_configuration(client: Client, public: Experiment) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(f"/experiments/{public.pk}").status_code == 200
+    of_experiments = [query["sql"] for query in queries if "experiments_experiment" in query["sql"]]
+    assert of_experiments
+    assert not any("'config'" in query for query in of_experiments)
