@@ -17,7 +17,8 @@ from pytest_django import Settings
 from core.mongodb import querysets
 from core.mongodb.documents import aggregate_within, mongodb
 from drifts import parameters
-from drifts.models import Drift
+from drifts.exports import as_csv, as_json
+from drifts.models import Drift, DriftQuerySet
 from experiments.models import Experiment
 from pages import comparison
 from tests.caller import Caller
@@ -196,6 +197,14 @@ def test_the_table_reads_the_columns_that_it_shows(
     assert all("parameters" not in run for run in decoded)
 
 
+def test_the_links_to_other_runs_read_their_names(
+    client: Client, public: Experiment, decoded: list[dict[str, Any]]
+) -> None:
+    run = add(public, LARGE, SMALL, LARGE)[1]
+    assert client.get(f"/experiments/{public.pk}/runs/{run.pk}").content.decode().count(": forest, ") == 2
+    assert [document.keys() for document in decoded] == [{"_id", "created_at", "model"}] * 2
+
+
 def cells(client: Client, experiment: Experiment, *paths: str) -> list[str]:
     columns = "&".join(f"column=parameters.{path}" for path in paths)
     page = client.get(f"/experiments/{experiment.pk}?{columns}").content.decode()
@@ -313,6 +322,23 @@ def test_an_export_has_the_parameters(browser: Client, drift: Drift) -> None:
     chosen = {"action": "export_as_csv", "_selected_action": [str(drift.pk)]}
     rows = csv.DictReader(io.StringIO(browser.post("/admin/drifts/drift/", chosen).getvalue().decode()))
     assert [row["parameters.p_value"] for row in rows] == ["0.003"]
+
+
+@pytest.mark.parametrize("export", [as_json, as_csv])
+def test_an_export_has_few_runs_in_memory(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, export: Callable[[DriftQuerySet], Any]
+) -> None:
+    sizes: list[int] = []
+    iterator = DriftQuerySet.iterator
+
+    def recorded(runs: Any, chunk_size: int) -> Any:
+        sizes.append(chunk_size)
+        return iterator(runs, chunk_size)
+
+    monkeypatch.setattr(DriftQuerySet, "iterator", recorded)
+    add(experiment, *[SMALL] * 25)
+    assert export(Drift.objects.all()).getvalue().count(b"forest") == 25
+    assert max(sizes) <= 10
 
 
 def test_an_event_shows_the_beginning_of_a_long_value(browser: Client, manager: Caller, experiment: Experiment) -> None:

@@ -52,10 +52,7 @@ class JSONArrayParser(BaseParser):
         with explained_errors(body, "The body"):
             items = list(islice(elements(body.decode()), MAX_ITEMS + 1))
         refuse_too_many(items)
-        return [
-            MalformedItem(f"The object {TOO_MANY_VALUES}") if has_too_many_values(item, len(body)) else item
-            for item in items
-        ]
+        return items
 
 
 class NDJSONParser(JSONArrayParser):
@@ -89,7 +86,10 @@ def refuse_too_many(found: Collection[Any]) -> None:
 
 
 def elements(text: str) -> Iterator[Any]:
-    """Yield the elements of a JSON array, each parsed when it is needed. Raises `JSONDecodeError`."""
+    """Yield the elements of a JSON array, each parsed when it is needed. Raises `JSONDecodeError`.
+
+    An element with too many values is replaced by a `MalformedItem`.
+    """
     at = after_space(text, 0)
     if not text.startswith("[", at):
         decoder.decode(text)
@@ -97,9 +97,10 @@ def elements(text: str) -> Iterator[Any]:
     at = after_space(text, at + 1)
     is_at_end = text.startswith("]", at)
     while not is_at_end:
-        element, at = decoder.raw_decode(text, at)
-        yield element
-        at = after_space(text, at)
+        element, end = decoder.raw_decode(text, at)
+        is_too_large = has_too_many_values(element, end - at)
+        yield MalformedItem(f"The object {TOO_MANY_VALUES}") if is_too_large else element
+        at = after_space(text, end)
         is_at_end = text.startswith("]", at)
         if not is_at_end:
             if not text.startswith(",", at):
