@@ -1,11 +1,14 @@
 """System checks that refuse malformed or unsafe settings at each start."""
 
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 
 from accounts.issuers import is_safe_url
 from core.api.rate_limits import rate_of
@@ -98,10 +101,31 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
 
 
 def database_problems() -> Iterator[tuple[str, str, str]]:
-    if settings.MONGODB_URI and not settings.MONGODB_URI.startswith(("mongodb://", "mongodb+srv://")):
-        # The message leaves out the value, which may have a password.
+    problem = problem_of_address(settings.MONGODB_URI) if settings.MONGODB_URI else None
+    if problem is not None:
         hint = "Set an address such as mongodb://host/?replicaSet=rs0, or an empty value for the embedded server."
-        yield "E014", "MONGODB_URI is not an address of MongoDB.", hint
+        yield "E014", "MONGODB_URI is not an address of MongoDB.", f"{problem}{hint}"
+
+
+def problem_of_address(address: str) -> str | None:
+    """Return the problem of a connection string, or None. The text never has a part of its password.
+
+    The driver parses the string, without a look-up of names. It ignores an option that it does not know, with a
+    warning: a misspelt `tls` would be lost.
+    """
+    if not address.startswith(("mongodb://", "mongodb+srv://")):
+        return ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            # A compression that is not installed is left out, and no mistake.
+            warnings.filterwarnings("ignore", ".*compression")
+            MongoClient[Any](address, connect=False).close()
+    except (PyMongoError, ValueError, OSError, UserWarning) as error:
+        secrets = re.findall(r"\w+", address.partition("//")[2].rpartition("@")[0])
+        shown = re.findall(r"\w+", str(error))
+        return "" if set(secrets) & set(shown) else f"{str(error).rstrip('.')}. "
+    return None
 
 
 def proxy_problems() -> Iterator[tuple[str, str, str]]:

@@ -16,6 +16,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 from environs import EnvError, FileAwareEnv
 
+from core.var_dir import created_once, usable
+
 
 def explained(method: Callable[..., Any], form: str = "another value") -> Any:
     """Return a reader of variables that raises `ImproperlyConfigured` with what to set."""
@@ -68,18 +70,8 @@ def default_secret() -> str:
     """Return the secret of this checkout, created at first use. It keeps sessions and tokens valid over restarts."""
     if PRODUCTION:
         raise ImproperlyConfigured("SECRET_KEY is not set. Set a random string of at least 32 characters.")
-    file = VAR_DIR / "secret_key"
-    try:
-        VAR_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not file.exists():
-            file.touch(mode=0o600)
-            file.write_text(get_random_secret_key())
-        return file.read_text()
-    except OSError as error:
-        raise ImproperlyConfigured(
-            f"VAR_DIR is {str(VAR_DIR)!r}, which cannot be used: {error.strerror}. "
-            "Set the path of a directory that the service may write to."
-        ) from error
+    with usable(VAR_DIR):
+        return created_once(VAR_DIR / "secret_key", get_random_secret_key)
 
 
 SECRET_KEY = env.str("SECRET_KEY", "") or default_secret()

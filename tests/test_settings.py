@@ -23,7 +23,7 @@ ISSUER = '[{"issuer": "https://login.example.org", "audience": ["drift"], "entit
 
 
 def problems(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> list[str]:
-    """The errors of `manage.py check` for these settings, read in this process because a new one takes seconds."""
+    """The errors of `manage.py check` with their hints. This process reads the settings: a new one takes seconds."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     try:
@@ -31,7 +31,7 @@ def problems(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> li
     except ImproperlyConfigured as error:
         return [str(error)]
     monkeypatch.setattr(checks, "settings", SimpleNamespace(**values))
-    return [problem.msg for problem in checks.check_settings()]
+    return [f"{problem.msg} {problem.hint}" for problem in checks.check_settings()]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,8 @@ def problems(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> li
         pytest.param({"OIDC_ISSUERS": ISSUER}, id="an issuer"),
         pytest.param({"OIDC_RP_ISSUER": "https://login.example.org", **CLIENT}, id="browser login"),
         pytest.param({"OIDC_ISSUERS": '[{"issuer": "http://127.0.0.1:9000"}]'}, id="an issuer on this machine"),
+        pytest.param({"MONGODB_URI": "mongodb+srv://u:p%2Fw@nowhere.invalid/?w=majority"}, id="a name to look up"),
+        pytest.param({"MONGODB_URI": "mongodb://a,b:27018/?replicaSet=x&compressors=zstd,zlib"}, id="a replica set"),
     ],
 )
 def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
@@ -94,12 +96,28 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
         ({"AUDIT_DAYS": "0"}, "AUDIT_DAYS is 0."),
         ({"SECURE_PROXY_SSL_HEADER": "a b"}, "SECURE_PROXY_SSL_HEADER is not the name of a header."),
         ({"MONGODB_URI": "database.example.org"}, "MONGODB_URI is not an address of MongoDB."),
+        ({"MONGODB_URI": "mongodb://"}, "Must provide at least one hostname or IP."),
+        ({"MONGODB_URI": "mongodb://a:99999"}, "Port must be an integer between 0 and 65535."),
+        ({"MONGODB_URI": "mongodb+srv://a:27017"}, "must not include a port number."),
+        ({"MONGODB_URI": "mongodb://a,b/?directConnection=true"}, "multiple hosts with directConnection=true."),
+        ({"MONGODB_URI": "mongodb://a/?tsl=true"}, "Unknown option: tsl."),
+        ({"MONGODB_URI": "mongodb://a/?retryWrites=maybe"}, "must be 'true' or 'false'."),
+        ({"MONGODB_URI": "mongodb://a/?tls=true&tlsCAFile=/nowhere"}, "No such file or directory: '/nowhere'."),
     ],
 )
 def test_invalid_settings_are_refused_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], sentence: str
 ) -> None:
     assert any(sentence in problem for problem in problems(monkeypatch, environment))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["mongodb://operator:a/secret@host/", "mongodb://operator:a@secret:x@host", "mongodb://operator:secret@h:x"],
+)
+def test_a_refused_address_of_mongodb_shows_no_password(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    [problem] = problems(monkeypatch, {"MONGODB_URI": address})
+    assert "secret" not in problem
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,7 @@ stops it at exit. Other processes find its port in `server.json` beside the data
 """
 
 import atexit
-import contextlib
 import ctypes
-import fcntl
 import importlib.util
 import json
 import os
@@ -17,7 +15,6 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,9 +24,12 @@ from django.core.exceptions import ImproperlyConfigured
 from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
+from core.var_dir import locked, usable, write_whole
+
 REPLICA_SET = "driftwatch"
 START_SECONDS = 60
 STOP_SECONDS = 30
+MIN_FREE_BYTES = 1_000_000
 NOT_YET_INITIALIZED = 94
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -41,6 +41,7 @@ class EmbeddedServer:
         self.directory = directory.resolve()
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
+        self._log_start = 0
 
     @property
     def uri(self) -> str:
@@ -56,12 +57,12 @@ class EmbeddedServer:
         Raises `ImproperlyConfigured` if it cannot start, with the reason and what to install.
         """
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._lock():
+        with locked(self.directory):
             self.port = self._recorded_port() or free_port()
             if not self._serves_directory():
                 self.port = self.port if is_free(self.port) else free_port()
                 self._spawn()
-            self._record_port()
+                self._record_port()
 
     def stop(self) -> None:
         """Stop the server if this object started it."""
@@ -83,6 +84,7 @@ class EmbeddedServer:
     def _spawn(self) -> None:
         self._data.mkdir(exist_ok=True)
         log = self.directory / "mongod.log"
+        self._log_start = log.stat().st_size if log.exists() else 0
         command = [
             *(mongod_path(), "--port", str(self.port), "--bind_ip", "127.0.0.1"),
             *("--dbpath", str(self._data), "--replSet", REPLICA_SET, "--oplogSize", "256"),
@@ -108,7 +110,7 @@ class EmbeddedServer:
         with self._client() as client:
             while True:
                 if not self.is_running:
-                    raise ImproperlyConfigured(self._failure_message())
+                    raise ImproperlyConfigured(self.failure_message())
                 try:
                     if client.admin.command("hello").get("isWritablePrimary"):
                         return
@@ -135,15 +137,20 @@ class EmbeddedServer:
             config |= {"members": members, "version": config["version"] + 1}
             client.admin.command("replSetReconfig", config, force=True)
 
-    def _failure_message(self) -> str:
-        assert self.process is not None
+    def failure_message(self) -> str:
+        """Return a sentence about the end of the server, with what to do."""
         log = self.directory / "mongod.log"
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        problems = [line for line in lines if '"s":"E"' in line or '"s":"F"' in line]
+        lines = log.read_bytes()[self._log_start :].decode(errors="replace") if log.exists() else ""
+        if "No space left" in lines or shutil.disk_usage(self.directory).free < MIN_FREE_BYTES:
+            return (
+                f"The embedded MongoDB ended, because the disk of {self.directory} is full. "
+                "Free space there, or set VAR_DIR to a directory on another disk."
+            )
+        status = self.process.poll() if self.process else None
         return (
-            f"The embedded MongoDB ended with status {self.process.returncode}. It needs OpenSSL 3 and libcurl4 "
-            f"(apt-get install libssl3 libcurl4), a free disk and a CPU with AVX; or set MONGODB_URI to a "
-            f"replica set of your own. The log is {log}. " + " ".join(problems[-2:])
+            f"The embedded MongoDB ended with status {status}; its log {log} has the cause. It needs OpenSSL 3 and "
+            "libcurl4 (apt-get install libssl3 libcurl4), a free disk and a CPU with AVX. Or set MONGODB_URI to a "
+            "replica set of your own."
         )
 
     def _serves_directory(self) -> bool:
@@ -159,20 +166,14 @@ class EmbeddedServer:
     def _client(self) -> MongoClient[dict[str, Any]]:
         return MongoClient("127.0.0.1", self.port, directConnection=True, serverSelectionTimeoutMS=500)
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        with (self.directory / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
     def _recorded_port(self) -> int | None:
         try:
             return int(json.loads((self.directory / "server.json").read_text())["port"])
-        except FileNotFoundError:
-            return None
+        except (FileNotFoundError, ValueError):
+            return None  # A full disk may have left an empty file.
 
     def _record_port(self) -> None:
-        (self.directory / "server.json").write_text(json.dumps({"port": self.port}))
+        write_whole(self.directory / "server.json", json.dumps({"port": self.port}))
 
 
 def mongod_path() -> str:
@@ -216,7 +217,8 @@ def is_free(port: int) -> bool:
 def server() -> EmbeddedServer:
     """Return the embedded server, started if necessary. At exit it is stopped if this process started it."""
     embedded = EmbeddedServer(settings.VAR_DIR / "mongodb")
-    embedded.start()
+    with usable(settings.VAR_DIR):
+        embedded.start()
     atexit.register(embedded.stop)
     return embedded
 

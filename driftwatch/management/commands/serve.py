@@ -12,9 +12,12 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import IntegrityError
 
 from accounts.models import User
 from core.mongodb import embedded
+from core.mongodb.lock import locked
+from core.var_dir import usable, write_whole
 from drifts.sample_data import store_samples
 from experiments.models import Experiment
 
@@ -39,9 +42,7 @@ class Command(BaseCommand):
             raise CommandError(f"Port {settings.PORT} is in use. Stop the program there, or set PORT to another port.")
         database = None if settings.MONGODB_URI else embedded.server()
         call_command("migrate", interactive=False, verbosity=0)
-        is_new = not (settings.PRODUCTION or User.objects.filter(is_superuser=True).exists())
-        administrator = "" if settings.PRODUCTION else first_administrator()
-        samples = sample_data() if is_new and settings.SAMPLE_DATA else ""
+        administrator, samples = ("", "") if settings.PRODUCTION else first_start()
         # In its own session, gunicorn does not receive Ctrl-C: this process stops it first, then the database.
         gunicorn = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "driftwatch.wsgi"],
@@ -86,14 +87,27 @@ def wait_until_ready(gunicorn: "subprocess.Popen[bytes]") -> None:
 
 def watch(gunicorn: "subprocess.Popen[bytes]", database: embedded.EmbeddedServer | None) -> None:
     """Wait until gunicorn ends, and restart the embedded database when it stops. Raises `CommandError`."""
+    reported = ""
     while gunicorn.poll() is None:
         time.sleep(TICK_SECONDS)
         if database and not database.is_running:
             try:
-                database.start()
+                with usable(settings.VAR_DIR):
+                    database.start()
+                reported = ""
             except ImproperlyConfigured as error:
-                sys.stderr.write(f"{error}\n")
+                # A full disk stays full for many attempts.
+                if reported != (reported := str(error)):
+                    sys.stderr.write(f"{reported}\n")
     raise CommandError(f"gunicorn ended with status {gunicorn.returncode}. See its log above.")
+
+
+def first_start() -> tuple[str, str]:
+    """Create the first administrator and the sample data of a new service; return what to say about them."""
+    with usable(settings.VAR_DIR), locked("first start"):
+        is_new = not User.objects.filter(is_superuser=True).exists()
+        administrator = first_administrator()
+        return administrator, sample_data() if is_new and settings.SAMPLE_DATA else ""
 
 
 def sample_data() -> str:
@@ -109,7 +123,13 @@ def first_administrator() -> str:
     file = settings.VAR_DIR / "admin_password"
     if not User.objects.filter(is_superuser=True).exists():
         password = secrets.token_urlsafe(12)
-        User.objects.create_superuser("admin", "admin@localhost", password)
-        file.touch(mode=0o600)
-        file.write_text(password)
+        # The file comes first: a password that could not be stored would be lost.
+        write_whole(file, password)
+        try:
+            User.objects.create_superuser("admin", "admin@localhost", password)
+        except IntegrityError:
+            file.unlink()
+            raise CommandError(
+                "A local user is named admin, but is no administrator. Create one with manage.py createsuperuser."
+            ) from None
     return f"  (user name admin, password {file.read_text()})" if file.exists() else ""
