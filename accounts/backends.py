@@ -14,7 +14,7 @@ from django.utils.crypto import constant_time_compare
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 
 from accounts.claims import Claims, entitlements_at, verified_email
-from accounts.issuers import InvalidToken, IssuerUnavailable
+from accounts.issuers import InvalidToken, IssuerUnavailable, time_limit
 from accounts.models import User
 from accounts.provider import LoginRefused, NotAdmitted, provider, relying_party_setting
 from core.identity import ACCOUNT_DISABLED, Identity
@@ -53,12 +53,15 @@ class ProviderBackend(OIDCAuthenticationBackend):
         """
         if not (nonce and code_verifier):
             return None
-        user: User | None = super().authenticate(request, nonce=nonce, code_verifier=code_verifier)
+        # Limits the fetches before and after the request for the token, which has a time limit of its own.
+        with time_limit(2 * settings.OIDC_TIMEOUT):
+            user: User | None = super().authenticate(request, nonce=nonce, code_verifier=code_verifier)
         return user
 
     def get_token(self, payload: dict[str, Any]) -> dict[str, Any]:
         try:
-            response = super().get_token(payload)
+            with provider().slots.take():
+                response = super().get_token(payload)
         except (requests.RequestException, ValueError) as error:
             raise IssuerUnavailable(f"the token endpoint sent an unexpected response: {error}.") from error
         if not isinstance(response, dict) or not isinstance(response.get("access_token"), str):

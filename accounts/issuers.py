@@ -30,6 +30,9 @@ ALGORITHMS = {
 }
 ASYMMETRIC = frozenset(name for names in ALGORITHMS.values() for name in names)
 MAX_RESPONSE_BYTES = 1_000_000
+# The requests of a process that may wait for one issuer. All other threads stay free while it does not respond.
+MAX_WAITING = 16
+WAIT_SECONDS = 0.4
 WELL_KNOWN = "/.well-known/openid-configuration"
 deadline: ContextVar[float] = ContextVar("deadline")
 
@@ -50,11 +53,29 @@ class IssuerRefused(IssuerUnavailable):
     """The issuer responded with 401 or 403."""
 
 
+class Slots:
+    """Bounds the requests of this process that wait for one issuer."""
+
+    def __init__(self) -> None:
+        self._free = threading.BoundedSemaphore(MAX_WAITING)
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Hold a slot in the block. Raises `IssuerUnavailable` if none becomes free in a moment."""
+        if not self._free.acquire(timeout=WAIT_SECONDS):
+            raise IssuerUnavailable("The issuer is slow, and many requests wait for it.")
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
 @dataclass
 class Fetched:
     """A cached value from the network. Fetches have a bounded rate, whether they succeed or fail."""
 
     fetch: Callable[[], Any]
+    slots: Slots
     value: Any = None
     fetched_at: float = float("-inf")
     tried_at: float = float("-inf")
@@ -66,15 +87,20 @@ class Fetched:
 
         Raises `IssuerUnavailable` if no fetch has succeeded yet.
         """
-        # While one thread fetches, the others use the cached value.
-        if self.lock.acquire(blocking=self.value is None):
+        # While one thread fetches, the others use the cached value or the last failure. They wait for the first only.
+        is_first = self.value is None and self.failure is None
+        if self.lock.acquire(blocking=False) or (is_first and self._wait_for_lock()):
             try:
                 self._refresh(newer)
             finally:
                 self.lock.release()
-        if self.value is None and self.failure:
-            raise self.failure
+        if self.value is None:
+            raise self.failure or IssuerUnavailable("The issuer is slow to respond.")
         return self.value
+
+    def _wait_for_lock(self) -> bool:
+        with self.slots.take():
+            return self.lock.acquire(timeout=settings.OIDC_TIMEOUT)
 
     def _refresh(self, newer: bool) -> None:
         now = time.monotonic()
@@ -96,8 +122,9 @@ class TrustedIssuer:
         self.issuer = issuer
         self.audience = audience
         self.entitlements_path = entitlements
-        self._metadata = Fetched(self._fetch_metadata)
-        self._keys = Fetched(self._fetch_keys)
+        self.slots = Slots()
+        self._metadata = Fetched(self._fetch_metadata, self.slots)
+        self._keys = Fetched(self._fetch_keys, self.slots)
         self._userinfo: dict[str, tuple[float, Claims]] = {}
 
     def verify(self, token: str) -> Claims:
@@ -140,7 +167,8 @@ class TrustedIssuer:
         if not endpoint:
             return {}
         try:
-            document = fetch_json(endpoint, headers={"Authorization": f"Bearer {token}"})
+            with self.slots.take():
+                document = fetch_json(endpoint, headers={"Authorization": f"Bearer {token}"})
         except IssuerRefused as error:
             raise InvalidToken("The issuer refuses the token.") from error
         if document.get("sub") != claims["sub"]:

@@ -8,6 +8,7 @@ import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.utils import base64url_decode, base64url_encode
 from pytest_django import Settings
 
-from accounts.authentication import trusted_issuers
+from accounts.authentication import identify, trusted_issuers
+from accounts.issuers import MAX_WAITING, IssuerUnavailable
 from accounts.models import ServiceToken
 from accounts.tokens import access_token
 from core import timestamps
@@ -670,6 +672,55 @@ def test_an_issuer_that_never_responds_is_unavailable(provider: Provider, settin
         issuer = f"http://127.0.0.1:{listener.getsockname()[1]}"
         trust(settings, issuer)
         assert_unavailable(provider.token("someone", "users", iss=issuer))
+
+
+def times_of(token: Callable[[], str], number: int) -> list[float]:
+    """The seconds that concurrent requests wait for an issuer that does not respond."""
+
+    def wait(bearer: str) -> float:
+        started = time.monotonic()
+        with pytest.raises(IssuerUnavailable):
+            identify(bearer)
+        return time.monotonic() - started
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(wait, [token() for _ in range(number)]))
+
+
+def test_few_requests_wait_for_an_issuer_that_never_responds(provider: Provider, settings: Settings) -> None:
+    settings.OIDC_TIMEOUT = 1.5
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        issuer = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        trust(settings, issuer)
+
+        def token() -> str:
+            return provider.token("someone", "users", iss=issuer)
+
+        # One fetches, and some wait for it.
+        assert sum(seconds > 1.2 for seconds in times_of(token, 40)) <= 1 + MAX_WAITING
+        settings.OIDC_REFETCH_INTERVAL = 0
+        # The failure is known: one tries again.
+        assert sum(seconds > 1.2 for seconds in times_of(token, 40)) <= 1
+
+
+def test_few_requests_wait_for_a_userinfo_endpoint_that_never_responds(
+    second: Provider, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.OIDC_TIMEOUT = 1.5
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        silent = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        response = second.response
+        monkeypatch.setattr(
+            second,
+            "response",
+            lambda path, authorization: (
+                {**document, "userinfo_endpoint": silent}
+                if isinstance(document := response(path, authorization), dict) and "userinfo_endpoint" in document
+                else document
+            ),
+        )
+        times = times_of(lambda: second.token("someone", "users", email=None), 40)
+    assert sum(seconds > 1.2 for seconds in times) <= MAX_WAITING
 
 
 def test_an_issuer_that_redirects_is_unavailable_and_the_redirect_is_not_followed(

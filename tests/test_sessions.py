@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -11,7 +12,7 @@ from django.contrib import auth
 from django.contrib.sessions.models import Session
 from pytest_django import Settings
 
-from accounts import unfinished_logins
+from accounts import issuers, unfinished_logins
 from accounts.issuers import IssuerUnavailable, TrustedIssuer
 from accounts.models import User
 from accounts.provider import provider as configured_provider
@@ -317,6 +318,33 @@ def test_a_login_that_the_provider_breaks_off_leaves_no_session(
     assert response.status_code == 503
     assert "Retry-After" in response.headers
     assert not Session.objects.exists()
+
+
+def test_few_logins_wait_for_a_slow_provider(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser.openid.person = Person("ada")
+    sent = browser.begin()
+    monkeypatch.setattr(issuers, "WAIT_SECONDS", 0.01)
+    with ExitStack() as others:
+        for _ in range(issuers.MAX_WAITING):
+            others.enter_context(configured_provider().slots.take())
+        browser.openid.requests.clear()
+        response = browser.come_back(sent)
+    assert response.status_code == 503
+    assert "Retry-After" in response.headers
+    assert not browser.openid.requests
+    assert not Session.objects.exists()
+
+
+def test_a_login_waits_for_its_provider_for_a_limited_time(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    def userinfo(self: Any, token: str, claims: Any) -> Any:
+        left.append(issuers.deadline.get(float("inf")) - time.monotonic())
+        return {}
+
+    left: list[float] = []
+    monkeypatch.setattr(TrustedIssuer, "userinfo", userinfo)
+    browser.log_in(Person("ada"))
+    assert left
+    assert left[0] <= 5
 
 
 def test_an_unfinished_login_expires(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
