@@ -1,6 +1,5 @@
 """The base class of the API's views."""
 
-import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -50,7 +49,6 @@ class Resource(GenericViewSet[Any]):
         Django REST framework counts last, and negotiates a content type first: responses here are always JSON.
         A request that cannot be authenticated counts for its address.
         """
-        self.started = time.monotonic()
         refusal = None
         try:
             self.perform_authentication(request)
@@ -66,7 +64,7 @@ class Resource(GenericViewSet[Any]):
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Charge the caller for the time of the request, unless the service was unavailable."""
         if response.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
-            charge_time(request, time.monotonic() - self.started)
+            charge_time(request)
         return super().finalize_response(request, response, *args, **kwargs)
 
     def get_throttles(self) -> list[BaseThrottle]:

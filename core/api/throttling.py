@@ -14,7 +14,7 @@ from rest_framework.throttling import BaseThrottle
 
 from core.api.error_pages import retry_later
 from core.api.rate_limits import TooManyRequests, limiter, rate_of
-from core.client import client_address
+from core.client import client_address, seconds_since_start
 from core.identity import identity_of
 
 # The part of each request's time that is not charged.
@@ -95,13 +95,14 @@ def allowance_of(request: Request) -> Allowance:
     return Allowance("address", address_of(request), settings.RATE_LIMIT_ANONYMOUS, 2)
 
 
-def charge_time(request: Request, seconds: float) -> None:
-    """Count a slow request as several, in proportion to its time. This refuses later requests only."""
-    if seconds <= FREE_SECONDS:
+def charge_time(request: Request) -> None:
+    """Count a slow request as several, in proportion to its time until now. This refuses later requests only."""
+    seconds = seconds_since_start() - FREE_SECONDS
+    if seconds <= 0:
         return
     allowance = allowance_of(request)
     if rate := rate_of(allowance.setting):
-        number = int((seconds - FREE_SECONDS) * rate.limit / (rate.seconds * allowance.at_once))
+        number = int(seconds * rate.limit / (rate.seconds * allowance.at_once))
         limiter().charge(allowance.scope, allowance.caller, rate, number)
 
 
