@@ -4,6 +4,7 @@
 import os
 import sys
 
+import pymongo
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 from django.db import DatabaseError
@@ -14,7 +15,9 @@ def main() -> None:
     """Run the command. A failure that its operator can mend ends it with a sentence, not with a traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "driftwatch.settings")
     try:
-        execute_from_command_line(sys.argv)
+        # A command may take longer than a request: it builds indexes, for example.
+        with pymongo.timeout(0):
+            execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(str(error))
     except (DatabaseError, PyMongoError) as error:
