@@ -135,12 +135,17 @@ def test_an_embedded_server_on_a_full_disk_is_explained(tmp_path: Path, monkeypa
         script.write('echo \'{"s":"E","attr":{"error":"28: No space left on device"}}\' >> "$log"; exit 14\n')
     program.chmod(0o700)
     monkeypatch.setattr(embedded, "mongod_path", lambda: str(program))
+    server = EmbeddedServer(tmp_path / "mongodb")
     with pytest.raises(ImproperlyConfigured) as raised:
-        EmbeddedServer(tmp_path / "mongodb").start()
+        server.start()
     assert str(raised.value) == (
         f"The embedded MongoDB ended, because the disk of {tmp_path / 'mongodb'} is full. "
         "Free space there, or set VAR_DIR to a directory on another disk."
     )
+    # The log of that start says nothing of a later one.
+    program.write_text("#!/bin/sh\nexit 14\n")
+    with pytest.raises(ImproperlyConfigured, match=r"ended with status 14; its log .*mongod\.log has the cause"):
+        server.start()
 
 
 def test_a_command_whose_embedded_server_ends_reports_the_cause(

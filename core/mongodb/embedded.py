@@ -51,12 +51,17 @@ class EmbeddedServer:
     def _data(self) -> Path:
         return self.directory / "data"
 
+    @property
+    def _log(self) -> Path:
+        return self.directory / "mongod.log"
+
     def start(self) -> None:
         """Find or start the server of this directory, and wait until it is primary.
 
         Raises `ImproperlyConfigured` if it cannot start, with the reason and what to install.
         """
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._log_start = self._log.stat().st_size if self._log.exists() else 0
         with locked(self.directory):
             self.port = self._recorded_port() or free_port()
             if not self._serves_directory():
@@ -83,12 +88,10 @@ class EmbeddedServer:
 
     def _spawn(self) -> None:
         self._data.mkdir(exist_ok=True)
-        log = self.directory / "mongod.log"
-        self._log_start = log.stat().st_size if log.exists() else 0
         command = [
             *(mongod_path(), "--port", str(self.port), "--bind_ip", "127.0.0.1"),
             *("--dbpath", str(self._data), "--replSet", REPLICA_SET, "--oplogSize", "256"),
-            *("--nounixsocket", "--logpath", str(log), "--logappend"),
+            *("--nounixsocket", "--logpath", str(self._log), "--logappend"),
         ]
         # In its own session, the server does not receive Ctrl-C: the service stops it last.
         self.process = subprocess.Popen(
@@ -119,7 +122,7 @@ class EmbeddedServer:
                     if time.monotonic() > deadline:
                         raise ImproperlyConfigured(
                             f"The embedded MongoDB did not respond within {START_SECONDS} s ({error}). "
-                            f"Its log is {self.directory / 'mongod.log'}."
+                            f"Its log is {self._log}."
                         ) from error
                 time.sleep(0.05)
 
@@ -139,18 +142,17 @@ class EmbeddedServer:
 
     def failure_message(self) -> str:
         """Return a sentence about the end of the server, with what to do."""
-        log = self.directory / "mongod.log"
-        lines = log.read_bytes()[self._log_start :].decode(errors="replace") if log.exists() else ""
-        if "No space left" in lines or shutil.disk_usage(self.directory).free < MIN_FREE_BYTES:
+        lines = self._log.read_bytes()[self._log_start :] if self._log.exists() else b""
+        if b"No space left" in lines or shutil.disk_usage(self.directory).free < MIN_FREE_BYTES:
             return (
                 f"The embedded MongoDB ended, because the disk of {self.directory} is full. "
                 "Free space there, or set VAR_DIR to a directory on another disk."
             )
-        status = self.process.poll() if self.process else None
+        status = f" with status {self.process.poll()}" if self.process else ""
         return (
-            f"The embedded MongoDB ended with status {status}; its log {log} has the cause. It needs OpenSSL 3 and "
-            "libcurl4 (apt-get install libssl3 libcurl4), a free disk and a CPU with AVX. Or set MONGODB_URI to a "
-            "replica set of your own."
+            f"The embedded MongoDB ended{status}; its log {self._log} has the cause. It needs OpenSSL 3 and libcurl4 "
+            "(apt-get install libssl3 libcurl4), a free disk and a CPU with AVX. Or set MONGODB_URI to a replica set "
+            "of your own."
         )
 
     def _serves_directory(self) -> bool:
