@@ -117,18 +117,18 @@ def limits(*arguments: Any) -> dict[str, int]:
 
 
 def test_a_user_shares_slots_with_their_other_connections_their_address_and_everybody() -> None:
-    assert limits(Identity("issuer", "ada")) == {"identity issuer ada": 8, "address 192.0.2.1": 16, "all": 24}
+    assert limits(Identity("issuer", "ada")) == {"identity issuer ada": 8, "address 192.0.2.1": 12, "all": 16}
 
 
 def test_a_caller_without_a_token_shares_slots_with_all_others_without_one() -> None:
-    anonymous = {"anonymous at 192.0.2.1": 8, "anonymous": 12, "address 192.0.2.1": 16, "all": 24}
+    anonymous = {"anonymous at 192.0.2.1": 4, "anonymous": 6, "address 192.0.2.1": 12, "all": 16}
     assert limits(Identity()) == anonymous
 
 
 def test_callers_without_a_token_leave_slots_to_users_however_many_addresses_they_have(little_patience: None) -> None:
     slots = Slots()
     with ExitStack() as searches:
-        for number in range(12):
+        for number in range(6):
             searches.enter_context(slots.held(groups(Identity(), f"192.0.2.{number}")))
         with pytest.raises(TooManySearches, match="Callers without a token"):
             searches.enter_context(slots.held(groups(Identity(), "192.0.2.99")))
