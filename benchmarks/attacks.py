@@ -57,6 +57,8 @@ class Target(NamedTuple):
     """An experiment with many runs, readable without a token."""
     heavy: str
     """A public experiment with a dozen runs of 490,000 empty lists each."""
+    runs: tuple[str, ...]
+    """The ids of these runs."""
     database: int
     """The process id of MongoDB."""
 
@@ -129,9 +131,7 @@ def heavy_searches(target: Target, connections: int, until: float) -> Counter[st
 
 def heavy_pages(target: Target, connections: int, until: float) -> Counter[str]:
     experiment = f"{target.url}/experiments/{target.heavy}"
-    response = requests.post(f"{target.url}/api/v1/experiment/{target.heavy}/drift/search", json={}, timeout=PATIENCE)
-    pages = [experiment, *(f"{experiment}/runs/{run['id']}" for run in response.json())]
-    addresses = cycle(pages)
+    addresses = cycle([experiment, *(f"{experiment}/runs/{run}" for run in target.runs)])
     return together(lambda client: client.get(next(addresses), timeout=PATIENCE), connections, until)
 
 
@@ -310,13 +310,13 @@ def filled(service: OwnService) -> tuple[Target, str]:
             connection.post(f"/experiment/{public}/drift/bulk", runs).checked(201)
         heavy = connection.post("/experiment", {"name": "heavy", "public": True}).checked(201).json()["id"]
         body = json.dumps({**BODY, "parameters": {"a": [[]] * EMPTY_LISTS}}, separators=(",", ":")).encode()
-        for _ in range(12):
-            connection.send(connection.message("POST", f"/experiment/{heavy}/drift", body)).checked(201)
+        message = connection.message("POST", f"/experiment/{heavy}/drift", body)
+        stored = tuple(connection.send(message).checked(201).json()["id"] for _ in range(12))
     with Connection(service.url, attacker) as connection:
         connection.post("/user", None).checked(201)
         own = connection.post("/experiment", {"name": "the attacker's"}).checked(201).json()["id"]
     assert service.database.process
-    target = Target(service.server.url, attacker, own, public, heavy, service.database.process.pid)
+    target = Target(service.server.url, attacker, own, public, heavy, stored, service.database.process.pid)
     return target, filling.experiment
 
 
@@ -328,8 +328,8 @@ def row(attack: Attack, target: Target, service: OwnService, experiment: str) ->
     user = Series(bystander(target.url, service, experiment), BYSTANDER_INTERVAL)
     attacking = context.Process(target=run_attack, args=(attack.name, attack.connections, target, counts))
     attacking.start()
-    refused = counts.get()
     attacking.join()
+    refused = Counter() if counts.empty() else counts.get()
     for series in (checks, user):
         series.end()
     return {

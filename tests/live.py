@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 from pymongo import MongoClient
 
@@ -45,12 +46,16 @@ class LiveServer:
                 stderr=log,
             )
         deadline = time.monotonic() + START_SECONDS
-        while not self.responds():
+        while not (self.has_all_workers() and self.responds()):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 problem = self.log.read_text()
                 self.stop()
                 raise RuntimeError(f"gunicorn did not start:\n{problem}")
             time.sleep(0.1)
+
+    def has_all_workers(self) -> bool:
+        """Return whether gunicorn has forked its workers. The first one serves already while the others are forked."""
+        return len(psutil.Process(self.process.pid).children()) == int(self.environment["WEB_CONCURRENCY"])
 
     def responds(self) -> bool:
         try:

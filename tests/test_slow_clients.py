@@ -35,7 +35,7 @@ def test_five_hundred_slow_clients_hold_nobody_else_behind_nginx(nginx: str) -> 
 
 def longest_request(url: str, slow_clients: int) -> float:
     """Attack with half headers and slow bodies; return the seconds of the longest health check or search meanwhile."""
-    target = Target(url, token="", own="", public="", heavy="", database=0)
+    target = Target(url, token="", own="", public="", heavy="", runs=(), database=0)
     longest = 0.0
     with ThreadPoolExecutor() as threads:
         until = time.time() + ATTACK_SECONDS
