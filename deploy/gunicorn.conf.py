@@ -1,5 +1,6 @@
 """Settings of gunicorn for `manage.py serve` and for production. https://docs.gunicorn.org/en/stable/settings.html"""
 
+import gc
 import os
 import sys
 from typing import Any
@@ -28,6 +29,16 @@ limit_request_line = 8_190
 limit_request_field_size = 65_000
 loglevel = settings.LOG_LEVEL.lower()
 control_socket_disable = True
+
+
+def when_ready(server: Any) -> None:
+    """Exempt the loaded application from garbage collection, before workers are forked from it.
+
+    Collections scan all of it many times while a worker decodes a large document, and no other thread runs meanwhile:
+    half a million values take 5 to 10 times as long.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pre_fork(server: Any, worker: Any) -> None:

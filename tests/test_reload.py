@@ -1,5 +1,6 @@
 """A reload (SIGHUP) replaces the workers, and every request is answered meanwhile."""
 
+import gc
 import runpy
 import signal
 import socket
@@ -61,6 +62,15 @@ def test_workers_inherit_no_thread_and_no_connection_to_the_database(live: LiveS
     main = psutil.Process(live.process.pid)
     assert main.num_threads() == 1
     assert {connection.status for connection in main.net_connections()} == {"LISTEN"}
+
+
+def test_the_loaded_application_is_exempt_from_garbage_collection() -> None:
+    configuration = runpy.run_path(str(ROOT / "deploy" / "gunicorn.conf.py"))
+    try:
+        configuration["when_ready"](None)
+        assert gc.get_freeze_count() > 100_000
+    finally:
+        gc.unfreeze()
 
 
 def connected(live: LiveServer) -> socket.socket:
