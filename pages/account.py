@@ -81,7 +81,8 @@ class TokensPage(Page, TokenView):
 
     def show_tokens(self, form: QueryDict, problems: Collection[str] = (), status: int = 200) -> HttpResponse:
         """Render the caller's tokens, and the form for a new one with its problems."""
-        reached = Experiment.objects.matching(granted_to(self.identity)).order_by("-created_at", "-id")[:MAX_SHOWN]
+        reached = Experiment.objects.without_large_fields().matching(granted_to(self.identity))
+        reached = reached.order_by("-created_at", "-id")[:MAX_SHOWN]
         shown = [str(experiment.pk) for experiment in reached]
         chosen = experiments_in(form)
         return self.show(

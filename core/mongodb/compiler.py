@@ -29,6 +29,9 @@ class SQLCompiler(compiler.SQLCompiler):
         The backend adds one for each plain column of an `order_by()`. It changes no document, but MongoDB cannot
         sort by an index after it: a page of ten examined 101,000 documents.
         """
+        if self.query.deferred_loading[0]:
+            # The backend reads deferred fields too, and Django drops them afterwards.
+            columns = self.columns
         query = super().build_query(columns)
         if query.extra_fields:
             query.extra_fields = {name: value for name, value in query.extra_fields.items() if value != f"${name}"}
