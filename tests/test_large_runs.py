@@ -274,6 +274,16 @@ def test_the_comparison_leaves_out_too_many_parameters(
     assert compared(client, public, few, "&format=csv").status_code == 200
 
 
+def test_the_comparison_shows_lines_up_to_a_number_of_characters(
+    client: Client, public: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "MAX_TEXT", 3_000)
+    runs = add(public, *({f"a{number}": f"{run}{'x' * 500}" for number in range(10)} for run in "pq"))
+    page = compared(client, public, runs).content.decode()
+    assert page.count('<th scope="row">parameters.') == 2
+    assert "8 more values are in the CSV." in page
+
+
 def test_a_tree_counts_the_characters_of_names_and_texts() -> None:
     assert parameters.tree({"a": "x" * (parameters.MAX_TEXT - 100)}) is not None
     assert parameters.tree({"a": "x" * parameters.MAX_TEXT}) is None
