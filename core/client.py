@@ -31,7 +31,8 @@ class CurrentRequestMiddleware:
 
 def seconds_since_start() -> float:
     """Return the duration of the current request until now, in seconds."""
-    return time.monotonic() - request_started.get(time.monotonic())
+    now = time.monotonic()
+    return now - request_started.get(now)
 
 
 def client_address(request: HttpRequest | Request) -> str | None:

@@ -29,7 +29,7 @@ from core.mongodb.documents import (
     mongodb,
 )
 from core.mongodb.querysets import FilterableQuerySet
-from core.mongodb.transaction import in_transaction
+from core.mongodb.transaction import LONG, in_transaction
 from core.tags import MAX_TAG
 from drifts.parameters import WITHOUT_LARGE_PARAMETERS
 from drifts.summaries import Summary, summaries_of
@@ -135,7 +135,7 @@ class DriftManager(BaseDriftManager["Drift"]):
                     self.of(experiment).matching({"_id": {"$in": [each["_id"] for each in documents]}}).delete()
                 raise Experiment.DoesNotExist
 
-        in_transaction(insert_many)(Drift, documents)
+        in_transaction(insert_many, LONG)(Drift, documents)
         transaction.on_commit(remove_if_deleted)
         return [uuid.UUID(document["_id"]) for document in documents]
 

@@ -1,6 +1,7 @@
 """Health checks for operators and orchestrators."""
 
 import datetime
+import logging
 import threading
 from typing import Any
 
@@ -16,6 +17,8 @@ from core import timestamps
 from core.api.error_pages import read_only
 from core.api.exceptions import RETRY_SECONDS
 from core.mongodb.documents import mongodb
+
+log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 1.0
 # Responses within this time share one check, so that requests of `/readyz` cost the database little.
@@ -51,16 +54,25 @@ def readiness() -> dict[str, str]:
     are applied.
     """
     checks = dict.fromkeys(("mongodb", "clock", "migrations"), "unknown")
-    try:
-        with pymongo.timeout(CHECK_SECONDS):
+    with pymongo.timeout(CHECK_SECONDS):
+        try:
             asked_at = timestamps.now()
             hello = mongodb().database.command("hello")
-            checks["mongodb"] = replica_set_problem(hello) or OK
-            checks["clock"] = clock_problem(hello, asked_at, timestamps.now()) or OK
+        except (DatabaseError, PyMongoError) as error:
+            return {**checks, "mongodb": problem_of(error, "the primary is not reachable")}
+        checks["mongodb"] = replica_set_problem(hello) or OK
+        checks["clock"] = clock_problem(hello, asked_at, timestamps.now()) or OK
+        try:
             checks["migrations"] = OK if migrations_are_applied() else "run `manage.py migrate`"
-    except (DatabaseError, PyMongoError):
-        checks["mongodb"] = "the primary is not reachable"
+        except (DatabaseError, PyMongoError) as error:
+            checks["migrations"] = problem_of(error, "they cannot be read")
     return checks
+
+
+def problem_of(error: Exception, problem: str) -> str:
+    """Log the error that the problem has as its cause, and return the problem."""
+    log.warning("Not ready, %s: %s", problem, error.__cause__ or error)
+    return problem
 
 
 def replica_set_problem(hello: dict[str, Any]) -> str | None:

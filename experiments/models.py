@@ -5,7 +5,6 @@ import json
 import logging
 import uuid
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
@@ -216,11 +215,15 @@ class Experiment(AccessControlled, models.Model):
 
     @in_transaction
     def _replace_by_record(self, identity: Identity | None, action: Action, runs: int) -> None:
-        with suppress(self.DoesNotExist):
+        try:
             self.refresh_from_db()
-            delete_one(type(self), {"_id": self.pk.hex})
-            DeletedExperiment.objects.create(id=self.pk, name=self.name)
-            record(action, identity, self, before={**self.recorded_values(), "drift_runs": runs})
+            # Deferred fields are read here, while they are stored.
+            before = {**self.recorded_values(), "drift_runs": runs}
+        except self.DoesNotExist:
+            return
+        delete_one(type(self), {"_id": self.pk.hex})
+        DeletedExperiment.objects.create(id=self.pk, name=self.name)
+        record(action, identity, self, before=before)
 
     def _purge(self) -> None:
         """Purge the experiment and earlier deletions. A failure is logged, and the deletion remains valid."""

@@ -103,7 +103,7 @@ REQUESTS: dict[str, Callable[[Deployment], Response]] = {
     ),
 }
 # Pages for a user who is logged in. The page for an unknown experiment reads the database as well.
-PAGES = ("/", "/experiments", "/admin/", "/nothing")
+PAGES = ("/", "/experiments", "/admin/", "/nothing%0Aforged")
 
 
 def open_page(to: Deployment, path: str) -> Response:
@@ -146,13 +146,16 @@ class TestUnavailableDatabase:
 
     @pytest.mark.parametrize("path", PAGES)
     def test_a_page_that_needs_the_database_shows_an_error_page(
-        self, path: str, responses: dict[str, Response]
+        self, path: str, responses: dict[str, Response], deployment: Deployment
     ) -> None:
         response = responses[path]
         assert response.status_code == 503, response.text
         assert response.headers["Content-Type"].startswith("text/html")
         assert int(response.headers["Retry-After"]) > 0
         assert "The database does not respond" in response.text
+        logged = deployment.live.log.read_text()
+        assert "503 after " in logged
+        assert "\nforged" not in logged
 
     def test_the_service_is_alive_but_not_ready(self, responses: dict[str, Response], deployment: Deployment) -> None:
         alive = requests.get(f"{deployment.url}/livez", timeout=1)

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from pymongo import WriteConcern
-from pytest_django import DjangoDbBlocker
+from pytest_django import DjangoDbBlocker, Settings
 
 from accounts.models import User
 from core import totals
+from core.models import StoredTotal
 from core.mongodb.documents import mongodb
 from core.portal.changelists import COUNTED_AT_MOST
 from drifts import dashboard
@@ -90,10 +91,12 @@ def filled(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Itera
 
 
 @pytest.fixture(autouse=True)
-def at_scale(database: None, filled: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    # A machine that is busy with tests counts more slowly.
+def at_scale(database: None, filled: str, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[None]:
+    # A machine that is busy with tests counts and searches more slowly.
     monkeypatch.setattr(totals, "SECOND_TIME_LIMIT", 60)
+    settings.SEARCH_TIME_LIMIT = settings.SEARCH_TIME_LIMIT_ANONYMOUS = 60
     with using_database(filled):
+        StoredTotal.objects.all().delete()
         yield
 
 

@@ -4,7 +4,9 @@ import datetime
 from typing import Any
 
 import pytest
+from django.db import DatabaseError
 from django.test import Client
+from pymongo.errors import OperationFailure
 
 from core import timestamps
 from driftwatch import health
@@ -60,6 +62,20 @@ def test_a_process_with_a_wrong_clock_is_not_ready(monkeypatch: pytest.MonkeyPat
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0
     assert "ahead of the database's" in response.json()["checks"]["clock"]
+
+
+def test_a_check_that_fails_is_named_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse() -> bool:
+        raise DatabaseError from OperationFailure("not authorized", 13)
+
+    monkeypatch.setattr(health, "migrations_are_applied", refuse)
+    health.readiness.cache_clear()
+    checks = Client().get("/readyz").json()["checks"]
+    health.readiness.cache_clear()
+    assert checks == {"mongodb": "ok", "clock": "ok", "migrations": "they cannot be read"}
+    assert "not authorized" in caplog.text
 
 
 def test_many_requests_share_one_check(monkeypatch: pytest.MonkeyPatch) -> None:

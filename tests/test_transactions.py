@@ -8,8 +8,9 @@ from pymongo.errors import OperationFailure
 
 from accounts.models import User
 from core.mongodb import transaction
+from core.mongodb.documents import find_one
 from core.mongodb.errors import is_database_unavailable
-from core.mongodb.transaction import in_transaction
+from core.mongodb.transaction import Limits, in_transaction
 
 
 @in_transaction
@@ -66,3 +67,19 @@ def test_a_conflict_is_retried_for_a_limited_time(
         conflict(1_000_000)
     assert time.monotonic() - started < 5
     assert is_database_unavailable(given_up.value)
+
+
+def test_the_operations_of_a_transaction_have_one_deadline_together() -> None:
+    """Each operation is within its own limit."""
+    User.objects.create(subject="ada", email="ada@example.org")
+    seen: list[object] = []
+
+    def read_slowly() -> None:
+        seen.extend(find_one(User, {"$where": "sleep(100) || true"}) for _ in range(20))
+
+    started = time.monotonic()
+    with pytest.raises(DatabaseError) as refused:
+        in_transaction(read_slowly, Limits(0.5, 0.5))()
+    assert is_database_unavailable(refused.value)
+    assert 1 <= len(seen) <= 10
+    assert time.monotonic() - started < 2

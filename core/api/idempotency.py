@@ -28,7 +28,7 @@ from core.api.exceptions import ServiceUnavailable
 from core.api.json_input import MAX_DEPTH
 from core.models import StoredResponse
 from core.mongodb.errors import is_write_conflict
-from core.mongodb.transaction import in_transaction
+from core.mongodb.transaction import LONG, SHORT, in_transaction
 
 KEY = re.compile(r"[\x20-\x7e]{1,255}")
 LIFETIME = datetime.timedelta(hours=24)
@@ -55,17 +55,17 @@ def idempotent(action: Action) -> Action:
         # The body is read before the transaction: a slow client must not hold one open.
         body = digest_of_body(view)
 
-        @in_transaction
         def create_and_store() -> HttpResponse:
             claim_key(claim)
             response = action(view, request, **path)
             store_response(claim, body, response)
             return response
 
+        transaction = in_transaction(create_and_store, LONG if view.is_bulk else SHORT)
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
-                return create_and_store()
+                return transaction()
             except KeyAlreadyClaimed as error:
                 view.check_access()
                 # Without a stored response, the earlier transaction is not committed by the majority. Or the response

@@ -5,26 +5,37 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import pymongo
 from django.db import DatabaseError
 from pymongo.client_session import ClientSession
 from pymongo.errors import PyMongoError
 
-from core.mongodb.documents import mongodb, with_django_errors
+from core.mongodb.documents import WORK_SECONDS, mongodb, with_django_errors
 from core.mongodb.errors import is_transient
 
 P = ParamSpec("P")
 T = TypeVar("T")
 # Seconds. The driver's own `with_transaction` retries for two minutes, and a commit waits as long for a majority.
 RETRY_SECONDS = 1.5
-COMMIT_SECONDS = 1.5
 ABORT_SECONDS = 0.5
 LONGEST_PAUSE = 0.2
 
 
-def in_transaction(work: Callable[P, T]) -> Callable[P, T]:
+class Limits(NamedTuple):
+    """The seconds for the work of a transaction with all its repetitions, and for its commit."""
+
+    work: float
+    commit: float
+
+
+SHORT = Limits(2.5, 1.5)
+# For transactions that write many documents.
+LONG = Limits(WORK_SECONDS, 4.0)
+
+
+def in_transaction(work: Callable[P, T], limits: Limits = SHORT) -> Callable[P, T]:
     """Decorate a function so that each call runs in one transaction; `on_commit` hooks run after the commit.
 
     A call inside another transaction joins it.
@@ -39,18 +50,18 @@ def in_transaction(work: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(work)
     def transaction(*args: P.args, **kwargs: P.kwargs) -> T:
-        return run(lambda: work(*args, **kwargs))
+        return run(lambda: work(*args, **kwargs), limits)
 
     return transaction
 
 
-def run(work: Callable[[], T]) -> T:
+def run(work: Callable[[], T], limits: Limits) -> T:
     connection = mongodb()
     if connection.in_atomic_block_mongo:
         return work()
     connection.ensure_connection()
     with connection.connection.start_session() as session:
-        result = committed(session, work)
+        result = committed(session, work, limits)
     # The connection's own method refuses to run inside Django's `atomic`, which has no effect on MongoDB.
     hooks, connection.run_on_commit = connection.run_on_commit, []
     for _, hook, _ in hooks:
@@ -59,18 +70,18 @@ def run(work: Callable[[], T]) -> T:
 
 
 @with_django_errors
-def committed(session: ClientSession, work: Callable[[], T]) -> T:
+def committed(session: ClientSession, work: Callable[[], T], limits: Limits) -> T:
     """Run the work and commit it, again after a conflict until `RETRY_SECONDS` are over."""
-    deadline = time.monotonic() + RETRY_SECONDS
+    started = time.monotonic()
     pause = 0.005
     while True:
         try:
-            with transaction_of(session):
+            with transaction_of(session), pymongo.timeout(started + limits.work - time.monotonic()):
                 result = work()
-            with pymongo.timeout(COMMIT_SECONDS):
+            with pymongo.timeout(limits.commit):
                 session.commit_transaction()
         except (DatabaseError, PyMongoError) as error:
-            if not is_transient(error) or time.monotonic() > deadline:
+            if not is_transient(error) or time.monotonic() > started + RETRY_SECONDS:
                 raise
             time.sleep(random.uniform(0, pause))  # noqa: S311 - not a secret
             pause = min(2 * pause, LONGEST_PAUSE)
