@@ -39,3 +39,5 @@ from driftwatch.settings import *  # noqa: E402, F403
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # Look files up on request, because a test client need not list them all first.
 WHITENOISE_AUTOREFRESH = True
+# On a machine that is busy with tests, an operation may take longer than in production.
+DATABASES["default"]["OPTIONS"]["timeoutMS"] = 30_000  # noqa: F405

@@ -20,8 +20,27 @@ __all__ = [
 ]
 
 
+class SortedFirstQuery(MongoQuery):
+    """The backend's query, which sorts before it leaves out columns: MongoDB cannot sort by an index afterwards."""
+
+    project_fields: Mql | None
+
+    def get_pipeline(self) -> list[Mql]:
+        """Return the pipeline, with a selection of plain columns as its last stage."""
+        columns = self.project_fields
+        if not columns or self.subquery_lookup or any(value != 1 for value in columns.values()):
+            return list(super().get_pipeline())
+        self.project_fields = None
+        try:
+            return [*super().get_pipeline(), {"$project": columns}]
+        finally:
+            self.project_fields = columns
+
+
 class SQLCompiler(compiler.SQLCompiler):
     """The backend's compiler, without stages that keep a sort from using an index."""
+
+    query_class = SortedFirstQuery
 
     def build_query(self, columns: Any = None) -> MongoQuery:
         """Build the query without stages such as `{"$addFields": {"name": "$name"}}`.
