@@ -12,6 +12,7 @@ NO_REPLICA_SET = (
     "MongoDB at MONGODB_URI is a single server without transactions. "
     "Set the address of a replica set or of a sharded cluster."
 )
+LOGIN_NEEDED = "MongoDB requires a login. Set a user name and a password in MONGODB_URI."
 # MongoDB's error codes.
 SENTENCES = {
     13: "MongoDB does not give the user in MONGODB_URI the needed rights: {reason}. Give it the role readWrite.",
@@ -26,12 +27,16 @@ UNREACHABLE = (
 )
 # The driver repeats its time-outs for each server, and then describes its whole view of the servers.
 DETAILS = re.compile(r" \(configured timeouts:[^)]*\)|, Timeout: .*", re.DOTALL)
+# MongoDB shows the whole of a command that it refuses, of which the name is enough.
+COMMAND = re.compile(r"(?<=to execute command )\{ (\w+):.*", re.DOTALL)
 
 
 def sentence(error: BaseException) -> str | None:
     """Return what went wrong and what to do, without the password of `MONGODB_URI`, or None for any other failure."""
     cause = database_cause(error)
     match cause:
+        case OperationFailure(code=13) if reason_of(cause).endswith("requires authentication"):
+            return LOGIN_NEEDED
         case OperationFailure(code=code) if code in SENTENCES:
             return SENTENCES[code].format(reason=reason_of(cause))
         case ConfigurationError():
@@ -47,4 +52,4 @@ def sentence(error: BaseException) -> str | None:
 
 def reason_of(error: PyMongoError) -> str:
     text = str((error.details or {}).get("errmsg", error) if isinstance(error, OperationFailure) else error)
-    return DETAILS.sub("", text).rstrip(".")
+    return COMMAND.sub(r"\1", DETAILS.sub("", text)).rstrip(".")

@@ -4,10 +4,17 @@ from django.db import migrations
 
 
 def let_sessions_expire(apps: Any, schema_editor: Any) -> None:
-    """Have MongoDB delete each session after its `expire_date`, by the index that Django's own migration created."""
-    sessions = apps.get_model("sessions", "Session")._meta.db_table
-    index = {"keyPattern": {"expire_date": 1}, "expireAfterSeconds": 0}
-    schema_editor.connection.database.command("collMod", sessions, index=index)
+    """Have MongoDB delete each session after its `expire_date`, by the index that Django's own migration created.
+
+    The index is replaced: `collMod`, which would change it, needs more than the role readWrite.
+    """
+    sessions = schema_editor.connection.database[apps.get_model("sessions", "Session")._meta.db_table]
+    key = [("expire_date", 1)]
+    names = [name for name, index in sessions.index_information().items() if index["key"] == key]
+    for name in names:
+        sessions.drop_index(name)
+    # If this migration was interrupted, it has dropped the index already.
+    sessions.create_index(key, name=names[0] if names else "expire_date_1", expireAfterSeconds=0)
 
 
 class Migration(migrations.Migration):
