@@ -148,6 +148,23 @@ def test_an_embedded_server_on_a_full_disk_is_explained(tmp_path: Path, monkeypa
         server.start()
 
 
+def test_a_program_that_this_machine_cannot_run_is_named(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "mongod"
+    program.write_bytes(b"\x7fELF of another machine")
+    program.chmod(0o700)
+    settings.VAR_DIR = tmp_path
+    monkeypatch.setattr(embedded, "mongod_path", lambda: str(program))
+    embedded.server.cache_clear()
+    with pytest.raises(ImproperlyConfigured) as raised:
+        embedded.server()
+    assert str(raised.value) == (
+        f"{program} cannot be run: Exec format error. "
+        "Install MongoDB 6.0 or newer for this machine, or set MONGODB_URI."
+    )
+
+
 def test_a_command_whose_embedded_server_ends_reports_the_cause(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,20 +88,27 @@ class EmbeddedServer:
 
     def _spawn(self) -> None:
         self._data.mkdir(exist_ok=True)
+        program = mongod_path()
         command = [
-            *(mongod_path(), "--port", str(self.port), "--bind_ip", "127.0.0.1"),
+            *(program, "--port", str(self.port), "--bind_ip", "127.0.0.1"),
             *("--dbpath", str(self._data), "--replSet", REPLICA_SET, "--oplogSize", "256"),
             *("--nounixsocket", "--logpath", str(self._log), "--logappend"),
         ]
-        # In its own session, the server does not receive Ctrl-C: the service stops it last.
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - it only makes one system call
-        )
+        try:
+            # In its own session, the server does not receive Ctrl-C: the service stops it last.
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - it only makes one system call
+            )
+        except OSError as error:
+            raise ImproperlyConfigured(
+                f"{program} cannot be run: {error.strerror}. Install MongoDB 6.0 or newer for this machine, or set "
+                "MONGODB_URI."
+            ) from error
         try:
             self._wait_until_primary()
         except BaseException:
