@@ -4,17 +4,20 @@ import datetime
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from pymongo import MongoClient
 from pymongo.collection import Collection
-from pytest_django import DjangoDbBlocker, Settings
+from pytest_django import Settings
 
 from accounts.models import User
+from core.management.commands import migrate
 from core.mongodb import lock
 from core.mongodb.documents import mongodb
 from core.var_dir import created_once
@@ -48,9 +51,7 @@ def test_processes_agree_on_one_secret(tmp_path: Path) -> None:
     assert (tmp_path / "secret_key").stat().st_mode & 0o777 == 0o600
 
 
-def test_first_starts_create_one_administrator(
-    tmp_path: Path, settings: Settings, django_db_blocker: DjangoDbBlocker
-) -> None:
+def test_first_starts_create_one_administrator(tmp_path: Path, settings: Settings) -> None:
     settings.VAR_DIR, settings.SAMPLE_DATA = tmp_path, False
     starts = at_once(serve.first_start, 4)
     assert len(set(starts)) == 1
@@ -70,6 +71,21 @@ def test_instances_migrate_one_empty_database_at_once(settings: Settings) -> Non
             client.drop_database(name)
     assert [code for code, _ in results] == [0, 0], results
     assert len(applied) == len(set(applied)) > 20
+
+
+def test_a_look_at_the_migrations_takes_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def locked(name: str) -> Iterator[None]:
+        entered.append(name)
+        yield
+
+    entered: list[str] = []
+    monkeypatch.setattr(migrate, "locked", locked)
+    call_command("migrate", check_unapplied=True, verbosity=0)
+    call_command("migrate", plan=True, verbosity=0)
+    assert not entered
+    call_command("migrate", verbosity=0)
+    assert entered == ["migrate"]
 
 
 # The lock.

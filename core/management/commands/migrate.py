@@ -1,5 +1,6 @@
 """`manage.py migrate`: Django's command, by one process of all instances at a time."""
 
+from contextlib import nullcontext
 from typing import Any
 
 from django.core.management.commands import migrate
@@ -9,5 +10,6 @@ from core.mongodb.lock import locked
 
 class Command(migrate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
-        with locked("migrate"):
+        is_read_only = options["check_unapplied"] or options["plan"]
+        with nullcontext() if is_read_only else locked("migrate"):
             super().handle(*args, **options)
