@@ -60,7 +60,7 @@ class ProviderBackend(OIDCAuthenticationBackend):
 
     def get_token(self, payload: dict[str, Any]) -> dict[str, Any]:
         try:
-            with provider().slots.take():
+            with provider().waiting.admit():
                 response = super().get_token(payload)
         except (requests.RequestException, ValueError) as error:
             raise IssuerUnavailable(f"the token endpoint sent an unexpected response: {error}.") from error

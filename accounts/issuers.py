@@ -53,15 +53,15 @@ class IssuerRefused(IssuerUnavailable):
     """The issuer responded with 401 or 403."""
 
 
-class Slots:
+class WaitingRequests:
     """Bounds the requests of this process that wait for one issuer."""
 
     def __init__(self) -> None:
         self._free = threading.BoundedSemaphore(MAX_WAITING)
 
     @contextmanager
-    def take(self) -> Iterator[None]:
-        """Hold a slot in the block. Raises `IssuerUnavailable` if none becomes free in a moment."""
+    def admit(self) -> Iterator[None]:
+        """Count the block as a waiting request. Raises `IssuerUnavailable` if there are too many for a moment."""
         if not self._free.acquire(timeout=WAIT_SECONDS):
             raise IssuerUnavailable("The issuer is slow, and many requests wait for it.")
         try:
@@ -75,7 +75,7 @@ class Fetched:
     """A cached value from the network. Fetches have a bounded rate, whether they succeed or fail."""
 
     fetch: Callable[[], Any]
-    slots: Slots
+    waiting: WaitingRequests
     value: Any = None
     fetched_at: float = float("-inf")
     tried_at: float = float("-inf")
@@ -99,7 +99,7 @@ class Fetched:
         return self.value
 
     def _wait_for_lock(self) -> bool:
-        with self.slots.take():
+        with self.waiting.admit():
             return self.lock.acquire(timeout=settings.OIDC_TIMEOUT)
 
     def _refresh(self, newer: bool) -> None:
@@ -122,9 +122,9 @@ class TrustedIssuer:
         self.issuer = issuer
         self.audience = audience
         self.entitlements_path = entitlements
-        self.slots = Slots()
-        self._metadata = Fetched(self._fetch_metadata, self.slots)
-        self._keys = Fetched(self._fetch_keys, self.slots)
+        self.waiting = WaitingRequests()
+        self._metadata = Fetched(self._fetch_metadata, self.waiting)
+        self._keys = Fetched(self._fetch_keys, self.waiting)
         self._userinfo: dict[str, tuple[float, Claims]] = {}
 
     def verify(self, token: str) -> Claims:
@@ -167,7 +167,7 @@ class TrustedIssuer:
         if not endpoint:
             return {}
         try:
-            with self.slots.take():
+            with self.waiting.admit():
                 document = fetch_json(endpoint, headers={"Authorization": f"Bearer {token}"})
         except IssuerRefused as error:
             raise InvalidToken("The issuer refuses the token.") from error

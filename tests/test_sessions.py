@@ -326,7 +326,7 @@ def test_few_logins_wait_for_a_slow_provider(browser: Browser, monkeypatch: pyte
     monkeypatch.setattr(issuers, "WAIT_SECONDS", 0.01)
     with ExitStack() as others:
         for _ in range(issuers.MAX_WAITING):
-            others.enter_context(configured_provider().slots.take())
+            others.enter_context(configured_provider().waiting.admit())
         browser.openid.requests.clear()
         response = browser.come_back(sent)
     assert response.status_code == 503
