@@ -160,8 +160,11 @@ class ProviderCallback(OIDCAuthenticationCallbackView):
         raise LoginRefused(f"The login provider did not log you in: {error}.")
 
 
-def accepted_once(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Decorate the callback to delete the cookie of its login, whether the login succeeds or fails."""
+def forgets_login(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Decorate the callback to delete the browser's cookie of its login, whether the login succeeds or fails.
+
+    A client that keeps the cookie may send it again until it expires. The provider accepts a code once.
+    """
 
     @wraps(view)
     def wrapper(request: HttpRequest) -> HttpResponse:
@@ -177,10 +180,10 @@ def login_of_callback(request: HttpRequest) -> UnfinishedLogin | None:
     return unfinished_logins.find(request, request.GET.get("state", ""))
 
 
-def completes_no_renewal(request: HttpRequest) -> bool:
-    """Return whether a callback counts for the limit of logins. Silent renewals of a session do not."""
+def completes_renewal(request: HttpRequest) -> bool:
+    """Return whether a callback completes the silent renewal of a session."""
     login = login_of_callback(request)
-    return login is None or not login.is_renewal
+    return login is not None and login.is_renewal
 
 
 def address_here(request: HttpRequest, address: str) -> str:

@@ -3,9 +3,10 @@
 A session would be stored for every visitor who follows the link to the provider and never comes back.
 """
 
+import json
+import re
 import time
 from dataclasses import asdict, dataclass, field
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import signing
@@ -13,9 +14,12 @@ from django.http import HttpRequest, HttpResponse
 
 PREFIX = "login_"
 LIFETIME_SECONDS = 600
-# Every request carries the cookies of unfinished logins: together they stay below 8 kB, the limit of many proxies.
+# Every request carries the cookies of unfinished logins: together they stay below 8 kB, the limit of many proxies. The
+# characters are those of the address in JSON, in which a letter beyond ASCII takes six or twelve.
 MAX_LOGINS = 5
 MAX_ADDRESS_CHARACTERS = 800
+# Python refuses to set, and so to delete, a cookie with some other characters in its name.
+STATE = re.compile(r"[\w-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,13 @@ def forget(response: HttpResponse, state: str) -> None:
 
 def newest_first(request: HttpRequest) -> list[str]:
     """Return the states of all cookies of logins. Expired and forged ones come last."""
-    states = [name.removeprefix(PREFIX) for name in request.COOKIES if name.startswith(PREFIX)]
+    names = (name.removeprefix(PREFIX) for name in request.COOKIES if name.startswith(PREFIX))
+    states = [state for state in names if STATE.fullmatch(state)]
     found = {state: find(request, state) for state in states}
     return sorted(states, key=lambda state: login.started_at if (login := found[state]) else 0, reverse=True)
 
 
 def short(address: str) -> str:
     """Return an address that fits into a cookie: without its query if it is too long, or an empty one."""
-    fitting = (text for text in (address, urlsplit(address).path) if len(text) <= MAX_ADDRESS_CHARACTERS)
+    fitting = (text for text in (address, address.partition("?")[0]) if len(json.dumps(text)) <= MAX_ADDRESS_CHARACTERS)
     return next(fitting, "")

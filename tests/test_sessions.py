@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from django.contrib import auth
 from django.contrib.sessions.models import Session
+from django.utils.encoding import iri_to_uri
 from pytest_django import Settings
 
 from accounts import issuers, unfinished_logins
@@ -18,6 +19,7 @@ from accounts.models import User
 from accounts.provider import provider as configured_provider
 from accounts.unfinished_logins import MAX_ADDRESS_CHARACTERS, MAX_LOGINS, PREFIX
 from core.api import rate_limits
+from core.api.throttling import RENEWALS_PER_LOGIN
 from core.models import RequestCount
 from core.mongodb.documents import mongodb
 from experiments.models import Experiment
@@ -374,13 +376,34 @@ def test_a_browser_keeps_its_newest_logins(browser: Browser) -> None:
 
 def test_the_cookies_of_logins_are_small(browser: Browser) -> None:
     browser.openid.person = Person("ada")
-    # Random text does not compress.
-    address = f"/experiments?q={secrets.token_urlsafe(MAX_ADDRESS_CHARACTERS)[: MAX_ADDRESS_CHARACTERS - 15]}"
+    # Random text does not compress. JSON adds quotes.
+    address = f"/experiments?q={secrets.token_urlsafe(MAX_ADDRESS_CHARACTERS)[: MAX_ADDRESS_CHARACTERS - 17]}"
     sent = [browser.begin(next=address) for _ in range(MAX_LOGINS)]
     assert len(browser.client.cookies.output(header="", attrs=[])) < 8000
     assert browser.come_back(sent[0]).headers["Location"] == address
     assert browser.log_in(Person("ada"), next=f"{address}longer").headers["Location"] == "/experiments"
     assert browser.log_in(Person("ada"), next=f"/{'a' * MAX_ADDRESS_CHARACTERS}").headers["Location"] == "/"
+
+
+def test_the_cookies_of_logins_are_small_in_every_alphabet(browser: Browser) -> None:
+    address = "".join(chr(0x4E00 + secrets.randbelow(20_000)) for _ in range(MAX_ADDRESS_CHARACTERS // 6 - 5))
+    for _ in range(MAX_LOGINS):
+        sent = browser.begin(next=f"/{address}")
+    assert len(browser.client.cookies.output(header="", attrs=[])) < 8000
+    assert iri_to_uri(f"/{address}") == browser.come_back(sent).headers["Location"]
+    assert browser.log_in(Person("ada"), next=f"/{address * 2}").headers["Location"] == "/"
+
+
+def test_cookies_with_any_name_prevent_no_login(browser: Browser) -> None:
+    names = [f"{PREFIX}{state}" for state in ("a@b", "a b", "é", "", "a/b", "[]")]
+    cookies = "; ".join(f"{name}=value" for name in names)
+    response = browser.client.get("/login/provider", headers=HTML | {"Cookie": cookies})
+    assert response.status_code == 302
+
+
+@pytest.mark.parametrize("address", ["//[", "http://[a", "\x00", "\ud7ff\ufffd"])
+def test_an_address_that_is_malformed_leads_to_the_home_page(browser: Browser, address: str) -> None:
+    assert browser.log_in(Person("ada"), next=address).headers["Location"] == "/"
 
 
 @pytest.fixture
@@ -409,11 +432,26 @@ def test_logins_at_the_provider_are_limited_by_address(browser: Browser) -> None
 
 
 @pytest.mark.usefixtures("login_limit")
-def test_silent_renewals_are_not_limited(browser: Browser) -> None:
+def test_silent_renewals_do_not_count_as_logins(browser: Browser) -> None:
     browser.log_in(Person("ada"))
     for _ in range(4):
         browser.make_renewal_due()
         assert browser.follow_renewal(browser.get("/")).headers["Location"] == "/"
+
+
+@pytest.mark.usefixtures("login_limit")
+def test_a_renewal_that_is_sent_again_and_again_is_limited(browser: Browser) -> None:
+    browser.log_in(Person("ada"))
+    browser.make_renewal_due()
+    sent = browser.openid.authorize(browser.get("/").headers["Location"])
+    cookies = {name: browser.client.cookies[name] for name in browser.unfinished_logins}
+    statuses = []
+    for _ in range(3 * RENEWALS_PER_LOGIN):
+        browser.client.cookies.update(cookies)
+        statuses.append(browser.come_back(sent).status_code)
+    assert statuses == [302, *[400] * (3 * RENEWALS_PER_LOGIN - 1)]
+    browser.client.cookies.update(cookies)
+    assert_too_many(browser.come_back(sent))
 
 
 # Access

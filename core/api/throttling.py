@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from core.identity import identity_of
 
 # The part of each request's time that is not charged.
 FREE_SECONDS = 0.1
+# How many times as many renewals of sessions as logins an address may make: each session is renewed regularly.
+RENEWALS_PER_LOGIN = 10
 
 
 class Allowance(NamedTuple):
@@ -73,14 +76,19 @@ def limit_logins(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRes
 
 
 def limit_provider_logins(
-    view: Callable[..., HttpResponseBase], scope: str, is_counted: Callable[[HttpRequest], bool] = lambda request: True
+    view: Callable[..., HttpResponseBase], scope: str, is_renewal: Callable[[HttpRequest], bool] = lambda request: False
 ) -> Callable[..., HttpResponseBase]:
-    """Decorate a view of the login at the provider: its requests count for their address, within the scope."""
+    """Decorate a view of the login at the provider: its requests count for their address, within the scope.
+
+    Renewals of sessions, which their users do not notice, count apart from it and have a higher limit.
+    """
 
     @wraps(view)
     def limited(request: HttpRequest) -> HttpResponseBase:
         try:
-            if is_counted(request):
+            if is_renewal(request):
+                count_renewal(address_of(request))
+            else:
                 count(scope, address_of(request), settings.RATE_LIMIT_LOGIN)
         except TooManyRequests as error:
             return retry_later(request, error)
@@ -116,6 +124,11 @@ def count_login(address: str, account: str) -> None:
     count("login from", address, settings.RATE_LIMIT_LOGIN)
     if account:
         count("login as", account, settings.RATE_LIMIT_LOGIN)
+
+
+def count_renewal(address: str) -> None:
+    if rate := rate_of(settings.RATE_LIMIT_LOGIN):
+        limiter().count("renewal from", address, replace(rate, limit=RENEWALS_PER_LOGIN * rate.limit))
 
 
 def caller_of(request: Request) -> str:
