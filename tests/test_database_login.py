@@ -1,12 +1,14 @@
 """MongoDB with authentication: the role that the service needs, and the sentences for a user without it."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -61,11 +63,26 @@ def connected(uri: str) -> Iterator[DatabaseWrapper]:
         ContentType.objects.clear_cache()
 
 
+def expiring(indexes: Mapping[str, Any]) -> list[Any]:
+    """The keys of the indexes by which MongoDB deletes documents."""
+    return [index["key"] for index in indexes.values() if "expireAfterSeconds" in index]
+
+
 def test_the_role_that_the_service_asks_for_is_enough_to_migrate(guarded: str) -> None:
     with connected(f"mongodb://readWrite:{PASSWORD}@{guarded}/{NAME}") as connection:
         call_command("migrate", verbosity=0)
         indexes = connection.database["django_session"].index_information()
-    assert [index["key"] for index in indexes.values() if "expireAfterSeconds" in index] == [[("expire_date", 1)]]
+    assert expiring(indexes) == [[("expire_date", 1)]]
+
+
+def test_a_migration_that_was_interrupted_creates_the_index_that_it_has_dropped(guarded: str) -> None:
+    migration = import_module("core.migrations.0004_session_expiry")
+    with connected(f"mongodb://readWrite:{PASSWORD}@{guarded}/{NAME}") as connection:
+        sessions = connection.database["django_session"]
+        sessions.drop_indexes()
+        for _ in range(2):
+            migration.let_sessions_expire(apps, connection.schema_editor())
+            assert expiring(sessions.index_information()) == [[("expire_date", 1)]]
 
 
 def sentence_for(uri: str) -> str | None:

@@ -20,7 +20,7 @@ from core.identity import identity_of
 
 # The part of each request's time that is not charged.
 FREE_SECONDS = 0.1
-# How many times as many renewals of sessions as logins an address may make: each session is renewed regularly.
+# The renewals of sessions that an address may make for each login that it may make: they come again and again.
 RENEWALS_PER_LOGIN = 10
 
 
