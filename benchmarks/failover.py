@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,9 @@ PATIENCE = 60
 REFUSED, ALIVE, READY, RECOVERED = 5.0, 0.5, 2.0, 12.0
 # How long each disaster lasts, and the load before and after it.
 KILLED, FROZEN, NO_MAJORITY, CALM = 20, 30, 60, 5
+# Between two requests of a writer that was refused.
+PAUSE = 0.2
+WORKER_KILLED = "a worker killed"
 
 
 @dataclass
@@ -81,8 +83,10 @@ def write(runs: str, token: Any, writer: int, seen: Observed, is_over: threading
                 response = session.post(runs, json=body, headers={"Idempotency-Key": key}, timeout=PATIENCE)
             except requests.RequestException:
                 seen.broken += 1
+                time.sleep(PAUSE)
                 continue
-            seen.took("request", time.monotonic() - started)
+            finally:
+                seen.took("request", time.monotonic() - started)
             seen.statuses[response.status_code] += 1
             if response.status_code == 201:
                 seen.acknowledged[key] = response.json()["id"]
@@ -90,7 +94,7 @@ def write(runs: str, token: Any, writer: int, seen: Observed, is_over: threading
                 break
             if response.status_code != 503 or "Retry-After" not in response.headers:
                 seen.problems.add(f"{response.status_code}: {response.text[:200]}")
-            time.sleep(0.2)
+            time.sleep(PAUSE)
         number += 1
 
 
@@ -103,7 +107,8 @@ def read(runs: str, seen: Observed, is_over: threading.Event) -> None:
         except requests.RequestException:
             seen.broken += 1
             continue
-        seen.took("request", time.monotonic() - started)
+        finally:
+            seen.took("request", time.monotonic() - started)
         if response.ok:
             seen.shown.update(run["id"] for run in response.json())
         elif response.status_code != 503 or "Retry-After" not in response.headers:
@@ -114,9 +119,14 @@ def read(runs: str, seen: Observed, is_over: threading.Event) -> None:
 def probe(url: str, kind: str, seen: Observed, is_over: threading.Event) -> None:
     while not is_over.is_set():
         started = time.monotonic()
-        with suppress(requests.RequestException):
-            requests.get(f"{url}/{kind}", timeout=PATIENCE)
-        seen.took(kind, time.monotonic() - started)
+        try:
+            response = requests.get(f"{url}/{kind}", timeout=PATIENCE)
+            if kind == "livez" and not response.ok:
+                seen.problems.add(f"/livez {response.status_code}")
+        except requests.RequestException:
+            seen.broken += 1
+        finally:
+            seen.took(kind, time.monotonic() - started)
         time.sleep(0.05)
 
 
@@ -169,6 +179,8 @@ def suffered(service: Service, name: str, disaster: Callable[[], float]) -> bool
     sys.stdout.flush()
     return (
         not (lost or doubled or taken_back or seen.problems)
+        # The connections of a killed worker end with it.
+        and (name == WORKER_KILLED or not seen.broken)
         and seen.longest["request"] < REFUSED
         and seen.longest["livez"] < ALIVE
         and seen.longest["readyz"] < READY
@@ -236,7 +248,7 @@ def disasters(service: Service) -> list[tuple[str, Callable[[], float]]]:
         ("primary stopped for 30 s", freeze_primary),
         ("primary stepped down", step_down),
         ("both secondaries killed for 60 s", kill_secondaries),
-        ("a worker killed", kill_worker),
+        (WORKER_KILLED, kill_worker),
     ]
 
 
