@@ -8,14 +8,16 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 
-from core.api.error_pages import refusal
+from core.api.error_pages import refusal, wants_page
 
 TOO_LARGE = "The body is larger than {limit:,} bytes. Send less in one request."
+FORM_TOO_LARGE = "The form holds more than {limit:,} bytes. Go back and shorten it, or use the API."
 MALFORMED_CHUNKS = "The chunks of the body are malformed or incomplete. Send the request again, with a Content-Length."
 NO_FILES = (
     "No address of this service takes multipart/form-data. Send a form as application/x-www-form-urlencoded, "
     "and other bodies as application/json."
 )
+FORM_WITH_FILES = "This form was sent in a format for files. Go back, and use the form of the page."
 
 
 class BodyLimitMiddleware:
@@ -36,9 +38,10 @@ class BodyLimitMiddleware:
         if length > min(settings.DATA_UPLOAD_MAX_MEMORY_SIZE, settings.MAX_BULK_BYTES):
             limit = limit_of(request)
             if length > limit:
-                return refusal(request, 413, TOO_LARGE.format(limit=limit))
+                message = FORM_TOO_LARGE if wants_page(request) else TOO_LARGE
+                return refusal(request, 413, message.format(limit=limit))
         if request.content_type == "multipart/form-data":
-            return refusal(request, 415, NO_FILES)
+            return refusal(request, 415, FORM_WITH_FILES if wants_page(request) else NO_FILES)
         return self.get_response(request)
 
 

@@ -7,6 +7,8 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from core.api.error_pages import refusal
+from core.api.errors import log_unavailable
+from core.api.exceptions import ServiceUnavailable
 
 # Threads that only health checks use.
 RESERVED_THREADS = 4
@@ -27,6 +29,7 @@ class CapacityMiddleware:
         if request.path_info in settings.HEALTH_CHECKS:
             return self.get_response(request)
         if not self.free.acquire(blocking=False):
+            log_unavailable(ServiceUnavailable(BUSY))
             response = refusal(request, 503, BUSY)
             response["Retry-After"] = "1"
             return response

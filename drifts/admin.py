@@ -197,4 +197,4 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
     @admin.display(description="parameters")
     def parameter_tree(self, drift: Drift) -> str:
         shown = Drift.objects.one_to_show(drift.experiment, drift.pk)
-        return (shown and tree(shown.parameters)) or "Too many to show. Export the run instead."
+        return (shown and tree(shown.parameters)) or "Too large to show. Export the run instead."

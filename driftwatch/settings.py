@@ -7,6 +7,7 @@ import datetime
 import os
 import tomllib
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -353,9 +354,17 @@ LOGGING = {
         # A logger without handlers would write to stderr.
         "nowhere": {"class": "logging.NullHandler"},
     },
+    "filters": {
+        # `core/api/errors.py` logs the cause of each 503 in one line.
+        "no_503": {
+            "()": "django.utils.log.CallbackFilter",
+            "callback": lambda record: getattr(record, "status_code", None) != HTTPStatus.SERVICE_UNAVAILABLE,
+        },
+    },
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": ["stderr"], "propagate": False},
+        "django.request": {"filters": ["no_503"]},
         # A wrong Host header, which anyone can send, is refused and not worth a log entry.
         "django.security.DisallowedHost": {"handlers": ["nowhere"], "propagate": False},
     },

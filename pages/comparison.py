@@ -28,7 +28,7 @@ MAX_TEXT = 200_000
 MAX_TITLE = 1_200
 # The most values of all lines. More take longer than a second to compare.
 MAX_VALUES = 50_000
-TOO_MANY = "The parameters are left out: these runs have too many of them to compare. Remove the largest runs."
+TOO_MANY = "The parameters are left out: those of these runs are too large to compare. Remove the largest runs."
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def test_the_page_of_a_large_run_is_small(client: Client, public: Experiment, sh
     base = f"/experiments/{public.pk}"
     for page in (f"{base}/runs/{runs[0].pk}", f"{base}/runs/{runs[0].pk}/state"):
         shown = client.get(page)
-        assert "Too many to show." in shown.content.decode()
+        assert "Too large to show." in shown.content.decode()
         assert len(shown.content) < 20_000
     beside = client.get(f"{base}/runs/{runs[1].pk}").content.decode()
     assert "<dt>p_value</dt><dd>0.5</dd>" in beside
@@ -270,7 +270,9 @@ def test_the_comparison_leaves_out_too_many_parameters(
     few = add(public, {f"a{number}": 1 for number in range(5)}, {f"a{number}": 2 for number in range(10)})
     assert comparison.TOO_MANY not in compared(client, public, few).content.decode()
     many = add(public, {f"b{number}": 1 for number in range(5)}, {f"c{number}": 2 for number in range(6)})
-    assert comparison.TOO_MANY in compared(client, public, many).content.decode()
+    page = compared(client, public, many).content.decode()
+    assert comparison.TOO_MANY in page
+    assert page.count(">Remove</a>") == 2, "also without a difference to show"
     assert compared(client, public, few, "&format=csv").status_code == 200
 
 
@@ -329,7 +331,7 @@ def test_the_lists_of_the_portal_leave_out_large_fields(browser: Client, manager
 def test_the_form_of_a_large_run_in_the_portal_is_small(browser: Client, experiment: Experiment) -> None:
     (run,) = add(experiment, {"objects": SHAPES["objects"]()})
     page = browser.get(f"/admin/drifts/drift/{run.pk}/change/")
-    assert "Too many to show. Export the run instead." in page.content.decode()
+    assert "Too large to show. Export the run instead." in page.content.decode()
     assert len(page.content) < 100_000
 
 

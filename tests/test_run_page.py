@@ -67,7 +67,7 @@ def test_very_many_parameters_are_left_to_the_api(client: Client, experiment: Ex
     many = {f"p{number}": number for number in range(2_001)}
     run = Drift.objects.create_in(experiment, job_status="Failed", model="m", parameters=many)
     shown = Shown(client.get(address(run)))
-    assert "Too many to show." in shown.text
+    assert "Too large to show." in shown.text
     assert not shown.tree.select("dl.tree")
 
 
