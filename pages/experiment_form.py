@@ -74,14 +74,16 @@ class ExperimentForm:
                 self.errors.setdefault(name or "non_field", []).append(shown)
 
     def compare(self, experiment: Experiment) -> None:
-        """Take the current version of the experiment, and fill `newer` with the values that differ from the form."""
-        now = ExperimentForm.of(experiment)
-        self.version = now.version
-        shown = {**now.values, "public": "public" if experiment.public else "private"}
+        """Take the current version of the form's fields, and fill `newer` with the values that differ from the form."""
+        # The configuration may have become too large for a form meanwhile, or small enough.
+        sent = [name for name in FIELDS if self.values[name] is not None]
+        now = ExperimentForm.of(experiment).values
+        self.version = experiment.version(*sent)
+        shown = {**now, "public": "public" if experiment.public else "private"}
         self.newer = {
             name: "too large to show" if shown[name] is None else shown[name] or "empty"
-            for name in shown
-            if now.values[name] != self.values[name]
+            for name in sent
+            if now[name] != self.values[name]
         }
 
 

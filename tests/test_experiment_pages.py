@@ -16,7 +16,7 @@ from core.totals import Total
 from drifts.models import Drift
 from drifts.summaries import COUNTED, NEWEST
 from drifts.verdict import Verdict
-from experiments.models import Experiment, Permission
+from experiments.models import MAX_CONFIG_TEXT, Experiment, Permission
 from experiments.views import ExperimentView
 from pages.experiments import PAGE_SIZE
 from pages.plots.sparklines import POINTS, rates_over_time, sparkline_of
@@ -346,7 +346,8 @@ def filled(browser: Client, path: str) -> dict[str, str]:
     """The form of an experiment, as a browser would send it back."""
     form = browser.get(f"{path}/edit").context["form"]
     public = {"public": "on"} if form.values["public"] else {}
-    texts = {name: str(form.values[name]) for name in ("name", "description", "tags", "config")}
+    names = ("name", "description", "tags", "config")
+    texts = {name: str(form.values[name]) for name in names if form.values[name] is not None}
     return {**texts, **public, "version": form.version}
 
 
@@ -388,6 +389,23 @@ def test_an_edit_of_an_older_version_is_refused_once(
     assert send(browser, f"{path}/edit", again).status_code == 302
     experiment.refresh_from_db()
     assert (experiment.description, experiment.tags) == ("mine", [])
+
+
+@pytest.mark.parametrize(("before", "after"), [("small", "large"), ("large", "small")])
+def test_an_edit_can_be_saved_after_the_configuration_became_too_large_for_the_form_or_small_enough(
+    browser: Client, manager: Caller, experiment: Experiment, path: str, before: str, after: str
+) -> None:
+    configs = {"small": {"a": 1}, "large": {"a": "x" * MAX_CONFIG_TEXT}}
+    Experiment.objects.update(config=configs[before])
+    form = filled(browser, path)
+    manager.patch(f"/experiment/{experiment.pk}", {"description": "theirs", "config": configs[after]})
+    response = send(browser, f"{path}/edit", form)
+    assert response.status_code == 409
+    assert set(response.context["form"].newer) == {"description"} | ({"config"} if "config" in form else set())
+    again = {**form, "version": response.context["form"].version}
+    assert send(browser, f"{path}/edit", again).status_code == 302
+    experiment.refresh_from_db()
+    assert (experiment.description, experiment.config) == ("", configs["small"])
 
 
 def test_two_users_who_make_the_same_change_both_succeed(
