@@ -16,7 +16,8 @@ from core.capacity import RESERVED_THREADS
 
 ISSUER_KEYS = {"issuer", "audience", "entitlements"}
 MAX_RENEWAL_SECONDS = 900
-MIN_THREADS = 2 * RESERVED_THREADS
+# The shares of searches are one or more from here on (core/api/search_slots.py).
+MIN_THREADS = 16
 ENVIRONMENTS = ("development", "production")
 
 

@@ -125,6 +125,19 @@ def test_a_caller_without_a_token_shares_slots_with_all_others_without_one() -> 
     assert limits(Identity()) == anonymous
 
 
+@pytest.mark.parametrize(
+    ("threads", "expected"), [(16, [1, 1, 3, 2, 4]), (32, [2, 3, 6, 4, 8]), (256, [4, 6, 12, 8, 16])]
+)
+def test_the_slots_follow_the_threads_of_a_worker_up_to_64(
+    settings: Settings, threads: int, expected: list[int]
+) -> None:
+    settings.THREADS = threads
+    user, anonymous = limits(Identity("issuer", "ada")), limits(Identity())
+    found = {**anonymous, **user}
+    names = ["anonymous at 192.0.2.1", "anonymous", "address 192.0.2.1", "identity issuer ada", "all"]
+    assert [found[name] for name in names] == expected
+
+
 def test_callers_without_a_token_leave_slots_to_users_however_many_addresses_they_have(little_patience: None) -> None:
     slots = Slots()
     with ExitStack() as searches:

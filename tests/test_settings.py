@@ -89,7 +89,7 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
         ({"SEARCH_TIME_LIMIT": "-1"}, "SEARCH_TIME_LIMIT is -1."),
         ({"SEARCH_TIME_LIMIT_ANONYMOUS": "0"}, "SEARCH_TIME_LIMIT_ANONYMOUS is 0."),
         ({"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY is 0."),
-        ({"THREADS": "7"}, "THREADS is 7."),
+        ({"THREADS": "15"}, "THREADS is 15."),
         ({"KEEPALIVE": "-1"}, "KEEPALIVE is -1."),
         ({"MAX_BODY_BYTES": "-1"}, "MAX_BODY_BYTES is -1."),
         ({"MAX_BULK_BYTES": "0"}, "MAX_BULK_BYTES is 0."),

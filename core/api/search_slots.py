@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import NamedTuple
 
+from django.conf import settings
 from django.http import HttpRequest
 
 from core.api.exceptions import RetryLater
@@ -19,7 +20,9 @@ from core.api.throttling import address_of
 from core.client import current_request
 from core.identity import identity_behind
 
-# Together with as many that wait, these are fewer than the threads of a worker.
+# The limits of a worker with so many threads or more: beyond, processors are scarcer than threads. A worker with fewer
+# has a share of them. All searches, with as many that wait, then take half of the threads.
+FULL_THREADS = 64
 MAX_IN_TOTAL = 16
 MAX_OF_ADDRESS = 12
 MAX_OF_CALLER = 8
@@ -117,16 +120,21 @@ def groups_of(request: HttpRequest) -> list[Group]:
     identity, address = identity_behind(request), address_of(request)
     if identity.is_anonymous:
         of_caller = [
-            Group(f"anonymous at {address}", MAX_ANONYMOUS_AT_ADDRESS, "Your address runs"),
-            Group("anonymous", MAX_ANONYMOUS, "Callers without a token run"),
+            Group(f"anonymous at {address}", share_of(MAX_ANONYMOUS_AT_ADDRESS), "Your address runs"),
+            Group("anonymous", share_of(MAX_ANONYMOUS), "Callers without a token run"),
         ]
     else:
-        of_caller = [Group(f"identity {identity.issuer} {identity.subject}", MAX_OF_CALLER, "You run")]
+        of_caller = [Group(f"identity {identity.issuer} {identity.subject}", share_of(MAX_OF_CALLER), "You run")]
     return [
         *of_caller,
-        Group(f"address {address}", MAX_OF_ADDRESS, "Your address runs"),
-        Group("all", MAX_IN_TOTAL, "The service runs"),
+        Group(f"address {address}", share_of(MAX_OF_ADDRESS), "Your address runs"),
+        Group("all", share_of(MAX_IN_TOTAL), "The service runs"),
     ]
+
+
+def share_of(limit: int) -> int:
+    """Return a limit in proportion to the threads of a worker. It is at least 1 from 16 threads on, the fewest."""
+    return limit * min(settings.THREADS, FULL_THREADS) // FULL_THREADS
 
 
 def names_of(groups: Sequence[Group]) -> list[str]:
