@@ -64,5 +64,6 @@ def read_chunks(request: HttpRequest) -> int:
     """Read a chunked body up to one byte more than its limit, and return the length."""
     body = request.META["wsgi.input"].read(limit_of(request) + 1)
     request.META["CONTENT_LENGTH"] = str(len(body))
+    # Django has no public way to replace the stream of a body.
     request._stream = BytesIO(body)
     return len(body)

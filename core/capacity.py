@@ -34,6 +34,6 @@ class CapacityMiddleware:
             response["Retry-After"] = "1"
             return response
         response = self.get_response(request)
-        # A streamed response is still at work until it is closed.
+        # A streamed response is still at work until it is closed. Django has no public name for what it closes then.
         response._resource_closers.append(self.free.release)  # type: ignore[attr-defined]
         return response

@@ -1,16 +1,24 @@
-"""gunicorn's threaded worker, for clients that send more than the service reads, or that close slowly."""
+"""gunicorn's threaded worker, for clients that send more than the service reads, or that close slowly.
+
+It relies on gunicorn 27 beyond its documentation: `handle`, `handle_request` and `req.should_close`; `body.buf` and
+`body.reader` with its `length` or `parser`; 64 KiB of a body that it reads itself.
+"""
 
 import contextlib
+import math
 import socket
+import threading
 import time
 from typing import Any
 
 from gunicorn.http.body import Body, LengthReader  # type: ignore[import-untyped]
-from gunicorn.http.parser import _DRAIN_MAX_BYTES  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
+READ_BY_GUNICORN = 64 * 1024
 CLOSING_SECONDS = 2.0
 DISCARDED_AT_ONCE = 1 << 18
+# The most threads that wait for clients to close, fewer than health checks have.
+MAX_CLOSING = 2
 
 
 class Worker(ThreadWorker):
@@ -21,39 +29,52 @@ class Worker(ThreadWorker):
     other connection meanwhile; after 64 KB more of the body the client gets a reset instead of the response.
     """
 
+    closing = threading.BoundedSemaphore(MAX_CLOSING)
+
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Handle a request; the response says `Connection: close` if much of the request's body is unread."""
         closes = req.should_close
-        req.should_close = lambda: closes() or not is_nearly_read(req.body)
-        return super().handle_request(req, conn)
+        req.should_close = lambda: closes() or unread(req.body) >= READ_BY_GUNICORN
+        keeps = super().handle_request(req, conn)
+        if not keeps and not unread(req.body):
+            shut(conn.sock, socket.SHUT_RDWR)
+        return keeps
 
     def handle(self, conn: Any) -> Any:
-        """Handle the next request of a connection, and end the connection unless it is kept."""
+        """Handle the next request of a connection, and end the connection unless it is kept.
+
+        Afterwards gunicorn's main thread closes the socket without waiting.
+        """
         keeps = super().handle(conn)
         if keeps is False:
-            end(conn.sock)
+            shut(conn.sock, socket.SHUT_WR)
+            # A client that gets no thread may get a reset instead of the response.
+            if self.closing.acquire(blocking=False):
+                discard(conn.sock)
+                self.closing.release()
+            shut(conn.sock, socket.SHUT_RD)
         return keeps
 
 
-def is_nearly_read(body: Body) -> bool:
-    """Return whether so little of a request's body is unread that gunicorn reads the rest and keeps the connection."""
+def unread(body: Body) -> float:
+    """Return the number of bytes of a request's body that are unread; infinity for chunks, whose number is unknown."""
     if isinstance(body.reader, LengthReader):
-        return bool(body.reader.length + body.buf.tell() < _DRAIN_MAX_BYTES)
-    # A chunked body, whose reader drops its parser at the end.
-    return body.reader.parser is None
+        return float(body.reader.length + body.buf.tell())
+    # The reader of chunks drops its parser at the end.
+    return 0 if body.reader.parser is None else math.inf
 
 
-def end(connection: socket.socket) -> None:
-    """End the response, and discard what the client still sends, for at most 2 s (RFC 9112, section 9.6).
-
-    Afterwards gunicorn's main thread closes the socket without waiting.
-    """
-    deadline = time.monotonic() + CLOSING_SECONDS
-    # The client may have closed the connection.
+def shut(connection: socket.socket, direction: int) -> None:
+    """End sending, receiving or both. The client may have closed the connection."""
     with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_WR)
+        connection.shutdown(direction)
+
+
+def discard(connection: socket.socket) -> None:
+    """Discard the bytes that the client still sends, until it closes, for at most 2 s (RFC 9112, section 9.6)."""
+    deadline = time.monotonic() + CLOSING_SECONDS
+    with contextlib.suppress(OSError):
         while (seconds := deadline - time.monotonic()) > 0:
             connection.settimeout(seconds)
             if not connection.recv(DISCARDED_AT_ONCE):
                 break
-        connection.shutdown(socket.SHUT_RD)
