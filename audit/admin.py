@@ -26,7 +26,8 @@ class EventChangeList(BoundedChangeList):
         names = Event.objects.changed_fields([event.pk for event in self.result_list])
         event: Any
         for event in self.result_list:
-            event.changed_fields = names[event.pk]
+            # The event may have expired since the list was read.
+            event.changed_fields = names.get(event.pk, [])
 
 
 @admin.register(Event)

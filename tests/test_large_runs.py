@@ -12,6 +12,7 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
+from audit.models import EventQuerySet
 from core.mongodb import querysets
 from core.mongodb.documents import aggregate_within, mongodb
 from drifts import parameters
@@ -326,6 +327,13 @@ def test_the_lists_of_the_portal_leave_out_large_fields(browser: Client, manager
     events = browser.get("/admin/audit/event/")
     assert deferred(events)[0] == {"before", "after"}
     assert '<td class="field-changed_fields">description</td>' in events.content.decode()
+
+
+def test_the_list_of_events_shows_an_event_that_expires_while_it_is_read(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EventQuerySet, "changed_fields", lambda self, ids: {})
+    assert browser.get("/admin/audit/event/").status_code == 200
 
 
 def test_the_form_of_a_large_run_in_the_portal_is_small(browser: Client, experiment: Experiment) -> None:

@@ -303,6 +303,15 @@ def test_the_time_of_a_request_that_the_service_could_not_serve_is_not_charged(
     assert search(anonymous).status_code == 429
 
 
+@pytest.mark.parametrize(("scope", "is_charged"), [("identity", True), ("address", True), ("login from", False)])
+def test_a_refusal_says_whether_slow_requests_count_as_several(scope: str, is_charged: bool) -> None:
+    limiter, rate = Limiter(), Rate(1, "day")
+    limiter.count(scope, "someone", rate)
+    with pytest.raises(TooManyRequests) as refused:
+        limiter.count(scope, "someone", rate)
+    assert ("A slow request counts as several." in str(refused.value.detail)) is is_charged
+
+
 def test_a_charge_costs_no_query_and_counts_in_all_processes() -> None:
     one, other, rate = Limiter(), Limiter(), Rate(1000, "day")
     with commands() as entries:

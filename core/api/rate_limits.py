@@ -28,6 +28,8 @@ from core.mongodb.errors import is_database_unavailable
 
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 BATCHES = 100
+# The scopes of counts that are charged for time (core/api/throttling.py).
+CHARGED_SCOPES = frozenset({"identity", "address"})
 # The time limit of one addition to a shared counter, if the limit is exact or counted in batches.
 EXACT_SECONDS, BATCH_SECONDS = 2.0, 0.5
 PAUSE_SECONDS = 5.0
@@ -74,8 +76,8 @@ def rate_of(setting: str) -> Rate | None:
 class TooManyRequests(RetryLater):
     """A caller is over a rate."""
 
-    def __init__(self, rate: Rate, wait: float) -> None:
-        slow = "" if rate.is_exact else " A slow request counts as several."
+    def __init__(self, scope: str, rate: Rate, wait: float) -> None:
+        slow = " A slow request counts as several." if scope in CHARGED_SCOPES else ""
         super().__init__(max(1, math.ceil(wait)), f"Too many requests: at most {rate} are allowed.{slow}")
 
 
@@ -117,7 +119,7 @@ class Limiter:
 
     The process adds to the shared counter in batches of 1 % of the limit, and at every request once its caller
     is near the limit. A process may therefore exceed the limit by one request less than a batch. A limit below 200
-    is exact. A refused caller is refused without a query until there is room again.
+    is exact. Charges for time have no such bound. A refused caller is refused without a query until there is room.
     """
 
     def __init__(self) -> None:
@@ -136,7 +138,7 @@ class Limiter:
         with self._lock:
             tally = self._tallies.setdefault(key, Tally())
             if (wait := tally.refused_until - time.monotonic()) > 0:
-                raise TooManyRequests(rate, wait)
+                raise TooManyRequests(scope, rate, wait)
             tally.pending += 1
             if tally.pending < rate.batch and tally.shared + tally.pending <= rate.limit:
                 return
@@ -155,7 +157,7 @@ class Limiter:
             if count.total > rate.limit:
                 wait = count.wait(rate)
                 tally.refused_until = time.monotonic() + wait
-                raise TooManyRequests(rate, wait)
+                raise TooManyRequests(scope, rate, wait)
 
     def charge(self, scope: str, caller: str, rate: Rate, number: int) -> None:
         """Count a request that has passed as `number` more. The caller's next request adds them to the counter."""
