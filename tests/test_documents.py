@@ -1,10 +1,16 @@
-"""Instances made from documents equal those that Django's queries return."""
+"""Instances made from documents equal those that Django's queries return; large documents are decoded in turn."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
+import bson
 import pytest
 
 from accounts.models import ServiceToken, User
+from core.mongodb import documents
 from core.mongodb.documents import collection_of, instances_of
 from drifts.models import Drift
 from experiments.models import Experiment
@@ -40,3 +46,19 @@ def test_a_document_becomes_the_same_instance_as_from_a_queryset(drift: Drift, r
         assert list(map(values_of, straight)) == list(map(values_of, through_django))
         assert not any(instance._state.adding for instance in straight)
     assert Drift.objects.by_id(drift.id).parameters == parameters  # type: ignore[union-attr]
+
+
+def test_threads_take_turns_to_decode_large_documents(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    Drift.objects.create(experiment=experiment, model="tree", job_status="Failed", parameters={"a": "x" * 1_100_000})
+    alone = threading.Lock()
+
+    def decode(*args: Any) -> Any:
+        assert alone.acquire(blocking=False), "another thread decodes"
+        time.sleep(0.05)
+        alone.release()
+        return bson.decode_all(*args)
+
+    monkeypatch.setattr(documents, "bson", SimpleNamespace(decode_all=decode))
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda _: documents.aggregate_within(Drift, [], 10_000_000), range(3)))
+    assert [len(found) for found, _ in results] == [1, 1, 1]
