@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from benchmarks.attacks import Target, half_headers, slow_bodies
+from benchmarks.attacks import Target, connect, half_headers, slow_bodies
 from tests.live import LiveServer
 from tests.nginx import NGINX, Nginx
 
@@ -72,7 +72,13 @@ def test_nginx_passes_what_clients_need(nginx: str, live: LiveServer) -> None:
 def test_errors_of_nginx_are_json_under_api(nginx: str) -> None:
     too_large = requests.post(f"{nginx}/api/v1/user/search", b" " * 10_000_000, timeout=10)
     assert (too_large.status_code, too_large.json()["code"]) == (413, 413)
-    assert requests.get(f"{nginx}/metrics", timeout=10).status_code == 404
+    with connect(nginx, 0) as connection:
+        connection.sendall(
+            b"POST /api/v1/user/search HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n"
+        )
+        malformed = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert malformed.startswith(b"HTTP/1.1 400")
+    assert b'"message": "The body is malformed."' in malformed
     alone = Nginx("http://127.0.0.1:1")
     alone.start()
     try:
