@@ -255,12 +255,11 @@ def health_checks(url: str) -> Iterator[Callable[[], requests.Response]]:
     return iter(lambda: lambda: requests.get(f"{url}/livez", timeout=PATIENCE), None)
 
 
-def bystander(url: str, service: OwnService, experiment: str) -> Iterator[Callable[[], requests.Response]]:
-    """A user who stores a run, reads it and searches, on one connection."""
+def bystander(url: str, token: str, experiment: str, run: str) -> Iterator[Callable[[], requests.Response]]:
+    """A user who stores a run, reads one and searches, on one connection."""
     session = requests.Session()
-    session.headers["Authorization"] = f"Bearer {service.token}"
+    session.headers["Authorization"] = f"Bearer {token}"
     path = f"{url}/api/v1/experiment/{experiment}/drift"
-    run = session.post(path, json=BODY, timeout=PATIENCE).json()["id"]
     return cycle(
         [
             lambda: session.post(path, json=BODY, timeout=PATIENCE),
@@ -271,15 +270,19 @@ def bystander(url: str, service: OwnService, experiment: str) -> Iterator[Callab
 
 
 def main() -> None:
+    chosen = [attack for attack in ATTACKS if ONLY in attack.name and (NGINX or not attack.needs_proxy)]
+    if not chosen:
+        names = ", ".join(dict.fromkeys(attack.name for attack in ATTACKS))
+        sys.exit(f"No attack that can run here has {ONLY!r} (ATTACK_ONLY) in its name. The attacks are: {names}.")
     with own_service(RESULTS, TRUSTED_PROXIES="1") as service, front(service) as nginx:
-        target, own = filled(service)
+        target, experiment, run = filled(service)
         rows = []
-        for attack in ATTACKS:
-            if ONLY in attack.name and (nginx or not attack.needs_proxy):
-                url = nginx if nginx and attack.needs_proxy else service.server.url
-                progress(f"{attack.name}: {attack.connections} connections for {SECONDS:g} s.")
-                rows.append(row(attack, target._replace(url=url), service, own))
-                sys.stderr.write(f"{rows[-1]}\n")
+        for attack in chosen:
+            url = nginx if attack.needs_proxy else service.server.url
+            progress(f"{attack.name}: {attack.connections} connections for {SECONDS:g} s.")
+            user = bystander(url, service.token, experiment, run)
+            rows.append(row(attack, target._replace(url=url), user))
+            sys.stderr.write(f"{rows[-1]}\n")
     sys.stdout.write(f"{markdown([*rows[0]], [[*map(str, one.values())] for one in rows])}\n")
 
 
@@ -298,12 +301,13 @@ def front(service: OwnService) -> Iterator[str]:
         nginx.stop()
 
 
-def filled(service: OwnService) -> tuple[Target, str]:
-    """Store the attacked experiments, and one of the bystander."""
+def filled(service: OwnService) -> tuple[Target, str, str]:
+    """Store the attacked experiments. Return them, and the ids of the bystander's experiment and run."""
     filling = Filling(service.url, service.token)
     filling.add_runs(RUNS)
     attacker = service.token_of("attacker")
     with Connection(service.url, service.token) as connection:
+        run = connection.post(f"/experiment/{filling.experiment}/drift", BODY).checked(201).json()["id"]
         public = connection.post("/experiment", {"name": "public", "public": True}).checked(201).json()["id"]
         runs = [{**BODY, "parameters": {"text": "abcdefghijklmnopqrstuvwxyz" * 8}}] * 500
         for _ in range(max(1, RUNS // 500 // 5)):
@@ -317,15 +321,17 @@ def filled(service: OwnService) -> tuple[Target, str]:
         own = connection.post("/experiment", {"name": "the attacker's"}).checked(201).json()["id"]
     assert service.database.process
     target = Target(service.server.url, attacker, own, public, heavy, stored, service.database.process.pid)
-    return target, filling.experiment
+    return target, filling.experiment, run
 
 
-def row(attack: Attack, target: Target, service: OwnService, experiment: str) -> dict[str, Any]:
+def row(
+    attack: Attack, target: Target, bystander_requests: Iterator[Callable[[], requests.Response]]
+) -> dict[str, Any]:
     """Attack once, and return the line of the table."""
     context = multiprocessing.get_context("spawn")
     counts: Any = context.SimpleQueue()
     checks = Series(health_checks(target.url), LIVEZ_INTERVAL)
-    user = Series(bystander(target.url, service, experiment), BYSTANDER_INTERVAL)
+    user = Series(bystander_requests, BYSTANDER_INTERVAL)
     attacking = context.Process(target=run_attack, args=(attack.name, attack.connections, target, counts))
     attacking.start()
     attacking.join()

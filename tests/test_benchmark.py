@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import attacks
 from benchmarks.compare import comparison
 from benchmarks.connection import Connection, Response, Void
 from benchmarks.operations import OPERATIONS, Operation, one_run
@@ -102,3 +103,10 @@ def test_a_response_is_read_in_full_from_any_parts(sent: bytes, size: int) -> No
             with pytest.raises(Void, match="closed the connection"):
                 connection.get("/experiment")
         responding.result()
+
+
+def test_an_unknown_attack_is_refused_before_the_service_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attacks, "ONLY", "slow bodeis")
+    monkeypatch.delattr(attacks, "own_service")
+    with pytest.raises(SystemExit, match=r"has 'slow bodeis' \(ATTACK_ONLY\) in its name. .*slow bodies"):
+        attacks.main()
