@@ -3,10 +3,10 @@
 import datetime
 import logging
 import threading
+import time
 from typing import Any
 
 import pymongo
-from cachetools import TTLCache, cached
 from django.conf import settings
 from django.db import DatabaseError
 from django.db.migrations.executor import MigrationExecutor
@@ -25,7 +25,10 @@ CHECK_SECONDS = 1.0
 CACHE_SECONDS = 1.0
 # The difference between the clocks of this machine and of the database that the order of runs tolerates.
 MAX_CLOCK_DIFFERENCE = datetime.timedelta(seconds=1)
-OK = "ok"
+# The threads of a process that wait for a check at once.
+MAX_WAITING = 4
+CHECKS = ("mongodb", "clock", "migrations")
+OK, UNKNOWN = "ok", "unknown"
 
 
 @read_only
@@ -37,7 +40,7 @@ def livez(request: HttpRequest) -> JsonResponse:
 @read_only
 def readyz(request: HttpRequest) -> JsonResponse:
     """Return 200 if this process can serve requests, else 503 with the problem of each check."""
-    checks = readiness()
+    checks = readiness.checks()
     ready = set(checks.values()) == {OK}
     return JsonResponse(
         {"status": "ok" if ready else "unavailable", "checks": checks},
@@ -46,14 +49,47 @@ def readyz(request: HttpRequest) -> JsonResponse:
     )
 
 
-@cached(TTLCache(1, CACHE_SECONDS), condition=threading.Condition())
-def readiness() -> dict[str, str]:
-    """Return the result of each check: `ok`, or the problem.
+class Readiness:
+    """The checks of readiness, made by one thread at a time and shared by the requests of a second.
 
-    MongoDB's primary responds and belongs to a replica set, its clock agrees with this machine's, and all migrations
-    are applied.
+    A check waits for the database. Requests beyond a few get the last result, so that they hold no threads.
     """
-    checks = dict.fromkeys(("mongodb", "clock", "migrations"), "unknown")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(MAX_WAITING)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the last result."""
+        self._checks = dict.fromkeys(CHECKS, UNKNOWN)
+        self._expires_at = 0.0
+
+    def checks(self) -> dict[str, str]:
+        """Return the result of each check: `ok`, the problem, or `unknown`."""
+        if self._is_expired() and self._waiting.acquire(blocking=False):
+            try:
+                with self._lock:
+                    if self._is_expired():
+                        self._checks = checked()
+                        self._expires_at = time.monotonic() + CACHE_SECONDS
+            finally:
+                self._waiting.release()
+        return self._checks
+
+    def _is_expired(self) -> bool:
+        return time.monotonic() >= self._expires_at
+
+
+readiness = Readiness()
+
+
+def checked() -> dict[str, str]:
+    """Check that MongoDB's primary responds and belongs to a replica set, the clocks agree, and migrations are applied.
+
+    Return the result of each check.
+    """
+    checks = dict.fromkeys(CHECKS, UNKNOWN)
     with pymongo.timeout(CHECK_SECONDS):
         try:
             asked_at = timestamps.now()

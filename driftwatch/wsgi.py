@@ -27,7 +27,12 @@ class Request(WSGIRequest):
     """
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
-        self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
+        try:
+            self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
+        except ValueError:
+            # A malformed header counts as none, also where it is parsed again.
+            meta["CONTENT_TYPE"] = self.content_type = ""
+            self.content_params = {}
 
     def _load_post_and_files(self) -> None:
         charset = (self.content_params or {}).get("charset", "utf-8")

@@ -33,6 +33,17 @@ def test_a_form_in_utf_8_is_read(live: LiveServer, parameter: str) -> None:
     assert 'value="café+2AA-"' in response.text
 
 
+@pytest.mark.parametrize(
+    "content_type", ["application/json; charset*=utf-9''x", "multipart/form-data; boundary*=utf-9''x"]
+)
+@pytest.mark.parametrize(
+    ("path", "status"), [("/api/v1/experiment/search", 415), ("/livez", 405), ("/login", 403), ("/nothing", 404)]
+)
+def test_a_malformed_header_counts_as_none(live: LiveServer, content_type: str, path: str, status: int) -> None:
+    response = requests.post(f"{live.url}{path}", "{}", headers={"Content-Type": content_type}, timeout=30)
+    assert response.status_code == status
+
+
 def login(live: LiveServer, content_type: str) -> requests.Response:
     """Send the login form with a user name, as a browser does after it has opened the page."""
     browser = requests.Session()

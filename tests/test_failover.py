@@ -14,7 +14,7 @@ from tests.conftest import RUN
 from tests.crowd import unique
 from tests.live import LiveServer
 from tests.replica_set import Member, ReplicaSet
-from tests.test_database_unavailable import eventually
+from tests.test_database_unavailable import eventually, log_in
 
 DATABASE = "failover"
 PATIENCE = 30
@@ -90,6 +90,7 @@ def test_without_a_majority_requests_are_refused_in_time(deployment: Deployment)
         "keyed run": lambda: deployment.report("no majority"),
         "bulk": lambda: deployment.call("POST", f"{deployment.runs}/bulk", [RUN]),
         "experiment": lambda: deployment.call("POST", "/experiment", {"name": unique("beer")}),
+        "refused login": lambda: log_in(deployment.live.url),
         "change": lambda: deployment.call("PATCH", deployment.runs.removesuffix("/drift"), {"tags": ["late"]}),
     }
     with frozen(deployment, *deployment.replicas.secondaries()), ThreadPoolExecutor(40) as pool:

@@ -50,7 +50,7 @@ def test_the_service_is_ready_with_a_primary_and_all_migrations(
     assert response.status_code == 200
     assert response.json() == {"status": "ok", "checks": {"mongodb": "ok", "clock": "ok", "migrations": "ok"}}
 
-    health.readiness.cache_clear()
+    health.readiness.clear()
     monkeypatch.setattr(health, "migrations_are_applied", lambda: False)
     response = visitor.get("/readyz")
     assert response.status_code == 503
@@ -121,4 +121,4 @@ def test_a_form_that_is_too_large_is_refused_with_a_sentence(visitor: Client, se
     form = {"username": "x" * 1_000}
     refused = visitor.post("/login", urlencode(form), "application/x-www-form-urlencoded", headers=HTML)
     assert refused.status_code == 413
-    assert "The body is larger than 1,000 bytes. Send less in one request." in refused.content.decode()
+    assert "The form holds more than 1,000 bytes. Go back and shorten it, or use the API." in refused.content.decode()

@@ -1,6 +1,8 @@
 """The readiness check: when a process is not ready, and why."""
 
 import datetime
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -56,9 +58,9 @@ def test_a_clock_further_than_a_second_from_the_databases_is_a_problem(
 def test_a_process_with_a_wrong_clock_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     right = timestamps.now
     monkeypatch.setattr(timestamps, "now", lambda: right() + seconds(60))
-    health.readiness.cache_clear()
+    health.readiness.clear()
     response = Client().get("/readyz")
-    health.readiness.cache_clear()
+    health.readiness.clear()
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0
     assert "ahead of the database's" in response.json()["checks"]["clock"]
@@ -71,9 +73,9 @@ def test_a_check_that_fails_is_named_and_logged(
         raise DatabaseError from OperationFailure("not authorized", 13)
 
     monkeypatch.setattr(health, "migrations_are_applied", refuse)
-    health.readiness.cache_clear()
+    health.readiness.clear()
     checks = Client().get("/readyz").json()["checks"]
-    health.readiness.cache_clear()
+    health.readiness.clear()
     assert checks == {"mongodb": "ok", "clock": "ok", "migrations": "they cannot be read"}
     assert "not authorized" in caplog.text
 
@@ -81,6 +83,26 @@ def test_a_check_that_fails_is_named_and_logged(
 def test_many_requests_share_one_check(monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[bool] = []
     monkeypatch.setattr(health, "migrations_are_applied", lambda: not checked.append(True))  # type: ignore[func-returns-value]
-    health.readiness.cache_clear()
+    health.readiness.clear()
     assert {Client().get("/readyz").status_code for _ in range(20)} == {200}
     assert len(checked) < 5
+
+
+def test_many_requests_during_a_slow_check_hold_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, over = threading.Barrier(2), threading.Event()
+
+    def check_slowly() -> dict[str, str]:
+        begun.wait(10)
+        over.wait(10)
+        return dict.fromkeys(health.CHECKS, health.OK)
+
+    monkeypatch.setattr(health, "checked", check_slowly)
+    monkeypatch.setattr(health, "MAX_WAITING", 1)
+    readiness = health.Readiness()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(readiness.checks)
+        begun.wait(10)
+        assert set(readiness.checks().values()) == {"unknown"}, "at once"
+        over.set()
+        assert set(waiting.result().values()) == {"ok"}
+    assert set(readiness.checks().values()) == {"ok"}

@@ -1,7 +1,14 @@
 """The kinds of errors that MongoDB and its driver report."""
 
 from django.db import DatabaseError
-from pymongo.errors import ConnectionFailure, DocumentTooLarge, ExecutionTimeout, PyMongoError, WriteConcernError
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    DocumentTooLarge,
+    ExecutionTimeout,
+    PyMongoError,
+    WriteConcernError,
+)
 
 # MongoDB's error code for a document that exceeds its size limit.
 TOO_LARGE = 10334
@@ -32,6 +39,12 @@ def is_transient(exc: BaseException) -> bool:
     return bool(cause and cause.has_error_label("TransientTransactionError"))
 
 
+def is_unconfirmed(cause: PyMongoError | None) -> bool:
+    """Return whether inserts succeeded, but the majority did not confirm them in time."""
+    details = (cause.details or {}) if isinstance(cause, BulkWriteError) else {}
+    return bool(details.get("writeConcernErrors")) and not details.get("writeErrors")
+
+
 def is_database_unavailable(exc: BaseException) -> bool:
     """Return whether a retry may succeed.
 
@@ -41,6 +54,7 @@ def is_database_unavailable(exc: BaseException) -> bool:
     cause = database_cause(exc)
     return (
         isinstance(cause, ConnectionFailure | ExecutionTimeout | WriteConcernError)
+        or is_unconfirmed(cause)
         or is_transient(exc)
         or bool(cause and cause.has_error_label("UnknownTransactionCommitResult"))
     )
