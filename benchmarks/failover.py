@@ -25,7 +25,7 @@ WRITERS = 10
 PATIENCE = 60
 # The targets, in seconds.
 REFUSED, ALIVE, READY, RECOVERED = 5.0, 0.5, 2.0, 12.0
-# How long each disaster lasts, and the load before and after it.
+# The duration of each disaster, and of the load before and after it.
 KILLED, FROZEN, NO_MAJORITY, CALM = 20, 30, 60, 5
 # Between two requests of a writer that was refused.
 PAUSE = 0.2

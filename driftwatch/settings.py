@@ -159,7 +159,7 @@ DATABASES = {
         "OPTIONS": {
             "appname": "driftwatch",
             "retryWrites": True,
-            # Without read concern majority, readers see writes that a failover rolls back.
+            # Readers would otherwise see writes that a failover rolls back.
             "readConcernLevel": "majority",
             "w": "majority",
             # The limit of one operation, with the wait for a primary and for the majority. An operation on many

@@ -182,7 +182,7 @@ def test_a_database_that_stops_responding_delays_no_request_for_long(deployment:
     try:
         with ThreadPoolExecutor(len(calls)) as pool:
             sent = {name: pool.submit(request, deployment) for name, request in calls.items()}
-            # As a browser with a session sends it.
+            # A browser with a session sends it.
             alive = open_page(deployment, "/livez")
             ready = requests.get(f"{deployment.url}/readyz", timeout=PATIENCE)
             responses = {name: response.result() for name, response in sent.items()}

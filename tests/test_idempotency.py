@@ -360,7 +360,7 @@ def test_a_key_of_an_unfinished_request_is_refused_after_a_short_time(manager: C
     claim = StoredResponse.objects.get().pk
     StoredResponse.objects.all().delete()
     with mongodb().database.client.start_session() as session, session.start_transaction():
-        # As an unfinished request does, perhaps in a worker that was killed.
+        # An unfinished request does the same, perhaps in a worker that was killed.
         collection_of(StoredResponse).insert_one({"_id": claim}, session=session)
         started = time.monotonic()
         refused = manager.post(path, RUN, headers=KEY)

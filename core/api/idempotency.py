@@ -68,8 +68,8 @@ def idempotent(action: Action) -> Action:
                 return transaction()
             except KeyAlreadyClaimed as error:
                 view.check_access()
-                # Without a stored response, the earlier transaction is not committed by the majority. Or the response
-                # has expired since.
+                # The earlier transaction is not committed by the majority yet if there is no stored response, or the
+                # response has expired since.
                 if stored := StoredResponse.objects.filter(pk=claim).first():
                     return replayed_response(stored, body)
                 if time.monotonic() > deadline:

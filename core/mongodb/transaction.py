@@ -31,7 +31,7 @@ class Limits(NamedTuple):
 
 
 SHORT = Limits(2.5, 1.5)
-# For transactions that write many documents.
+# The limits of transactions that write many documents.
 LONG = Limits(WORK_SECONDS, 4.0)
 
 
