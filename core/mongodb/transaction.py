@@ -21,6 +21,7 @@ T = TypeVar("T")
 RETRY_SECONDS = 1.5
 ABORT_SECONDS = 0.5
 LONGEST_PAUSE = 0.2
+MIN_SECONDS = 0.01
 
 
 class Limits(NamedTuple):
@@ -76,7 +77,9 @@ def committed(session: ClientSession, work: Callable[[], T], limits: Limits) -> 
     pause = 0.005
     while True:
         try:
-            with transaction_of(session), pymongo.timeout(started + limits.work - time.monotonic()):
+            # A limit of 0 would mean none.
+            remaining = max(MIN_SECONDS, started + limits.work - time.monotonic())
+            with transaction_of(session), pymongo.timeout(remaining):
                 result = work()
             with pymongo.timeout(limits.commit):
                 session.commit_transaction()
