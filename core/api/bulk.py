@@ -10,14 +10,18 @@ from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import BaseParser
 
 from core.api.json_input import (
+    LARGE,
+    MAX_VALUES,
     TOO_MANY_VALUES,
     decoder,
     explained_errors,
-    has_too_many_values,
+    may_have_more_values,
+    number_of_values,
     parsed,
     refuse_unstorable,
 )
 from core.api.serializers import StrictSerializer
+from core.turns import in_turn
 
 MAX_ITEMS = 10_000
 # The objects after so many invalid ones are not checked.
@@ -27,9 +31,9 @@ SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class MalformedItem(NamedTuple):
-    """An object that cannot be used, such as a line that is not valid JSON, and the error message."""
+    """An object that cannot be used, such as a line that is not valid JSON, and the detail of the error."""
 
-    message: str
+    detail: Any
 
 
 NOT_CHECKED = MalformedItem("This line was not checked.")
@@ -43,7 +47,9 @@ class JSONArrayParser(BaseParser):
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        items = self.items(stream.read())
+        body = stream.read()
+        with in_turn(len(body) > LARGE):
+            items = self.items(body)
         if not items:
             raise ValidationError(f"Send 1 to {MAX_ITEMS:,} objects in one request, not 0.")
         return items
@@ -88,18 +94,22 @@ def refuse_too_many(found: Collection[Any]) -> None:
 def elements(text: str) -> Iterator[Any]:
     """Yield the elements of a JSON array, each parsed when it is needed. Raises `JSONDecodeError`.
 
-    An element with too many values is replaced by a `MalformedItem`.
+    An element that cannot be stored is replaced by a `MalformedItem`. One with too many values is the last.
     """
+    is_large = may_have_more_values(text)
     at = after_space(text, 0)
     if not text.startswith("[", at):
-        decoder.decode(text)
+        if not is_large:
+            decoder.decode(text)
         raise ValidationError("Send a JSON array of objects, or NDJSON with Content-Type: application/x-ndjson.")
     at = after_space(text, at + 1)
     is_at_end = text.startswith("]", at)
     while not is_at_end:
+        if is_large and number_of_values(text, at) > MAX_VALUES:
+            yield MalformedItem(f"The object {TOO_MANY_VALUES} The objects after it were not read.")
+            return
         element, end = decoder.raw_decode(text, at)
-        is_too_large = has_too_many_values(element, end - at)
-        yield MalformedItem(f"The object {TOO_MANY_VALUES}") if is_too_large else element
+        yield storable(element)
         at = after_space(text, end)
         is_at_end = text.startswith("]", at)
         if not is_at_end:
@@ -110,6 +120,15 @@ def elements(text: str) -> Iterator[Any]:
         raise JSONDecodeError("Extra data", text, at)
 
 
+def storable(item: Any) -> Any:
+    """Return the item, or a `MalformedItem` if it cannot be stored and found again."""
+    try:
+        refuse_unstorable(item)
+    except ValidationError as error:
+        return MalformedItem(error.detail)
+    return item
+
+
 def after_space(text: str, at: int) -> int:
     found = SPACE.match(text, at)
     return found.end() if found else at
@@ -117,7 +136,7 @@ def after_space(text: str, at: int) -> int:
 
 def parse_line(number: int, line: bytes) -> Any:
     try:
-        return parsed(line, f"Line {number}")
+        return storable(parsed(line, f"Line {number}"))
     except (ParseError, ValidationError) as error:
         (message,) = error.detail if isinstance(error, ValidationError) else (error.detail,)
         return MalformedItem(str(message))
@@ -142,8 +161,7 @@ def validated(items: Collection[Any], kind: type[StrictSerializer]) -> list[dict
 
 def validated_one(item: Any, kind: type[StrictSerializer]) -> dict[str, Any]:
     if isinstance(item, MalformedItem):
-        raise ValidationError(item.message)
-    refuse_unstorable(item)
+        raise ValidationError(item.detail)
     return kind.validated(item)
 
 

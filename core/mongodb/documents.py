@@ -8,16 +8,15 @@ and 0.02 ms here, and `raw_aggregate` cannot use documents that are already read
 from __future__ import annotations
 
 import datetime
-import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 import bson
 import pymongo
 from bson import DBRef
+from bson.codec_options import DEFAULT_CODEC_OPTIONS
 from bson.raw_bson import RawBSONDocument
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import DateTimeField, Field, JSONField, Model, UUIDField
@@ -29,6 +28,7 @@ from pymongo.errors import PyMongoError
 
 from core.mongodb.base import DatabaseWrapper
 from core.mongodb.match import Mql
+from core.turns import in_turn
 
 M = TypeVar("M", bound=Model)
 P = ParamSpec("P")
@@ -39,10 +39,9 @@ SCALARS = frozenset({str, int, float, bool, type(None)})
 # The time limit of one operation on many documents, and of a ping.
 WORK_SECONDS = 30
 PING_SECONDS = 0.5
-# No other thread runs while BSON is decoded, 0.1 s and more for 5 MB. Threads that decode so much take turns, so that
-# others get the interpreter in between.
-MAX_DECODED_AT_ONCE = 1_000_000
-decoding = threading.Lock()
+RAW = DEFAULT_CODEC_OPTIONS.with_options(document_class=RawBSONDocument)
+# Bytes of BSON that take 10 ms or more to decode.
+LARGE = 1_000_000
 
 
 def mongodb() -> DatabaseWrapper:
@@ -81,7 +80,8 @@ def aggregate(model: type[Model], pipeline: list[Mql], **options: Any) -> list[D
 
     Raises Django's database errors, as a queryset does.
     """
-    return list(collection_of(model).aggregate(pipeline, session=mongodb().session, **options))
+    with raw_collection_of(model).aggregate(pipeline, session=mongodb().session, **options) as found:
+        return decoded([document.raw for document in found])
 
 
 @with_django_errors
@@ -90,25 +90,34 @@ def aggregate_within(model: type[Model], pipeline: list[Mql], room: int) -> tupl
 
     Return also whether documents were left out. These are not decoded, which costs far more than reading them.
     """
-    options = collection_of(model).codec_options
-    collection = collection_of(model).with_options(options.with_options(document_class=RawBSONDocument))
     taken: list[bytes | memoryview] = []
     is_cut = False
-    with collection.aggregate(pipeline, session=mongodb().session) as found:
-        for document in cast(Iterable[RawBSONDocument], found):
+    with raw_collection_of(model).aggregate(pipeline, session=mongodb().session) as found:
+        for document in found:
             room -= len(document.raw)
             if is_cut := room < 0 and bool(taken):
                 break
             taken.append(document.raw)
-    content = b"".join(taken)
-    with decoding if len(content) > MAX_DECODED_AT_ONCE else nullcontext():
-        return bson.decode_all(content, options), is_cut
+    return decoded(taken), is_cut
 
 
 @with_django_errors
 def find_one(model: type[Model], match: Mql, **options: Any) -> Document | None:
     """Return one stored document that matches, or None."""
-    return collection_of(model).find_one(match, session=mongodb().session, **options)
+    found = raw_collection_of(model).find_one(match, session=mongodb().session, **options)
+    return None if found is None else decoded([found.raw])[0]
+
+
+def raw_collection_of(model: type[Model]) -> Collection[RawBSONDocument]:
+    """Return the collection of a model. Its documents are not decoded."""
+    return mongodb().database.get_collection(model._meta.db_table, RAW)
+
+
+def decoded(documents: list[bytes | memoryview]) -> list[Document]:
+    """Decode documents, large ones in turn."""
+    content = b"".join(documents)
+    with in_turn(len(content) > LARGE):
+        return bson.decode_all(content)
 
 
 @with_django_errors
