@@ -5,13 +5,24 @@ large documents take turns, so that others, such as health checks, get the inter
 """
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # A thread that has its turn may begin another.
 decoding = threading.RLock()
-no_turn = nullcontext()
+# Seconds between two turns. The next one would begin at once, before waiting threads get the interpreter.
+PAUSE = 0.02
 
 
-def in_turn(is_large: bool) -> AbstractContextManager[object]:
-    """Return a context that waits for its turn if a document is large."""
-    return decoding if is_large else no_turn
+@contextmanager
+def in_turn(is_large: bool) -> Iterator[None]:
+    """Wait for a turn if a document is large."""
+    if not is_large:
+        yield
+        return
+    with decoding:
+        try:
+            yield
+        finally:
+            time.sleep(PAUSE)

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from rest_framework.exceptions import ValidationError
 from core.api import bulk, json_input
 from core.api.bulk import JSONArrayParser, NDJSONParser
 from core.api.json_input import MAX_VALUES, StrictJSONParser, may_have_more_values, number_of_values, parsed
+from core.turns import PAUSE, in_turn
 
 LISTS = "[" + "[]," * MAX_VALUES + "[]]"
 # JSON and the number of its values.
@@ -96,3 +98,11 @@ def test_threads_take_turns_to_decode_and_check_large_bodies(
     large = (body % json.dumps({"a": "x" * 250_000})).encode()
     with ThreadPoolExecutor(3) as pool:
         assert all(pool.map(lambda _: parser().parse(BytesIO(large)), range(3)))
+
+
+def test_other_threads_get_the_interpreter_between_two_turns() -> None:
+    with suppress(ValueError), in_turn(True):
+        ended = time.monotonic()
+        raise ValueError
+    with in_turn(True):
+        assert time.monotonic() - ended >= PAUSE
