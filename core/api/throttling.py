@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any, NamedTuple
 
+import pymongo
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.http import HttpRequest
@@ -34,6 +35,9 @@ class Allowance(NamedTuple):
     caller: str
     setting: str
     at_once: int
+
+
+LOGIN_SECONDS = 4.0
 
 
 class RequestLimit(BaseThrottle):
@@ -66,11 +70,13 @@ def limit_logins(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRes
             return view(request, *args, **kwargs)
         # The login form normalises names in the same way: other spellings are the same account.
         account = AbstractBaseUser.normalize_username(request.POST.get("username", "").strip())
-        try:
-            count_login(address_of(request), account)
-        except TooManyRequests as error:
-            return retry_later(request, error)
-        return view(request, *args, **kwargs)
+        # A login takes several operations, each of which may wait for the database.
+        with pymongo.timeout(LOGIN_SECONDS):
+            try:
+                count_login(address_of(request), account)
+            except TooManyRequests as error:
+                return retry_later(request, error)
+            return view(request, *args, **kwargs)
 
     return limited
 

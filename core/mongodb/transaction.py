@@ -12,6 +12,7 @@ from django.db import DatabaseError
 from pymongo.client_session import ClientSession
 from pymongo.errors import PyMongoError
 
+from core.client import seconds_since_start
 from core.mongodb.documents import WORK_SECONDS, mongodb, with_django_errors
 from core.mongodb.errors import is_transient
 
@@ -22,6 +23,7 @@ RETRY_SECONDS = 1.5
 ABORT_SECONDS = 0.5
 LONGEST_PAUSE = 0.2
 MIN_SECONDS = 0.01
+LEAST_WORK = 1.0
 
 
 class Limits(NamedTuple):
@@ -74,11 +76,13 @@ def run(work: Callable[[], T], limits: Limits) -> T:
 def committed(session: ClientSession, work: Callable[[], T], limits: Limits) -> T:
     """Run the work and commit it, again after a conflict until `RETRY_SECONDS` are over."""
     started = time.monotonic()
+    # Earlier operations of the request may have waited for the same election.
+    limit = max(min(limits.work, LEAST_WORK), limits.work - seconds_since_start())
     pause = 0.005
     while True:
         try:
             # A limit of 0 would mean none.
-            remaining = max(MIN_SECONDS, started + limits.work - time.monotonic())
+            remaining = max(MIN_SECONDS, started + limit - time.monotonic())
             with transaction_of(session), pymongo.timeout(remaining):
                 result = work()
             with pymongo.timeout(limits.commit):
