@@ -80,8 +80,7 @@ def aggregate(model: type[Model], pipeline: list[Mql], **options: Any) -> list[D
 
     Raises Django's database errors, as a queryset does.
     """
-    with raw_collection_of(model).aggregate(pipeline, session=mongodb().session, **options) as found:
-        return decoded([document.raw for document in found])
+    return list(collection_of(model).aggregate(pipeline, session=mongodb().session, **options))
 
 
 @with_django_errors
@@ -92,32 +91,22 @@ def aggregate_within(model: type[Model], pipeline: list[Mql], room: int) -> tupl
     """
     taken: list[bytes | memoryview] = []
     is_cut = False
-    with raw_collection_of(model).aggregate(pipeline, session=mongodb().session) as found:
+    collection: Collection[RawBSONDocument] = mongodb().database.get_collection(model._meta.db_table, RAW)
+    with collection.aggregate(pipeline, session=mongodb().session) as found:
         for document in found:
             room -= len(document.raw)
             if is_cut := room < 0 and bool(taken):
                 break
             taken.append(document.raw)
-    return decoded(taken), is_cut
+    content = b"".join(taken)
+    with in_turn(len(content) > LARGE):
+        return bson.decode_all(content), is_cut
 
 
 @with_django_errors
 def find_one(model: type[Model], match: Mql, **options: Any) -> Document | None:
     """Return one stored document that matches, or None."""
-    found = raw_collection_of(model).find_one(match, session=mongodb().session, **options)
-    return None if found is None else decoded([found.raw])[0]
-
-
-def raw_collection_of(model: type[Model]) -> Collection[RawBSONDocument]:
-    """Return the collection of a model. Its documents are not decoded."""
-    return mongodb().database.get_collection(model._meta.db_table, RAW)
-
-
-def decoded(documents: list[bytes | memoryview]) -> list[Document]:
-    """Decode documents, large ones in turn."""
-    content = b"".join(documents)
-    with in_turn(len(content) > LARGE):
-        return bson.decode_all(content)
+    return collection_of(model).find_one(match, session=mongodb().session, **options)
 
 
 @with_django_errors
