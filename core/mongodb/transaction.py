@@ -90,7 +90,7 @@ def committed(session: ClientSession, work: Callable[[], T], limits: Limits) -> 
         except (DatabaseError, PyMongoError) as error:
             if not is_transient(error) or time.monotonic() > started + RETRY_SECONDS:
                 raise
-            time.sleep(random.uniform(0, pause))  # noqa: S311 - not a secret
+            time.sleep(random.uniform(0, pause))  # noqa: S311  # nosec B311 - not a secret
             pause = min(2 * pause, LONGEST_PAUSE)
         else:
             return result
