@@ -37,7 +37,7 @@ class Allowance(NamedTuple):
     at_once: int
 
 
-LOGIN_SECONDS = 4.0
+LOGIN_SECONDS = 2.5
 
 
 class RequestLimit(BaseThrottle):
