@@ -142,7 +142,7 @@ class TestUnavailableDatabase:
         assert response.headers["Content-Type"] == "application/json"
         assert int(response.headers["Retry-After"]) > 0
         assert (response.json()["code"], response.json()["status"]) == (503, "Service Unavailable")
-        assert response.elapsed.total_seconds() < 5
+        assert response.elapsed.total_seconds() < 4
 
     @pytest.mark.parametrize("path", PAGES)
     def test_a_page_that_needs_the_database_shows_an_error_page(

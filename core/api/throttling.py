@@ -21,6 +21,8 @@ from core.identity import identity_of
 
 # The part of each request's time that is not charged.
 FREE_SECONDS = 0.1
+# The time limit of all operations of one login together.
+LOGIN_SECONDS = 2.5
 # The renewals of sessions that an address may make for each login that it may make: they come again and again.
 RENEWALS_PER_LOGIN = 10
 
@@ -35,9 +37,6 @@ class Allowance(NamedTuple):
     caller: str
     setting: str
     at_once: int
-
-
-LOGIN_SECONDS = 2.5
 
 
 class RequestLimit(BaseThrottle):
@@ -70,7 +69,7 @@ def limit_logins(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRes
             return view(request, *args, **kwargs)
         # The login form normalises names in the same way: other spellings are the same account.
         account = AbstractBaseUser.normalize_username(request.POST.get("username", "").strip())
-        # A login takes several operations, each of which may wait for the database.
+        # Each operation may wait for the database.
         with pymongo.timeout(LOGIN_SECONDS):
             try:
                 count_login(address_of(request), account)
