@@ -214,6 +214,18 @@ def test_a_refused_caller_is_admitted_after_the_stated_time() -> None:
     assert passes(limiter, rate)
 
 
+def test_refusals_by_other_processes_do_not_put_off_the_stated_time() -> None:
+    rate = Rate(2, "second")
+    one, *others = [Limiter() for _ in range(20)]
+    while passes(one, rate):
+        pass
+    with pytest.raises(TooManyRequests) as refusal:
+        one.count("test", "someone", rate)
+    assert not any(passes(other, rate) for other in others)
+    time.sleep(refusal.value.wait + 0.05)
+    assert passes(one, rate)
+
+
 @pytest.mark.parametrize(
     ("current", "previous", "elapsed", "total", "wait"),
     [

@@ -3,7 +3,7 @@
 The counters are in MongoDB, the only store that the processes share. A caller has one document, with the counts of the
 current window and of the one before. The previous count is weighted by the share of its window within the last
 `rate.seconds` (a sliding window counter). One atomic update adds and reads, by the database's clock, so the clocks of
-the instances need not agree.
+the instances need not agree. Requests above the rate are not added: they would put off the time that a refusal states.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from core.api.exceptions import RetryLater
 from core.models import RequestCount
 from core.mongodb.documents import collection_of
 from core.mongodb.errors import is_database_unavailable
+from core.mongodb.match import Mql
 
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 BATCHES = 100
@@ -83,11 +84,15 @@ class TooManyRequests(RetryLater):
 
 @dataclass(frozen=True)
 class Count:
-    """A caller's requests in the current window and the previous one; `elapsed` is the current one's age (0 to 1)."""
+    """A caller's requests in the current window and the previous one; `elapsed` is the current one's age (0 to 1).
+
+    `admitted` is False if the latest request was above the rate; it is then not among them.
+    """
 
     current: int
     previous: int
     elapsed: float
+    admitted: bool = True
 
     @property
     def total(self) -> float:
@@ -142,11 +147,11 @@ class Limiter:
             tally.pending += 1
             if tally.pending < rate.batch and tally.shared + tally.pending <= rate.limit:
                 return
-            number, tally.pending = tally.pending, 0
+            admitted, tally.pending = tally.pending - 1, 0
         if not rate.is_exact and time.monotonic() < self._paused_until:
             return
         try:
-            count = add(key, rate, number)
+            count = add(key, rate, admitted)
         except (DatabaseError, PyMongoError) as error:
             if rate.is_exact or not is_database_unavailable(error):
                 raise
@@ -154,7 +159,7 @@ class Limiter:
             return
         with self._lock:
             tally.shared = count.total
-            if count.total > rate.limit:
+            if not count.admitted:
                 wait = count.wait(rate)
                 tally.refused_until = time.monotonic() + wait
                 raise TooManyRequests(scope, rate, wait)
@@ -176,32 +181,40 @@ def key_of(scope: str, caller: str, rate: Rate) -> str:
     return hashlib.sha256(f"{scope} {rate.seconds} {caller}".encode(errors="surrogatepass")).hexdigest()
 
 
-def add(key: str, rate: Rate, number: int) -> Count:
-    """Add to a shared counter and read it, in one atomic step."""
+def add(key: str, rate: Rate, admitted: int) -> Count:
+    """Add admitted requests to a shared counter, and one more if it is within the rate, in one atomic step."""
     window = rate.seconds * 1000
     now = {"$toLong": "$$NOW"}
     started = {"$subtract": [now, {"$mod": [now, window]}]}
     is_current = {"$eq": ["$started", started]}
     is_previous = {"$eq": ["$started", {"$subtract": [started, window]}]}
-    update = {
+    counted = {
         "started": started,
         "at": now,
-        "count": {"$add": [number, {"$cond": [is_current, "$count", 0]}]},
+        "count": {"$add": [admitted, {"$cond": [is_current, "$count", 0]}]},
         "previous": {"$cond": [is_current, "$previous", {"$cond": [is_previous, "$count", 0]}]},
         "expires_at": {"$add": ["$$NOW", 2 * window]},
     }
+    share = {"$subtract": [1, {"$divide": [{"$subtract": ["$at", "$started"]}, window]}]}
+    total = {"$add": ["$count", {"$multiply": ["$previous", share]}]}
+    update: list[Mql] = [
+        {"$set": counted},
+        {"$set": {"admitted": {"$lte": [{"$add": [total, 1]}, rate.limit]}}},
+        {"$set": {"count": {"$add": ["$count", {"$cond": ["$admitted", 1, 0]}]}}},
+    ]
     with pymongo.timeout(EXACT_SECONDS if rate.is_exact else BATCH_SECONDS):
         try:
             counter = upsert(key, update)
         except DuplicateKeyError:
             # Two requests created the counter at once; the second update finds it.
             counter = upsert(key, update)
-    return Count(counter["count"], counter["previous"], (counter["at"] - counter["started"]) / window)
+    elapsed = (counter["at"] - counter["started"]) / window
+    return Count(counter["count"], counter["previous"], elapsed, counter["admitted"])
 
 
-def upsert(key: str, update: dict[str, Any]) -> dict[str, Any]:
+def upsert(key: str, update: list[Mql]) -> dict[str, Any]:
     counter: dict[str, Any] | None = counters().find_one_and_update(
-        {"_id": key}, [{"$set": update}], upsert=True, return_document=ReturnDocument.AFTER
+        {"_id": key}, update, upsert=True, return_document=ReturnDocument.AFTER
     )
     assert counter is not None
     return counter

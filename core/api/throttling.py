@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, NamedTuple
 
 import pymongo
@@ -144,9 +144,12 @@ def caller_of(request: Request) -> str:
 
 def address_of(request: HttpRequest | Request) -> str:
     """Return the address that a request counts for: an IPv4 address, or the /64 network of an IPv6 host."""
-    text = client_address(request)
-    if text is None:
-        return "unknown"
+    address = client_address(request)
+    return "unknown" if address is None else network_of(address)
+
+
+@lru_cache(maxsize=1_000)
+def network_of(text: str) -> str:
     address = ipaddress.ip_address(text)
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
