@@ -135,6 +135,11 @@ def heavy_pages(target: Target, connections: int, until: float) -> Counter[str]:
     return together(lambda client: client.get(next(addresses), timeout=PATIENCE), connections, until)
 
 
+def heavy_reads(target: Target, connections: int, until: float) -> Counter[str]:
+    addresses = cycle(f"{target.url}/api/v1/experiment/{target.heavy}/drift/{run}" for run in target.runs)
+    return together(lambda client: client.get(next(addresses), timeout=PATIENCE), connections, until)
+
+
 def broken_lines(target: Target, connections: int, until: float) -> Counter[str]:
     headers = {"Authorization": f"Bearer {target.token}", "Content-Type": "application/x-ndjson"}
     address = f"{target.url}/api/v1/experiment/{target.own}/drift/bulk"
@@ -218,6 +223,7 @@ ATTACKS = [
     Attack("uploads of 50 MB to /login", uploads, 20),
     Attack("searches of 490,000 empty lists a run", heavy_searches, 8),
     Attack("pages of such runs", heavy_pages, 8),
+    Attack("reads of single such runs", heavy_reads, 12),
     Attack("bulk bodies of broken lines, 8 MB", broken_lines, 4),
     Attack("/login/provider", logins, 10),
     Attack("openapi.json and /readyz", documents, 50),

@@ -19,7 +19,7 @@ from core.identity import Identity
 from core.mongodb.documents import (
     WORK_SECONDS,
     Document,
-    aggregate,
+    aggregate_one,
     collection_of,
     find_one,
     insert_many,
@@ -100,10 +100,10 @@ class DriftManager(BaseDriftManager["Drift"]):
         run = {"_id": drift_id.hex, "experiment_id": experiment_id.hex}
         runs = {"from": Drift._meta.db_table, "pipeline": [{"$match": run}], "as": "runs"}
         project = {"$project": ExperimentReference.PROJECTION}
-        found = aggregate(Experiment, [{"$match": {"_id": experiment_id.hex}}, project, {"$lookup": runs}])
-        if not found:
+        found = aggregate_one(Experiment, [{"$match": {"_id": experiment_id.hex}}, project, {"$lookup": runs}])
+        if found is None:
             return None, None
-        return ExperimentReference.of(found[0]), next(instances_of(Drift, found[0]["runs"]), None)
+        return ExperimentReference.of(found), next(instances_of(Drift, found["runs"]), None)
 
     def one_of(self, experiment: AccessControlled, drift_id: uuid.UUID) -> "Drift | None":
         """The run of an experiment with this id, or None."""

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -48,9 +49,20 @@ def test_a_document_becomes_the_same_instance_as_from_a_queryset(drift: Drift, r
     assert Drift.objects.by_id(drift.id).parameters == parameters  # type: ignore[union-attr]
 
 
-def test_threads_take_turns_to_decode_large_pages(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+READS: dict[str, Callable[[Drift], Any]] = {
+    "a page": lambda run: documents.aggregate_within(Drift, [], 10_000_000),
+    "a run": lambda run: Drift.objects.one_of(run.experiment, run.pk),
+    "a run with its experiment": lambda run: Drift.objects.with_experiment(run.experiment.pk, run.pk),
+    "a run by its id": lambda run: Drift.objects.by_id(run.pk),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_threads_take_turns_to_decode_large_documents(
+    experiment: Experiment, read: Callable[[Drift], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     parameters = {"a": "x" * 1_100_000}
-    Drift.objects.create(experiment=experiment, model="tree", job_status="Failed", parameters=parameters)
+    run = Drift.objects.create(experiment=experiment, model="tree", job_status="Failed", parameters=parameters)
     alone = threading.Lock()
     sizes = []
 
@@ -63,7 +75,6 @@ def test_threads_take_turns_to_decode_large_pages(experiment: Experiment, monkey
 
     monkeypatch.setattr(documents, "bson", SimpleNamespace(decode_all=decode))
     with ThreadPoolExecutor(3) as pool:
-        pages = [pool.submit(documents.aggregate_within, Drift, [], 10_000_000) for _ in range(3)]
-        assert [len(page.result()[0]) for page in pages] == [1, 1, 1]
+        assert all(pool.map(read, [run] * 3))
     assert len(sizes) == 3
     assert min(sizes) > 1_000_000

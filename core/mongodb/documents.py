@@ -76,7 +76,7 @@ def collection_of(model: type[Model]) -> Collection[Document]:
 
 @with_django_errors
 def aggregate(model: type[Model], pipeline: list[Mql], **options: Any) -> list[Document]:
-    """Run a pipeline on the model's collection, in the current transaction if there is one.
+    """Run a pipeline on the model's collection, in the current transaction if there is one. For small documents.
 
     Raises Django's database errors, as a queryset does.
     """
@@ -91,22 +91,38 @@ def aggregate_within(model: type[Model], pipeline: list[Mql], room: int) -> tupl
     """
     taken: list[bytes | memoryview] = []
     is_cut = False
-    collection: Collection[RawBSONDocument] = mongodb().database.get_collection(model._meta.db_table, RAW)
-    with collection.aggregate(pipeline, session=mongodb().session) as found:
+    with raw_collection_of(model).aggregate(pipeline, session=mongodb().session) as found:
         for document in found:
             room -= len(document.raw)
             if is_cut := room < 0 and bool(taken):
                 break
             taken.append(document.raw)
-    content = b"".join(taken)
-    with in_turn(len(content) > LARGE):
-        return bson.decode_all(content), is_cut
+    return decoded(taken), is_cut
+
+
+def aggregate_one(model: type[Model], pipeline: list[Mql]) -> Document | None:
+    """Return the only document of a pipeline, which may be large, or None."""
+    found, _ = aggregate_within(model, pipeline, 0)
+    return found[0] if found else None
 
 
 @with_django_errors
 def find_one(model: type[Model], match: Mql, **options: Any) -> Document | None:
     """Return one stored document that matches, or None."""
-    return collection_of(model).find_one(match, session=mongodb().session, **options)
+    found = raw_collection_of(model).find_one(match, session=mongodb().session, **options)
+    return None if found is None else decoded([found.raw])[0]
+
+
+def raw_collection_of(model: type[Model]) -> Collection[RawBSONDocument]:
+    """Return the collection of a model. Its documents are not decoded."""
+    return mongodb().database.get_collection(model._meta.db_table, RAW)
+
+
+def decoded(documents: list[bytes | memoryview]) -> list[Document]:
+    """Decode documents, large ones in turn."""
+    content = b"".join(documents)
+    with in_turn(len(content) > LARGE):
+        return bson.decode_all(content)
 
 
 @with_django_errors
