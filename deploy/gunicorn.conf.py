@@ -40,7 +40,7 @@ def when_ready(server: Any) -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(50_000, 10, 10)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -145,12 +145,12 @@ def parse_line(number: int, line: bytes) -> Any:
 def validated(items: Collection[Any], kind: type[StrictSerializer]) -> list[dict[str, Any]]:
     """Return the validated fields of each item. Raises one `ValidationError` with the first errors, by position."""
     taken: list[dict[str, Any]] = []
-    refused: list[tuple[int, ValidationError]] = []
+    refused: list[tuple[int, Any]] = []
     for position, item in enumerate(items):
         try:
             taken.append(validated_one(item, kind))
         except ValidationError as error:
-            refused.append((position, error))
+            refused.append((position, error.detail))
             if len(refused) == MAX_INVALID:
                 break
     if refused:
@@ -165,9 +165,9 @@ def validated_one(item: Any, kind: type[StrictSerializer]) -> dict[str, Any]:
     return kind.validated(item)
 
 
-def errors_of(refused: list[tuple[int, ValidationError]], sent: int, is_all: bool) -> Iterator[tuple[str, Any]]:
+def errors_of(refused: list[tuple[int, Any]], sent: int, is_all: bool) -> Iterator[tuple[str, Any]]:
     number = f"{len(refused):,} of {sent:,} objects are not valid"
     found = f"{number}." if is_all else f"At least {number}. The objects after these were not checked."
     yield "non_field_errors", [f"{found} No object was stored."]
-    for position, error in refused:
-        yield str(position), error.detail if isinstance(error.detail, dict) else {"non_field_errors": error.detail}
+    for position, detail in refused:
+        yield str(position), detail if isinstance(detail, dict) else {"non_field_errors": detail}

@@ -60,7 +60,7 @@ def explained_errors(body: bytes, name: str) -> Iterator[None]:
     except RecursionError:
         raise ValidationError(f"{name} is nested deeper than {MAX_DEPTH} levels.") from None
     except ValueError as error:
-        problem = problem_of_constant(body) if isinstance(error, NotANumber) else error
+        problem = problem_of_constant(body) if isinstance(error, NotANumber) else str(error)
         raise ParseError(f"{name} is not JSON in UTF-8: {problem}.") from error
 
 

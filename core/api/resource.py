@@ -1,9 +1,12 @@
 """The base class of the API's views."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.utils.functional import cached_property
 from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
 from rest_framework.request import Request
@@ -16,7 +19,31 @@ from core.api.throttling import LoginLimit, RequestLimit, charge_time
 from core.identity import Identity, identity_of
 
 
-class Resource(GenericViewSet[Any]):
+class Transient(GenericViewSet[Any]):
+    """A view that is freed as soon as it has responded, with the bodies that it holds.
+
+    The library has the view, its request and its serializers refer to each other. They would stay in memory until a
+    garbage collection, which takes seconds for many large bodies, and no other thread runs meanwhile.
+    """
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Respond, and remove the actions that the library has bound to the view under the names of their methods."""
+        try:
+            return super().dispatch(request, *args, **kwargs)
+        finally:
+            for method in self.action_map:
+                delattr(self, method)
+
+    def get_parser_context(self, http_request: HttpRequest) -> dict[str, Any]:
+        """Omit the view, which no parser uses."""
+        return {}
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        """Omit the view, which no serializer uses."""
+        return {"request": self.request}
+
+
+class Resource(Transient):
     """A resource of the API, named `resource`.
 
     `required_levels` maps each action to a `Requirement`, or to the `Level` that it needs on the experiment.
@@ -49,17 +76,19 @@ class Resource(GenericViewSet[Any]):
         Django REST framework counts last, and negotiates a content type first: responses here are always JSON.
         A request that cannot be authenticated counts for its address.
         """
-        refusal = None
         try:
             self.perform_authentication(request)
-        except APIException as error:
-            refusal = error
+        except APIException:
+            self.count(request)
+            raise
+        self.count(request)
+        self.check_permissions(request)
+
+    def count(self, request: Request) -> None:
+        """Count the request. Raises `MethodNotAllowed` if the path lacks the method."""
         self.check_throttles(request)
         if str(request.method).lower() not in self.action_map:
             self.http_method_not_allowed(request)
-        if refusal:
-            raise refusal
-        self.check_permissions(request)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Charge the caller for the time of the request, unless the service was unavailable."""
@@ -99,6 +128,21 @@ class Resource(GenericViewSet[Any]):
 
     def save(self, serializer: BaseSerializer[Any], status: int = 200) -> JSONResponse:
         """Validate and save, and return a response with the saved object."""
-        serializer.is_valid(raise_exception=True)
-        serializer.save()
-        return JSONResponse(serializer.data, status)
+        with emptied(serializer):
+            serializer.is_valid(raise_exception=True)
+            serializer.save()
+            return JSONResponse(serializer.data, status)
+
+    def show(self, serializer: BaseSerializer[Any]) -> JSONResponse:
+        """Return a response with the serializer's data."""
+        with emptied(serializer):
+            return JSONResponse(serializer.data)
+
+
+@contextmanager
+def emptied(serializer: BaseSerializer[Any]) -> Iterator[None]:
+    """Empty a serializer after the block. Its fields refer to it: it would stay in memory with its object and body."""
+    try:
+        yield
+    finally:
+        vars(serializer).clear()

@@ -1,0 +1,80 @@
+"""Views, and the bodies and objects that they hold, are freed when the request ends, not at a garbage collection."""
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from core.api.resource import Resource
+from core.identity import Level
+from drifts.models import Drift
+from experiments.models import Experiment, Permission
+from tests.caller import Caller
+
+BODY = {"job_status": "Completed", "model": "tree", "drift_detected": True, "parameters": {"a": [[], []]}}
+KINDS = (Resource, Drift, Experiment)
+
+
+@pytest.fixture
+def without_collections() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def objects() -> list[Any]:
+    return [each for each in gc.get_objects() if issubclass(type(each), KINDS)]
+
+
+Send = Callable[[Caller, str, str], Any]
+REQUESTS: dict[str, tuple[int, Send]] = {
+    "read": (200, lambda caller, experiment, run: caller.get(f"{experiment}/drift/{run}")),
+    "read an experiment": (200, lambda caller, experiment, run: caller.get(experiment)),
+    "search": (200, lambda caller, experiment, run: caller.post(f"{experiment}/drift/search", {})),
+    "search experiments": (200, lambda caller, experiment, run: caller.post("/experiment/search", {})),
+    "create": (201, lambda caller, experiment, run: caller.post(f"{experiment}/drift", BODY)),
+    "create with a key": (
+        201,
+        lambda caller, experiment, run: caller.post(f"{experiment}/drift", BODY, headers={"Idempotency-Key": "one"}),
+    ),
+    "create many": (201, lambda caller, experiment, run: caller.post(f"{experiment}/drift/bulk", [BODY, BODY])),
+    "replace": (200, lambda caller, experiment, run: caller.put(f"{experiment}/drift/{run}", BODY)),
+    "replace on a condition": (
+        200,
+        lambda caller, experiment, run: caller.put(f"{experiment}/drift/{run}", BODY, headers={"If-Match": "*"}),
+    ),
+    "rename an experiment": (200, lambda caller, experiment, run: caller.patch(experiment, {"name": "other"})),
+    "delete": (204, lambda caller, experiment, run: caller.delete(f"{experiment}/drift/{run}")),
+    "a malformed token": (401, lambda caller, experiment, run: Caller("a.b.c").get(experiment)),
+    "a missing run": (404, lambda caller, experiment, run: caller.get(f"{experiment}/drift/{experiment[-36:]}")),
+    "a method that the path lacks": (405, lambda caller, experiment, run: caller.put(f"{experiment}/drift")),
+    "a condition that fails": (
+        412,
+        lambda caller, experiment, run: caller.put(f"{experiment}/drift/{run}", BODY, headers={"If-Match": '"x"'}),
+    ),
+    "a broken body": (
+        400,
+        lambda caller, experiment, run: caller.post(f"{experiment}/drift", "{", content_type="application/json"),
+    ),
+    "an invalid body": (422, lambda caller, experiment, run: caller.post(f"{experiment}/drift", {**BODY, "x": 1})),
+    "an invalid change": (422, lambda caller, experiment, run: caller.patch(f"{experiment}/drift/{run}", {"tags": 1})),
+    "invalid bodies": (422, lambda caller, experiment, run: caller.post(f"{experiment}/drift/bulk", [{"x": 1}, BODY])),
+    "an invalid filter": (422, lambda caller, experiment, run: caller.post(f"{experiment}/drift/search", {"$a": 1})),
+}
+
+
+@pytest.mark.parametrize(("status", "send"), REQUESTS.values(), ids=REQUESTS)
+def test_a_request_leaves_no_view_and_no_object_in_memory(
+    status: int, send: Send, manager: Caller, without_collections: None
+) -> None:
+    experiment = Experiment.objects.create(
+        name="named", permissions=[Permission(entity=manager.id, level=Level.MANAGE)]
+    )
+    run = Drift.objects.create(experiment=experiment, **BODY)
+    path, id_of_run = f"/experiment/{experiment.pk}", str(run.pk)
+    del experiment, run
+    assert objects() == []
+    assert send(manager, path, id_of_run).status_code == status
+    assert objects() == []
