@@ -505,7 +505,7 @@ def keys_in(value: Any) -> Iterator[str]:
             yield from keys_in(item)
 
 
-@settings(reproducible, max_examples=600)
+@settings(reproducible, max_examples=400)
 @given(ANY_JSON | almost_filters())
 def test_any_json_is_refused_or_becomes_a_filter_of_the_grammar(document: Any) -> None:
     try:

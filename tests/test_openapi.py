@@ -70,7 +70,7 @@ def test_generated_requests_find_no_server_error_and_no_undocumented_response(li
         [
             *(str(Path(sys.executable).with_name("schemathesis")), "run", f"{live.api}/openapi.json"),
             *("--header", f"Authorization: Bearer {token}", "--checks", CHECKS),
-            *("--max-examples", "45", "--generation-deterministic"),
+            *("--max-examples", "30", "--generation-deterministic"),
             *("--continue-on-failure", "--warnings", "off", "--no-color"),
         ],
         cwd=tmp_path,
@@ -81,4 +81,4 @@ def test_generated_requests_find_no_server_error_and_no_undocumented_response(li
     generated = re.search(r"([\d,]+) generated", run.stdout)
     assert run.returncode == 0, run.stdout
     assert generated, run.stdout
-    assert int(generated[1].replace(",", "")) >= 1500, run.stdout
+    assert int(generated[1].replace(",", "")) >= 1000, run.stdout

@@ -426,7 +426,7 @@ def start_of(time: datetime.datetime, interval: Interval, zone: ZoneInfo) -> dat
     return minute
 
 
-@settings(reproducible, max_examples=150)
+@settings(reproducible, max_examples=100)
 @given(zone=st.sampled_from(ZONES).map(ZoneInfo), interval=st.sampled_from(Interval), times=st.lists(TIMES, max_size=5))
 def test_intervals_equal_those_of_a_clock_read_minute_by_minute(
     experiment: Experiment, zone: ZoneInfo, interval: Interval, times: list[datetime.datetime]
@@ -446,7 +446,7 @@ def assert_intervals(
     assert [row["start"].utcoffset() for row in rows] == offsets
 
 
-@settings(reproducible, max_examples=150)
+@settings(reproducible, max_examples=100)
 @given(st.data())
 def test_intervals_equal_those_of_a_clock_around_every_clock_change(
     experiment: Experiment, data: st.DataObject
