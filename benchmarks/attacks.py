@@ -136,7 +136,7 @@ def heavy_pages(target: Target, connections: int, until: float) -> Counter[str]:
 
 
 def heavy_reads(target: Target, connections: int, until: float) -> Counter[str]:
-    addresses = cycle(f"{target.url}/api/v1/experiment/{target.heavy}/drift/{run}" for run in target.runs)
+    addresses = cycle([f"{target.url}/api/v1/experiment/{target.heavy}/drift/{run}" for run in target.runs])
     return together(lambda client: client.get(next(addresses), timeout=PATIENCE), connections, until)
 
 

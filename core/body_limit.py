@@ -42,7 +42,12 @@ class BodyLimitMiddleware:
                 return refusal(request, 413, message.format(limit=limit))
         if request.content_type == "multipart/form-data":
             return refusal(request, 415, FORM_WITH_FILES if wants_page(request) else NO_FILES)
-        return self.get_response(request)
+        try:
+            return self.get_response(request)
+        finally:
+            # Django's request refers to itself: a chunked body would stay in memory until a garbage collection.
+            if isinstance(request._stream, BytesIO):
+                request._stream.close()
 
 
 def limit_of(request: HttpRequest) -> int:

@@ -35,7 +35,7 @@ class RequestCount(models.Model):
     previous = models.BigIntegerField()
     started = models.BigIntegerField(help_text="The start of the current window.")
     at = models.BigIntegerField(help_text="The time when the last requests were added.")
-    admitted = models.BooleanField(default=True, help_text="False if the latest request was above the rate.")
+    is_admitted = models.BooleanField(default=True, help_text="False if the latest request was above the rate.")
     expires_at = models.DateTimeField()
 
     class Meta:

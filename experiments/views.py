@@ -129,7 +129,7 @@ class ExperimentView(SearchMixin, ExperimentResource):
     @tagged
     def retrieve(self, request: Request, experiment_id: str) -> JSONResponse:
         """Read one experiment."""
-        return self.show(self.get_serializer(self.get_experiment()))
+        return JSONResponse(self.get_serializer(self.get_experiment()).data)
 
     @responds(200, 409)
     @conditional
@@ -223,7 +223,7 @@ class AccessView(ExperimentResource):
             experiment.hand_over(self.identity, wanted.validated_data["entity"], wanted.validated_data["keep"])
         except VersionConflict as error:
             raise Conflict(self.conflict) from error
-        return self.show(ExperimentSerializer(experiment, context=self.get_serializer_context()))
+        return JSONResponse(ExperimentSerializer(experiment, context=self.get_serializer_context()).data)
 
 
 def id_in_path(text: str) -> uuid.UUID:

@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Have few garbage collections, as in the service: they take a tenth of the time of the tests."""
+    """Collect garbage rarely: collections scan thousands of tests, and take a tenth of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 10, 10)

@@ -150,6 +150,7 @@ def validated(items: Collection[Any], kind: type[StrictSerializer]) -> list[dict
         try:
             taken.append(validated_one(item, kind))
         except ValidationError as error:
+            # The errors themselves would keep this frame and its items in memory.
             refused.append((position, error.detail))
             if len(refused) == MAX_INVALID:
                 break

@@ -37,8 +37,8 @@ class StrictJSONParser(BaseParser):
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         body = stream.read()
+        value = parsed(body)
         with in_turn(len(body) > LARGE):
-            value = parsed(body)
             refuse_unstorable(value)
         return value
 
@@ -60,6 +60,7 @@ def explained_errors(body: bytes, name: str) -> Iterator[None]:
     except RecursionError:
         raise ValidationError(f"{name} is nested deeper than {MAX_DEPTH} levels.") from None
     except ValueError as error:
+        # The error itself, in a variable, would keep this frame and its body in memory.
         problem = problem_of_constant(body) if isinstance(error, NotANumber) else str(error)
         raise ParseError(f"{name} is not JSON in UTF-8: {problem}.") from error
 

@@ -86,13 +86,13 @@ class TooManyRequests(RetryLater):
 class Count:
     """A caller's requests in the current window and the previous one; `elapsed` is the current one's age (0 to 1).
 
-    `admitted` is False if the latest request was above the rate; it is then not among them.
+    `is_admitted` is False if the latest request was above the rate. It is then not in the counts.
     """
 
     current: int
     previous: int
     elapsed: float
-    admitted: bool = True
+    is_admitted: bool = True
 
     @property
     def total(self) -> float:
@@ -147,11 +147,11 @@ class Limiter:
             tally.pending += 1
             if tally.pending < rate.batch and tally.shared + tally.pending <= rate.limit:
                 return
-            admitted, tally.pending = tally.pending - 1, 0
+            number, tally.pending = tally.pending - 1, 0
         if not rate.is_exact and time.monotonic() < self._paused_until:
             return
         try:
-            count = add(key, rate, admitted)
+            count = add(key, rate, number)
         except (DatabaseError, PyMongoError) as error:
             if rate.is_exact or not is_database_unavailable(error):
                 raise
@@ -159,7 +159,7 @@ class Limiter:
             return
         with self._lock:
             tally.shared = count.total
-            if not count.admitted:
+            if not count.is_admitted:
                 wait = count.wait(rate)
                 tally.refused_until = time.monotonic() + wait
                 raise TooManyRequests(scope, rate, wait)
@@ -181,8 +181,8 @@ def key_of(scope: str, caller: str, rate: Rate) -> str:
     return hashlib.sha256(f"{scope} {rate.seconds} {caller}".encode(errors="surrogatepass")).hexdigest()
 
 
-def add(key: str, rate: Rate, admitted: int) -> Count:
-    """Add admitted requests to a shared counter, and one more if it is within the rate, in one atomic step."""
+def add(key: str, rate: Rate, number: int) -> Count:
+    """Add a number to a shared counter, and one request more if that is within the rate, in one atomic step."""
     window = rate.seconds * 1000
     now = {"$toLong": "$$NOW"}
     started = {"$subtract": [now, {"$mod": [now, window]}]}
@@ -191,7 +191,7 @@ def add(key: str, rate: Rate, admitted: int) -> Count:
     counted = {
         "started": started,
         "at": now,
-        "count": {"$add": [admitted, {"$cond": [is_current, "$count", 0]}]},
+        "count": {"$add": [number, {"$cond": [is_current, "$count", 0]}]},
         "previous": {"$cond": [is_current, "$previous", {"$cond": [is_previous, "$count", 0]}]},
         "expires_at": {"$add": ["$$NOW", 2 * window]},
     }
@@ -199,8 +199,8 @@ def add(key: str, rate: Rate, admitted: int) -> Count:
     total = {"$add": ["$count", {"$multiply": ["$previous", share]}]}
     update: list[Mql] = [
         {"$set": counted},
-        {"$set": {"admitted": {"$lte": [{"$add": [total, 1]}, rate.limit]}}},
-        {"$set": {"count": {"$add": ["$count", {"$cond": ["$admitted", 1, 0]}]}}},
+        {"$set": {"is_admitted": {"$lte": [{"$add": [total, 1]}, rate.limit]}}},
+        {"$set": {"count": {"$add": ["$count", {"$cond": ["$is_admitted", 1, 0]}]}}},
     ]
     with pymongo.timeout(EXACT_SECONDS if rate.is_exact else BATCH_SECONDS):
         try:
@@ -209,7 +209,7 @@ def add(key: str, rate: Rate, admitted: int) -> Count:
             # Two requests created the counter at once; the second update finds it.
             counter = upsert(key, update)
     elapsed = (counter["at"] - counter["started"]) / window
-    return Count(counter["count"], counter["previous"], elapsed, counter["admitted"])
+    return Count(counter["count"], counter["previous"], elapsed, counter["is_admitted"])
 
 
 def upsert(key: str, update: list[Mql]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The base class of the API's views."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -19,31 +18,7 @@ from core.api.throttling import LoginLimit, RequestLimit, charge_time
 from core.identity import Identity, identity_of
 
 
-class Transient(GenericViewSet[Any]):
-    """A view that is freed as soon as it has responded, with the bodies that it holds.
-
-    The library has the view, its request and its serializers refer to each other. They would stay in memory until a
-    garbage collection, which takes seconds for many large bodies, and no other thread runs meanwhile.
-    """
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Respond, and remove the actions that the library has bound to the view under the names of their methods."""
-        try:
-            return super().dispatch(request, *args, **kwargs)
-        finally:
-            for method in self.action_map:
-                delattr(self, method)
-
-    def get_parser_context(self, http_request: HttpRequest) -> dict[str, Any]:
-        """Omit the view, which no parser uses."""
-        return {}
-
-    def get_serializer_context(self) -> dict[str, Any]:
-        """Omit the view, which no serializer uses."""
-        return {"request": self.request}
-
-
-class Resource(Transient):
+class Resource(GenericViewSet[Any]):
     """A resource of the API, named `resource`.
 
     `required_levels` maps each action to a `Requirement`, or to the `Level` that it needs on the experiment.
@@ -70,8 +45,19 @@ class Resource(Transient):
     throttle_classes = [RequestLimit]
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]
 
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Respond, and empty the view.
+
+        In Django REST framework, a view and its request refer to each other. A large body would stay in memory until
+        a garbage collection.
+        """
+        try:
+            return super().dispatch(request, *args, **kwargs)
+        finally:
+            vars(self).clear()
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authenticate the caller, count the request, and check permissions: refused requests count too.
+        """Authenticate the caller, count the request, and check permissions: a request without them counts too.
 
         Django REST framework counts last, and negotiates a content type first: responses here are always JSON.
         A request that cannot be authenticated counts for its address.
@@ -79,13 +65,13 @@ class Resource(Transient):
         try:
             self.perform_authentication(request)
         except APIException:
-            self.count(request)
+            self.check_limits_and_method(request)
             raise
-        self.count(request)
+        self.check_limits_and_method(request)
         self.check_permissions(request)
 
-    def count(self, request: Request) -> None:
-        """Count the request. Raises `MethodNotAllowed` if the path lacks the method."""
+    def check_limits_and_method(self, request: Request) -> None:
+        """Count the request. Raises `TooManyRequests`, or `MethodNotAllowed` if the path lacks the method."""
         self.check_throttles(request)
         if str(request.method).lower() not in self.action_map:
             self.http_method_not_allowed(request)
@@ -128,21 +114,6 @@ class Resource(Transient):
 
     def save(self, serializer: BaseSerializer[Any], status: int = 200) -> JSONResponse:
         """Validate and save, and return a response with the saved object."""
-        with emptied(serializer):
-            serializer.is_valid(raise_exception=True)
-            serializer.save()
-            return JSONResponse(serializer.data, status)
-
-    def show(self, serializer: BaseSerializer[Any]) -> JSONResponse:
-        """Return a response with the serializer's data."""
-        with emptied(serializer):
-            return JSONResponse(serializer.data)
-
-
-@contextmanager
-def emptied(serializer: BaseSerializer[Any]) -> Iterator[None]:
-    """Empty a serializer after the block. Its fields refer to it: it would stay in memory with its object and body."""
-    try:
-        yield
-    finally:
-        vars(serializer).clear()
+        serializer.is_valid(raise_exception=True)
+        serializer.save()
+        return JSONResponse(serializer.data, status)

@@ -76,9 +76,10 @@ def collection_of(model: type[Model]) -> Collection[Document]:
 
 @with_django_errors
 def aggregate(model: type[Model], pipeline: list[Mql], **options: Any) -> list[Document]:
-    """Run a pipeline on the model's collection, in the current transaction if there is one. For small documents.
+    """Run a pipeline on the model's collection, in the current transaction if there is one.
 
-    Raises Django's database errors, as a queryset does.
+    The documents must be small: `aggregate_within` and `aggregate_one` are for others. Raises Django's database errors,
+    as a queryset does.
     """
     return list(collection_of(model).aggregate(pipeline, session=mongodb().session, **options))
 
