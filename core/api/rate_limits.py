@@ -195,6 +195,7 @@ def add(key: str, rate: Rate, number: int) -> Count:
         "previous": {"$cond": [is_current, "$previous", {"$cond": [is_previous, "$count", 0]}]},
         "expires_at": {"$add": ["$$NOW", 2 * window]},
     }
+    # The total is that of `Count`. The database decides by it, in the same step in which it counts.
     share = {"$subtract": [1, {"$divide": [{"$subtract": ["$at", "$started"]}, window]}]}
     total = {"$add": ["$count", {"$multiply": ["$previous", share]}]}
     update: list[Mql] = [
