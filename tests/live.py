@@ -12,7 +12,7 @@ import psutil
 import requests
 from pymongo import MongoClient
 
-from core.mongodb.embedded import free_port
+from tests.ports import free_port
 
 START_SECONDS = 60
 GUNICORN = ["-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "driftwatch.wsgi"]

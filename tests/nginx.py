@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from core.mongodb.embedded import free_port, is_free
+from driftwatch.management.commands.serve import is_free
 from tests.live import ROOT
+from tests.ports import free_port
 
 # Debian has it in /usr/sbin, which is not on every PATH.
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")

@@ -10,7 +10,8 @@ from typing import Any, Self
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from core.mongodb.embedded import free_port, mongod_path
+from core.mongodb.embedded import mongod_path
+from tests.ports import free_port
 
 START_SECONDS = 60
 NAME = "failover"

@@ -19,11 +19,12 @@ from pytest_django import Settings
 
 import manage as command_line
 from core.mongodb import embedded
-from core.mongodb.embedded import EmbeddedServer, free_port
+from core.mongodb.embedded import EmbeddedServer
 from core.var_dir import created_once, usable
 from driftwatch.failures import sentence
 from driftwatch.management.commands import serve
 from tests.live import ROOT
+from tests.ports import free_port
 
 PASSWORD = "hunter2"
 
@@ -77,8 +78,8 @@ def test_a_wrong_password_is_named_and_not_shown() -> None:
 
 def test_a_wrong_name_or_replica_set_is_named() -> None:
     assert "does not respond (nowhere.invalid:27017: " in str(sentence(error_at("mongodb://nowhere.invalid")))
-    uri = service_settings.MONGODB_URI.partition("=")[0]
-    assert 'replica set name "other"' in str(sentence(error_at(f"{uri}=other")))
+    other = f"{service_settings.MONGODB_URI}&replicaSet=other"
+    assert "set named 'other'" in str(sentence(error_at(other)))
     unresolved = "MONGODB_URI cannot be used: The DNS query name does not exist: _mongodb._tcp.nowhere.invalid."
     assert str(sentence(error_at("mongodb+srv://nowhere.invalid"))).startswith(unresolved)
 
@@ -170,7 +171,6 @@ def test_a_command_whose_embedded_server_ends_reports_the_cause(
 ) -> None:
     settings.MONGODB_URI = ""
     ended = EmbeddedServer(tmp_path)
-    ended.port = free_port()
     monkeypatch.setattr(embedded, "server", lambda: ended)
     assert str(sentence(error_at(ended.uri))).startswith("The embedded MongoDB ended")
 

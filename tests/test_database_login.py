@@ -16,8 +16,9 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from core.mongodb.base import DatabaseWrapper
-from core.mongodb.embedded import free_port, mongod_path
+from core.mongodb.embedded import mongod_path
 from driftwatch.failures import sentence
+from tests.ports import free_port
 
 NAME, PASSWORD = "guarded", "hunter2"
 

@@ -24,10 +24,10 @@ from core.api.rate_limits import Count, Limiter, Rate, TooManyRequests, rate_of
 from core.api.throttling import address_of
 from core.models import RequestCount
 from core.mongodb.documents import mongodb
-from core.mongodb.embedded import free_port
 from experiments.models import Experiment
 from tests.caller import Caller, Client
 from tests.live import START_SECONDS, LiveServer
+from tests.ports import free_port
 from tests.profiler import commands
 from tests.provider import Provider
 

@@ -17,9 +17,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from core.mongodb.embedded import free_port
 from examples.mytoken import mytoken_server
 from tests.live import ROOT, LiveServer
+from tests.ports import free_port
 
 AUDIENCE = "driftwatch"
 

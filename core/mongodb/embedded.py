@@ -1,14 +1,13 @@
 """The embedded MongoDB server, used if `MONGODB_URI` is not set.
 
-It is one `mongod`, a replica set with one member, since transactions need a replica set. It listens on a
-free loopback port and stores its data in `settings.VAR_DIR`. The first process that needs it starts it, and
-stops it at exit. Other processes find its port in `server.json` beside the data.
+It is one `mongod`, a replica set with one member, since transactions need a replica set. Its data and its Unix socket
+are in `settings.VAR_DIR`. It listens on no port, and only the socket's owner can connect: it needs no password. The
+first process that needs it starts it, and stops it at exit. Other processes find its socket.
 """
 
 import atexit
 import ctypes
 import importlib.util
-import json
 import os
 import shutil
 import signal
@@ -18,13 +17,14 @@ import time
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
-from core.var_dir import locked, usable, write_whole
+from core.var_dir import locked, usable
 
 REPLICA_SET = "driftwatch"
 START_SECONDS = 60
@@ -32,6 +32,7 @@ STOP_SECONDS = 30
 MIN_FREE_BYTES = 1_000_000
 NOT_YET_INITIALIZED = 94
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+MAX_SOCKET_BYTES = 107  # unix(7): `sun_path` has 108, and the last is NUL.
 
 
 class EmbeddedServer:
@@ -40,16 +41,19 @@ class EmbeddedServer:
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
         self.process: subprocess.Popen[bytes] | None = None
-        self.port = 0
         self._log_start = 0
 
     @property
     def uri(self) -> str:
-        return f"mongodb://127.0.0.1:{self.port}/?replicaSet={REPLICA_SET}"
+        return f"mongodb://{quote_plus(str(self._socket))}/?directConnection=true"
 
     @property
     def _data(self) -> Path:
         return self.directory / "data"
+
+    @property
+    def _socket(self) -> Path:
+        return self.directory / "mongod.sock"
 
     @property
     def _log(self) -> Path:
@@ -62,12 +66,14 @@ class EmbeddedServer:
         """
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
+        if len(os.fsencode(self._socket)) > MAX_SOCKET_BYTES:
+            raise ImproperlyConfigured(
+                f"The path {self._socket} is longer than the {MAX_SOCKET_BYTES} bytes that a Unix socket may have. "
+                "Set VAR_DIR to a directory with a shorter path."
+            )
         with locked(self.directory):
-            self.port = self._recorded_port() or free_port()
-            if not self._serves_directory():
-                self.port = self.port if is_free(self.port) else free_port()
+            if not self._is_primary():
                 self._spawn()
-                self._record_port()
 
     def stop(self) -> None:
         """Stop the server if this object started it."""
@@ -84,15 +90,15 @@ class EmbeddedServer:
     @property
     def is_running(self) -> bool:
         """True if the server runs, started by this object or by another process."""
-        return not is_free(self.port) if self.process is None else self.process.poll() is None
+        return self._listens() if self.process is None else self.process.poll() is None
 
     def _spawn(self) -> None:
         self._data.mkdir(exist_ok=True)
         program = mongod_path()
         command = [
-            *(program, "--port", str(self.port), "--bind_ip", "127.0.0.1"),
+            *(program, "--bind_ip", str(self._socket), "--networkMessageCompressors", "disabled"),
             *("--dbpath", str(self._data), "--replSet", REPLICA_SET, "--oplogSize", "256"),
-            *("--nounixsocket", "--logpath", str(self._log), "--logappend"),
+            *("--logpath", str(self._log), "--logappend"),
         ]
         try:
             # In its own session, the server does not receive Ctrl-C: the service stops it last.
@@ -134,7 +140,7 @@ class EmbeddedServer:
                 time.sleep(0.05)
 
     def _configure_replica_set(self, client: MongoClient[dict[str, Any]]) -> None:
-        members = [{"_id": 0, "host": f"127.0.0.1:{self.port}"}]
+        members = [{"_id": 0, "host": str(self._socket)}]
         try:
             config = client.admin.command("replSetGetConfig")["config"]
         except OperationFailure as error:
@@ -143,7 +149,7 @@ class EmbeddedServer:
             client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
             return
         if config["members"][0]["host"] != members[0]["host"]:
-            # The data was created on another port. A member missing from its own replica set refuses clients.
+            # The data was moved here, or listened on a port. A member missing from its own replica set refuses clients.
             config |= {"members": members, "version": config["version"] + 1}
             client.admin.command("replSetReconfig", config, force=True)
 
@@ -162,27 +168,20 @@ class EmbeddedServer:
             "of your own."
         )
 
-    def _serves_directory(self) -> bool:
-        """Return whether the port leads to a primary of this directory. Ports are reused by other servers."""
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self._socket)) == 0
+
+    def _is_primary(self) -> bool:
+        """Return whether a server answers at the socket and takes writes."""
         try:
             with self._client() as client:
-                options = client.admin.command("getCmdLineOpts")["parsed"]
-                primary = client.admin.command("hello").get("isWritablePrimary", False)
+                return bool(client.admin.command("hello").get("isWritablePrimary"))
         except PyMongoError:
             return False
-        return bool(primary and options.get("storage", {}).get("dbPath") == str(self._data))
 
     def _client(self) -> MongoClient[dict[str, Any]]:
-        return MongoClient("127.0.0.1", self.port, directConnection=True, serverSelectionTimeoutMS=500)
-
-    def _recorded_port(self) -> int | None:
-        try:
-            return int(json.loads((self.directory / "server.json").read_text())["port"])
-        except (FileNotFoundError, ValueError):
-            return None  # A full disk may have left an empty file.
-
-    def _record_port(self) -> None:
-        write_whole(self.directory / "server.json", json.dumps({"port": self.port}))
+        return MongoClient(self.uri, serverSelectionTimeoutMS=500)
 
 
 def mongod_path() -> str:
@@ -203,23 +202,6 @@ def mongod_path() -> str:
 def die_with_parent() -> None:
     """Have the kernel stop this process when its parent ends, even if the parent is killed (Linux only)."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def is_free(port: int) -> bool:
-    """Return whether nothing listens on this loopback port."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 @cache

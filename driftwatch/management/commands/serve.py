@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,7 +39,7 @@ class Command(BaseCommand):
     help = "Start MongoDB unless MONGODB_URI is set, migrate, and serve with gunicorn until interrupted."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not embedded.is_free(settings.PORT):
+        if not is_free(settings.PORT):
             raise CommandError(f"Port {settings.PORT} is in use. Stop the program there, or set PORT to another port.")
         database = None if settings.MONGODB_URI else embedded.server()
         call_command("migrate", interactive=False, verbosity=0)
@@ -79,10 +80,21 @@ def welcome(administrator: str, samples: str) -> str:
 def wait_until_ready(gunicorn: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and gunicorn.poll() is None:
-        if not embedded.is_free(settings.PORT):
+        if not is_free(settings.PORT):
             return
         time.sleep(0.1)
     raise CommandError("gunicorn did not start. See its log above.")
+
+
+def is_free(port: int) -> bool:
+    """Return whether nothing listens on this loopback port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def watch(gunicorn: "subprocess.Popen[bytes]", database: embedded.EmbeddedServer | None) -> None:
