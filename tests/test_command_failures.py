@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.conf import settings as service_settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 from pymongo import MongoClient
@@ -187,3 +188,14 @@ def test_a_database_that_does_not_restart_is_reported_once(capsys: pytest.Captur
         with pytest.raises(CommandError, match="gunicorn ended with status 1"):
             serve.watch(gunicorn, database)
     assert capsys.readouterr().err == "The disk is full.\n"
+
+
+# Commands of Django that cannot serialize embedded objects.
+
+
+@pytest.mark.parametrize(
+    ("command", "tool"), [("dumpdata experiments --indent 2", "mongodump"), ("loaddata runs.json -i", "mongorestore")]
+)
+def test_a_command_that_does_not_work_names_the_tool_that_does(command: str, tool: str) -> None:
+    with pytest.raises(CommandError, match=rf"is not available for MongoDB\. .* with {tool} \(MongoDB"):
+        call_command(*command.split())

@@ -1,0 +1,13 @@
+"""`manage.py dumpdata`, which is refused: Django cannot serialize embedded objects."""
+
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.core.management.commands import dumpdata
+
+
+class Command(dumpdata.Command):
+    help = "dumpdata is not available for MongoDB. Save the whole database with mongodump (MongoDB Database Tools)."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        raise CommandError(self.help)
