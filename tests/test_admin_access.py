@@ -14,7 +14,7 @@ from audit.models import Event
 from core.identity import Level, Requirement
 from core.portal.permissions import GuardedAdmin
 from drifts.models import Drift
-from experiments.models import Experiment
+from experiments.models import Experiment, Permission
 from tests.caller import Caller, Client
 from tests.conftest import GROUP
 from tests.session import through_session, version_shown
@@ -149,6 +149,32 @@ def test_the_portal_refuses_former_staff(enter: Enter, reader: Caller) -> None:
     assert browser.get("/admin/").status_code == 403
     User.objects.update(is_staff=True, is_active=False)
     assert browser.get("/admin/").status_code == 302
+
+
+def test_only_readers_of_an_experiment_learn_its_name_from_its_id(
+    enter: Enter, drift: Drift, stranger: Caller, reader: Caller
+) -> None:
+    """Both may add runs to another experiment, whose form asks for an id."""
+    own = [Permission(entity=caller.id, level=Level.EDIT) for caller in (stranger, reader)]
+    Experiment.objects.create(name="barley", permissions=own)
+    pk, add, runs = drift.experiment_id, address(Drift, "add"), address(Drift, "changelist")
+    browser = enter("stranger")
+    refused = browser.post(add, {"experiment": str(pk)})
+    pages = [refused, browser.post(runs, {"action": "archive", "_selected_action": str(pk)}, follow=True)]
+    for path in (
+        "/admin/",
+        f"{add}?experiment={pk}",
+        f"{add}?experiment=nonsense",
+        f"{runs}?experiment={pk}",
+        f"{address(Experiment, 'changelist')}?q=wine",
+        "/admin/autocomplete/?app_label=drifts&model_name=drift&field_name=experiment&term=wine",
+        *(address(Experiment, page, pk) for page in ("change", "delete", "history")),
+        *(address(Drift, page, drift.pk) for page in ("change", "delete", "history")),
+    ):
+        pages.append(browser.get(path, follow=True))
+    assert not any("wine quality" in page.content.decode() for page in pages)
+    assert refused.context["adminform"].form.errors["experiment"][0].startswith("No experiment has this id.")
+    assert "wine quality" in enter("reader").get(f"{add}?experiment={pk}").content.decode()
 
 
 @pytest.mark.parametrize("query", ["parameters__p_value=1", "experiment__name__startswith=w", "model__regex=(a%2B)%2B"])

@@ -4,6 +4,8 @@ import json
 from typing import Any, ClassVar
 
 from django import forms
+from django.contrib.admin.widgets import ForeignKeyRawIdWidget
+from django.core.exceptions import ValidationError as InvalidId
 from django.db.models import Model
 from django.http import HttpRequest
 from django_mongodb_backend.forms import SimpleArrayField
@@ -52,6 +54,17 @@ class TagsField(SimpleArrayField):
         if problem := text_problem(tag):
             return problem
         return f"Tag “{tag}” has more than {longest} characters." if len(tag) > longest else None
+
+
+class ListedIdWidget(ForeignKeyRawIdWidget):
+    """Shows the name beside an id only if its object is a choice of the field. Django's widget names any object."""
+
+    def label_and_url_for_value(self, value: Any) -> tuple[str, str]:
+        try:
+            is_choice = self.choices.queryset.filter(pk=value).exists()
+        except (ValueError, InvalidId):
+            is_choice = False
+        return super().label_and_url_for_value(value) if is_choice else ("", "")
 
 
 class VersionedForm(forms.ModelForm):

@@ -18,6 +18,7 @@ from core.api.search import bounded_time
 from core.identity import Identity, Level, Requirement, identity_of_session
 from core.portal.changelists import BoundedChangeList, BoundedPaginator
 from core.portal.filters import parameters_of
+from core.portal.forms import ListedIdWidget
 
 # The largest number of objects that one request changes, each in its own transaction with its audit event.
 MAX_CHANGED = 500
@@ -93,6 +94,15 @@ class GuardedAdmin(admin.ModelAdmin):
         # The form class is created for this request, and can therefore hold the request.
         form.request = request
         return form
+
+    def get_field_queryset(self, db: str | None, db_field: Any, request: HttpRequest) -> QuerySet[Any]:
+        """Let a form choose among the objects that the portal lists for this user, and refuse the others as unknown."""
+        return self.admin_site.get_model_admin(db_field.remote_field.model).get_queryset(request)
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name in self.raw_id_fields:
+            kwargs["widget"] = ListedIdWidget(db_field.remote_field, self.admin_site)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
         return BoundedChangeList
