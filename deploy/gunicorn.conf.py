@@ -27,6 +27,12 @@ keepalive = settings.KEEPALIVE
 # gunicorn accepts tokens that are too large, so that the service can refuse them with its own message.
 limit_request_line = 8_190
 limit_request_field_size = 65_000
+# Django reads the proxy's headers (SECURE_PROXY_SSL_HEADER, TRUSTED_PROXIES). By default, gunicorn also lets every
+# client on this machine or on a Unix socket choose the scheme and the path of its request.
+forwarded_allow_ips = settings.FORWARDED_ALLOW_IPS
+if not forwarded_allow_ips:
+    secure_scheme_headers: dict[str, str] = {}
+    forwarder_headers = ""
 loglevel = settings.LOG_LEVEL.lower()
 control_socket_disable = True
 

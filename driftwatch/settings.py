@@ -240,6 +240,8 @@ RATE_LIMIT_ANONYMOUS = env.str("RATE_LIMIT_ANONYMOUS", "30000/minute")
 RATE_LIMIT_LOGIN = env.str("RATE_LIMIT_LOGIN", "10/minute")
 # The number of proxies that append to X-Forwarded-For. With 0 the header is ignored.
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 0)
+# The proxies, by address or network, whose headers gunicorn itself reads (deploy/gunicorn.conf.py).
+FORWARDED_ALLOW_IPS = env.str("FORWARDED_ALLOW_IPS", "")
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "accounts.authentication.BearerAuthentication",

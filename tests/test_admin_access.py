@@ -161,7 +161,7 @@ def test_only_readers_of_an_experiment_learn_its_name_from_its_id(
     browser = enter("stranger")
     refused = browser.post(add, {"experiment": str(pk)})
     pages = [refused, browser.post(runs, {"action": "archive", "_selected_action": str(pk)}, follow=True)]
-    for path in (
+    paths = [
         "/admin/",
         f"{add}?experiment={pk}",
         f"{add}?experiment=nonsense",
@@ -170,8 +170,8 @@ def test_only_readers_of_an_experiment_learn_its_name_from_its_id(
         "/admin/autocomplete/?app_label=drifts&model_name=drift&field_name=experiment&term=wine",
         *(address(Experiment, page, pk) for page in ("change", "delete", "history")),
         *(address(Drift, page, drift.pk) for page in ("change", "delete", "history")),
-    ):
-        pages.append(browser.get(path, follow=True))
+    ]
+    pages += [browser.get(path, follow=True) for path in paths]
     assert not any("wine quality" in page.content.decode() for page in pages)
     assert refused.context["adminform"].form.errors["experiment"][0].startswith("No experiment has this id.")
     assert "wine quality" in enter("reader").get(f"{add}?experiment={pk}").content.decode()

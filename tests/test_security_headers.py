@@ -1,14 +1,17 @@
 """Security headers, and the settings of production."""
 
 import os
+import runpy
 import subprocess
 import sys
 
 import pytest
+import requests
 from django.test import Client
 from pytest_django import Settings
 
-from tests.live import ROOT
+from driftwatch import settings as driftwatch_settings
+from tests.live import ROOT, LiveServer
 
 HTML = {"Accept": "text/html"}
 PRODUCTION = {
@@ -60,6 +63,27 @@ def test_production_accepts_https_only_from_an_explicitly_trusted_proxy() -> Non
     assert alive == status == "200"
     assert hsts == "max-age=31536000; includeSubDomains"
     assert cookies == "True Lax True Lax"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-Proto": "https"},
+        {"X-Forwarded-Protocol": "ssl"},
+        {"X-Forwarded-Ssl": "on"},
+        {"SCRIPT_NAME": "/api"},
+    ],
+)
+def test_a_client_on_this_machine_chooses_no_scheme_or_path(live: LiveServer, headers: dict[str, str]) -> None:
+    response = requests.post(f"{live.api}/experiment/search", headers=headers, json={}, timeout=10)
+    assert response.headers["Link"].startswith(f"<{live.api}/experiment/search?")
+
+
+def test_the_operator_may_let_gunicorn_read_the_headers_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driftwatch_settings, "FORWARDED_ALLOW_IPS", "10.0.0.0/8")
+    configuration = runpy.run_path(str(ROOT / "deploy" / "gunicorn.conf.py"))
+    assert configuration["forwarded_allow_ips"] == "10.0.0.0/8"
+    assert not {"secure_scheme_headers", "forwarder_headers"} & configuration.keys()
 
 
 @pytest.mark.parametrize("path", ["/", "/login", "/api/v1/docs", "/api/v1/openapi.json", "/nothing", "/admin/login/"])
