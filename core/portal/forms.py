@@ -59,6 +59,9 @@ class TagsField(SimpleArrayField):
 class ListedIdWidget(ForeignKeyRawIdWidget):
     """Shows the name beside an id only if its object is a choice of the field. Django's widget names any object."""
 
+    # Set by the field.
+    choices: Any
+
     def label_and_url_for_value(self, value: Any) -> tuple[str, str]:
         try:
             is_choice = self.choices.queryset.filter(pk=value).exists()
