@@ -16,7 +16,7 @@ from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 from accounts.claims import Claims, entitlements_at, verified_email
 from accounts.issuers import InvalidToken, IssuerUnavailable, time_limit
 from accounts.models import User
-from accounts.provider import LoginRefused, NotAdmitted, provider, relying_party_setting
+from accounts.provider import LoginRefused, NotAdmitted, error_named, provider, relying_party_setting
 from core.identity import ACCOUNT_DISABLED, Identity
 from core.mongodb.querysets import FilterableQuerySet
 
@@ -136,6 +136,6 @@ class ProviderBackend(OIDCAuthenticationBackend):
 
 def error_code(response: requests.Response) -> str:
     try:
-        return str(response.json()["error"])
+        return error_named(response.json()["error"])
     except (ValueError, KeyError, TypeError):
         return f"status {response.status_code}"

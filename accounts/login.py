@@ -21,7 +21,7 @@ from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthen
 from accounts import sessions, unfinished_logins
 from accounts.issuers import IssuerUnavailable
 from accounts.models import User
-from accounts.provider import LoginRefused, NotAdmitted, provider, relying_party_setting
+from accounts.provider import LoginRefused, NotAdmitted, error_named, provider, relying_party_setting
 from accounts.unfinished_logins import UnfinishedLogin
 from core.api.exceptions import RETRY_SECONDS
 from core.identity import ACCOUNT_DISABLED
@@ -154,10 +154,11 @@ class ProviderCallback(OIDCAuthenticationCallbackView):
 
     def login_failure(self) -> HttpResponse:
         """Handle a redirect without a code; `error` is from RFC 6749 or OpenID Connect Core 1.0."""
-        error = self.request.GET.get("error", "no code")
+        error = self.request.GET.get("error")
         if error in INTERACTION_REQUIRED:
             return HttpResponseRedirect(self.success_url)
-        raise LoginRefused(f"The login provider did not log you in: {error}.")
+        reason = error_named(error) if error else "it sent no code"
+        raise LoginRefused(f"The login provider did not log you in: {reason}.")
 
 
 def forgets_login(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

@@ -16,6 +16,14 @@ ENDPOINTS = {
     "OIDC_OP_AUTHORIZATION_ENDPOINT": "authorization_endpoint",
     "OIDC_OP_TOKEN_ENDPOINT": "token_endpoint",
 }
+# The error codes of RFC 6749, sections 4.1.2.1 and 5.2, and of OpenID Connect Core 1.0, section 3.1.2.6.
+ERRORS = frozenset(
+    """access_denied account_selection_required consent_required interaction_required invalid_client invalid_grant
+    invalid_request invalid_request_object invalid_request_uri invalid_scope login_required registration_not_supported
+    request_not_supported request_uri_not_supported server_error temporarily_unavailable unauthorized_client
+    unsupported_grant_type unsupported_response_type""".split()
+)
+MAX_ERROR = 50
 
 
 class LoginRefused(Exception):
@@ -52,3 +60,8 @@ def required_endpoint(name: str) -> str:
     if address is None:
         raise IssuerUnavailable(f"the discovery document of {settings.OIDC_RP_ISSUER} has no {name}.")
     return address
+
+
+def error_named(code: object) -> str:
+    """Return an error code of a login for a message: a known one, or the start of another text, quoted and escaped."""
+    return code if isinstance(code, str) and code in ERRORS else f"the unknown error {str(code)[:MAX_ERROR]!r}"

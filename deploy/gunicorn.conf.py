@@ -33,6 +33,7 @@ forwarded_allow_ips = settings.FORWARDED_ALLOW_IPS
 if not forwarded_allow_ips:
     secure_scheme_headers: dict[str, str] = {}
     forwarder_headers = ""
+logger_class = "driftwatch.logs.GunicornLogger"
 loglevel = settings.LOG_LEVEL.lower()
 control_socket_disable = True
 

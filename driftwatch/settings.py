@@ -337,11 +337,15 @@ CONTENT_SECURITY_POLICY = {
 
 LOG_LEVEL = one_of(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "LOG_LEVEL", env.str("LOG_LEVEL", "INFO").upper())
 LOG_FORMAT = one_of(("console", "json"), "LOG_FORMAT", env.str("LOG_FORMAT", "json" if PRODUCTION else "console"))
-LOGGING = {
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "console": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
+        "console": {
+            "class": "driftwatch.logs.OneLineFormatter",
+            "format": "{asctime} {levelname} {name}: {message}",
+            "style": "{",
+        },
         "json": {
             "()": "pythonjsonlogger.json.JsonFormatter",
             "format": "{asctime}{levelname}{name}{message}",

@@ -158,8 +158,9 @@ def test_a_deletion_holds_when_the_connection_is_lost_during_its_purge(
 @pytest.mark.usefixtures("runs")
 def test_a_purge_deletes_the_remaining_runs(experiment: Experiment) -> None:
     interrupt_a_deletion(experiment, ago=LONGEST_REQUEST)
+    DeletedExperiment.objects.update(name="wine\nquality")
     said = purge()
-    assert f"Removed the runs of {experiment.name} ({experiment.pk})." in said
+    assert f"Removed the runs of 'wine\\nquality' ({experiment.pk})." in said
     assert "Nothing left to remove" in said
     assert not Drift.objects.exists()
     assert not DeletedExperiment.objects.exists()

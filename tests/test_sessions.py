@@ -246,6 +246,16 @@ def test_a_cancelled_login_is_explained(browser: Browser, openid: LoginProvider)
     assert "access_denied" in response.content.decode()
 
 
+def test_the_text_of_an_unknown_error_is_quoted_and_escaped(
+    browser: Browser, openid: LoginProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    openid.person = Person("ada")
+    response = browser.come_back({"error": "x\n2026-11-28 ERROR root: " + "!" * 99, "state": browser.begin()["state"]})
+    assert response.status_code == 400
+    quoted = "the unknown error 'x\\n2026-11-28 ERROR root: " + "!" * 25 + "'."
+    assert f"Login refused: The login provider did not log you in: {quoted}" in caplog.messages
+
+
 def test_a_user_without_a_user_entitlement_is_refused_and_not_registered(browser: Browser) -> None:
     response = browser.log_in(Person("ada", ("guests",)))
     assert response.status_code == 403

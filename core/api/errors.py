@@ -66,12 +66,7 @@ def log_unavailable(exc: BaseException) -> None:
     request, cause = current_request.get(), exc.__cause__ or exc
     target = f"{request.method} {request.path}" if request else "no request"
     message = f"{type(cause).__name__}: {cause}"[:MAX_LOGGED]
-    log.warning("503 after %.1f s for %s: %s", seconds_since_start(), on_one_line(target), on_one_line(message))
-
-
-def on_one_line(text: str) -> str:
-    """Escape control characters, by which a path could forge lines of the log."""
-    return text.encode("unicode_escape").decode("ascii")
+    log.warning("503 after %.1f s for %s: %s", seconds_since_start(), target, message)
 
 
 def error_response(response: Response, exc: Exception, view: APIView) -> JSONResponse:

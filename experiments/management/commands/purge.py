@@ -12,7 +12,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         for deleted in DeletedExperiment.objects.all():
-            name, is_purged = f"{deleted} ({deleted.pk})", deleted.purged_at is not None
+            name, is_purged = f"{deleted.name!r} ({deleted.pk})", deleted.purged_at is not None
             deleted.purge()
             if not is_purged:
                 self.stdout.write(f"Removed the runs of {name}.")

@@ -1,0 +1,61 @@
+"""The log in each format: a text of a client never looks like a line of its own."""
+
+import json
+import logging
+import runpy
+from copy import deepcopy
+from logging.config import DictConfigurator
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from gunicorn.config import Config  # type: ignore[import-untyped]
+
+from driftwatch.logs import GunicornLogger
+from tests.live import ROOT
+
+FORGED = "wine\n2026-11-28 12:00:00,000 ERROR root: \x1b[31mforged\r\u2028\x85\ud800"
+
+
+def formatted(name: str, message: str, error: Exception | None = None) -> str:
+    """The text of a record, in a format of `LOGGING`."""
+    # The configurator changes what it is given.
+    chosen: Any = deepcopy(settings.LOGGING["formatters"][name])
+    formatter: Any = DictConfigurator({}).configure_formatter(chosen)
+    caught = (type(error), error, error.__traceback__) if error else None
+    return str(formatter.format(logging.LogRecord("test", logging.ERROR, "", 1, message, None, caught)))
+
+
+def test_the_console_escapes_control_characters() -> None:
+    shown = formatted("console", f"Größe: {FORGED}")
+    assert shown.isprintable()
+    assert "Größe: wine\\n2026-11-28" in shown
+    assert "\\x1b[31mforged\\r\\u2028\\x85\\ud800" in shown
+
+
+def test_the_console_indents_tracebacks() -> None:
+    first, *others = formatted("console", "It failed.", ValueError(FORGED)).splitlines()
+    assert first.endswith("ERROR test: It failed.")
+    assert others
+    assert all(line.startswith("  ") for line in others)
+
+
+def test_json_has_one_line_for_each_record() -> None:
+    shown = formatted("json", FORGED, ValueError(FORGED))
+    assert shown.isprintable()
+    assert json.loads(shown)["message"] == FORGED
+
+
+def test_the_logs_of_gunicorn_escape_control_characters(tmp_path: Path) -> None:
+    assert runpy.run_path(str(ROOT / "deploy" / "gunicorn.conf.py"))["logger_class"] == "driftwatch.logs.GunicornLogger"
+    configuration = Config()
+    configuration.set("accesslog", str(tmp_path / "access"))
+    configuration.set("errorlog", str(tmp_path / "error"))
+    logger = GunicornLogger(configuration)
+    logger.access_log.info("GET /%s", FORGED)
+    logger.error("Invalid request: %s", FORGED)
+    for handler in (*logger.access_log.handlers, *logger.error_log.handlers):
+        handler.close()
+    for name in ("access", "error"):
+        [line] = (tmp_path / name).read_text().splitlines()
+        assert "wine\\n2026-11-28" in line
