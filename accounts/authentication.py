@@ -20,7 +20,7 @@ from rest_framework.request import Request
 from accounts.claims import entitlements_at, verified_email
 from accounts.issuers import InvalidToken, IssuerUnavailable, OwnerDisabled, TrustedIssuer, time_limit
 from accounts.models import User
-from accounts.tokens import identity_of_local_token
+from accounts.tokens import identity_of_local_token, is_local
 from core.api.exceptions import ServiceUnavailable
 from core.client import bears_token
 from core.identity import Identity, RegisteredUser
@@ -72,7 +72,7 @@ receiver([post_save, post_delete], sender=User)(recent_identities.clear)
 
 
 class BearerAuthentication(BaseAuthentication):
-    """Authenticates `Authorization: Bearer <JWT>`. Other requests are anonymous; a bad token is refused."""
+    """Authenticates `Authorization: Bearer <token>`. Other requests are anonymous; a bad token is refused."""
 
     def authenticate(self, request: Request) -> tuple[RegisteredUser | AnonymousUser, Identity] | None:
         if not bears_token(request):
@@ -105,7 +105,7 @@ def identify(token: str) -> Identity:
 
 def verified_identity(token: str) -> Identity:
     """Verify a token that is not cached, with the userinfo endpoint for missing claims."""
-    name = claimed_issuer(token)
+    name = settings.LOCAL_ISSUER if is_local(token) else claimed_issuer(token)
     if name == settings.LOCAL_ISSUER:
         return identity_of_local_token(token)
     issuer = trusted_issuers().get(name)

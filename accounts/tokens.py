@@ -4,16 +4,39 @@ import datetime
 import uuid
 from typing import Any
 
-from rest_framework_simplejwt.exceptions import TokenError
-from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
+from rest_framework_simplejwt import tokens
+from rest_framework_simplejwt.exceptions import TokenBackendError, TokenError
+from rest_framework_simplejwt.tokens import Token
 
 from accounts.issuers import InvalidToken, OwnerDisabled
 from accounts.models.service_token import ServiceToken
+from accounts.token_backend import PREFIX, ServiceTokenBackend
 from core import timestamps
 from core.identity import ACCOUNT_DISABLED, Identity
 
 # The claim of a refresh token that holds the id of its record.
 FAMILY = "family"
+DAMAGED = (
+    f"A token that begins with {PREFIX} is one of this service, but this one is not complete, or its key is gone. "
+    "Copy the whole token."
+)
+
+
+class AccessToken(tokens.AccessToken):
+    """A signed access token."""
+
+    _token_backend = ServiceTokenBackend()
+
+
+class RefreshToken(tokens.RefreshToken):
+    """A signed refresh token."""
+
+    _token_backend = ServiceTokenBackend()
+
+
+def is_local(token: str) -> bool:
+    """Return whether the token has the prefix of this service. Without it, the issuer tells."""
+    return token.startswith(PREFIX)
 
 
 def access_token(record: ServiceToken) -> str:
@@ -76,7 +99,8 @@ def verified_claims(kind: type[Token], token: str) -> dict[str, Any]:
     try:
         claims: dict[str, Any] = kind(token).payload  # type: ignore[arg-type]
     except TokenError as error:
-        raise InvalidToken(f"{error}.") from error
+        is_damaged = is_local(token) and type(error.__cause__) is TokenBackendError
+        raise InvalidToken(DAMAGED if is_damaged else f"{error}.") from error
     return claims
 
 

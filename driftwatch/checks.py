@@ -138,6 +138,12 @@ def proxy_problems() -> Iterator[tuple[str, str, str]]:
 def production_problems() -> Iterator[tuple[str, str, str]]:
     if len(settings.SECRET_KEY) < 32:
         yield "E010", "SECRET_KEY is shorter than 32 characters.", "Set a long random string, and keep it secret."
+    if any(len(secret) < 32 for secret in settings.SECRET_KEY_FALLBACKS):
+        yield (
+            "E030",
+            "One of SECRET_KEY_FALLBACKS is shorter than 32 characters.",
+            "Remove it: whoever guesses it can make tokens. Secrets are separated by commas.",
+        )
     if not settings.ALLOWED_HOSTS or "*" in settings.ALLOWED_HOSTS:
         yield "E011", "ALLOWED_HOSTS is empty or holds the wildcard *.", "List the host names of the service."
     if settings.DEBUG:

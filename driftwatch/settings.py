@@ -76,6 +76,8 @@ def default_secret() -> str:
 
 
 SECRET_KEY = env.str("SECRET_KEY", "") or default_secret()
+# An empty secret would be known to everybody.
+SECRET_KEY_FALLBACKS = [*filter(None, map(str.strip, env.list("SECRET_KEY_FALLBACKS", default=[])))]
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
@@ -214,9 +216,6 @@ OIDC_AUTHENTICATION_CALLBACK_URL = "login-callback"
 SESSION_RENEWAL_SECONDS = env.int("SESSION_RENEWAL_SECONDS", 900)
 
 SIMPLE_JWT = {
-    "ALGORITHM": "HS256",
-    "ISSUER": LOCAL_ISSUER,
-    "LEEWAY": TOKEN_LEEWAY_SECONDS,
     "ACCESS_TOKEN_LIFETIME": datetime.timedelta(minutes=10),
 }
 

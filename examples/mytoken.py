@@ -41,7 +41,8 @@ def _handler(exchange: Callable[[str], str]) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if self.path == EXCHANGE_PATH and body["grant_type"] == "mytoken":
-                self.response({"access_token": exchange(body["mytoken"])})
+                # The client reads the expiry of the token, and so needs a plain JWT.
+                self.response({"access_token": exchange(body["mytoken"]).removeprefix("dw_")})
             else:
                 self.send_error(HTTPStatus.NOT_FOUND)
 

@@ -1,18 +1,18 @@
 """Browser sessions of the test users, and the forms that they see in the portal."""
 
-import jwt
 from pytest_django import Settings
 
 from accounts.sessions import PROVIDER_BACKEND, remember
 from core.identity import Identity
 from tests.caller import Caller, Client
+from tests.provider import claims_of
 
 
 def through_session(caller: Caller, settings: Settings) -> Caller:
     """The same registered user, with the session of a browser that logged in at the provider."""
     assert caller.user
     settings.OIDC_RP_ISSUER = caller.user.issuer
-    claims = jwt.decode(str(caller.token), options={"verify_signature": False})
+    claims = claims_of(str(caller.token))
     browser = Caller(user=caller.user)
     browser.client.force_login(caller.user, PROVIDER_BACKEND)
     session = browser.client.session

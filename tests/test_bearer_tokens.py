@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from django.utils.crypto import salted_hmac
 from jwt.utils import base64url_decode, base64url_encode
 from pytest_django import Settings
 
@@ -426,18 +427,59 @@ LOCAL_FORGERIES: dict[str, tuple[str, str | None, Claims]] = {
 }
 
 
+def raw_key(secret: str) -> bytes:
+    """The key of the tokens of earlier releases."""
+    return secret.encode()
+
+
+def derived_key(secret: str) -> bytes:
+    return salted_hmac("driftwatch.tokens", "sign", secret=secret, algorithm="sha256").digest()
+
+
+FORMS = {
+    "of an earlier release": ("", raw_key),
+    "with the prefix": ("dw_", derived_key),
+    "without its prefix": ("", derived_key),
+}
+
+
+@pytest.mark.parametrize(("prefix", "key"), FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize(("algorithm", "secret", "changes"), LOCAL_FORGERIES.values(), ids=LOCAL_FORGERIES)
 def test_an_invalid_local_token_is_refused(
-    algorithm: str, secret: str | None, changes: Claims, record: ServiceToken, settings: Settings
+    algorithm: str,
+    secret: str | None,
+    changes: Claims,
+    prefix: str,
+    key: Callable[[str], bytes],
+    record: ServiceToken,
+    settings: Settings,
 ) -> None:
-    key = (settings.SECRET_KEY if secret is None else secret).encode()
-    sign = hmac_with(key, "sha512" if algorithm == "HS512" else "sha256")
-    assert_token_refused(compact({"alg": algorithm}, local_claims(record, **changes), sign))
+    sign = hmac_with(
+        key(settings.SECRET_KEY if secret is None else secret), "sha512" if algorithm == "HS512" else "sha256"
+    )
+    assert_token_refused(prefix + compact({"alg": algorithm}, local_claims(record, **changes), sign))
 
 
-def test_a_valid_local_token_is_accepted(record: ServiceToken, settings: Settings) -> None:
-    sign = hmac_with(settings.SECRET_KEY.encode())
-    assert Caller(compact({"alg": "HS256"}, local_claims(record), sign)).get("/user/self").status_code == 200
+@pytest.mark.parametrize(("prefix", "key"), FORMS.values(), ids=FORMS)
+def test_a_valid_local_token_is_accepted(
+    prefix: str, key: Callable[[str], bytes], record: ServiceToken, settings: Settings
+) -> None:
+    token = prefix + compact({"alg": "HS256"}, local_claims(record), hmac_with(key(settings.SECRET_KEY)))
+    assert Caller(token).get("/user/self").status_code == 200
+
+
+def test_the_key_of_earlier_releases_signs_no_token_with_the_prefix(record: ServiceToken, settings: Settings) -> None:
+    token = compact({"alg": "HS256"}, local_claims(record), hmac_with(raw_key(settings.SECRET_KEY)))
+    assert_token_refused(f"dw_{token}")
+
+
+def test_a_token_with_the_prefix_never_goes_to_an_issuer(manager: Caller, provider: Provider) -> None:
+    response = Caller(f"dw_{manager.token}").get("/user/self")
+    assert response.status_code == 401
+    message = response.json()["message"]
+    assert message.startswith("A token that begins with dw_ is one of this service, but this one is not complete")
+    assert message.endswith("Copy the whole token. Get a new token and try again.")
+    assert not provider.requests
 
 
 # A clock may differ by 30 seconds. Five seconds are for the test itself.

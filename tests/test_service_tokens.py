@@ -1,6 +1,7 @@
 """Service tokens: their life, narrowing, the maker's rights as their limit, and refreshing."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,9 +27,9 @@ from drifts.models import Drift
 from experiments.models import Experiment, Permission
 from tests.caller import Caller, Client
 from tests.conftest import GROUP, RUN
-from tests.live import LiveServer
+from tests.live import ROOT, LiveServer
 from tests.profiler import commands
-from tests.provider import Provider, SigningKey, compact
+from tests.provider import Provider, SigningKey, claims_of, compact
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -52,6 +53,29 @@ def assert_refused(caller: Caller) -> None:
     response = caller.post("/experiment/search", {})
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+# The regular expression in docs/tokens.md and SECURITY.md, for secret scanners.
+SECRET = re.compile(r"\bdw_eyJ[A-Za-z0-9_-]+\.eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}\b")
+
+
+def test_secret_scanners_find_access_and_refresh_tokens(manager: Caller) -> None:
+    issued = made(manager, refresh=True)
+    again = refresh(issued["refresh"]).json()
+    for token in (issued["token"], issued["refresh"], again["token"], again["refresh"]):
+        assert SECRET.findall(f'TOKEN="{token}"\n') == [token]
+    for document in ("docs/tokens.md", "SECURITY.md"):
+        assert SECRET.pattern in (ROOT / document).read_text()
+
+
+def test_a_refresh_token_of_an_earlier_release_is_exchanged_for_tokens_with_the_prefix(
+    manager: Caller, settings: Settings
+) -> None:
+    issued = made(manager, refresh=True)
+    older = jwt.encode(claims_of(issued["refresh"]), settings.SECRET_KEY, "HS256")
+    pair = refresh(older).json()
+    assert {token[:3] for token in pair.values()} == {"dw_"}
+    assert Caller(pair["token"]).get("/user/self").status_code == 200
 
 
 # The life of a token.
@@ -91,7 +115,7 @@ def test_a_token_lasts_a_month_and_is_not_narrowed_by_default(manager: Caller) -
     issued = made(manager)
     assert (issued["level"], issued["experiments"], issued["entitlements"]) == ("Manage", [], ["users"])
     assert issued["refresh"] is None
-    claims = jwt.decode(issued["token"], options={"verify_signature": False})
+    claims = claims_of(issued["token"])
     assert claims.keys() == {"iss", "sub", "jti", "iat", "exp", "token_type"}
     assert claims["jti"] == issued["id"]
     assert claims["exp"] - claims["iat"] == 30 * 24 * 3600
@@ -445,7 +469,7 @@ def refresh(token: str) -> Any:
 
 def test_a_refresh_token_gives_the_next_pair(manager: Caller) -> None:
     issued = made(manager, refresh=True, days=7)
-    claims = jwt.decode(issued["token"], options={"verify_signature": False})
+    claims = claims_of(issued["token"])
     assert claims["exp"] - claims["iat"] == 600
     response = refresh(issued["refresh"])
     assert response.status_code == 200
@@ -458,8 +482,8 @@ def test_a_refresh_token_gives_the_next_pair(manager: Caller) -> None:
 
 def test_refreshing_does_not_extend_the_family(manager: Caller) -> None:
     issued = made(manager, refresh=True, days=1)
-    first = jwt.decode(issued["refresh"], options={"verify_signature": False})
-    second = jwt.decode(refresh(issued["refresh"]).json()["refresh"], options={"verify_signature": False})
+    first = claims_of(issued["refresh"])
+    second = claims_of(refresh(issued["refresh"]).json()["refresh"])
     assert abs(second["exp"] - first["exp"]) <= 1
     ServiceToken.objects.update(expires_at=timestamps.now() + timedelta(minutes=5))
     assert ServiceToken.objects.get().state is TokenState.ACTIVE
@@ -531,7 +555,7 @@ def test_an_invalid_refresh_token_is_refused(body: Any, status: int) -> None:
 def test_a_forged_refresh_token_revokes_nothing(manager: Caller, provider: Provider) -> None:
     issued = made(manager, refresh=True)
     header, claims, signature = issued["refresh"].split(".")
-    replayed = jwt.decode(issued["refresh"], options={"verify_signature": False}) | {"jti": NOBODY}
+    replayed = claims_of(issued["refresh"]) | {"jti": NOBODY}
     forgeries = [
         f"{header}.{claims}.{signature[:-4]}AAAA",
         f"{header}.{claims}.",
@@ -561,7 +585,7 @@ def status_of(live: LiveServer, token: str) -> int:
 
 def test_every_worker_refuses_a_revoked_token(live: LiveServer, stored: Any) -> None:
     token = live.manage("token", "pipeline@example.org", "--name", "to be revoked")
-    record = jwt.decode(token, options={"verify_signature": False})["jti"].replace("-", "")
+    record = claims_of(token)["jti"].replace("-", "")
     assert {status_of(live, token) for _ in range(12)} == {200}
     stored[ServiceToken._meta.db_table].update_one({"_id": record}, {"$set": {"revoked_at": timestamps.now()}})
     assert {status_of(live, token) for _ in range(24)} == {401}

@@ -15,10 +15,9 @@ import time
 from functools import wraps
 from typing import Any
 
-from cryptography.fernet import Fernet
+from cryptography.fernet import Fernet, MultiFernet
 from django.db import DatabaseError, IntegrityError
 from django.http import HttpResponse
-from django.utils.crypto import salted_hmac
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.request import Request
 
@@ -26,6 +25,7 @@ from core import timestamps
 from core.api.conditional import Action
 from core.api.exceptions import ServiceUnavailable
 from core.api.json_input import MAX_DEPTH
+from core.keys import derived_keys
 from core.models import StoredResponse
 from core.mongodb.errors import is_write_conflict
 from core.mongodb.transaction import LONG, SHORT, in_transaction
@@ -51,14 +51,14 @@ def idempotent(action: Action) -> Action:
         key = request.META.get("HTTP_IDEMPOTENCY_KEY")
         if key is None:
             return action(view, request, **path)
-        claim = claim_id(view, key)
+        claims = claim_ids(view, key)
         # The body is read before the transaction: a slow client must not hold one open.
         body = digest_of_body(view)
 
         def create_and_store() -> HttpResponse:
-            claim_key(claim)
+            claim_key(claims)
             response = action(view, request, **path)
-            store_response(claim, body, response)
+            store_response(claims[0], body, response)
             return response
 
         transaction = in_transaction(create_and_store, LONG if view.is_bulk else SHORT)
@@ -70,7 +70,7 @@ def idempotent(action: Action) -> Action:
                 view.check_access()
                 # The earlier transaction is not committed by the majority yet if there is no stored response, or the
                 # response has expired since.
-                if stored := StoredResponse.objects.filter(pk=claim).first():
+                if stored := StoredResponse.objects.filter(pk__in=claims).first():
                     return replayed_response(stored, body)
                 if time.monotonic() > deadline:
                     raise ServiceUnavailable(IN_USE) from error
@@ -80,21 +80,25 @@ def idempotent(action: Action) -> Action:
     return create
 
 
-def claim_id(view: Any, key: str) -> str:
-    """Return the digest of a key, the endpoint, the path, the caller and the scope of their token.
+def claim_ids(view: Any, key: str) -> list[str]:
+    """Return digests of a key, the endpoint, the path, the caller and the scope of their token.
 
-    It is keyed by the service's secret, so that the database does not reveal who did what.
+    They are keyed by the service's secrets, so that the database does not reveal who did what. Requests claim the
+    first one. A request from before a change of `SECRET_KEY` has claimed another one.
     """
     if not KEY.fullmatch(key):
         raise ParseError("Idempotency-Key must be 1 to 255 printable ASCII characters, such as a new UUID.")
     identity = view.identity
     scope = [identity.scope.cap, sorted(map(str, identity.scope.experiments or ()))]
     creation = [identity.issuer, identity.subject, scope, view.resource, view.action, sorted(view.kwargs.items()), key]
-    return salted_hmac(SALT, json.dumps(creation), algorithm="sha256").hexdigest()
+    return [digest.hex() for digest in derived_keys(SALT, json.dumps(creation))]
 
 
-def claim_key(claim: str) -> None:
+def claim_key(claims: list[str]) -> None:
     """Claim a key inside a transaction. Raises `KeyAlreadyClaimed`, which ends the transaction."""
+    claim, *older = claims
+    if older and StoredResponse.objects.filter(pk__in=older).exists():
+        raise KeyAlreadyClaimed("A request before the change of SECRET_KEY stored this key.")
     try:
         StoredResponse.objects.create(pk=claim, expires_at=timestamps.now() + LIFETIME)
     except IntegrityError as error:
@@ -136,6 +140,6 @@ def digest_of_body(view: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def cipher() -> Fernet:
+def cipher() -> MultiFernet:
     """Return the cipher of stored responses, which hold private data and new access tokens."""
-    return Fernet(base64.urlsafe_b64encode(salted_hmac(SALT, "seal", algorithm="sha256").digest()))
+    return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in derived_keys(SALT, "seal")])
