@@ -18,7 +18,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.claims import entitlements_at, verified_email
-from accounts.issuers import InvalidToken, IssuerUnavailable, OwnerDisabled, TrustedIssuer, time_limit
+from accounts.fetching import IssuerUnavailable, time_limit
+from accounts.issuers import InvalidToken, OwnerDisabled, TrustedIssuer
 from accounts.models import User
 from accounts.tokens import identity_of_local_token, is_local
 from core.api.exceptions import ServiceUnavailable

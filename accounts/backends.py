@@ -14,7 +14,8 @@ from django.utils.crypto import constant_time_compare
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 
 from accounts.claims import Claims, entitlements_at, verified_email
-from accounts.issuers import InvalidToken, IssuerUnavailable, time_limit
+from accounts.fetching import IssuerUnavailable, time_limit
+from accounts.issuers import InvalidToken
 from accounts.models import User
 from accounts.provider import LoginRefused, NotAdmitted, error_named, provider, relying_party_setting
 from core.identity import ACCOUNT_DISABLED, Identity

@@ -19,7 +19,7 @@ from django.views.decorators.cache import never_cache
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
 from accounts import sessions, unfinished_logins
-from accounts.issuers import IssuerUnavailable
+from accounts.fetching import IssuerUnavailable
 from accounts.models import User
 from accounts.provider import LoginRefused, NotAdmitted, error_named, provider, relying_party_setting
 from accounts.unfinished_logins import UnfinishedLogin

@@ -10,7 +10,8 @@ from typing import Any
 from django.conf import settings
 from mozilla_django_oidc.utils import import_from_settings
 
-from accounts.issuers import IssuerUnavailable, TrustedIssuer
+from accounts.fetching import IssuerUnavailable
+from accounts.issuers import TrustedIssuer
 
 ENDPOINTS = {
     "OIDC_OP_AUTHORIZATION_ENDPOINT": "authorization_endpoint",

@@ -10,7 +10,7 @@ from django.core.checks import CheckMessage, Error, register
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from accounts.issuers import is_safe_url
+from accounts.fetching import is_safe_url
 from core.api.rate_limits import rate_of
 from core.capacity import RESERVED_THREADS
 

@@ -19,7 +19,7 @@ from jwt.utils import base64url_decode, base64url_encode
 from pytest_django import Settings
 
 from accounts.authentication import identify, trusted_issuers
-from accounts.issuers import MAX_WAITING, IssuerUnavailable
+from accounts.fetching import MAX_WAITING, IssuerUnavailable
 from accounts.models import ServiceToken
 from accounts.tokens import access_token
 from core import timestamps

@@ -13,8 +13,9 @@ from django.contrib.sessions.models import Session
 from django.utils.encoding import iri_to_uri
 from pytest_django import Settings
 
-from accounts import issuers, unfinished_logins
-from accounts.issuers import IssuerUnavailable, TrustedIssuer
+from accounts import fetching, unfinished_logins
+from accounts.fetching import IssuerUnavailable
+from accounts.issuers import TrustedIssuer
 from accounts.models import User
 from accounts.provider import provider as configured_provider
 from accounts.unfinished_logins import MAX_ADDRESS_CHARACTERS, MAX_LOGINS, PREFIX
@@ -335,9 +336,9 @@ def test_a_login_that_the_provider_breaks_off_leaves_no_session(
 def test_few_logins_wait_for_a_slow_provider(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     browser.openid.person = Person("ada")
     sent = browser.begin()
-    monkeypatch.setattr(issuers, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(fetching, "WAIT_SECONDS", 0.01)
     with ExitStack() as others:
-        for _ in range(issuers.MAX_WAITING):
+        for _ in range(fetching.MAX_WAITING):
             others.enter_context(configured_provider().waiting.admit())
         browser.openid.requests.clear()
         response = browser.come_back(sent)
@@ -349,7 +350,7 @@ def test_few_logins_wait_for_a_slow_provider(browser: Browser, monkeypatch: pyte
 
 def test_a_login_waits_for_its_provider_for_a_limited_time(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     def userinfo(self: Any, token: str, claims: Any) -> Any:
-        left.append(issuers.deadline.get(float("inf")) - time.monotonic())
+        left.append(fetching.deadline.get(float("inf")) - time.monotonic())
         return {}
 
     left: list[float] = []
