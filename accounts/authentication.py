@@ -1,9 +1,9 @@
 """Authentication by bearer tokens: those of trusted OpenID providers, and service tokens."""
 
-import hashlib
 import re
 import threading
 import time
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -17,9 +17,9 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from accounts.claims import entitlements_at, verified_email
-from accounts.fetching import IssuerUnavailable, time_limit
-from accounts.issuers import InvalidToken, OwnerDisabled, TrustedIssuer
+from accounts.exceptions import InvalidToken, IssuerUnavailable, PermanentRefusal
+from accounts.fetching import time_limit
+from accounts.issuers import TrustedIssuer, digest_of
 from accounts.models import User
 from accounts.tokens import identity_of_local_token, is_local
 from core.api.exceptions import ServiceUnavailable
@@ -84,7 +84,7 @@ class BearerAuthentication(BaseAuthentication):
             raise AuthenticationFailed("Send a signed JWT: Authorization: Bearer <token>.")
         try:
             identity = identify(token)
-        except OwnerDisabled as error:
+        except PermanentRefusal as error:
             raise AuthenticationFailed(str(error)) from error
         except InvalidToken as error:
             raise AuthenticationFailed(f"{error} Get a new token and try again.") from error
@@ -105,7 +105,7 @@ def identify(token: str) -> Identity:
 
 
 def verified_identity(token: str) -> Identity:
-    """Verify a token that is not cached, with the userinfo endpoint for missing claims."""
+    """Verify a token that is not cached, and find its user."""
     name = settings.LOCAL_ISSUER if is_local(token) else claimed_issuer(token)
     if name == settings.LOCAL_ISSUER:
         return identity_of_local_token(token)
@@ -113,26 +113,15 @@ def verified_identity(token: str) -> Identity:
     if issuer is None:
         raise InvalidToken("This service does not trust the token's issuer.")
     claims = issuer.verify(token)
-    email = verified_email(claims)
-    entitlements = entitlements_at(claims, issuer.entitlements_path)
-    if email is None or (issuer.entitlements_path and not entitlements):
-        more = issuer.userinfo(token, claims)
-        email = email or verified_email(more)
-        entitlements = entitlements or entitlements_at(more, issuer.entitlements_path)
-    if email is None:
-        raise InvalidToken("The issuer has not verified an email address (claims email and email_verified).")
-    user = User.objects.known_as(name, claims["sub"])
-    identity = Identity(name, claims["sub"], email, entitlements, user)
+    identity = issuer.owner(token, claims)
+    user = User.objects.known_as(name, identity.subject)
     if user:
         # Some issuers omit `iat`. Rounding to the minute avoids a write at every request.
         issued_at = claims["iat"] if "iat" in claims else time.time() // 60 * 60
-        user.note_entitlements(entitlements, int(issued_at))
+        user.note_entitlements(identity.entitlements, int(issued_at))
+        identity = replace(identity, user=user)
         recent_identities.add(token, identity, claims["exp"])
     return identity
-
-
-def digest_of(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
 
 
 def claimed_issuer(token: str) -> str:

@@ -1,11 +1,11 @@
 """Login backends of browser sessions: local accounts with a password, and the OpenID provider."""
 
+import json
 import time
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote_plus
 
-import jwt
-import requests
 from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.db import IntegrityError
@@ -13,11 +13,20 @@ from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 
-from accounts.claims import Claims, entitlements_at, verified_email
-from accounts.fetching import IssuerUnavailable, time_limit
-from accounts.issuers import InvalidToken
+from accounts.claims import Claims
+from accounts.exceptions import InvalidToken, IssuerUnavailable, PermanentRefusal
+from accounts.fetching import Response, fetch, time_limit
 from accounts.models import User
-from accounts.provider import LoginRefused, NotAdmitted, error_named, provider, relying_party_setting
+from accounts.provider import (
+    BASIC,
+    LoginRefused,
+    NotAdmitted,
+    error_named,
+    provider,
+    relying_party_setting,
+    required_endpoint,
+    token_auth_method,
+)
 from core.identity import ACCOUNT_DISABLED, Identity
 from core.mongodb.querysets import FilterableQuerySet
 
@@ -41,10 +50,6 @@ class ProviderBackend(OIDCAuthenticationBackend):
         self.OIDC_RP_CLIENT_ID = settings.OIDC_RP_CLIENT_ID
         self.OIDC_RP_CLIENT_SECRET = settings.OIDC_RP_CLIENT_SECRET
 
-    @property
-    def OIDC_OP_TOKEN_ENDPOINT(self) -> str:  # noqa: N802 - the base class's name
-        return str(self.get_settings("OIDC_OP_TOKEN_ENDPOINT"))
-
     def authenticate(
         self, request: HttpRequest | None, nonce: str = "", code_verifier: str = "", **credentials: Any
     ) -> User | None:
@@ -54,33 +59,32 @@ class ProviderBackend(OIDCAuthenticationBackend):
         """
         if not (nonce and code_verifier):
             return None
-        # Limits the fetches before and after the request for the token, which has a time limit of its own.
+        # The time of two fetches: those of the tokens and of userinfo.
         with time_limit(2 * settings.OIDC_TIMEOUT):
             user: User | None = super().authenticate(request, nonce=nonce, code_verifier=code_verifier)
         return user
 
     def get_token(self, payload: dict[str, Any]) -> dict[str, Any]:
-        try:
-            with provider().waiting.admit():
-                response = super().get_token(payload)
-        except (requests.RequestException, ValueError) as error:
-            raise IssuerUnavailable(f"the token endpoint sent an unexpected response: {error}.") from error
-        if not isinstance(response, dict) or not isinstance(response.get("access_token"), str):
-            raise IssuerUnavailable("the token endpoint returned no access token.")
-        return response
-
-    def raise_token_response_error(self, response: requests.Response) -> None:
-        """Raise for an error response. 400 and 401 carry an error code (RFC 6749, section 5.2)."""
-        if response.status_code in (400, 401):
+        """Exchange the code. The base class would not encode the secret, and would wait for an endless response."""
+        credentials = None
+        if token_auth_method() == BASIC:
+            # RFC 6749, section 2.3.1: both are form-encoded first.
+            credentials = quote_plus(payload["client_id"]), quote_plus(payload.pop("client_secret"))
+        with provider().waiting.admit():
+            response = fetch(required_endpoint("token_endpoint"), "POST", data=payload, auth=credentials)
+        # RFC 6749, section 5.2: 400 and 401 carry an error code.
+        if response.status in (400, 401):
             raise LoginRefused(f"The login provider refused to complete the login: {error_code(response)}.")
-        if response.status_code != 200:
-            raise IssuerUnavailable(f"the token endpoint returned status {response.status_code}.")
+        tokens = response.json_object()
+        if not isinstance(tokens.get("access_token"), str):
+            raise IssuerUnavailable("the token endpoint returned no access token.")
+        return tokens
 
     def verify_token(self, token: Any, **expected: Any) -> Claims:
         """Verify an ID token for this client and login (OpenID Connect Core 1.0, section 3.1.3.7)."""
         try:
             claims = provider().verify(token)
-        except (InvalidToken, jwt.PyJWTError) as error:
+        except InvalidToken as error:
             raise LoginRefused(f"The login provider sent a response that is not valid. {error}") from error
         nonce = claims.get("nonce")
         if not isinstance(nonce, str) or not constant_time_compare(nonce, expected["nonce"]):
@@ -92,15 +96,11 @@ class ProviderBackend(OIDCAuthenticationBackend):
     def get_userinfo(self, access_token: str, id_token: str, payload: Claims) -> Identity:
         """Return the identity of the ID token, with claims that it lacks from the userinfo endpoint."""
         try:
-            more = provider().userinfo(access_token, payload)
+            return provider().owner(access_token, payload)
+        except PermanentRefusal as error:
+            raise LoginRefused(str(error)) from error
         except InvalidToken as error:
             raise LoginRefused(f"The login provider sent a response that is not valid. {error}") from error
-        email = verified_email(payload) or verified_email(more)
-        if email is None:
-            raise LoginRefused("The login provider has not verified your email. Verify it there, then try again.")
-        path = provider().entitlements_path
-        entitlements = entitlements_at(payload, path) or entitlements_at(more, path)
-        return Identity(payload["iss"], payload["sub"], email, entitlements)
 
     def verify_claims(self, identity: Identity) -> bool:
         if not identity.is_admitted:
@@ -135,8 +135,8 @@ class ProviderBackend(OIDCAuthenticationBackend):
         return User.objects.filter(pk=user_id, is_active=True).first()
 
 
-def error_code(response: requests.Response) -> str:
+def error_code(response: Response) -> str:
     try:
-        return error_named(response.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        return f"status {response.status_code}"
+        return error_named(json.loads(response.body)["error"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return f"status {response.status}"

@@ -14,19 +14,13 @@ import requests
 import urllib3
 from django.conf import settings
 
+from accounts.exceptions import IssuerUnavailable
+
 MAX_RESPONSE_BYTES = 1_000_000
 # The requests of a process that may wait for one issuer. All other threads stay free while it does not respond.
 MAX_WAITING = 16
 WAIT_SECONDS = 0.4
 deadline: ContextVar[float] = ContextVar("deadline")
-
-
-class IssuerUnavailable(Exception):
-    """A trusted issuer did not provide what the check of a token needs. A retry may succeed."""
-
-
-class IssuerRefused(IssuerUnavailable):
-    """The issuer responded with 401 or 403."""
 
 
 class WaitingRequests:
@@ -48,31 +42,38 @@ class WaitingRequests:
 
 @dataclass
 class Fetched:
-    """A cached value from the network. Fetches have a bounded rate, whether they succeed or fail."""
+    """A cached value from the network. Fetches have a bounded rate, whether they succeed or fail.
+
+    A failure is kept as text: an exception that is raised again and again keeps the variables of each caller.
+    """
 
     fetch: Callable[[], Any]
     waiting: WaitingRequests
     value: Any = None
     fetched_at: float = float("-inf")
     tried_at: float = float("-inf")
-    failure: IssuerUnavailable | None = None
+    failure: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, *, newer: bool = False) -> Any:
         """Return the value. With `newer`, fetch it again unless the last attempt is too recent.
 
-        Raises `IssuerUnavailable` if no fetch has succeeded yet.
+        Raises `IssuerUnavailable` if no fetch has succeeded for a day (`OIDC_KEYS_MAX_AGE`).
         """
         # While one thread fetches, the others use the cached value or the last failure. They wait for the first only.
-        is_first = self.value is None and self.failure is None
-        if self.lock.acquire(blocking=False) or (is_first and self._wait_for_lock()):
+        must_wait = not self.is_usable and not self.failure
+        if self.lock.acquire(blocking=False) or (must_wait and self._wait_for_lock()):
             try:
                 self._refresh(newer)
             finally:
                 self.lock.release()
-        if self.value is None:
-            raise self.failure or IssuerUnavailable("The issuer is slow to respond.")
+        if not self.is_usable:
+            raise IssuerUnavailable(self.failure or "The issuer is slow to respond.")
         return self.value
+
+    @property
+    def is_usable(self) -> bool:
+        return time.monotonic() - self.fetched_at <= settings.OIDC_KEYS_MAX_AGE
 
     def _wait_for_lock(self) -> bool:
         with self.waiting.admit():
@@ -85,10 +86,30 @@ class Fetched:
             return
         self.tried_at = now
         try:
-            self.value, self.failure = self.fetch(), None
+            self.value, self.failure = self.fetch(), ""
             self.fetched_at = now
         except IssuerUnavailable as failure:
-            self.failure = failure
+            self.failure = str(failure)
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response of an issuer, of any status."""
+
+    url: str
+    status: int
+    content_type: str
+    body: bytes
+
+    def json_object(self) -> dict[str, Any]:
+        """Return the JSON object of a successful response. Raises `IssuerUnavailable` for any other response."""
+        try:
+            document = json.loads(self.body) if self.status == 200 else None
+        except (ValueError, RecursionError) as error:
+            raise IssuerUnavailable(f"{self.url} did not respond as expected: {error}.") from error
+        if not isinstance(document, dict):
+            raise IssuerUnavailable(f"{self.url} responded with {self.status}, not with a JSON object.")
+        return document
 
 
 @contextmanager
@@ -101,29 +122,28 @@ def time_limit(seconds: float) -> Iterator[None]:
         deadline.reset(previous)
 
 
-def fetch_json(url: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
-    """Fetch a JSON object from an issuer, before the deadline and without redirects. Raises `IssuerUnavailable`."""
+def fetch(url: str, method: str = "GET", headers: dict[str, str] | None = None, **options: Any) -> Response:
+    """Send a request to an issuer, before the deadline and without redirects. Raises `IssuerUnavailable`."""
     try:
         if not is_safe_url(url):
             raise IssuerUnavailable(f"{url} is not an https address.")
         # Bandit does not recognize a computed timeout.
-        response = requests.get(  # nosec B113
+        response = requests.request(  # nosec B113
+            method,
             url,
             headers={"Accept": "application/json", **(headers or {})},
             timeout=seconds_left(url),
             allow_redirects=False,
             stream=True,
+            **options,
         )
         with response:
             body = read_body(response, url)
-        document = json.loads(body) if response.status_code == 200 else None
-    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError, RecursionError) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         raise IssuerUnavailable(f"{url} did not respond as expected: {error}.") from error
-    if response.status_code in (401, 403):
-        raise IssuerRefused(f"{url} responded with {response.status_code}.")
-    if not isinstance(document, dict) or len(body) > MAX_RESPONSE_BYTES:
-        raise IssuerUnavailable(f"{url} responded with {response.status_code}, not with a JSON object.")
-    return document
+    if len(body) > MAX_RESPONSE_BYTES:
+        raise IssuerUnavailable(f"{url} responded with more than {MAX_RESPONSE_BYTES:,} bytes.")
+    return Response(url, response.status_code, response.headers.get("Content-Type", ""), body)
 
 
 def read_body(response: requests.Response, url: str) -> bytes:
@@ -144,5 +164,8 @@ def seconds_left(url: str) -> float:
 
 def is_safe_url(url: str) -> bool:
     """Return whether a URL uses https, or http on this machine (for development and tests)."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1"))

@@ -19,7 +19,7 @@ from django.views.decorators.cache import never_cache
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
 from accounts import sessions, unfinished_logins
-from accounts.fetching import IssuerUnavailable
+from accounts.exceptions import IssuerUnavailable
 from accounts.models import User
 from accounts.provider import LoginRefused, NotAdmitted, error_named, provider, relying_party_setting
 from accounts.unfinished_logins import UnfinishedLogin
@@ -213,7 +213,7 @@ def logout(request: HttpRequest) -> HttpResponse:
 
 def end_of_provider_session(request: HttpRequest) -> str | None:
     try:
-        endpoint = provider().endpoint("end_session_endpoint")
+        endpoint = provider().discovery.endpoint("end_session_endpoint")
     except (IssuerUnavailable, LoginRefused):
         return None
     parameters = {

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 from pymongo.errors import PyMongoError
 
-from accounts.fetching import IssuerUnavailable
+from accounts.exceptions import IssuerUnavailable
 from accounts.login import SilentRenewal
 from accounts.models import User
 from accounts.provider import LoginRefused

@@ -10,13 +10,10 @@ from typing import Any
 from django.conf import settings
 from mozilla_django_oidc.utils import import_from_settings
 
-from accounts.fetching import IssuerUnavailable
+from accounts.exceptions import IssuerUnavailable
 from accounts.issuers import TrustedIssuer
 
-ENDPOINTS = {
-    "OIDC_OP_AUTHORIZATION_ENDPOINT": "authorization_endpoint",
-    "OIDC_OP_TOKEN_ENDPOINT": "token_endpoint",
-}
+BASIC, POST = ("client_secret_basic", "client_secret_post")
 # The error codes of RFC 6749, sections 4.1.2.1 and 5.2, and of OpenID Connect Core 1.0, section 3.1.2.6.
 ERRORS = frozenset(
     """access_denied account_selection_required consent_required interaction_required invalid_client invalid_grant
@@ -40,24 +37,31 @@ def provider() -> TrustedIssuer:
     """Return the provider, with this client as the only audience. Raises `LoginRefused` if none is configured."""
     if not settings.OIDC_RP_ISSUER:
         raise LoginRefused("This service has no login provider. Log in with a local account.")
-    paths = {entry["issuer"]: entry.get("entitlements") for entry in settings.OIDC_ISSUERS}
-    path = paths.get(settings.OIDC_RP_ISSUER) or settings.OIDC_RP_ENTITLEMENTS
-    return TrustedIssuer(settings.OIDC_RP_ISSUER, [settings.OIDC_RP_CLIENT_ID], path)
+    configured = {entry["issuer"]: entry for entry in settings.OIDC_ISSUERS}.get(settings.OIDC_RP_ISSUER, {})
+    path = configured.get("entitlements") or settings.OIDC_RP_ENTITLEMENTS
+    login = {"issuer": settings.OIDC_RP_ISSUER, "audience": [settings.OIDC_RP_CLIENT_ID], "entitlements": path}
+    return TrustedIssuer(**{**configured, **login})
 
 
 def relying_party_setting(name: str, *default: Any) -> Any:
     """Replace mozilla-django-oidc's `get_settings`. Raises `IssuerUnavailable` if a needed provider is unavailable."""
-    if name in ENDPOINTS:
-        return required_endpoint(ENDPOINTS[name])
-    if name == "OIDC_TOKEN_USE_BASIC_AUTH":
-        # Basic authentication is the default of every provider (OpenID Connect Discovery 1.0, section 3).
-        methods = provider().metadata("token_endpoint_auth_methods_supported")
-        return "client_secret_post" not in (methods or ["client_secret_basic"])
+    if name == "OIDC_OP_AUTHORIZATION_ENDPOINT":
+        return required_endpoint("authorization_endpoint")
     return import_from_settings(name, *default)
 
 
+def token_auth_method() -> str:
+    """Return the way to send the client's secret: the configured one, else one that the provider offers, basic first.
+
+    Basic authentication is the default of every provider (OpenID Connect Discovery 1.0, section 3).
+    """
+    offered = provider().discovery.metadata("token_endpoint_auth_methods_supported")
+    only_post = isinstance(offered, list) and POST in offered and BASIC not in offered
+    return settings.OIDC_RP_AUTH_METHOD or (POST if only_post else BASIC)
+
+
 def required_endpoint(name: str) -> str:
-    address = provider().endpoint(name)
+    address = provider().discovery.endpoint(name)
     if address is None:
         raise IssuerUnavailable(f"the discovery document of {settings.OIDC_RP_ISSUER} has no {name}.")
     return address

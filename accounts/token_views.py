@@ -8,7 +8,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.authentication import BearerAuthentication
-from accounts.issuers import InvalidToken, OwnerDisabled
+from accounts.exceptions import InvalidToken, OwnerDisabled
 from accounts.models.service_token import ServiceToken, ServiceTokenQuerySet
 from accounts.token_serializers import (
     IssuedTokenSerializer,

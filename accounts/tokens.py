@@ -8,7 +8,7 @@ from rest_framework_simplejwt import tokens
 from rest_framework_simplejwt.exceptions import TokenBackendError, TokenError
 from rest_framework_simplejwt.tokens import Token
 
-from accounts.issuers import InvalidToken, OwnerDisabled
+from accounts.exceptions import InvalidToken, OwnerDisabled
 from accounts.models.service_token import ServiceToken
 from accounts.token_backend import PREFIX, ServiceTokenBackend
 from core import timestamps

@@ -50,7 +50,7 @@ class Environment(FileAwareEnv):
 def one_of(choices: Iterable[str], name: str, value: str) -> str:
     """Return the value if it is one of the choices. Raises `ImproperlyConfigured` otherwise."""
     if value not in choices:
-        raise ImproperlyConfigured(f"{name} is {value!r}. Set one of: {', '.join(choices)}.")
+        raise ImproperlyConfigured(f"{name} is {value!r}. Set one of: {', '.join(filter(None, choices))}.")
     return value
 
 
@@ -193,10 +193,11 @@ AUTH_PASSWORD_VALIDATORS = [
 OIDC_ISSUERS = env.json("OIDC_ISSUERS", [])
 OIDC_USER_ENTITLEMENTS = env.json("OIDC_USER_ENTITLEMENTS", [])
 OIDC_ADMIN_ENTITLEMENTS = env.json("OIDC_ADMIN_ENTITLEMENTS", [])
-# Seconds: the time limit of an issuer for the check of one token, the lifetime of its cached keys, and the
-# shortest time between two fetches.
+# Seconds: the time limit of an issuer for the check of one token, the lifetime of its cached keys, the same while the
+# issuer is unavailable, and the shortest time between two fetches.
 OIDC_TIMEOUT = 2.5
 OIDC_KEYS_LIFETIME = 3600.0
+OIDC_KEYS_MAX_AGE = 86_400.0
 OIDC_REFETCH_INTERVAL = env.float("OIDC_REFETCH_INTERVAL", 30.0)
 LOCAL_ISSUER = "driftwatch"
 # The difference of clocks, in seconds, that every check of a token's times allows.
@@ -206,6 +207,10 @@ TOKEN_LEEWAY_SECONDS = 30
 OIDC_RP_ISSUER = env.str("OIDC_RP_ISSUER", "")
 OIDC_RP_CLIENT_ID = env.str("OIDC_RP_CLIENT_ID", "")
 OIDC_RP_CLIENT_SECRET = env.str("OIDC_RP_CLIENT_SECRET", "")
+# Empty for what the provider offers.
+OIDC_RP_AUTH_METHOD = one_of(
+    ("client_secret_basic", "client_secret_post", ""), "OIDC_RP_AUTH_METHOD", env.str("OIDC_RP_AUTH_METHOD", "")
+)
 OIDC_RP_SCOPES = env.str("OIDC_RP_SCOPES", "openid email")
 # The claim path of the entitlements, if the issuer is not in OIDC_ISSUERS.
 OIDC_RP_ENTITLEMENTS = env.str("OIDC_RP_ENTITLEMENTS", "")

@@ -15,7 +15,7 @@ from pymongo.database import Database
 from pytest_django import DjangoDbBlocker, Settings
 
 from accounts.authentication import recent_identities, trusted_issuers
-from accounts.models import ServiceToken, User
+from accounts.models import DroppedKeys, ServiceToken, User
 from audit.models import Event
 from core.identity import Level
 from core.models import StoredResponse, StoredTotal
@@ -95,6 +95,7 @@ def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Ite
             Experiment,
             DeletedExperiment,
             ServiceToken,
+            DroppedKeys,
             User,
             Event,
             LogEntry,

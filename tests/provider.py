@@ -42,7 +42,8 @@ class Provider:
 
     def __init__(self, key: SigningKey | None = None) -> None:
         self.keys = [key or SigningKey("first")]
-        self.userinfo: dict[str, Any] | int = {}
+        # A string is a signed response.
+        self.userinfo: dict[str, Any] | str | int = {}
         self.requests: Counter[str] = Counter()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.issuer = f"http://127.0.0.1:{self.server.server_port}"
@@ -80,8 +81,8 @@ class Provider:
         key = key or self.keys[0]
         return compact(present({"typ": "JWT", "alg": key.algorithm, "kid": key.key_id} | header), claims, key.sign)
 
-    def response(self, path: str, authorization: str) -> dict[str, Any] | int:
-        """The response to a GET request: a document, or the status of a refusal."""
+    def response(self, path: str, authorization: str) -> dict[str, Any] | str | int:
+        """The response to a GET request: a document, a JWT, or the status of a refusal."""
         match path:
             case "/.well-known/openid-configuration":
                 return {
@@ -95,7 +96,7 @@ class Provider:
                 return self.userinfo if authorization.startswith("Bearer ") else 401
         return 404
 
-    def respond_to_form(self, path: str, form: dict[str, str]) -> dict[str, Any] | int:
+    def respond_to_form(self, path: str, form: dict[str, str], authorization: str) -> dict[str, Any] | int:
         """The response to a form. This provider accepts none."""
         return 404
 
@@ -108,14 +109,15 @@ class Provider:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                self.reply(provider.respond_to_form(self.path, dict(parse_qsl(body))))
+                authorization = self.headers.get("Authorization", "")
+                self.reply(provider.respond_to_form(self.path, dict(parse_qsl(body)), authorization))
 
-            def reply(self, response: dict[str, Any] | int) -> None:
+            def reply(self, response: dict[str, Any] | str | int) -> None:
                 provider.requests[self.path] += 1
                 self.send_response(response if isinstance(response, int) else 200)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", f"application/{'jwt' if isinstance(response, str) else 'json'}")
                 self.end_headers()
-                self.wfile.write(json.dumps(response).encode())
+                self.wfile.write((response if isinstance(response, str) else json.dumps(response)).encode())
 
             def log_message(self, *args: Any) -> None:
                 """Keep requests out of the tests' output."""

@@ -14,16 +14,21 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from django.core.management import CommandError, call_command
 from django.utils.crypto import salted_hmac
 from jwt.utils import base64url_decode, base64url_encode
 from pytest_django import Settings
 
+from accounts import issuers
 from accounts.authentication import identify, trusted_issuers
-from accounts.fetching import MAX_WAITING, IssuerUnavailable
+from accounts.exceptions import IssuerUnavailable
+from accounts.fetching import MAX_WAITING
+from accounts.issuers import TrustedIssuer
 from accounts.models import ServiceToken
 from accounts.tokens import access_token
 from core import timestamps
 from tests.caller import Caller
+from tests.profiler import commands
 from tests.provider import Provider, SigningKey, compact, present
 
 NOW = int(time.time())
@@ -338,6 +343,14 @@ WRONG_CLAIMS: dict[str, Claims] = {
     "an expiry that is a list": {"exp": [NOW + HOUR]},
     "an infinite expiry": {"exp": float("inf")},
     "an expiry that is not a number": {"exp": float("nan")},
+    "an expiry in digits": {"exp": str(NOW + HOUR)},
+    "an expiry that is a boolean": {"exp": True},
+    "an expiry beyond all numbers": {"exp": 10**400},
+    "a start in digits": {"nbf": str(NOW)},
+    "a start that is an object": {"nbf": {}},
+    "a time of issue in digits": {"iat": str(NOW)},
+    "a time of issue that is a list": {"iat": [NOW]},
+    "a time of issue below all numbers": {"iat": -(10**400)},
     "not valid yet": {"nbf": NOW + HOUR},
     "a start in words": {"nbf": "tomorrow"},
     "issued in the far future": {"iat": NOW + YEAR, "exp": NOW + 2 * YEAR},
@@ -385,6 +398,22 @@ def test_a_token_with_right_claims_is_accepted(right: Claims, provider: Provider
 @pytest.mark.parametrize("audience", [None, "billing", ["billing", "shop"]], ids=["none", "another", "others"])
 def test_an_issuer_trusted_for_any_audience_may_name_any(audience: Any, second: Provider) -> None:
     assert_accepted(second.token("someone", "users", aud=audience))
+
+
+@pytest.mark.parametrize("audience", [1, {"driftwatch": True}, ["driftwatch", 1]], ids=["number", "object", "mixed"])
+def test_an_issuer_trusted_for_any_audience_may_name_no_audience_of_another_type(
+    audience: Any, second: Provider
+) -> None:
+    assert_token_refused(second.token("someone", "users", aud=audience))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"exp": str(NOW + HOUR)}, {"nbf": str(NOW)}, {"iat": str(NOW)}], ids=["exp", "nbf", "iat"]
+)
+def test_times_in_digits_are_refused_to_a_registered_user_too(
+    wrong: Claims, provider: Provider, manager: Caller
+) -> None:
+    assert_token_refused(provider.token("manager", "users", **wrong))
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
@@ -634,6 +663,54 @@ def test_tokens_are_accepted_by_cached_keys_while_the_issuer_is_down(
     second.stop()
     assert_accepted(second.token("someone", "users"))
     assert_accepted(provider.token("someone", "users"))
+
+
+def test_cached_keys_of_an_issuer_that_is_down_are_used_for_a_day_at_most(second: Provider, settings: Settings) -> None:
+    assert settings.OIDC_KEYS_MAX_AGE <= 24 * HOUR
+    settings.OIDC_REFETCH_INTERVAL = 0
+    assert_accepted(second.token("someone", "users"))
+    second.stop()
+    settings.OIDC_KEYS_LIFETIME = settings.OIDC_KEYS_MAX_AGE = 0
+    assert_unavailable(second.token("someone", "users"))
+
+
+def test_keys_that_are_dropped_on_the_command_line_are_used_by_no_process(
+    second: Provider, provider: Provider, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other_process = TrustedIssuer(second.issuer)
+    token = second.token("someone", "users")
+    assert_accepted(token)
+    other_process.verify(token)
+    second.stop()
+    call_command("drop_issuer_keys", second.issuer)
+    assert f"{second.issuer}: within 12 seconds, no process accepts a token" in capsys.readouterr().out
+    monkeypatch.setattr(issuers, "DROP_CHECK_SECONDS", 0)
+    assert_unavailable(token)
+    with pytest.raises(IssuerUnavailable):
+        other_process.verify(token)
+    assert_accepted(provider.token("someone", "users"))
+
+
+def test_keys_are_dropped_once_for_each_command(second: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(issuers, "DROP_CHECK_SECONDS", 0)
+    token = second.token("someone", "users")
+    for fetches in (1, 2, 3):
+        assert_accepted(token)
+        assert_accepted(token)
+        assert second.requests["/keys"] == fetches
+        call_command("drop_issuer_keys")
+
+
+def test_keys_of_an_unknown_issuer_cannot_be_dropped(provider: Provider) -> None:
+    with pytest.raises(CommandError, match=f"is not a configured issuer. Configured issuers: {provider.issuer}"):
+        call_command("drop_issuer_keys", "https://login.example.com")
+
+
+def test_the_orders_to_drop_keys_are_read_every_few_seconds_not_for_each_request(second: Provider) -> None:
+    assert_accepted(second.token("someone", "users"))
+    with commands() as entries:
+        assert_accepted(second.token("someone else", "users"))
+    assert len(entries) == 1
 
 
 def http(body: bytes, status: str = "200 OK", *fields: str, length: int | None = None) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from django.conf import settings
 
 from accounts.authentication import RECENT_SECONDS, RecentIdentities, identify, recent_identities
-from accounts.issuers import InvalidToken
+from accounts.exceptions import InvalidToken
 from accounts.models import User
 from core.identity import Identity
 from tests.caller import Caller

@@ -14,7 +14,8 @@ from django.utils.encoding import iri_to_uri
 from pytest_django import Settings
 
 from accounts import fetching, unfinished_logins
-from accounts.fetching import IssuerUnavailable
+from accounts.claims import Profile
+from accounts.exceptions import IssuerUnavailable
 from accounts.issuers import TrustedIssuer
 from accounts.models import User
 from accounts.provider import provider as configured_provider
@@ -30,6 +31,7 @@ from tests.relying_party import CLIENT_ID, CLIENT_SECRET, LoginProvider, Person
 
 HTML = {"Accept": "text/html"}
 PASSWORD = "correct horse battery"
+NO_EMAIL = {"email": None, "email_verified": None}
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,74 @@ def test_claims_that_the_id_token_lacks_come_from_userinfo(browser: Browser) -> 
     assert browser.get("/admin/").status_code == 200
 
 
+@pytest.mark.parametrize("lacking", [NO_EMAIL, {"realm_access": None}], ids=["email", "entitlements"])
+def test_a_login_uses_signed_userinfo(lacking: dict[str, Any], browser: Browser, openid: LoginProvider) -> None:
+    info = {"sub": "ada", "email": "ada@example.org", "email_verified": True, "realm_access": {"roles": ["users"]}}
+    person = Person("ada", id_token=lacking, userinfo=openid.sign(info | {"iss": openid.issuer, "aud": CLIENT_ID}))
+    assert browser.log_in(person).status_code == 302
+    assert browser.is_logged_in
+
+
+def test_a_login_refuses_signed_userinfo_of_another_key(browser: Browser, openid: LoginProvider) -> None:
+    info = {"sub": "ada", "email": "ada@example.org", "email_verified": True}
+    forged = openid.sign(info, SigningKey(openid.keys[0].key_id))
+    response = browser.log_in(Person("ada", id_token=NO_EMAIL, userinfo=forged))
+    assert response.status_code == 400
+    assert "Signature verification failed" in response.content.decode()
+
+
+def test_a_login_with_too_narrow_a_scope_for_userinfo_has_no_entitlements(browser: Browser, settings: Settings) -> None:
+    person = Person("ada", id_token={"realm_access": None}, userinfo=403)
+    assert browser.log_in(person).status_code == 403
+    settings.OIDC_USER_ENTITLEMENTS = []
+    assert browser.log_in(person).status_code == 302
+    assert browser.client.get("/api/v1/entitlements").json() == {"items": []}
+
+
+def test_a_login_requests_no_userinfo_for_claims_that_are_present(browser: Browser, settings: Settings) -> None:
+    settings.OIDC_USER_ENTITLEMENTS = []
+    browser.openid.requests.clear()
+    assert browser.log_in(Person("ada", ())).status_code == 302
+    assert "/userinfo" not in browser.openid.requests
+
+
+def test_a_login_trusts_emails_of_a_provider_as_configured(browser: Browser, settings: Settings) -> None:
+    person = Person("ada", id_token={"email_verified": None, "upn": "ada@corp.example"})
+    response = browser.log_in(person)
+    assert response.status_code == 400
+    assert "the claim email_verified is missing." in response.content.decode()
+    settings.OIDC_ISSUERS = [settings.OIDC_ISSUERS[0] | {"trust_email": True, "email": "upn"}]
+    configured_provider.cache_clear()
+    assert browser.log_in(person).status_code == 302
+    assert User.objects.get().email == "ada@corp.example"
+
+
+BASIC, POST = "client_secret_basic", "client_secret_post"
+
+
+@pytest.mark.parametrize(
+    ("offered", "configured", "used"),
+    [
+        ([POST, BASIC], "", BASIC),
+        ([BASIC], "", BASIC),
+        (None, "", BASIC),
+        ([POST], "", POST),
+        (["private_key_jwt", POST], "", POST),
+        ([POST, BASIC], POST, POST),
+        ([POST], BASIC, BASIC),
+        ("client_secret_post", "", BASIC),
+    ],
+)
+def test_the_clients_secret_is_sent_in_a_way_that_the_provider_offers_basic_first(
+    offered: Any, configured: str, used: str, browser: Browser, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browser.openid, "auth_methods", offered)
+    settings.OIDC_RP_AUTH_METHOD = configured
+    browser.openid.used_methods.clear()
+    assert browser.log_in(Person("ada")).status_code == 302
+    assert browser.openid.used_methods == [used]
+
+
 def test_the_provider_gets_no_request_before_a_login(browser: Browser, openid: LoginProvider) -> None:
     openid.requests.clear()
     browser.get("/login")
@@ -163,7 +233,7 @@ def test_the_provider_gets_no_request_before_a_login(browser: Browser, openid: L
         (Person("ada", id_token={"iss": "https://evil.example"}), "Invalid issuer"),
         (Person("ada", id_token={"exp": 1}), "Signature has expired"),
         (Person("ada", id_token={"email_verified": False}), "has not verified your email"),
-        (Person("ada", userinfo={"sub": "eve"}), "responded for another subject"),
+        (Person("ada", id_token=NO_EMAIL, userinfo={"sub": "eve"}), "responded for another subject"),
     ],
 )
 def test_a_response_to_another_login_is_refused(browser: Browser, person: Person, sentence: str) -> None:
@@ -327,7 +397,7 @@ def test_a_login_that_the_provider_breaks_off_leaves_no_session(
         raise IssuerUnavailable("the userinfo endpoint does not respond.")
 
     monkeypatch.setattr(TrustedIssuer, "userinfo", userinfo)
-    response = browser.log_in(Person("ada"))
+    response = browser.log_in(Person("ada", id_token=NO_EMAIL))
     assert response.status_code == 503
     assert "Retry-After" in response.headers
     assert not Session.objects.exists()
@@ -351,11 +421,11 @@ def test_few_logins_wait_for_a_slow_provider(browser: Browser, monkeypatch: pyte
 def test_a_login_waits_for_its_provider_for_a_limited_time(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     def userinfo(self: Any, token: str, claims: Any) -> Any:
         left.append(fetching.deadline.get(float("inf")) - time.monotonic())
-        return {}
+        return Profile()
 
     left: list[float] = []
     monkeypatch.setattr(TrustedIssuer, "userinfo", userinfo)
-    browser.log_in(Person("ada"))
+    browser.log_in(Person("ada", id_token=NO_EMAIL))
     assert left
     assert left[0] <= 5
 

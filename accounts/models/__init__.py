@@ -1,6 +1,7 @@
-"""The models of users and their service tokens."""
+"""The models of users, their service tokens, and dropped keys of issuers."""
 
+from accounts.models.dropped_keys import DroppedKeys
 from accounts.models.service_token import ServiceToken
 from accounts.models.user import User, UserManager
 
-__all__ = ["ServiceToken", "User", "UserManager"]
+__all__ = ["DroppedKeys", "ServiceToken", "User", "UserManager"]

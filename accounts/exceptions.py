@@ -1,0 +1,17 @@
+"""The reasons why a token or a login is refused, or cannot be checked."""
+
+
+class InvalidToken(Exception):
+    """The token is refused. The message gives the reason and is safe to show."""
+
+
+class PermanentRefusal(InvalidToken):
+    """The token is refused, and a new one would be refused too. The message has advice."""
+
+
+class OwnerDisabled(PermanentRefusal):
+    """The account of the token's owner is disabled."""
+
+
+class IssuerUnavailable(Exception):
+    """A trusted issuer did not provide what the check of a token needs. A retry may succeed."""
