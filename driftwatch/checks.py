@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
+from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
@@ -14,7 +15,15 @@ from accounts.fetching import is_safe_url
 from core.api.rate_limits import rate_of
 from core.capacity import RESERVED_THREADS
 
-ISSUER_KEYS = {"issuer", "audience", "entitlements"}
+# The members of an entry of OIDC_ISSUERS, with their types.
+ISSUER_MEMBERS: dict[str, type | tuple[type, ...]] = {
+    "issuer": str,
+    "audience": (list, str),
+    "entitlements": str,
+    "email": str,
+    "trust_email": bool,
+    "object_keys": bool,
+}
 MAX_RENEWAL_SECONDS = 900
 # The shares of searches are one or more from here on (core/api/search_slots.py).
 MIN_THREADS = 16
@@ -36,14 +45,44 @@ def check_settings(**options: Any) -> list[CheckMessage]:
     ]
 
 
+@register
+def check_entitlement_paths(**options: Any) -> list[CheckMessage]:
+    """Warn of issuers whose users nobody can admit: entitlements are required, and no claim holds them."""
+    if not settings.OIDC_USER_ENTITLEMENTS:
+        return []
+    paths = {entry["issuer"]: entry.get("entitlements") for entry in trusted_issuers()}
+    issuers = [(name, '"entitlements" for it in OIDC_ISSUERS') for name, path in paths.items() if not path]
+    login = settings.OIDC_RP_ISSUER
+    if login and login not in paths and not settings.OIDC_RP_ENTITLEMENTS:
+        issuers.append((login, "OIDC_RP_ENTITLEMENTS"))
+    return [
+        checks.Warning(
+            f"OIDC_USER_ENTITLEMENTS is set, but no claim of {name} holds entitlements: its users are not admitted.",
+            hint=f"Set {setting} to the path of the claim, such as realm_access/roles.",
+            id="driftwatch.W001",
+        )
+        for name, setting in issuers
+    ]
+
+
+def trusted_issuers() -> list[dict[str, Any]]:
+    """Return the valid entries of OIDC_ISSUERS."""
+    return (
+        [entry for entry in settings.OIDC_ISSUERS if is_issuer(entry)]
+        if isinstance(settings.OIDC_ISSUERS, list)
+        else []
+    )
+
+
 def identity_problems() -> Iterator[tuple[str, str, str]]:
     if settings.DRIFTWATCH_ENV not in ENVIRONMENTS:
         yield "E001", f"DRIFTWATCH_ENV is {settings.DRIFTWATCH_ENV!r}.", f"Set one of: {', '.join(ENVIRONMENTS)}."
     if not isinstance(settings.OIDC_ISSUERS, list) or not all(map(is_issuer, settings.OIDC_ISSUERS)):
         example = '[{"issuer": "https://…", "audience": ["…"], "entitlements": "realm_access/roles"}]'
         hint = (
-            f"Set {example}. Only issuer is required: an https address. "
-            "http is allowed for a provider on this machine only."
+            f"Set {example}. Only issuer is required: an https address. http is allowed for a provider on this "
+            "machine only. Other members are trust_email and object_keys (true or false) and email, which needs "
+            "trust_email. docs/providers.md describes them."
         )
         yield "E002", "OIDC_ISSUERS is not a valid list of trusted issuers.", hint
     if settings.OIDC_RP_ISSUER and not is_safe_url(settings.OIDC_RP_ISSUER):
@@ -136,6 +175,13 @@ def proxy_problems() -> Iterator[tuple[str, str, str]]:
 
 
 def production_problems() -> Iterator[tuple[str, str, str]]:
+    for entry in trusted_issuers():
+        if not entry.get("audience"):
+            hint = (
+                'Set "audience" to the names of this service in the issuer\'s tokens, such as ["drift-watch"]. '
+                '"audience": "any" accepts the tokens that it issues for other services too.'
+            )
+            yield "E016", f"OIDC_ISSUERS trusts {entry['issuer']} without an audience.", hint
     if len(settings.SECRET_KEY) < 32:
         yield "E010", "SECRET_KEY is shorter than 32 characters.", "Set a long random string, and keep it secret."
     if any(len(secret) < 32 for secret in settings.SECRET_KEY_FALLBACKS):
@@ -157,13 +203,18 @@ def production_problems() -> Iterator[tuple[str, str, str]]:
 
 
 def is_issuer(entry: object) -> bool:
+    """Return whether an entry of `OIDC_ISSUERS` is valid.
+
+    Another claim than `email` needs `trust_email`, because `email_verified` says nothing about it.
+    """
+    if not isinstance(entry, dict) or not entry.keys() <= ISSUER_MEMBERS.keys():
+        return False
+    audience, email = entry.get("audience", "any"), entry.get("email", "email")
     return (
-        isinstance(entry, dict)
-        and entry.keys() <= ISSUER_KEYS
-        and isinstance(entry.get("issuer"), str)
-        and is_safe_url(entry["issuer"])
-        and is_list_of_texts(entry.get("audience", []))
-        and isinstance(entry.get("entitlements", ""), str)
+        all(isinstance(value, ISSUER_MEMBERS[name]) for name, value in entry.items())
+        and is_safe_url(entry.get("issuer", ""))
+        and (audience == "any" or is_list_of_texts(audience))
+        and (email == "email" or (bool(email) and entry.get("trust_email", False)))
     )
 
 

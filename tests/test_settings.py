@@ -38,11 +38,23 @@ def problems(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> li
     "environment",
     [
         pytest.param({}, id="development"),
-        pytest.param(PRODUCTION, id="production"),
+        pytest.param({**PRODUCTION, "OIDC_ISSUERS": ISSUER}, id="production"),
+        pytest.param(
+            {**PRODUCTION, "OIDC_ISSUERS": '[{"issuer": "https://a.example", "audience": "any"}]'},
+            id="an issuer for any audience in production",
+        ),
         pytest.param({"RATE_LIMIT": "", "RATE_LIMIT_LOGIN": "199/hour"}, id="limits"),
         pytest.param({"OIDC_ISSUERS": ISSUER}, id="an issuer"),
         pytest.param({"OIDC_RP_ISSUER": "https://login.example.org", **CLIENT}, id="browser login"),
         pytest.param({"OIDC_ISSUERS": '[{"issuer": "http://127.0.0.1:9000"}]'}, id="an issuer on this machine"),
+        pytest.param(
+            {
+                "OIDC_ISSUERS": '[{"issuer": "https://a.example", "audience": "any", "email": "upn", '
+                '"trust_email": true, "object_keys": true}]',
+                "OIDC_RP_AUTH_METHOD": "client_secret_post",
+            },
+            id="a special issuer",
+        ),
         pytest.param({"MONGODB_URI": "mongodb+srv://u:p%2Fw@nowhere.invalid/?w=majority"}, id="a name to look up"),
         pytest.param({"MONGODB_URI": "mongodb://a,b:27018/?replicaSet=x&compressors=zstd,zlib"}, id="a replica set"),
     ],
@@ -63,6 +75,19 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
             "OIDC_ISSUERS is not a valid list",
         ),
         ({"OIDC_ISSUERS": '[{"issuer": "https://a.example", "aud": ["drift"]}]'}, "OIDC_ISSUERS is not a valid list"),
+        ({"OIDC_ISSUERS": '[{"issuer": "http://["}]'}, "OIDC_ISSUERS is not a valid list"),
+        ({"OIDC_ISSUERS": '[{"audience": ["drift"]}]'}, "OIDC_ISSUERS is not a valid list"),
+        ({"OIDC_ISSUERS": '[{"issuer": "https://a.example", "trust_email": "yes"}]'}, "trust_email and object_keys"),
+        ({"OIDC_ISSUERS": '[{"issuer": "https://a.example", "email": "upn"}]'}, "email, which needs trust_email"),
+        ({"OIDC_RP_AUTH_METHOD": "basic"}, "OIDC_RP_AUTH_METHOD is 'basic'. Set one of: client_secret_basic, client_"),
+        (
+            {**PRODUCTION, "OIDC_ISSUERS": '[{"issuer": "https://a.example"}]'},
+            "OIDC_ISSUERS trusts https://a.example without an audience.",
+        ),
+        (
+            {**PRODUCTION, "OIDC_ISSUERS": '[{"issuer": "https://a.example", "audience": []}]'},
+            "OIDC_ISSUERS trusts https://a.example without an audience.",
+        ),
         ({"OIDC_ADMIN_ENTITLEMENTS": '"admins"'}, "OIDC_ADMIN_ENTITLEMENTS is not a JSON list"),
         ({"OIDC_USER_ENTITLEMENTS": "[1]"}, "OIDC_USER_ENTITLEMENTS is not a JSON list"),
         ({"OIDC_RP_ISSUER": "http://login.example.org", **CLIENT}, "OIDC_RP_ISSUER is not an https address"),
@@ -109,6 +134,37 @@ def test_invalid_settings_are_refused_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], sentence: str
 ) -> None:
     assert any(sentence in problem for problem in problems(monkeypatch, environment))
+
+
+A_PATH = {"OIDC_ISSUERS": ISSUER}
+NO_PATH = {"OIDC_ISSUERS": '[{"issuer": "https://login.example.org", "audience": ["drift"]}]'}
+LOGIN = {"OIDC_RP_ISSUER": "https://login.example.org", **CLIENT}
+OTHER_LOGIN = {"OIDC_RP_ISSUER": "https://other.example.org", **CLIENT}
+
+
+@pytest.mark.parametrize(
+    ("environment", "hints"),
+    [
+        ({}, []),
+        (A_PATH, []),
+        (NO_PATH, ['"entitlements" for it in OIDC_ISSUERS']),
+        ({**NO_PATH, "OIDC_USER_ENTITLEMENTS": "[]"}, []),
+        (LOGIN, ["OIDC_RP_ENTITLEMENTS"]),
+        ({**LOGIN, "OIDC_RP_ENTITLEMENTS": "groups"}, []),
+        ({**LOGIN, **A_PATH}, []),
+        ({**LOGIN, **NO_PATH}, ['"entitlements" for it in OIDC_ISSUERS']),
+        ({**OTHER_LOGIN, **NO_PATH}, ['"entitlements" for it in OIDC_ISSUERS', "OIDC_RP_ENTITLEMENTS"]),
+    ],
+)
+def test_check_warns_of_issuers_without_a_path_to_required_entitlements(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], hints: list[str]
+) -> None:
+    assert problems(monkeypatch, environment) == []
+    warnings = checks.check_entitlement_paths()
+    assert [warning.hint for warning in warnings] == [
+        f"Set {hint} to the path of the claim, such as realm_access/roles." for hint in hints
+    ]
+    assert not any(warning.is_serious() for warning in warnings)
 
 
 @pytest.mark.parametrize(
