@@ -113,7 +113,7 @@ def verified_identity(token: str) -> Identity:
     if issuer is None:
         raise InvalidToken("This service does not trust the token's issuer.")
     claims = issuer.verify(token)
-    identity = issuer.owner(token, claims)
+    identity = replace(issuer.owner(token, claims), by_token=True)
     user = User.objects.known_as(name, identity.subject)
     if user:
         # Some issuers omit `iat`. Rounding to the minute avoids a write at every request.

@@ -70,6 +70,10 @@ def identity_of_local_token(token: str) -> Identity:
     """Return the identity of a service token, with its scope. Raises `InvalidToken`."""
     record = usable_record(verified_claims(AccessToken, token)["jti"])
     record.record_use()
+    return identity_through(record)
+
+
+def identity_through(record: ServiceToken) -> Identity:
     user = record.user
     return Identity(
         issuer=user.issuer,
@@ -78,6 +82,7 @@ def identity_of_local_token(token: str) -> Identity:
         entitlements=record.entitlements_in_force,
         user=user,
         scope=record.scope,
+        by_token=True,
         through_service_token=True,
         admitted_by=record.admitted_by,
     )
@@ -90,7 +95,7 @@ def refreshed(token: str) -> ServiceToken:
     """
     claims = verified_claims(RefreshToken, token)
     record = usable_record(claims.get(FAMILY))
-    if not record.rotate(claims["jti"]):
+    if not record.rotate(claims["jti"], by=identity_through(record)):
         raise InvalidToken("This refresh token was used before, so its access token and all later tokens are revoked.")
     return record
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from django.db import models
 from django.http import HttpRequest
 
-from core.client import bears_token, client_address, current_request
+from core.client import client_address, current_request
+from core.identity import Identity
 
 MAX_USER_AGENT = 300
 
@@ -22,7 +23,6 @@ class Way(models.TextChoices):
 class Source:
     """The origin of an event: by default the command line."""
 
-    way: Way = Way.COMMAND
     address: str | None = None
     user_agent: str = ""
 
@@ -38,7 +38,13 @@ def source() -> Source:
 
 def source_of(request: HttpRequest) -> Source:
     return Source(
-        way=Way.BEARER if bears_token(request) else Way.SESSION,
         address=client_address(request),
         user_agent=request.headers.get("User-Agent", "")[:MAX_USER_AGENT],
     )
+
+
+def way_of(identity: Identity | None) -> Way:
+    """Return how the identity authenticated. A request of nobody is a login that failed, from the login page."""
+    if current_request.get() is None:
+        return Way.COMMAND
+    return Way.BEARER if identity and identity.by_token else Way.SESSION

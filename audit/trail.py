@@ -11,7 +11,7 @@ from django.db import models
 from django_mongodb_backend.models import EmbeddedModel
 
 from audit.models import Action, Actor, ActorKind, Event, Target
-from audit.source import Way, source
+from audit.source import Way, source, way_of
 from core.identity import Identity
 
 SECRETS = frozenset({"password", "secret", "token"})
@@ -26,26 +26,26 @@ def record(
     *,
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
-) -> None:
+) -> Event | None:
     """Add an event to the audit trail.
 
     Call it in the transaction of the change, so that both are stored or neither. `identity` is None for an
     unknown actor. Only fields that differ between `before` and `after` are recorded. If all are equal, nothing
-    is recorded.
+    is recorded, and the result is None.
     """
     old, new = plain(before), plain(after)
     same = {name for name in old.keys() & new.keys() if old[name] == new[name]}
     if same and same == old.keys() | new.keys():
-        return
-    origin = source()
-    Event.objects.create(
+        return None
+    origin, way = source(), way_of(identity)
+    return Event.objects.create(
         action=Action(action),
-        actor=actor_for(identity, origin.way),
+        actor=actor_for(identity, way),
         target=target_for(target),
         experiment_id=experiment_of(target),
         address=origin.address,
         user_agent=origin.user_agent,
-        way=origin.way,
+        way=way,
         before=recordable(old, same),
         after=recordable(new, same),
     )

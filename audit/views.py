@@ -6,8 +6,9 @@ from django.http import StreamingHttpResponse
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
-from audit.models import Event, EventQuerySet
+from audit.models import Action, Event, EventQuerySet
 from audit.serializers import EventSerializer, ExportParameters
+from audit.trail import record
 from core.api.exceptions import InvalidQuery
 from core.api.openapi import responds
 from core.api.resource import Resource
@@ -35,6 +36,7 @@ FIELDS: Mapping[str, Field] = {
     "way": StringField("way"),
 }
 EXPORT_CHUNK = 100
+AUDIT_FILE = "audit.ndjson"
 
 
 class EventSearch(SearchMixin):
@@ -72,11 +74,14 @@ class AuditExportView(Resource):
         parameters = ExportParameters(data=request.query_params)
         if not parameters.is_valid():
             raise InvalidQuery(parameters.errors)
-        events = Event.objects.all().chosen_by(**parameters.validated_data)
+        chosen = parameters.validated_data
+        own = record(Action.EXPORTED, self.identity, None, after={"file": AUDIT_FILE, **chosen})
+        assert own
+        events = Event.objects.all().chosen_by(**chosen).exclude(pk=own.pk)
         return StreamingHttpResponse(
             lines(events.order_by("created_at", "pk")),
             content_type="application/x-ndjson",
-            headers={"Content-Disposition": 'attachment; filename="audit.ndjson"'},
+            headers={"Content-Disposition": f'attachment; filename="{AUDIT_FILE}"'},
         )
 
 

@@ -102,6 +102,8 @@ class Identity:
     user: RegisteredUser | None = None
     is_local_administrator: bool = False
     scope: Scope = EVERYTHING
+    # True if a bearer token authenticated it, of the provider or of this service; False for a session.
+    by_token: bool = False
     through_service_token: bool = False
     # Entitlements that only admit to the service: a service token is admitted if its maker is.
     admitted_by: frozenset[str] = frozenset()

@@ -24,7 +24,7 @@ from core.mongodb.order import NEWEST_FIRST
 from core.portal.changelists import COUNTED_AT_MOST
 from core.portal.filters import FormFilter, PeriodFilter, TagFilter, TextFilter
 from core.portal.forms import ApiForm, TagsField
-from drifts.exports import TooManyColumns, as_csv, as_json
+from drifts.exports import CSV_FILE, JSON_FILE, TooManyColumns, as_csv, as_json, record_export
 from drifts.models import Drift, DriftQuerySet
 from drifts.parameters import tree
 from drifts.serializers import DriftSerializer
@@ -172,13 +172,16 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
     @admin.action(description="Export the selected runs as CSV")
     def export_as_csv(self, request: HttpRequest, queryset: DriftQuerySet) -> HttpResponseBase | None:
         try:
-            return as_csv(queryset.defer(None))
+            file = as_csv(queryset.defer(None))
         except TooManyColumns as refusal:
             self.message_user(request, str(refusal), messages.ERROR)
             return None
+        record_export(identity_of_session(request), queryset, CSV_FILE)
+        return file
 
     @admin.action(description="Export the selected runs as JSON")
     def export_as_json(self, request: HttpRequest, queryset: DriftQuerySet) -> HttpResponseBase:
+        record_export(identity_of_session(request), queryset, JSON_FILE)
         return as_json(queryset.defer(None))
 
     @admin.display(description="tags")

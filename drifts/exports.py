@@ -1,21 +1,28 @@
 """Exports of runs as JSON and CSV files. Runs are read from MongoDB while the file is sent."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
 from django.http import StreamingHttpResponse
 
+from audit.models import Action
+from audit.trail import record
 from core.api.responses import json_of
 from core.csv_export import csv_lines
+from core.identity import Identity
+from core.mongodb.transaction import LONG, in_transaction
 from drifts.models import DriftQuerySet
 from drifts.parameters import leaves
 from drifts.serializers import DriftSerializer
+from experiments.models import Experiment
 
 # The most runs in memory. Each may have megabytes.
 BATCH_SIZE = 10
 MAX_COLUMNS = 1_000
+JSON_FILE, CSV_FILE = "drift-runs.json", "drift-runs.csv"
 RUN_FIELDS = [name for name in DriftSerializer.Meta.fields if name != "parameters"]
 
 
@@ -33,7 +40,7 @@ def as_json(runs: DriftQuerySet) -> StreamingHttpResponse:
     documents = (json_of(DriftSerializer.represent(run)) for run in runs.iterator(chunk_size=BATCH_SIZE))
     first = next(documents, b"")
     parts = chain([b"[", first], (b",\n" + document for document in documents), [b"]\n"])
-    return download(parts, "drift-runs.json", "application/json")
+    return download(parts, JSON_FILE, "application/json")
 
 
 def as_csv(runs: DriftQuerySet) -> StreamingHttpResponse:
@@ -42,7 +49,19 @@ def as_csv(runs: DriftQuerySet) -> StreamingHttpResponse:
     Raises `TooManyColumns`. Parameters that are added while the file is sent may have no column.
     """
     paths = sorted(paths_of(runs))
-    return download(csv_lines(table(runs, paths)), "drift-runs.csv", "text/csv; charset=utf-8")
+    return download(csv_lines(table(runs, paths)), CSV_FILE, "text/csv; charset=utf-8")
+
+
+def record_export(identity: Identity, runs: DriftQuerySet, name: str) -> None:
+    """Record the export of a file, for each experiment with the number of its runs."""
+    counted = runs.aggregated({"$group": {"_id": "$experiment_id", "runs": {"$sum": 1}}})
+    numbers = {uuid.UUID(group["_id"]): group["runs"] for group in counted}
+
+    def record_each() -> None:
+        for pk, experiment in Experiment.objects.without_large_fields().in_bulk(numbers).items():
+            record(Action.EXPORTED, identity, experiment, after={"file": name, "drift_runs": numbers[pk]})
+
+    in_transaction(record_each, LONG)()
 
 
 def paths_of(runs: DriftQuerySet) -> set[str]:

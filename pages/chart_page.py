@@ -10,7 +10,6 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from core.api.errors import sentences
-from core.csv_export import csv_file
 from core.identity import Level
 from experiments.models import Experiment
 from pages.chart_parameters import AXES, ChartSerializer
@@ -72,7 +71,7 @@ class ChartPage(PlotPage):
     def table(self, request: Request, experiment_id: str) -> HttpResponse:
         """Download the points of the chart as CSV, with the runs that it leaves out."""
         experiment, options, points = self.requested_points()
-        return csv_file(f"{self.file_name(experiment)}.csv", rows(options, points))
+        return self.export_of(experiment, f"{self.file_name(experiment)}.csv", rows(options, points))
 
     def requested_points(self) -> tuple[Experiment, dict[str, Any], Points]:
         """The experiment, chart options and points for the address of a file. Raises `ValidationError`."""

@@ -10,7 +10,6 @@ from django.http import HttpResponse
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from core.csv_export import csv_file
 from core.identity import Level
 from core.mongodb.documents import instances_of
 from drifts.display import COMPARISON, DisplayField
@@ -79,7 +78,7 @@ class ComparisonPage(ExperimentPage):
         if query.get("format") == "csv":
             if parameters is None:
                 raise ValidationError(TOO_MANY)
-            return as_csv(runs, lines)
+            return self.export_of(experiment, "comparison.csv", rows_of(runs, lines))
         shown = lines[: number_shown(lines)]
         return self.show_of(
             experiment,
@@ -170,7 +169,7 @@ def is_same(one: Any, other: Any) -> bool:
     return one is other or (kind_of(one) == kind_of(other) and one == other)
 
 
-def as_csv(runs: list[Drift], lines: Iterable[Line]) -> HttpResponse:
-    """A CSV file with a row for each line and a column for each run. Numbers stay numbers; other values are text."""
+def rows_of(runs: list[Drift], lines: Iterable[Line]) -> list[list[Any]]:
+    """A table with a row for each line and a column for each run. Numbers stay numbers; other values are text."""
     rows = [[each.name, *(value.value if value.is_number else value.text for value in each.values)] for each in lines]
-    return csv_file("comparison.csv", [["name", *(str(run.pk) for run in runs)], *rows])
+    return [["name", *(str(run.pk) for run in runs)], *rows]

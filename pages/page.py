@@ -1,5 +1,6 @@
 """The base classes of pages. They use the identity and permissions of the API, and show refusals as pages."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
@@ -12,10 +13,13 @@ from rest_framework.parsers import FormParser
 from rest_framework.request import Request
 
 from accounts.sessions import SessionAuthentication, user_of_session
+from audit.models import Action
+from audit.trail import record
 from core.api.error_pages import refusal_page
 from core.api.errors import exception_handler
 from core.api.exceptions import FormExpired, LevelRequired
 from core.api.resource import Resource
+from core.csv_export import csv_file
 from core.identity import Level
 from core.mongodb.errors import is_database_unavailable
 from experiments.models import Experiment
@@ -103,6 +107,13 @@ class ExperimentPage(Page, ExperimentResource):
         if not entities or not experiment.shows_permissions_to(self.identity):
             return "Ask a manager of the experiment."
         return f"Ask one of its managers: {', '.join(map(str, holders(entities).values()))}."
+
+    def export_of(self, experiment: Experiment, name: str, rows: Iterable[Sequence[Any]]) -> HttpResponse:
+        """Return the rows as a CSV file, and record who has it. Downloads by nobody are of public data."""
+        if not self.identity.is_anonymous:
+            query = self.request.query_params.urlencode()
+            record(Action.EXPORTED, self.identity, experiment, after={"file": name, "query": query})
+        return csv_file(name, rows)
 
     def show_of(self, experiment: Experiment, template: str, status: int = 200, **context: Any) -> HttpResponse:
         """Render a template with the `experiment`, and with `may_edit` and `may_manage` for the caller's controls."""

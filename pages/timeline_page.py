@@ -10,7 +10,6 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from core.api.errors import sentences
-from core.csv_export import csv_file
 from core.identity import Level
 from experiments.models import Experiment
 from pages.plot_page import PlotPage
@@ -50,7 +49,7 @@ class TimelinePage(PlotPage):
         """Download the verdicts of each model and period as CSV."""
         experiment = self.get_experiment()
         timeline, _ = self.read(experiment, self.requested_filter())
-        return csv_file(f"{self.file_name(experiment)}.csv", rows_of(timeline))
+        return self.export_of(experiment, f"{self.file_name(experiment)}.csv", rows_of(timeline))
 
     def read(self, experiment: Experiment, run_filter: RunFilter) -> tuple[Timeline | None, bool]:
         """The timeline of the newest matching runs (None without runs), and whether these are all."""

@@ -19,6 +19,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from pytest_django import Settings
 
 from accounts.models import ServiceToken, User
+from accounts.tokens import refresh_token
 from audit.checks import check_audit_settings
 from audit.models import Action, AppendOnly, Event
 from audit.trail import MAX_CHARACTERS, record
@@ -51,6 +52,8 @@ class Scene:
         self.browser = Client(headers=FROM)
         assert manager.user
         self.token = ServiceToken.objects.issue(manager.user, "nightly", timedelta(days=1))
+        week = timedelta(days=7)
+        self.refresh = refresh_token(ServiceToken.objects.issue(manager.user, "hourly", week, refreshable=True))
         # The first request of a user stores their email, which is not a part of any audited action.
         manager.get("/user/self")
 
@@ -80,6 +83,9 @@ class Scene:
 
     def revoke_token(self) -> Any:
         return self.manager.delete(f"/token/{self.token.pk}", headers=FROM)
+
+    def refresh_token(self) -> Any:
+        return Caller().post("/token/refresh", {"refresh": self.refresh}, headers=FROM)
 
     def deactivate_in_portal(self) -> Any:
         assert self.manager.user
@@ -206,6 +212,10 @@ ACTIONS: dict[str, tuple[AuditedCall, str, str, str, dict[str, Any], dict[str, A
         Scene.revoke_token,
         *("token_revoked", MANAGER, "access token nightly", {"name": "nightly"}, {}),
     ),
+    "refreshing a token": (
+        Scene.refresh_token,
+        *("token_refreshed", MANAGER, "access token hourly", {}, {}),
+    ),
     "making an administrator": (
         lambda scene: User.objects.create_superuser("second", "second@example.org", PASSWORD),
         *("registered", COMMAND, "user second@example.org", {}, {"is_superuser": True}),
@@ -260,6 +270,57 @@ def test_an_action_is_recorded(name: str, scene: Scene) -> None:
     on_experiment = event.target.type in ("experiment", "drift")
     assert (event.experiment_id is not None) is on_experiment
     assert (event.expires_at - event.created_at).days in (364, 365)
+
+
+def test_the_way_is_that_of_the_authentication_which_succeeded(scene: Scene) -> None:
+    """Pages and the portal ignore bearer tokens, and a login has none."""
+    header = {"Authorization": f"Bearer {scene.manager.token}"}
+    scene.browser.post("/login", {"username": "root", "password": PASSWORD}, headers=header)
+    scene.browser.post(reverse("admin:drifts_drift_delete", args=[scene.drift.pk]), {"post": "yes"}, headers=header)
+    recorded = {event.action: (str(event.actor), event.way) for event in Event.objects.all()}
+    assert recorded == {"login": (ROOT, "session"), "admin_deleted": (ROOT, "session")}
+    forget_events()
+    for _ in range(2):
+        scene.refresh_token()
+    recorded = {event.action: (str(event.actor), event.way) for event in Event.objects.all()}
+    assert recorded == {"token_refreshed": (MANAGER, "bearer"), "token_revoked": ("anonymous", "bearer")}
+
+
+def test_exports_are_recorded_for_each_experiment_and_for_the_trail(scene: Scene, admin: Caller) -> None:
+    other = Experiment.objects.create(name="barley", public=True)
+    runs = [scene.drift.pk, *(Drift.objects.create(experiment=other, **RUN).pk for _ in range(2))]
+    for form in ("csv", "json"):
+        chosen = {"action": f"export_as_{form}", "_selected_action": list(map(str, runs))}
+        assert scene.enter().post(reverse("admin:drifts_drift_changelist"), chosen).status_code == 200
+        exported = Event.objects.filter(action="exported", after__file=f"drift-runs.{form}")
+        numbers = {(event.target.name, event.experiment_id): event.after["drift_runs"] for event in exported}
+        assert numbers == {("wine quality", scene.experiment.pk): 1, ("barley", other.pk): 2}
+    forget_events()
+    assert lines_of(admin.get("/audit/export?since=2026-01-01&actor=nobody")) == []
+    event = Event.objects.get()
+    assert (event.action, event.actor.email, event.way) == ("exported", "admin@example.org", "bearer")
+    assert event.after == {"file": "audit.ndjson", "since": "2026-01-01T00:00:00Z", "actor": "nobody"}
+
+
+@pytest.mark.parametrize(
+    ("address", "file"),
+    [
+        ("chart.csv?x=created_at&y=count", "barley-chart.csv"),
+        ("timeline.csv?", "barley-timeline.csv"),
+        ("compare?format=csv&selected={run}", "comparison.csv"),
+    ],
+)
+def test_a_table_that_a_user_downloads_from_a_page_is_recorded(scene: Scene, address: str, file: str) -> None:
+    other = Experiment.objects.create(name="barley", public=True)
+    run = Drift.objects.create(experiment=other, **RUN)
+    path = f"/experiments/{other.pk}/{address.format(run=run.pk)}"
+    assert Client().get(path).status_code == 200
+    scene.enter()
+    forget_events()
+    assert scene.browser.get(path).headers["Content-Type"].startswith("text/csv")
+    event = Event.objects.get()
+    assert (event.action, str(event.actor), str(event.target)) == ("exported", ROOT, "experiment barley")
+    assert event.after == {"file": file, "query": path.partition("?")[2]}
 
 
 def test_a_handover_is_recorded_as_a_change_of_permissions(scene: Scene) -> None:

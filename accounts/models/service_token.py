@@ -188,17 +188,21 @@ class ServiceToken(models.Model):
             unrecorded = Q(last_used_at=None) | Q(last_used_at__lte=due)
             type(self).objects.filter(unrecorded, pk=self.pk).update(last_used_at=now)
 
-    def rotate(self, refresh_id: uuid.UUID) -> bool:
+    @in_transaction
+    def rotate(self, refresh_id: uuid.UUID, by: Identity) -> bool:
         """Replace the current refresh id and return True, or revoke the token and return False.
+
+        `by` is the identity of the token. The event of a revocation names nobody.
 
         A refresh id works once. A second use means that it was stolen, and the service cannot tell the thief from
         the owner. The token is therefore revoked for both (RFC 9700, section 4.14.2).
         """
-        record, new_id = type(self).objects.filter(pk=self.pk), uuid.uuid4()
-        if record.filter(refresh_id=refresh_id, revoked_at=None).update(refresh_id=new_id):
+        stored, new_id = type(self).objects.filter(pk=self.pk), uuid.uuid4()
+        if stored.filter(refresh_id=refresh_id, revoked_at=None).update(refresh_id=new_id):
             self.refresh_id = new_id
+            record(Action.TOKEN_REFRESHED, by, self)
             return True
-        record.revoke()
+        stored.revoke(Identity(by_token=True))
         return False
 
 
