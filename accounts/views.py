@@ -7,6 +7,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
+from rest_framework.throttling import BaseThrottle
 
 from accounts.models import User
 from accounts.serializers import EntitlementsSerializer, FoundUserSerializer, LookupSerializer, UserSerializer
@@ -16,6 +17,7 @@ from core.api.openapi import responds
 from core.api.resource import Resource
 from core.api.responses import JSONResponse
 from core.api.search import SearchMixin, SearchParameters
+from core.api.throttling import LookupLimit
 from core.filters.fields import Field, StringField, TimeField, UUIDField
 from core.identity import Requirement
 from core.mongodb.querysets import FilterableQuerySet
@@ -37,7 +39,7 @@ class UserView(SearchMixin):
     required_levels = {
         "register": Requirement.ADMITTED,
         "search": Requirement.ADMIN,
-        "lookup": Requirement.REGISTERED,
+        "lookup": Requirement.MAY_LOOK_UP,
         "retrieve_self": Requirement.REGISTERED,
         "update_self": Requirement.REGISTERED,
     }
@@ -51,13 +53,16 @@ class UserView(SearchMixin):
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         return FoundUserSerializer if self.action == "lookup" else UserSerializer
 
+    def get_throttles(self) -> list[BaseThrottle]:
+        return [*([LookupLimit()] if self.action == "lookup" else []), *super().get_throttles()]
+
     def filter_fields(self) -> Mapping[str, Field]:
         return FIELDS
 
     @extend_schema(request=LookupSerializer)
     @responds(200, 404)
     def lookup(self, request: Request) -> JSONResponse:
-        """Find the registered user with exactly this id or email."""
+        """Find the registered user with exactly this id or email. The rate limit is that of logins."""
         wanted = LookupSerializer(data=self.body)
         wanted.is_valid(raise_exception=True)
         found = User.objects.active().filter(**wanted.validated_data)[:2]

@@ -83,6 +83,10 @@ class Requirement(Enum):
         "This token is limited to a level or to experiments, so it cannot create experiments. "
         "Use a token without limits, or log in to the pages."
     )
+    MAY_LOOK_UP = (
+        "This token is limited to a level or to experiments, so it cannot look up users. "
+        "Use a token without limits, or send user ids."
+    )
     STAFF = "Only staff can do this."
     ADMIN = "Only administrators can do this."
 
@@ -154,7 +158,7 @@ class Identity:
                 holds = self.is_registered
             case Requirement.NO_SERVICE_TOKEN:
                 holds = self.is_registered and not self.through_service_token
-            case Requirement.MAY_CREATE:
+            case Requirement.MAY_CREATE | Requirement.MAY_LOOK_UP:
                 holds = self.is_registered and not self.scope.is_narrow
             case Requirement.STAFF:
                 holds = self.is_staff and not self.through_service_token

@@ -89,8 +89,9 @@ class SharingSerializer(StrictModelSerializer):
 
         Entitlements may look like emails. Entitlements of the caller and entries of the stored list are left unchanged.
         """
-        known = identity_of(self.context["request"]).entitlements | entities_of(self.instance)
-        ids = ids_of_emails({entity for entity in entities if entity not in known and is_email(entity)})
+        identity = identity_of(self.context["request"])
+        known = identity.entitlements | entities_of(self.instance)
+        ids = ids_of_emails({entity for entity in entities if entity not in known and is_email(entity)}, identity)
         named = [ids.get(entity, entity) for entity in entities]
         problems = [{"entity": [str(name)]} if isinstance(name, UnknownUser) else {} for name in named]
         if any(problems):
@@ -165,11 +166,12 @@ class HandoverSerializer(StrictSerializer):
     )
 
     def validate_entity(self, entity: str) -> User:
+        identity = identity_of(self.context["request"])
         try:
-            manager = named_user(entity)
+            manager = named_user(entity, identity)
         except UnknownUser as error:
             raise serializers.ValidationError(str(error)) from error
-        if manager == identity_of(self.context["request"]).user:
+        if manager == identity.user:
             raise serializers.ValidationError("You already manage this experiment. Enter another user.")
         return manager
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
+from rest_framework.exceptions import PermissionDenied
 
 from accounts.models import User
-from core.identity import USER_ID, Identity, Level, is_entitlement
+from core.api.throttling import count_lookup
+from core.identity import USER_ID, Identity, Level, Requirement, is_entitlement
 from core.versions import version_of
 from experiments.access import highest
 from experiments.models import Experiment, Permission, canonical_entity
@@ -167,11 +169,21 @@ def is_email(entity: str) -> bool:
     return True
 
 
-def ids_of_emails(emails: Collection[str]) -> dict[str, str | UnknownUser]:
-    """Map each email to the id of its one registered user, or to an `UnknownUser`. Takes one query."""
+def ids_of_emails(emails: Collection[str], identity: Identity) -> dict[str, str | UnknownUser]:
+    """Map each email to the id of its one registered user, or to an `UnknownUser`. Takes one query.
+
+    `identity` asks. An email of nobody may be a guess, and counts as a lookup of a user. Raises `TooManyRequests`,
+    or `PermissionDenied` for the identity of a limited token.
+    """
+    if not emails:
+        return {}
+    if not identity.has(Requirement.MAY_LOOK_UP):
+        raise PermissionDenied(Requirement.MAY_LOOK_UP.value)
     found: defaultdict[str, list[str]] = defaultdict(list)
-    for pk, email in User.objects.active().filter(email__in=emails).values_list("pk", "email") if emails else ():
+    for pk, email in User.objects.active().filter(email__in=emails).values_list("pk", "email"):
         found[email].append(str(pk))
+    for _ in set(emails) - found.keys():
+        count_lookup(identity)
     return {email: single_id(found[email]) for email in emails}
 
 
@@ -182,22 +194,22 @@ def single_id(ids: list[str]) -> str | UnknownUser:
     return UnknownUser(SEVERAL if ids else NOBODY.format("email"))
 
 
-def named_entity(entity: str, entitlements: Collection[str] = ()) -> str:
+def named_entity(entity: str, identity: Identity, entitlements: Collection[str] = ()) -> str:
     """The entity as permissions store it: an email becomes the user's id, unless it is one of the entitlements.
 
-    Raises `UnknownUser` for an email of no registered user, or of several.
+    Raises `UnknownUser` for an email of no registered user, or of several, and the errors of `ids_of_emails`.
     """
     if entity in entitlements or not is_email(entity):
         return canonical_entity(entity)
-    found = ids_of_emails([entity])[entity]
+    found = ids_of_emails([entity], identity)[entity]
     if isinstance(found, UnknownUser):
         raise found
     return found
 
 
-def named_user(entity: str) -> User:
-    """The registered user with this id or email. Raises `UnknownUser`."""
-    name = named_entity(entity)
+def named_user(entity: str, identity: Identity) -> User:
+    """The registered user with this id or email. Raises the errors of `named_entity`."""
+    name = named_entity(entity, identity)
     user = User.objects.active().filter(pk=name).first() if USER_ID.fullmatch(name) else None
     if user is None:
         raise UnknownUser(NOBODY.format("id or email"))

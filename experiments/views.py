@@ -190,7 +190,7 @@ class AccessView(ExperimentResource):
         if problem := text_problem(entity) or (None if entity else "Name an entity."):
             raise InvalidQuery({"entity": [problem]})
         try:
-            return named_entity(entity, self.identity.entitlements | entities_of(experiment))
+            return named_entity(entity, self.identity, self.identity.entitlements | entities_of(experiment))
         except UnknownUser as error:
             raise InvalidQuery({"entity": [str(error)]}) from error
 

@@ -64,7 +64,7 @@ class PermissionsPage(ExperimentPage):
         if problem := text_problem(text):
             raise UnknownUser(problem)
         known = self.identity.entitlements | entities_of(experiment)
-        entity = named_entity(text, known)
+        entity = named_entity(text, self.identity, known)
         if entity == text and "@" in text and text not in known:
             # An address that is no valid email would pass for the name of a group.
             raise UnknownUser(NOBODY.format("email"))

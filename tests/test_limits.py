@@ -30,6 +30,7 @@ from tests.live import START_SECONDS, LiveServer
 from tests.ports import free_port
 from tests.profiler import commands
 from tests.provider import Provider
+from tests.session import through_session
 
 HERE, THERE = {"REMOTE_ADDR": "192.0.2.1"}, {"REMOTE_ADDR": "192.0.2.2"}
 PASSWORD = "correct horse battery"
@@ -120,6 +121,54 @@ def test_token_requests_have_low_limits_by_address_and_by_identity(
     elsewhere = [manager.post("/token", nightly, REMOTE_ADDR=f"192.0.2.{n}").status_code for n in (11, 12, 13)]
     assert elsewhere == [201, 409, 429]
     assert reader.get("/user/self", **HERE).status_code == 200
+
+
+def test_lookups_of_users_have_the_low_limit_by_identity(settings: Settings, reader: Caller, stranger: Caller) -> None:
+    settings.RATE_LIMIT_LOGIN = "2/day"
+    wanted = [{"email": "reader@example.org"}, {"email": "nobody@example.org"}, {"id": reader.id}]
+    responses = [stranger.post("/user/lookup", body, REMOTE_ADDR=f"192.0.2.{n}") for n, body in enumerate(wanted)]
+    assert [response.status_code for response in responses] == [200, 404, 429]
+    assert_refused(responses[-1])
+    assert reader.post("/user/lookup", wanted[0]).status_code == 200
+    assert stranger.get("/user/self").status_code == 200
+
+
+def guesses(number: int) -> list[dict[str, str]]:
+    return [{"entity": f"guess-{n}@example.org", "level": "Read"} for n in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/experiment", lambda: {"name": "new", "permissions": guesses(3)}),
+        ("PATCH", "/experiment/{id}", lambda: {"permissions": guesses(3)}),
+        ("POST", "/experiment/{id}/access/preview", lambda: {"permissions": guesses(3)}),
+        ("POST", "/experiment/{id}/access/handover", lambda: {"entity": "guess@example.org"}),
+        ("GET", "/experiment/{id}/access?entity=guess@example.org", lambda: None),
+    ],
+)
+def test_emails_of_nobody_count_as_lookups(
+    settings: Settings, manager: Caller, reader: Caller, experiment: Experiment, method: str, path: str, body: Any
+) -> None:
+    settings.RATE_LIMIT_LOGIN = "2/day"
+    known = [{"entity": f"{name}@example.org", "level": "Manage"} for name in ("manager", "reader")]
+    for _ in range(3):
+        assert manager.patch(f"/experiment/{experiment.pk}", {"permissions": known}).status_code == 200
+    responses = [manager.request(method, path.format(id=experiment.pk), body()) for _ in range(3)]
+    assert_refused(responses[-1])
+    assert "guess" not in responses[-1].content.decode()
+
+
+def test_emails_of_nobody_in_pages_and_the_portal_count_as_lookups(
+    settings: Settings, admin: Caller, experiment: Experiment
+) -> None:
+    settings.RATE_LIMIT_LOGIN = "2/day"
+    browser, page = through_session(admin, settings).client, {"Accept": "text/html"}
+    search = f"/experiments/{experiment.pk}/permissions?entity=guess@example.org"
+    assert [browser.get(search, headers=page).status_code for _ in range(3)] == [422, 422, 429]
+    entries = {"TOTAL_FORMS": "1", "INITIAL_FORMS": "0", "0-entity": "guess@example.org", "0-level": "Read"}
+    form = {"name": "new", "config": "{}", **{f"permissions-{name}": value for name, value in entries.items()}}
+    assert browser.post("/admin/experiments/experiment/add/", form, headers=page).status_code == 429
 
 
 def log_in(name: str, **place: str) -> Any:

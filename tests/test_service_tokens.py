@@ -319,6 +319,28 @@ def test_a_narrowed_token_creates_no_experiments(narrowing: dict[str, Any], stat
     assert status == 201 or "without limits" in response.json()["message"]
 
 
+@pytest.mark.parametrize(("level", "status"), [("Manage", 403), ("Read", 403), (None, 200)])
+def test_a_narrowed_token_looks_up_no_users(
+    level: str | None, status: int, experiment: Experiment, manager: Caller, stranger: Caller
+) -> None:
+    """A token with Manage on one experiment names people by their ids."""
+    narrowing = {"level": level, "experiments": [str(experiment.pk)]} if level else {}
+    holder, path, email = pipeline(manager, **narrowing), f"/experiment/{experiment.pk}", "stranger@example.org"
+    entries = [{"entity": email, "level": "Read"}]
+    responses = [
+        holder.post("/user/lookup", {"email": email}),
+        holder.get(f"{path}/access?entity={email}"),
+        holder.post(f"{path}/access/preview", {"permissions": entries}),
+        holder.patch(path, {"permissions": entries}),
+        holder.post(f"{path}/access/handover", {"entity": email}),
+    ]
+    assert [response.status_code for response in responses] == [status] * 5
+    if level == "Manage":
+        assert all("cannot look up users" in response.json()["message"] for response in responses)
+        entries = [{"entity": stranger.id, "level": "Read"}]
+        assert holder.patch(path, {"permissions": entries}).status_code == 200
+
+
 @pytest.mark.parametrize("holder", ["service token", "token of an operator"])
 @pytest.mark.parametrize(
     ("method", "path", "body"),

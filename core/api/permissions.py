@@ -56,8 +56,12 @@ def requirement_for(required: Requirement | Level) -> Requirement:
 def refuse(identity: Identity, requirement: Requirement) -> NoReturn:
     """Raise a 401 for an anonymous identity, else a 403 with the reason."""
     if identity.is_anonymous:
-        # The sentences of these two are about the token of a registered user.
-        is_of_users = requirement in (Requirement.NO_SERVICE_TOKEN, Requirement.MAY_CREATE)
+        # The sentences of these are about the token of a registered user.
+        is_of_users = requirement in (
+            Requirement.NO_SERVICE_TOKEN,
+            Requirement.MAY_CREATE,
+            Requirement.MAY_LOOK_UP,
+        )
         raise NotAuthenticated(f"{(Requirement.REGISTERED if is_of_users else requirement).value} {SEND_TOKEN}")
     needs_administrator = requirement in (Requirement.STAFF, Requirement.ADMIN)
     advice = " Ask an administrator." if needs_administrator else ""

@@ -17,7 +17,7 @@ from rest_framework.throttling import BaseThrottle
 from core.api.error_pages import retry_later
 from core.api.rate_limits import TooManyRequests, limiter, rate_of
 from core.client import client_address, seconds_since_start
-from core.identity import identity_of
+from core.identity import Identity, identity_of
 
 # The part of each request's time that is not charged.
 FREE_SECONDS = 0.1
@@ -53,6 +53,14 @@ class LoginLimit(BaseThrottle):
 
     def allow_request(self, request: Request, view: Any) -> bool:
         count_login(address_of(request), caller_of(request))
+        return True
+
+
+class LookupLimit(BaseThrottle):
+    """`RATE_LIMIT_LOGIN` for the identity of a request that looks up a user."""
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        count_lookup(identity_of(request))
         return True
 
 
@@ -131,6 +139,11 @@ def count_login(address: str, account: str) -> None:
         count("login as", account, settings.RATE_LIMIT_LOGIN)
 
 
+def count_lookup(identity: Identity) -> None:
+    """Count a lookup of a user, which could be a guess of an email."""
+    count("lookup by", name_of(identity), settings.RATE_LIMIT_LOGIN)
+
+
 def count_renewal(address: str) -> None:
     if rate := rate_of(settings.RATE_LIMIT_LOGIN):
         limiter().count("renewal from", address, replace(rate, limit=RENEWALS_PER_LOGIN * rate.limit))
@@ -138,7 +151,10 @@ def count_renewal(address: str) -> None:
 
 def caller_of(request: Request) -> str:
     """Return the identity of the request in one string; an empty one for an anonymous request."""
-    identity = identity_of(request)
+    return name_of(identity_of(request))
+
+
+def name_of(identity: Identity) -> str:
     return "" if identity.is_anonymous else f"{identity.issuer} {identity.subject}"
 
 
