@@ -43,6 +43,10 @@ class DisplayValue:
     field: DisplayField
     value: Any
 
+    @property
+    def kind(self) -> Kind:
+        return self.field.kind
+
 
 # In the order of the columns and of the details.
 DISPLAY_FIELDS = (

@@ -49,6 +49,10 @@ class Portal(AdminSite):
 
         return update_wrapper(staff_view, view)
 
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Return the context of every page of the portal. Pages without a subtitle leave the name out."""
+        return {**super().each_context(request), "subtitle": None}
+
     def get_urls(self) -> list[Any]:
         """Return the URLs without `view_on_site`, which no model here supports."""
         return [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") != "view_on_site"]

@@ -126,7 +126,7 @@ MIDDLEWARE = [
 ROOT_URLCONF = "driftwatch.urls"
 WSGI_APPLICATION = "driftwatch.wsgi.application"
 APPEND_SLASH = False
-TEMPLATES = [
+TEMPLATES: list[dict[str, Any]] = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "DIRS": [BASE_DIR / "templates"],

@@ -49,18 +49,18 @@ class TokensPage(Page, TokenView):
 
     def list(self, request: Request) -> HttpResponse:  # type: ignore[override]
         """List the tokens, with the form for a new one."""
-        return self.show_tokens(new_form(self.identity.entitlements))
+        return self.show_tokens(new_token(self.identity.entitlements))
 
     def create(self, request: Request) -> HttpResponse:
         """Create a token and show its secret, which no later page can show."""
         form = self.form
         serializer = NewTokenSerializer(data=token_in(form), context=self.get_serializer_context())
         if not serializer.is_valid():
-            return self.show_tokens(form, list(problems_of(serializer.errors, form)), 422)
+            return self.show_tokens(token_in(form), list(problems_of(serializer.errors, form)), 422)
         try:
             token = serializer.save()
         except IntegrityError:
-            return self.show_tokens(form, [self.conflict], 409)
+            return self.show_tokens(token_in(form), [self.conflict], 409)
         page = self.show(
             "token.html",
             201,
@@ -79,34 +79,28 @@ class TokensPage(Page, TokenView):
         messages.success(request._request, f"Token “{token}” was revoked. Code that uses it stops working.")
         return redirect("tokens")
 
-    def show_tokens(self, form: QueryDict, problems: Collection[str] = (), status: int = 200) -> HttpResponse:
-        """Render the caller's tokens, and the form for a new one with its problems."""
+    def show_tokens(self, typed: dict[str, Any], problems: Collection[str] = (), status: int = 200) -> HttpResponse:
+        """Render the caller's tokens, and the form for a new one with its values and problems."""
         reached = Experiment.objects.without_large_fields().matching(granted_to(self.identity))
         reached = reached.order_by("-created_at", "-id")[:MAX_SHOWN]
         shown = [str(experiment.pk) for experiment in reached]
-        chosen = experiments_in(form)
         return self.show(
             "tokens.html",
             status,
             tokens=self.get_queryset()[:MAX_SHOWN],
             experiments=reached,
-            others=" ".join(each for each in chosen if each not in shown),
-            chosen=chosen,
+            others=" ".join(each for each in typed["experiments"] if each not in shown),
             entitlements=sorted(delegable(self.identity.entitlements)),
-            carried=form.getlist("entitlements"),
             levels=Level.values,
-            form=form,
+            typed=typed,
             problems=problems,
             most=MAX_SHOWN,
         )
 
 
-def new_form(entitlements: Iterable[str]) -> QueryDict:
-    """The empty form for a token: 30 days, level Edit, and all entitlements that a token may carry."""
-    form = QueryDict("days=30", mutable=True)
-    form["level"] = Level.EDIT
-    form.setlist("entitlements", sorted(delegable(entitlements)))
-    return form
+def new_token(entitlements: Iterable[str]) -> dict[str, Any]:
+    """The values of the form at first: 30 days, level Edit, and all entitlements that a token may carry."""
+    return token_in(QueryDict("days=30")) | {"level": Level.EDIT, "entitlements": sorted(delegable(entitlements))}
 
 
 def experiments_in(form: QueryDict) -> list[str]:

@@ -104,7 +104,9 @@ class ChartPage(PlotPage):
     ) -> HttpResponse:
         """Render the page. The form repeats the options of the request, even invalid ones."""
         typed = {name: value for name, value in self.request.query_params.items() if value}
-        form_values = {"x": TIME, "y": COUNT, **typed, **serializer.validated_data}
+        defaults = dict.fromkeys(serializer.fields, "") | {"x": TIME, "y": COUNT}
+        form_values = {**defaults, **typed, **serializer.validated_data}
+        nothing = {"refusals": (), "points": None, "chart": None, "left_out": (), "listed": ()}
         return self.show_plot(
             experiment,
             run_filter,
@@ -113,10 +115,10 @@ class ChartPage(PlotPage):
             axes=AXES.values(),
             x=AXES.get(form_values["x"], form_values["x"]),
             y=AXES.get(form_values["y"], form_values["y"]),
-            errors=serializer.errors,
+            errors={name: serializer.errors.get(name, []) for name in serializer.fields},
             kinds=Kind.choices,
             scales=AxisScale.choices,
-            **context,
+            **{**nothing, **context},
         )
 
 

@@ -122,6 +122,6 @@ class DeleteExperimentPage(ExperimentPage):
         messages.success(request._request, f"“{experiment}” was deleted{' with its runs' if runs else ''}.")
         return redirect("experiments")
 
-    def ask(self, experiment: Experiment, status: int = 200, **context: str) -> HttpResponse:
+    def ask(self, experiment: Experiment, status: int = 200, typed: str = "", error: str = "") -> HttpResponse:
         runs = total_of(Drift.objects.of(experiment))
-        return self.show_of(experiment, "experiment_delete.html", status, runs=runs, **context)
+        return self.show_of(experiment, "experiment_delete.html", status, runs=runs, typed=typed, error=error)

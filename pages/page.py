@@ -116,9 +116,12 @@ class ExperimentPage(Page, ExperimentResource):
         return csv_file(name, rows)
 
     def show_of(self, experiment: Experiment, template: str, status: int = 200, **context: Any) -> HttpResponse:
-        """Render a template with the `experiment`, and with `may_edit` and `may_manage` for the caller's controls."""
+        """Render a template with the `experiment`, and with `may_edit` and `may_manage` for the caller's controls.
+
+        `kept` is the query with the filter and selection that links to other pages keep.
+        """
         allowed = {
             "may_edit": experiment.gives(self.identity, Level.EDIT),
             "may_manage": experiment.gives(self.identity, Level.MANAGE),
         }
-        return self.show(template, status, experiment=experiment, **allowed, **context)
+        return self.show(template, status, **{"experiment": experiment, "kept": "", **allowed, **context})

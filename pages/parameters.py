@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from django.utils.functional import cached_property
 
@@ -71,6 +71,8 @@ def kind_of(value: Any) -> str:
 class Shown:
     """A value in a table."""
 
+    # In a row of the table of runs, which has fields too: their kind is that of a `DisplayField`.
+    kind: ClassVar[str] = "parameter"
     value: Any
 
     @property

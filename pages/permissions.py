@@ -165,7 +165,7 @@ class PermissionsPage(ExperimentPage):
             levels=Level.values,
             version=experiment.version(*SHARED),
             suggestions=sorted(filter(is_entitlement, self.identity.entities | stored.keys())),
-            **context,
+            **{"typed_entity": "", "access_error": "", "holder": None, "access": None, **context},
         )
 
     def show_preview(

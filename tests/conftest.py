@@ -29,6 +29,7 @@ from tests.crowd import RemoteUser, unique
 from tests.live import LiveServer
 from tests.nginx import NGINX
 from tests.provider import Provider
+from tests.template_variables import watched
 
 GROUP = "urn:example:group:watchers"
 
@@ -104,6 +105,15 @@ def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Ite
             StoredTotal,
         ):
             mongodb().database[model._meta.db_table].delete_many({})
+
+
+@pytest.fixture(autouse=True)
+def undefined_variables() -> Iterator[list[str]]:
+    """The variables that templates of this repository used without a value. A test with one fails."""
+    found: list[str] = []
+    with watched(found):
+        yield found
+    assert not found, "Undefined template variables:\n" + "\n".join(sorted(set(found)))
 
 
 @pytest.fixture(scope="session")

@@ -35,9 +35,11 @@ os.environ |= dict.fromkeys(("RATE_LIMIT", "RATE_LIMIT_ANONYMOUS"), "1000000/min
 os.environ["RATE_LIMIT_LOGIN"] = ""
 
 from driftwatch.settings import *  # noqa: E402, F403
+from tests.template_variables import INVALID  # noqa: E402
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # Look files up on request, because a test client need not list them all first.
 WHITENOISE_AUTOREFRESH = True
 # On a machine that is busy with tests, an operation may take longer than in production.
 DATABASES["default"]["OPTIONS"]["timeoutMS"] = 30_000  # noqa: F405
+TEMPLATES[0]["OPTIONS"]["string_if_invalid"] = INVALID  # noqa: F405

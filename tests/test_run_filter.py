@@ -15,6 +15,7 @@ from drifts.models import Drift
 from drifts.views import FIELDS
 from experiments.models import Experiment
 from pages.run_filter import MAX_CONDITIONS, OPERATORS, RunFilter
+from pages.suggestions import Suggestions
 from tests.filter_pairs import reproducible
 
 EXPRESSIONS = [
@@ -94,7 +95,7 @@ def test_an_invalid_part_is_reported_beside_its_control_and_finds_nothing(
     assert sentence in refused.error
     assert [error.partition(": ")[2] for error in found.errors] == [refused.error]
     assert not Drift.objects.matching(found.match).exists()
-    shown = render_to_string("pages/run_filter.html", {"filter": found})
+    shown = render_to_string("pages/run_filter.html", {"filter": found, "suggestions": Suggestions({}, {})})
     assert shown.count('class="error"') == 1
 
 
@@ -170,4 +171,4 @@ def test_any_address_gives_a_valid_filter_or_a_message(typed: dict[str, str]) ->
     found = RunFilter.of(query)
     assert RunFilter.of(QueryDict(found.query)).errors == found.errors
     list(Drift.objects.matching(found.match)[:1])
-    render_to_string("pages/run_filter.html", {"filter": found})
+    render_to_string("pages/run_filter.html", {"filter": found, "suggestions": Suggestions({}, {})})

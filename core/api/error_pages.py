@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import BadRequest, ObjectDoesNotExist
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -66,7 +67,7 @@ def refusal(request: HttpRequest, code: int, message: str) -> HttpResponse:
     """
     body = problem(code, message)
     if wants_page(request):
-        return refusal_page(request, body, user=None, messages=())
+        return refusal_page(request, body, user=AnonymousUser(), messages=())
     return JsonResponse(body, status=code)
 
 
@@ -85,7 +86,8 @@ def refusal_page(
         case ValidationError():
             title = "The search took too long" if isinstance(exc, SearchTooSlow) else title
             message = ": ".join(filter(None, next(sentences(exc.detail))))
-    return render(request, "refusal.html", {**body, "title": title, "message": message, **context}, status=body["code"])
+    values = {"link": "Experiments", **body, "title": title, "message": message, **context}
+    return render(request, "refusal.html", values, status=body["code"])
 
 
 def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
