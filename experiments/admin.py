@@ -23,7 +23,7 @@ from core.portal.forms import TagsField
 from experiments.admin_forms import KEEP_EDITING, NOT_SAVED, ExperimentForm, PermissionsField
 from experiments.models import Experiment, ExperimentQuerySet
 from experiments.portal import ExperimentLevels
-from experiments.sharing import Preview, holders
+from experiments.sharing import Preview, access_of, holders
 
 CONFIRMED = "_confirmed"
 # The form fields that the confirmation does not send again.
@@ -180,11 +180,13 @@ class ExperimentAdmin(ExperimentLevels, AuditedAdmin):
         """Show the changes, in a form that sends all submitted fields again."""
         sent = [(name, value) for name, values in request.POST.lists() if name not in UNSENT for value in values]
         experiment = self.get_object(request, pk)
+        assert experiment is not None
         context = {
             **self.admin_site.each_context(request),
             "title": f"Review changes to {experiment}",
             "experiment": experiment,
             "preview": preview,
+            "own": access_of(experiment, identity_of_session(request)),
             "sent": [*sent, (CONFIRMED, preview.confirmation)],
         }
         return TemplateResponse(request, "admin/experiments/confirm.html", context)
