@@ -8,7 +8,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
-from django.db.models import ForeignKey, Prefetch, QuerySet
+from django.db.models import ForeignKey, JSONField, Prefetch, QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import reverse
@@ -23,7 +23,7 @@ from core.mongodb.match import NOTHING, Mql
 from core.mongodb.order import NEWEST_FIRST
 from core.portal.changelists import COUNTED_AT_MOST
 from core.portal.filters import FormFilter, PeriodFilter, TagFilter, TextFilter
-from core.portal.forms import ApiForm, TagsField
+from core.portal.forms import ApiForm, JSONText, TagsField
 from drifts.exports import CSV_FILE, JSON_FILE, TooManyColumns, as_csv, as_json, record_export
 from drifts.models import Drift, DriftQuerySet
 from drifts.parameters import tree
@@ -148,7 +148,11 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
     ordering = ("-created_at", "-pk")
     sortable_by = ("created_at",)
     raw_id_fields = ("experiment",)
-    formfield_overrides = {ForeignKey: {"form_class": ExperimentField}, ArrayField: {"form_class": TagsField}}
+    formfield_overrides = {
+        ForeignKey: {"form_class": ExperimentField},
+        ArrayField: {"form_class": TagsField},
+        JSONField: {"form_class": JSONText},
+    }
     actions = ("export_as_csv", "export_as_json")
     action_limits = dict.fromkeys(actions, COUNTED_AT_MOST)
     fields: ClassVar[tuple[str, ...]] = tuple(READ_ONLY.get(name, name) for name in DriftSerializer.Meta.fields)

@@ -9,9 +9,9 @@ from rest_framework.exceptions import APIException, ValidationError
 
 from core.api.errors import sentences
 from core.api.json_input import refuse_unstorable
+from core.json_text import parsed_text
 from core.tags import MAX_TAG
 from experiments.models import Experiment
-from pages.json_text import parsed_text
 
 TEXTS = ("name", "description", "tags", "config")
 FIELDS = (*TEXTS, "public")

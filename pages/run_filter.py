@@ -19,17 +19,17 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from django.http import QueryDict
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import ValidationError
 
 from core import filters
 from core.api.errors import sentences
-from core.api.json_input import bounded_int, refuse_unstorable, scalar_problem
+from core.api.json_input import bounded_int, scalar_problem
 from core.api.search import bounded_time, search_time_limit
 from core.filters.fields import BooleanField, Field, JSONField, TimeField, parse_time
+from core.json_text import parsed_text
 from core.mongodb.match import NOTHING, Mql
 from drifts.display import FILTER_CONTROLS, FilterControl
 from drifts.views import FIELDS
-from pages.json_text import parsed_text
 
 CONTROLS = {control.name: control for control in FILTER_CONTROLS}
 OPERATORS = {
@@ -227,12 +227,10 @@ def expert_filter(text: str) -> Any:
     if len(text) > MAX_FILTER:
         raise Refused(f"The filter is too long: at most {MAX_FILTER:,} characters are allowed.")
     try:
-        document = parsed_text(text)
-        refuse_unstorable(document)
-    except APIException as error:
-        path, sentence = next(sentences(error.detail))
-        raise Refused(f"{path}: {sentence}" if path else sentence) from error
-    return document
+        return parsed_text(text)
+    except ValidationError as error:
+        _, sentence = next(sentences(error.detail))
+        raise Refused(sentence) from error
 
 
 def condition_of(text: str) -> Any:

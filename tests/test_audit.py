@@ -685,6 +685,7 @@ def test_the_export_reads_from_the_server_as_the_client_reads(admin: Caller, sce
         ("?action=logout&actor={id}", 0),
         ("?since=2020-01-01", 3),
         ("?since=2020-01-01T00:00:00Z&until=2020-02-01", 0),
+        ("?since=2020-01-01t00:00:00z&until=2020-02-01t00:00:00.000z", 0),
     ],
 )
 def test_query_parameters_filter_the_export(admin: Caller, scene: Scene, query: str, found: int) -> None:

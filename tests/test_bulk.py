@@ -17,11 +17,10 @@ from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import RUN
-from tests.test_bad_input import FREE, WRONG_RUN, refusal
+from tests.test_bad_input import FREE, NDJSON, WRONG_RUN, refusal
 from tests.test_drifts import WHOLE
 
 RUNS = [RUN, WHOLE, {"job_status": "Running", "model": "forêt", "parameters": {"a": [{"b": None}]}}]
-NDJSON = "application/x-ndjson"
 # Fields that the service sets itself.
 OWN = ("_id", "created_at", "updated_at")
 
@@ -185,7 +184,7 @@ def test_a_body_that_is_not_an_array_is_refused_with_the_accepted_formats(editor
     assert NDJSON in problem["message"]
 
 
-@pytest.mark.parametrize("body", [" ", "[", '[{"model": NaN}]', lines(RUNS), b"[\xff]"])
+@pytest.mark.parametrize("body", [" ", "[", '[{"model": NaN}', lines(RUNS), b"[\xff]"])
 def test_an_array_that_is_not_json_is_refused(editor: Caller, path: str, body: str | bytes) -> None:
     refusal(400, editor.post(f"{path}/bulk", body), str(body))
 

@@ -193,7 +193,10 @@ def test_links_lead_to_the_neighbouring_pages(reader: Caller, experiment: Experi
 def test_a_cursor_and_the_number_of_a_page_exclude_each_other(reader: Caller, experiment: Experiment) -> None:
     add_runs(experiment, *range(3))
     cursor = cursor_of(reader.post(f"{path_of(experiment)}?page_size=2", {}))
-    assert_refused(reader.post(f"{path_of(experiment)}?page=1&cursor={cursor}", {}), "cursor or page, not both")
+    assert_refused(reader.post(f"{path_of(experiment)}?page=2&cursor={cursor}", {}), "cursor or page, not both")
+    # Generated clients send the default of each parameter.
+    beside = reader.post(f"{path_of(experiment)}?page=1&page_size=2&cursor={cursor}", {})
+    assert ids(beside) == ids(reader.post(f"{path_of(experiment)}?page_size=2&cursor={cursor}", {}))
 
 
 @pytest.mark.parametrize(

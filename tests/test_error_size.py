@@ -44,7 +44,10 @@ def test_an_error_response_is_small(manager: Caller, experiment: Experiment, pat
 
 
 def test_the_message_for_a_body_that_is_not_json_is_short(manager: Caller, experiment: Experiment) -> None:
-    body = json.dumps(RUN | {"parameters": {LONG: float("nan")}})
+    deep: Any = float("nan")
+    for _ in range(40):
+        deep = {LONG[:1_000]: deep}
+    body = json.dumps(RUN | {"parameters": deep})
     response = manager.post(RUNS.format(experiment.id), body)
     assert "NaN is not a JSON number" in refusal(400, response, "NaN")["message"]
     assert len(response.content) < LARGEST

@@ -307,9 +307,10 @@ def test_an_experiment_is_created_with_all_fields_of_the_form(browser: Client, m
         ({"tags": "eu\nus"}, "tags", "Write the tags in one line, separated by commas."),
         ({"config": "{"}, "config", "This is not valid JSON (line 1, column 2). Names and texts need double quotes."),
         ({"config": "[1]"}, "config", "Must be an object."),
-        ({"config": "NaN"}, "config", "This is not valid JSON: NaN is not a JSON number."),
-        ({"config": '{"a": 9223372036854775808}'}, "config", "An integer must fit 64 bits."),
-        ({"config": '{"a":' * 60 + "1" + "}" * 60}, "config", "Nested deeper than 50 levels."),
+        ({"config": "NaN"}, "config", "NaN is not a JSON number. Send null or leave it out."),
+        ({"config": '{"a": 9223372036854775808}'}, "config", "a: An integer must fit 64 bits."),
+        ({"config": '{"a": [{"b": 1, "b": 2}]}'}, "config", 'a.0: The name "b" stands twice.'),
+        ({"config": '{"a":' * 60 + "1" + "}" * 60}, "config", "a: Nested deeper than 50 levels."),
     ],
     ids=str,
 )

@@ -85,16 +85,14 @@ def test_threads_take_turns_to_decode_and_check_large_bodies(
     parser: type[StrictJSONParser], body: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = threading.Lock()
-    refuse_unstorable = json_input.refuse_unstorable
 
     def check(value: Any) -> None:
         assert alone.acquire(blocking=False), "another thread decodes or checks"
         time.sleep(0.05)
         alone.release()
-        refuse_unstorable(value)
 
-    monkeypatch.setattr(json_input, "refuse_unstorable", check)
-    monkeypatch.setattr(bulk, "refuse_unstorable", check)
+    monkeypatch.setattr(json_input, "problem_in", check)
+    monkeypatch.setattr(bulk, "problem_in", check)
     large = (body % json.dumps({"a": "x" * 250_000})).encode()
     with ThreadPoolExecutor(3) as pool:
         assert all(pool.map(lambda _: parser().parse(BytesIO(large)), range(3)))

@@ -70,6 +70,8 @@ WRONG = [
     ('filter={"a":"' + "x" * 4000 + '"}', "filter", "at most 4,000 characters"),
     ('filter={"parameters.p":{"$gt":1e999}}', "filter", "A number must be finite."),
     ('filter={"parameters.p":"\\u0000"}', "filter", "NUL"),
+    ('filter={"parameters.p":1,"parameters.p":2}', "filter", 'The name "parameters.p" stands twice.'),
+    ('filter={"parameters.p":{"$in":[1,NaN]}}', "filter", "parameters.p.$in.1: NaN is not a JSON number."),
     ('filter={"$where":"1"}', "filter", "$where is not allowed"),
     ('filter={"parameters.p":{"$where":"1"}}', "filter", "parameters.p.$where: $where is not allowed here."),
 ]

@@ -18,7 +18,8 @@ from core.api.json_input import (
     may_have_more_values,
     number_of_values,
     parsed,
-    refuse_unstorable,
+    problem_in,
+    text_of,
 )
 from core.api.serializers import StrictSerializer
 from core.turns import in_turn
@@ -56,7 +57,7 @@ class JSONArrayParser(BaseParser):
 
     def items(self, body: bytes) -> list[Any]:
         with explained_errors(body, "The body"):
-            items = list(islice(elements(body.decode()), MAX_ITEMS + 1))
+            items = list(islice(elements(text_of(body)), MAX_ITEMS + 1))
         refuse_too_many(items)
         return items
 
@@ -122,11 +123,11 @@ def elements(text: str) -> Iterator[Any]:
 
 def storable(item: Any) -> Any:
     """Return the item, or a `MalformedItem` if it cannot be stored and found again."""
-    try:
-        refuse_unstorable(item)
-    except ValidationError as error:
-        return MalformedItem(error.detail)
-    return item
+    found = problem_in(item)
+    if found is None:
+        return item
+    path, sentence = found
+    return MalformedItem({path: [sentence]} if path else [sentence])
 
 
 def after_space(text: str, at: int) -> int:

@@ -3,9 +3,10 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import BaseParser
@@ -19,6 +20,9 @@ TOO_MANY_VALUES = (
     f"holds more than {MAX_VALUES:,} values: each object, list, text, number, true, false and null counts. "
     "Store a summary, or split it."
 )
+MAX_NAME = 1_000
+NOT_JSON = "is not a JSON number. Send null or leave it out."
+REPEATED = "The name {} stands twice. Send it once. A filter joins conditions of one name in one object, or by $and."
 INT64 = range(-(2**63), 2**63)
 CONTAINERS = (dict, list)
 # Bytes of a text whose decoding and checks take 10 ms or more.
@@ -29,7 +33,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class StrictJSONParser(BaseParser):
-    """Parses JSON in UTF-8 with finite numbers, 64-bit integers, bounded depth and valid Unicode strings."""
+    """Parses JSON in UTF-8 with unique names, finite numbers, 64-bit integers, bounded depth and valid Unicode."""
 
     media_type = "application/json"
 
@@ -46,7 +50,7 @@ class StrictJSONParser(BaseParser):
 def parsed(body: bytes, name: str = "The body") -> Any:
     """Return the value of a JSON text, called `name` in errors. See `refuse_unstorable` for the check of values."""
     with in_turn(len(body) > LARGE), explained_errors(body, name):
-        text = body.decode()
+        text = text_of(body)
         if may_have_more_values(text) and number_of_values(text) > MAX_VALUES:
             raise ValidationError(f"{name} {TOO_MANY_VALUES}")
         return decoder.decode(text)
@@ -60,9 +64,12 @@ def explained_errors(body: bytes, name: str) -> Iterator[None]:
     except RecursionError:
         raise ValidationError(f"{name} is nested deeper than {MAX_DEPTH} levels.") from None
     except ValueError as error:
-        # The error itself, in a variable, would keep this frame and its body in memory.
-        problem = problem_of_constant(body) if isinstance(error, NotANumber) else str(error)
-        raise ParseError(f"{name} is not JSON in UTF-8: {problem}.") from error
+        raise ParseError(f"{name} is not JSON in UTF-8: {error}.") from error
+
+
+def text_of(body: bytes) -> str:
+    """Decode UTF-8 and ignore a byte order mark, as RFC 8259, section 8.1 allows. Raises `UnicodeDecodeError`."""
+    return body.decode("utf-8-sig")
 
 
 def may_have_more_values(text: str, most: int = MAX_VALUES) -> bool:
@@ -96,43 +103,35 @@ def number_of_values(text: str, start: int = 0) -> int:
 
 
 def refuse_unstorable(value: Any) -> None:
-    """Raise `ValidationError` for the first part of a value that cannot be stored and found again."""
+    """Raise an error for the first part of a value that cannot be stored and found again.
+
+    That is a `ParseError` for a part that JSON does not have (`Constant`), and a `ValidationError` for others.
+    """
     if found := problem_in(value):
         path, sentence = found
+        if sentence.endswith(NOT_JSON):
+            raise ParseError(f"{path}: {sentence}".removeprefix(": "))
         raise ValidationError({path: [sentence]} if path else [sentence])
 
 
-class NotANumber(ValueError):
-    """A JSON text has `NaN`, `Infinity` or `-Infinity`."""
+class Constant(float):
+    """`NaN`, `Infinity` or `-Infinity`, which JSON does not have, in the place where a text has it."""
 
 
-class Constant(str):
-    """The name of such a constant, in the place where the text has it."""
+class Ambiguous(dict[str, Any]):
+    """An object in which a name stands twice. `repeated` is such a name."""
+
+    repeated: str
 
 
-def refuse_constant(name: str) -> NoReturn:
-    raise NotANumber(f"{name} is not a JSON number")
-
-
-def problem_of_constant(body: bytes) -> str:
-    """Return the message for the first constant. The text is parsed a second time, to learn the path."""
-    # A later value of the same name may hide the constant, and what follows it may not be JSON.
-    unknown = "NaN and Infinity are not JSON numbers. Send null or leave them out"
-    if body.count(b",") > MAX_VALUES:
-        return unknown
-    try:
-        value = json.loads(body.decode(), parse_constant=Constant, parse_int=bounded_int)
-        return next(problems_of_constants(value, ""), unknown)
-    except (ValueError, RecursionError):
-        return unknown
-
-
-def problems_of_constants(value: Any, path: str) -> Iterator[str]:
-    if isinstance(value, Constant):
-        yield f"{path}: {value} is not a JSON number. Send null or leave it out".removeprefix(": ")
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield from problems_of_constants(item, f"{path}.{key}" if path else str(key))
+def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these names and values. `refuse_unstorable` refuses an `Ambiguous` one, with its path."""
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
+    ambiguous = Ambiguous(value)
+    ambiguous.repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
+    return ambiguous
 
 
 def bounded_int(digits: str) -> int:
@@ -140,7 +139,7 @@ def bounded_int(digits: str) -> int:
     return int(digits[:25])
 
 
-decoder = json.JSONDecoder(parse_constant=refuse_constant, parse_int=bounded_int)
+decoder = json.JSONDecoder(parse_constant=Constant, parse_int=bounded_int, object_pairs_hook=object_of)
 
 
 def problem_in(value: Any, path: str = "", depth: int = 0) -> tuple[str, str] | None:
@@ -154,10 +153,16 @@ def problem_in(value: Any, path: str = "", depth: int = 0) -> tuple[str, str] | 
 
 
 def problem_of_object(value: dict[str, Any], path: str) -> tuple[str, str] | None:
+    if isinstance(value, Ambiguous):
+        return path, REPEATED.format(json.dumps(value.repeated, ensure_ascii=False))
     if value.get("$db", ...) is None and "$ref" in value and "$id" in value:
         return path, "MongoDB reads an object with $ref and $id as a reference. Leave out a $db that is null."
-    sentence = next(filter(None, map(text_problem, value)), None)
-    return (path, f"In a key: {sentence}") if sentence else None
+    for name in value:
+        if len(name) > MAX_NAME:
+            return f"{path}.{name}" if path else name, f"A name must have at most {MAX_NAME:,} characters."
+        if sentence := text_problem(name):
+            return path, f"In a key: {sentence}"
+    return None
 
 
 def problem_of_items(items: Iterable[tuple[str | int, Any]], path: str, depth: int) -> tuple[str, str] | None:
@@ -180,10 +185,16 @@ def scalar_problem(value: str | float | None) -> str | None:
     if isinstance(value, str):
         return text_problem(value)
     if isinstance(value, float):
-        return None if math.isfinite(value) else "A number must be finite."
+        return None if math.isfinite(value) else problem_of_infinite(value)
     if isinstance(value, int) and value not in INT64:
         return "An integer must fit 64 bits. Send it as a string or a float."
     return None
+
+
+def problem_of_infinite(value: float) -> str:
+    if isinstance(value, Constant):
+        return f"{json.dumps(value)} {NOT_JSON}"
+    return "A number must be finite. Send null or leave it out."
 
 
 def text_problem(text: str) -> str | None:

@@ -92,10 +92,13 @@ class Resource(GenericViewSet[Any]):
 
     @cached_property
     def body(self) -> Any:
-        """The parsed body. A request without a body is refused: it does not mean an empty object."""
+        """The parsed body. A request without a body is refused, unless its action has an `empty_body`."""
         request = self.request
         parsers = self.get_parsers()
         parser = self.get_content_negotiator().select_parser(request, parsers)
+        empty = self.empty_body() if request.stream is None else None
+        if empty is not None and (parser or not request.content_type):
+            return empty
         if parser is None:
             media_types = ", ".join(str(parser.media_type) for parser in parsers)
             one_of = "one of " if len(parsers) > 1 else ""
@@ -103,6 +106,9 @@ class Resource(GenericViewSet[Any]):
         if request.stream is None:
             raise ParseError("The body is empty. Send JSON.")
         return parser.parse(request.stream)
+
+    def empty_body(self) -> Any:
+        """Return the meaning of a request without a body; None refuses it."""
 
     def check_access(self) -> None:
         """Check access to the object in the path, for actions that do not load it themselves."""

@@ -62,9 +62,11 @@ class SearchParameters(serializers.Serializer[dict[str, Any]]):
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if data.get("cursor") == "":
             raise serializers.ValidationError({"cursor": [INVALID_CURSOR]})
-        if "page" in data and "cursor" in data:
+        fields = super().to_internal_value(data)
+        if fields["cursor"] is not None and fields["page"] != 1:
+            # Generated clients send the default page beside a cursor.
             raise serializers.ValidationError({"cursor": ["Send either cursor or page, not both."]})
-        return super().to_internal_value(data)
+        return fields
 
 
 class SearchMixin(Resource):
@@ -81,6 +83,10 @@ class SearchMixin(Resource):
     def filter_fields(self) -> Mapping[str, Field]:
         """Return the fields that filters may name."""
         raise NotImplementedError
+
+    def empty_body(self) -> Any:
+        """Return the filter of a search of everything, for which the first clients send no body."""
+        return {} if self.action == "search" else super().empty_body()
 
     def search(self, request: Request, **path: str) -> JSONResponse:
         """Search. The response is one page of the objects that the caller may read.

@@ -166,12 +166,16 @@ class ComputedField(Field):
 
 
 def parse_time(value: Any) -> datetime.datetime:
-    """Parse an RFC 3339 date or time, in UTC unless it has an offset. Raises `ValueError`."""
+    """Parse an RFC 3339 date or time, in UTC unless it has an offset. Raises `ValueError`.
+
+    Its letters T and Z may be in lower case (section 5.6), which Python does not take.
+    """
     try:
+        value = value.upper()
         time = parse_datetime(value) or datetime.datetime.combine(parse_date(value), datetime.time())  # type: ignore[arg-type]
         aware = time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
         return aware.astimezone(datetime.UTC)
-    except (TypeError, ValueError, OverflowError):
+    except (AttributeError, TypeError, ValueError, OverflowError):
         raise ValueError("Compare this field with a time such as 2026-01-31T12:00:00Z.") from None
 
 

@@ -9,13 +9,14 @@ from django.core.exceptions import ValidationError as InvalidId
 from django.db.models import Model
 from django.http import HttpRequest
 from django_mongodb_backend.forms import SimpleArrayField
-from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.serializers import ModelSerializer
 
 from core.api.errors import sentences
-from core.api.json_input import parsed, refuse_unstorable, text_problem
+from core.api.json_input import refuse_unstorable, text_problem
 from core.identity import identity_of_session
+from core.json_text import parsed_text
 from core.versions import version_of_fields
 
 # The name of the hidden input, in templates/admin/change_form.html.
@@ -23,15 +24,28 @@ VERSION = "_version"
 
 
 class Decoder(json.JSONDecoder):
-    """Parses JSON with the rules of the API. Refuses lone surrogates, which the form could not show again."""
+    """Parses JSON with the rules of the API."""
 
     def decode(self, text: str, *args: Any) -> Any:
         try:
-            value = parsed(text.encode(errors="replace"))
-            json.dumps(value, ensure_ascii=False).encode()
-        except (APIException, UnicodeEncodeError) as error:
-            raise json.JSONDecodeError(str(error), text, 0) from error
-        return value
+            return parsed_text(text)
+        except ValidationError as error:
+            _, sentence = next(sentences(error.detail))
+            raise json.JSONDecodeError(sentence, text, 0) from error
+
+
+class JSONText(forms.JSONField):
+    """JSON in a form. A refusal says what is wrong, and where."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "decoder": Decoder})
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except forms.ValidationError as error:
+            mistake = error.__context__
+            raise forms.ValidationError(mistake.msg if isinstance(mistake, json.JSONDecodeError) else error) from error
 
 
 class TagsField(SimpleArrayField):
@@ -104,13 +118,6 @@ class ApiForm(VersionedForm):
     """A form that the API's serializer validates, so that the rules are stated once."""
 
     serializer: ClassVar[type[ModelSerializer[Any]]]
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        for field in self.fields.values():
-            if isinstance(field, forms.JSONField):
-                field.decoder = Decoder
-                field.error_messages["invalid"] = "This is not valid JSON."
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
