@@ -1,4 +1,4 @@
-"""The size limits of request bodies, and the refusal of uploaded files."""
+"""The size limits of request bodies, and the refusal of uploaded files and of compressed bodies."""
 
 from collections.abc import Callable
 from io import BytesIO
@@ -9,6 +9,7 @@ from django.urls import Resolver404, resolve
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 
 from core.api.error_pages import refusal, wants_page
+from core.api.errors import MAX_NAME, shortened
 
 TOO_LARGE = "The body is larger than {limit:,} bytes. Send less in one request."
 FORM_TOO_LARGE = "The form holds more than {limit:,} bytes. Go back and shorten it, or use the API."
@@ -17,6 +18,8 @@ NO_FILES = (
     "No address of this service takes multipart/form-data. Send a form as application/x-www-form-urlencoded, "
     "and other bodies as application/json."
 )
+TRANSFERRED = "Transfer-Encoding: {coding} is not supported. Send Transfer-Encoding: chunked, or a Content-Length."
+ENCODED = "Content-Encoding: {coding} is not supported. Send the body as it is, without Content-Encoding."
 FORM_WITH_FILES = "This form was sent in a format for files. Go back, and use the form of the page."
 
 
@@ -34,12 +37,20 @@ class BodyLimitMiddleware:
             length = read_chunks(request) if is_chunked(request) else int(request.META.get("CONTENT_LENGTH") or 0)
         except (OSError, ParseException):
             return refusal(request, 400, MALFORMED_CHUNKS)
+        transfer = request.headers.get("Transfer-Encoding", "chunked")
+        if transfer.lower() != "chunked":
+            return refusal(request, 501, TRANSFERRED.format(coding=shortened(transfer, MAX_NAME)))
         # Most bodies are so small that their address does not matter.
         if length > min(settings.DATA_UPLOAD_MAX_MEMORY_SIZE, settings.MAX_BULK_BYTES):
             limit = limit_of(request)
             if length > limit:
                 message = FORM_TOO_LARGE if wants_page(request) else TOO_LARGE
                 return refusal(request, 413, message.format(limit=limit))
+        if length and (coding := request.headers.get("Content-Encoding", "")).lower() not in ("", "identity"):
+            response = refusal(request, 415, ENCODED.format(coding=shortened(coding, MAX_NAME)))
+            # The codings that a request may have (RFC 9110, section 12.5.3).
+            response["Accept-Encoding"] = "identity"
+            return response
         if request.content_type == "multipart/form-data":
             return refusal(request, 415, FORM_WITH_FILES if wants_page(request) else NO_FILES)
         try:

@@ -1,22 +1,36 @@
-"""gunicorn's threaded worker, for clients that send more than the service reads, or that close slowly.
+"""gunicorn's threaded worker, for clients that send more than the service reads, that close slowly, or that gunicorn
+refuses.
 
-It relies on gunicorn 27 beyond its documentation: `handle`, `handle_request` and `req.should_close`; `body.buf` and
-`body.reader` with its `length` or `parser`; 64 KiB of a body that it reads itself.
+It relies on gunicorn 27 beyond its documentation: `handle`, `handle_request`, `handle_error` and `req.should_close`;
+`body.buf` and `body.reader` with its `length` or `parser`; 64 KiB of a body that it reads itself.
 """
 
 import contextlib
+import json
 import math
 import socket
 import threading
 import time
+from http import HTTPStatus
 from typing import Any
 
+from gunicorn import util  # type: ignore[import-untyped]
+from gunicorn.http import errors  # type: ignore[import-untyped]
 from gunicorn.http.body import Body, LengthReader  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 READ_BY_GUNICORN = 64 * 1024
 CLOSING_SECONDS = 2.0
 DISCARDED_AT_ONCE = 1 << 18
+# The statuses of requests that gunicorn refuses. Others are malformed: 400.
+REFUSALS = {
+    errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+    errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
+}
+# The application sent a header that HTTP does not have.
+FAULTS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
 # The most threads that wait for clients to close, fewer than health checks have.
 MAX_CLOSING = 2
 
@@ -54,6 +68,26 @@ class Worker(ThreadWorker):
                 self.closing.release()
             shut(conn.sock, socket.SHUT_RD)
         return keeps
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        """Refuse a request that gunicorn cannot read, in the JSON of the API. Its path may be unknown."""
+        # Django is not set up yet when gunicorn imports this module.
+        from core.api.errors import MAX_NAME, on_one_line, problem, shortened  # noqa: PLC0415
+
+        if isinstance(exc, errors.ParseException) and not isinstance(exc, FAULTS):
+            status = REFUSALS.get(type(exc), HTTPStatus.BAD_REQUEST)
+            reason = on_one_line(shortened(str(exc), MAX_NAME))
+            self.log.warning("%d for a request from %s: %s", status, addr and addr[0], reason)
+            message = f"{reason}. Correct the request line or the header, then send the request again."
+        else:
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            self.log.exception("Error handling a request")
+            message = "This is a fault of the service. Try again later. Its log has the details."
+        body = json.dumps(problem(status, message))
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+        response = f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+        with contextlib.suppress(OSError):
+            util.write_nonblock(client, response.encode())
 
 
 def unread(body: Body) -> float:

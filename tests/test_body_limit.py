@@ -1,8 +1,11 @@
 """Bodies that are too large, and uploaded files, are refused by every address before they are read."""
 
+import gzip
+import json
 import socket
 import tempfile
 from contextlib import ExitStack
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,9 +18,11 @@ from pytest_django import Settings
 from experiments.models import Experiment
 from tests.caller import Caller, Client
 from tests.conftest import RUN
+from tests.crowd import RemoteUser
 from tests.live import LiveServer
 
-JSON = {"Content-Type": "application/json"}
+JSON_TYPE = "application/json"
+JSON = {"Content-Type": JSON_TYPE}
 ADDRESSES = ["/login", "/experiments/new", "/admin/login/", "/livez", "/nothing", "/api/v1/user", "/api/v1/nothing"]
 TEN_MB = 10_000_000
 
@@ -46,6 +51,25 @@ def test_an_uploaded_file_is_refused_with_a_sentence(path: str) -> None:
     refused = Client().post(path, b"--b--", content_type="multipart/form-data; boundary=b")
     assert refused.status_code == 415
     assert "Send a form as application/x-www-form-urlencoded" in refused.json()["message"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, identity", "GZIP", "x" * 900])
+def test_a_compressed_body_is_refused(editor: Caller, experiment: Experiment, coding: str) -> None:
+    path, headers = f"/experiment/{experiment.id}/drift", {"Content-Encoding": coding}
+    body = gzip.compress(b'{"model": "k"}')
+    for address, media_type in (("", JSON_TYPE), ("/search", JSON_TYPE), ("/bulk", "application/x-ndjson")):
+        refused = editor.post(f"{path}{address}", body, headers=headers, content_type=media_type)
+        assert (refused.status_code, refused.headers["Accept-Encoding"]) == (415, "identity")
+        assert refused.json()["message"].startswith(f"Content-Encoding: {coding[:100]}")
+        assert len(refused.json()["message"]) < 400
+    assert editor.client.post("/login", b"a=b", headers=headers).status_code == 415
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+def test_a_body_that_is_not_compressed_may_say_so(editor: Caller, experiment: Experiment, coding: str) -> None:
+    headers = {"Content-Encoding": coding}
+    assert editor.post(f"/experiment/{experiment.id}/drift", RUN, headers=headers).status_code == 201
+    assert editor.get(f"/experiment/{experiment.id}", headers={"Content-Encoding": "gzip"}).status_code == 200
 
 
 def test_a_browser_gets_a_page() -> None:
@@ -105,6 +129,23 @@ def test_a_chunked_body_is_read_up_to_the_limit(live: LiveServer) -> None:
         assert session.post(f"{live.url}/login", data=form, headers=kind, timeout=10).status_code == 403
 
 
+def test_runs_may_be_reported_in_chunks(remote_user: RemoteUser) -> None:
+    path, run = remote_user.new_experiment(), json.dumps({"job_status": "Failed", "model": "k"}).encode()
+
+    def post(address: str, media_type: str, *chunks: bytes) -> requests.Response:
+        headers = remote_user.authorization | {"Content-Type": media_type}
+        return requests.post(f"{remote_user.api}{path}{address}", data=iter(chunks), headers=headers, timeout=10)
+
+    assert post("/drift", JSON_TYPE, run[:9], run[9:]).status_code == 201
+    lines = post("/drift/bulk", "application/x-ndjson", run, b"\n", run)
+    assert (lines.status_code, lines.json()["count"]) == (201, 2)
+    array = post("/drift/bulk", JSON_TYPE, b"[", run, b" " * 3_000_000, b"]")
+    assert (array.status_code, array.json()["count"]) == (201, 1)
+    assert post("/drift/bulk", JSON_TYPE, b"[", b" " * 8_000_000, run, b"]").status_code == 413
+    assert len(post("/drift/search", JSON_TYPE, b"{", b"}").json()) == 4
+    assert len(post("/drift/search", JSON_TYPE).json()) == 4
+
+
 @pytest.mark.parametrize("chunks", [b"2\r\n{}\r\nx\r\n", b"2\r\n{}xx", b"2\r\n{}\r\n0\r\nbad trailer\r\n\r\n"])
 def test_malformed_chunks_are_refused_with_a_sentence(live: LiveServer, chunks: bytes) -> None:
     request = head("/api/v1/experiment/search", "Transfer-Encoding: chunked")
@@ -112,6 +153,32 @@ def test_malformed_chunks_are_refused_with_a_sentence(live: LiveServer, chunks: 
         received = b"".join(iter(lambda: connection.recv(4096), b""))
     assert received.startswith(b"HTTP/1.1 400")
     assert b"The chunks of the body are malformed" in received
+
+
+REFUSED = {
+    "a malformed line": (400, b"POST\r\n\r\n"),
+    "a long line": (414, b"GET /api/v1/experiment/%s HTTP/1.1\r\n\r\n" % (b"a" * 9_000)),
+    "a long header": (431, b"GET /api/v1/experiment HTTP/1.1\r\nA: %s\r\n\r\n" % (b"a" * 70_000)),
+    "two types": (400, b"POST /api/v1/experiment HTTP/1.1\r\nContent-Type: a/b\r\nContent-Type: a/b\r\n\r\n"),
+    "two lengths": (400, b"POST / HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    "a transfer coding": (501, b"POST /api/v1/user HTTP/1.1\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n"),
+    "a compressed transfer": (501, b"POST /api/v1/user HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    "a variable of the server": (400, b"GET /api/v1/experiment HTTP/1.1\r\nSCRIPT_NAME: /x\r\n\r\n"),
+    "an expectation": (417, b"POST /api/v1/user HTTP/1.1\r\nExpect: tea\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize(("status", "request_text"), REFUSED.values(), ids=REFUSED)
+def test_a_request_that_the_server_cannot_read_is_refused_in_json(
+    live: LiveServer, status: int, request_text: bytes
+) -> None:
+    with send(live, request_text.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)) as connection:
+        response = HTTPResponse(connection)
+        response.begin()
+        problem = json.loads(response.read())
+    assert (response.status, response.headers["Content-Type"]) == (status, "application/json")
+    assert problem["code"] == status
+    assert len(problem["message"].split()) >= 4
 
 
 def head(path: str, fields: str) -> bytes:
