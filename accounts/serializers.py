@@ -19,7 +19,7 @@ class LookupSerializer(StrictSerializer):
     """The id or the email of a user: exactly one of them."""
 
     id = serializers.UUIDField(required=False)
-    email = StrictText(required=False, max_length=254)
+    email = StrictText(required=False, max_length=254, trim_whitespace=True)
 
     def validate(self, wanted: dict[str, Any]) -> dict[str, Any]:
         if len(wanted) != 1:

@@ -80,7 +80,7 @@ class NewTokenSerializer(StrictModelSerializer):
         help_text="The experiments that the token may use; none means all. Elsewhere it reads public experiments only.",
     )
     entitlements = StrictList(
-        child=StrictText(max_length=255, trim_whitespace=False),
+        child=StrictText(max_length=255),
         required=False,
         max_length=MAX_ENTITLEMENTS,
         help_text="Some of your entitlements. The default is all but those of administrators.",
@@ -123,7 +123,7 @@ class NewTokenSerializer(StrictModelSerializer):
 class RefreshSerializer(serializers.Serializer[dict[str, str]]):
     default_error_messages = {"invalid": NOT_AN_OBJECT}
 
-    refresh = StrictText(max_length=MAX_TOKEN_CHARACTERS, help_text="The latest refresh token.")
+    refresh = StrictText(max_length=MAX_TOKEN_CHARACTERS, trim_whitespace=True, help_text="The latest refresh token.")
 
 
 class RefreshedTokenSerializer(serializers.Serializer[dict[str, str]]):

@@ -12,13 +12,14 @@ from drifts.verdict import JobStatus, Verdict
 class DriftSerializer(StrictModelSerializer):
     """A drift run. A completed run must state whether it detected drift."""
 
-    model = StrictText(max_length=255, trim_whitespace=False)
-    drift_detected = StrictBoolean(default=False, help_text="Required when `job_status` is Completed.")
+    model = StrictText(max_length=255)
+    # A callable default is not in the OpenAPI document: generated clients would send it for a completed run.
+    drift_detected = StrictBoolean(default=bool, help_text="Required when `job_status` is Completed; else false.")
     parameters = StrictObject(default=dict, help_text="Any JSON object.")
     tags = Tags(default=list)
-    detector = StrictText(max_length=255, allow_null=True, default=None, trim_whitespace=False)
-    environment = StrictText(max_length=255, allow_null=True, default=None, trim_whitespace=False)
-    model_version = StrictText(max_length=255, allow_null=True, default=None, trim_whitespace=False)
+    detector = StrictText(max_length=255, allow_null=True, required=False)
+    environment = StrictText(max_length=255, allow_null=True, required=False)
+    model_version = StrictText(max_length=255, allow_null=True, required=False)
     experiment_id = serializers.UUIDField(read_only=True)
     verdict = serializers.ChoiceField(
         choices=Verdict.choices, read_only=True, help_text="unknown unless `job_status` is Completed."

@@ -127,7 +127,10 @@ class DriftView(DriftSearchMixin, DriftResource):
     @conditional
     @tagged
     def update(self, request: Request, experiment_id: str, drift_id: str) -> JSONResponse:
-        """Replace a drift run. Omitted fields take their defaults."""
+        """Replace a drift run. Omitted, `drift_detected`, `parameters` and `tags` take their defaults.
+
+        Other omitted fields keep their values.
+        """
         return self.save(self.get_serializer(self.get_drift(), data=self.body))
 
     @conditional

@@ -30,6 +30,8 @@ urlpatterns = [
     path("experiment", ExperimentView.as_view({"post": "create"})),
     path("experiment/search", ExperimentView.as_view({"post": "search"})),
     path("experiment/<str:experiment_id>", ExperimentView.as_view(ONE)),
+    path("experiment/<str:experiment_id>/archive", ExperimentView.as_view({"post": "archive"})),
+    path("experiment/<str:experiment_id>/restore", ExperimentView.as_view({"post": "restore"})),
     path("experiment/<str:experiment_id>/access", AccessView.as_view({"get": "retrieve"})),
     path("experiment/<str:experiment_id>/access/preview", AccessView.as_view({"post": "preview"})),
     path("experiment/<str:experiment_id>/access/handover", AccessView.as_view({"post": "handover"})),

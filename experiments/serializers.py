@@ -34,6 +34,7 @@ class PermissionSerializer(StrictModelSerializer):
     entity = StrictText(
         min_length=1,
         max_length=255,
+        trim_whitespace=True,
         help_text="A user's id, the email of a registered user (kept as their id), or an entitlement.",
     )
     level = StrictChoice(choices=Level.choices)
@@ -75,14 +76,12 @@ class SharingSerializer(StrictModelSerializer):
         extra_kwargs = {"public": {"default": False}}
 
     def validate_permissions(self, entries: list[dict[str, str]]) -> list[Permission]:
-        entities = self.named([entry["entity"] for entry in entries])
-        if len(set(entities)) < len(entities):
-            raise serializers.ValidationError(
-                "Each person or group can be listed once. Change the level of the existing entry, or remove it."
-            )
-        return [
-            Permission(entity=entity, level=entry["level"]) for entity, entry in zip(entities, entries, strict=True)
-        ]
+        """Return the permissions. An entity that the list names twice, as older clients do, holds the higher level."""
+        levels: dict[str, Level] = {}
+        for entity, entry in zip(self.named([entry["entity"] for entry in entries]), entries, strict=True):
+            level = Level(entry["level"])
+            levels[entity] = max(levels.get(entity, level), level, key=lambda level: level.rank)
+        return [Permission(entity=entity, level=level) for entity, level in levels.items()]
 
     def named(self, entities: list[str]) -> list[str]:
         """Replace emails by user ids.
@@ -122,9 +121,9 @@ class ExperimentSerializer(SharingSerializer):
     """An experiment. `permissions` is empty for callers without a level through it, except for administrators."""
 
     name = StrictText(max_length=255)
-    description = StrictText(default="", allow_blank=True, trim_whitespace=False)
-    tags = Tags(default=list)
-    config = StrictObject(default=dict, help_text="Any JSON object.")
+    description = StrictText(required=False, allow_blank=True)
+    tags = Tags(required=False)
+    config = StrictObject(required=False, help_text="Any JSON object.")
 
     class Meta(SharingSerializer.Meta):
         fields = (
@@ -137,8 +136,9 @@ class ExperimentSerializer(SharingSerializer):
             "config",
             "created_at",
             "updated_at",
+            "archived_at",
         )
-        read_only_fields = ("id", "created_at", "updated_at")
+        read_only_fields = ("id", "created_at", "updated_at", "archived_at")
 
     def create(self, fields: dict[str, Any]) -> Experiment:
         return Experiment.objects.create_by(identity_of(self.context["request"]), **fields)
@@ -160,7 +160,9 @@ def manager_required() -> Iterator[None]:
 
 
 class HandoverSerializer(StrictSerializer):
-    entity = StrictText(max_length=255, help_text="The id or email of the new manager, a registered user.")
+    entity = StrictText(
+        max_length=255, trim_whitespace=True, help_text="The id or email of the new manager, a registered user."
+    )
     keep = StrictChoice(
         Level.choices, allow_null=True, default=Level.READ.value, help_text="The level that you keep; null for none."
     )

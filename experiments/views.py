@@ -57,6 +57,7 @@ FIELDS: Mapping[str, Field] = {
     "config": JSONField("config"),
     "created_at": TimeField("created_at"),
     "updated_at": TimeField("updated_at"),
+    "archived_at": TimeField("archived_at"),
 }
 PERMISSION_FIELDS: Mapping[str, Field] = {"entity": StringField("entity"), "level": StringField("level")}
 
@@ -104,6 +105,8 @@ class ExperimentView(SearchMixin, ExperimentResource):
         "update": Level.MANAGE,
         "partial_update": Level.MANAGE,
         "destroy": Level.MANAGE,
+        "archive": Level.MANAGE,
+        "restore": Level.MANAGE,
     }
     serializer_class = ExperimentSerializer
     search_parameters = SearchParameters.sortable_by(("created_at", "name", "public"))
@@ -135,7 +138,10 @@ class ExperimentView(SearchMixin, ExperimentResource):
     @conditional
     @tagged
     def update(self, request: Request, experiment_id: str) -> JSONResponse:
-        """Replace an experiment. Omitted fields take their defaults. The caller stays a manager."""
+        """Replace an experiment. Omitted, `public` and `permissions` take their defaults, and others keep their values.
+
+        The caller stays a manager.
+        """
         return self.save(self.get_serializer(self.get_experiment(), data=self.body))
 
     @responds(200, 409)
@@ -151,6 +157,25 @@ class ExperimentView(SearchMixin, ExperimentResource):
         """Delete the experiment and all of its drift runs."""
         self.get_experiment().delete_by(self.identity)
         return NoContent()
+
+    @extend_schema(request=None)
+    @tagged
+    def archive(self, request: Request, experiment_id: str) -> JSONResponse:
+        """Archive the experiment. Pages list it only under Archived; the API treats it as any other.
+
+        An archived experiment stays as it is.
+        """
+        experiment = self.get_experiment()
+        experiment.archive_by(self.identity)
+        return JSONResponse(self.get_serializer(experiment).data)
+
+    @extend_schema(request=None)
+    @tagged
+    def restore(self, request: Request, experiment_id: str) -> JSONResponse:
+        """Restore an archived experiment. Another stays as it is."""
+        experiment = self.get_experiment()
+        experiment.restore_by(self.identity)
+        return JSONResponse(self.get_serializer(experiment).data)
 
 
 class AccessView(ExperimentResource):
@@ -194,7 +219,7 @@ class AccessView(ExperimentResource):
         except UnknownUser as error:
             raise InvalidQuery({"entity": [str(error)]}) from error
 
-    @extend_schema(request=SharingSerializer)
+    @extend_schema(request=SharingSerializer(partial=True))
     @responds(200, serializer=PreviewSerializer)
     def preview(self, request: Request, experiment_id: str) -> JSONResponse:
         """List who would gain and who would lose access by an update to these `permissions` and `public`.

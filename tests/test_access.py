@@ -37,6 +37,10 @@ experiment partial_update   private 401 403 403 403 403 403 403 200 200
 experiment partial_update   public  401 403 403 403 403 403 403 200 200
 experiment destroy          private 401 403 403 403 403 403 403 204 204
 experiment destroy          public  401 403 403 403 403 403 403 204 204
+experiment archive          private 401 403 403 403 403 403 403 200 200
+experiment archive          public  401 403 403 403 403 403 403 200 200
+experiment restore          private 401 403 403 403 403 403 403 200 200
+experiment restore          public  401 403 403 403 403 403 403 200 200
 drift      create           private 401 403 403 403 403 403 201 201 201
 drift      create           public  401 403 403 403 403 403 201 201 201
 drift      bulk             private 401 403 403 403 403 403 201 201 201

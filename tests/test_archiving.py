@@ -60,11 +60,40 @@ def test_the_api_treats_an_archived_experiment_as_any_other(
     experiment: Experiment, identity: Identity, reader: Caller
 ) -> None:
     path = f"/experiment/{experiment.id}"
-    before = reader.get(path)
+    before = reader.get(path).json()
     experiment.archive_by(identity)
-    after = reader.get(path)
-    assert (after.content, after.headers["ETag"]) == (before.content, before.headers["ETag"])
+    after = reader.get(path).json()
+    assert after == before | {"archived_at": after["archived_at"]}
     assert [found["id"] for found in reader.post("/experiment/search", {}).json()] == [str(experiment.id)]
+
+
+def test_the_api_archives_and_restores(manager: Caller, experiment: Experiment) -> None:
+    path = f"/experiment/{experiment.id}"
+    before = manager.get(path).json()
+    assert before["archived_at"] is None
+    archived = manager.post(f"{path}/archive")
+    assert archived.status_code == 200
+    time = archived.json()["archived_at"]
+    assert archived.json() == before | {"archived_at": time} == manager.get(path).json()
+    assert manager.post(f"{path}/archive").json()["archived_at"] == time
+    kept = manager.put(path, {**before, "archived_at": None})
+    assert (kept.status_code, kept.json()["archived_at"]) == (200, time)
+    searches = {"null": {"archived_at": None}, "set": {"archived_at": {"$gte": "2026-01-01"}}}
+    found = {name: len(manager.post("/experiment/search", document).json()) for name, document in searches.items()}
+    assert found == {"null": 0, "set": 1}
+    for _ in range(2):
+        restored = manager.post(f"{path}/restore")
+        assert (restored.status_code, restored.json()["archived_at"]) == (200, None)
+    assert len(manager.post("/experiment/search", searches["null"]).json()) == 1
+    events = list(Event.objects.exclude(action="experiment_updated").order_by("id"))
+    assert [event.action for event in events] == ["experiment_archived", "experiment_restored"]
+
+
+@pytest.mark.parametrize("action", ["archive", "restore"])
+def test_a_deleted_experiment_is_not_archived_or_restored(manager: Caller, experiment: Experiment, action: str) -> None:
+    path = f"/experiment/{experiment.id}"
+    assert manager.delete(path).status_code == 204
+    assert manager.post(f"{path}/{action}").status_code == 404
 
 
 def test_runs_are_still_reported_to_an_archived_experiment(

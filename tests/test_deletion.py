@@ -86,6 +86,8 @@ def test_the_name_of_a_deleted_experiment_is_free_at_once(manager: Caller, exper
         ("PUT", "", {"name": "renamed"}),
         ("PATCH", "", {"public": True}),
         ("DELETE", "", None),
+        ("POST", "/archive", None),
+        ("POST", "/restore", None),
         ("POST", "/drift", RUN),
         ("POST", "/drift/bulk", [RUN]),
         ("PATCH", "/drift/{drift}", {"tags": ["late"]}),

@@ -72,21 +72,19 @@ def test_an_administrator_may_update_without_becoming_a_manager(admin: Caller, e
     assert levels(response.json()) == {GROUP: "Manage"}
 
 
-def test_put_replaces_all_fields_but_the_id_and_creation_time(manager: Caller) -> None:
+def test_put_replaces_what_the_first_clients_know_and_keeps_the_rest(manager: Caller) -> None:
     created = manager.post("/experiment", WHOLE).json()
-    replaced = manager.put(f"/experiment/{created['id']}", {"name": "beer"}).json()
-    assert replaced == {
-        "id": created["id"],
+    path = f"/experiment/{created['id']}"
+    replaced = manager.put(path, {"name": "beer"}).json()
+    assert replaced == created | {
         "name": "beer",
-        "description": "",
         "public": False,
         "permissions": [{"entity": manager.id, "level": "Manage"}],
-        "tags": [],
-        "config": {},
-        "created_at": created["created_at"],
         "updated_at": replaced["updated_at"],
     }
     assert replaced["updated_at"] > created["updated_at"]
+    cleared: dict[str, Any] = {"description": "", "tags": [], "config": {}}
+    assert manager.put(path, {"name": "beer"} | cleared).json().items() >= cleared.items()
 
 
 @pytest.mark.parametrize("field", sorted(WHOLE.keys() - {"permissions"}))
@@ -126,13 +124,35 @@ def test_every_update_needs_complete_permissions(
     assert "required" in response.json()["message"]
 
 
-def test_a_permission_list_names_each_entity_once(manager: Caller) -> None:
-    twice = [{"entity": GROUP, "level": "Read"}, {"entity": GROUP, "level": "Edit"}]
-    response = manager.post("/experiment", {"name": "wine", "permissions": twice})
-    assert response.status_code == 422
-    assert response.json()["errors"]["json"]["permissions"] == [
-        "Each person or group can be listed once. Change the level of the existing entry, or remove it."
-    ]
+@pytest.mark.parametrize("sent", [("Read", "Manage"), ("Manage", "Edit"), ("Manage", "Manage", "Read")])
+def test_an_entity_that_a_permission_list_names_twice_holds_the_higher_level(
+    manager: Caller, experiment: Experiment, sent: tuple[str, ...]
+) -> None:
+    twice = [{"entity": GROUP, "level": level} for level in sent]
+    path = f"/experiment/{experiment.id}"
+    for response in (
+        manager.post("/experiment", {"name": "wine", "permissions": twice}),
+        manager.put(path, {"name": "beer", "permissions": twice}),
+        manager.patch(path, {"permissions": twice}),
+    ):
+        assert response.status_code in (200, 201)
+        assert response.json()["permissions"] == [
+            {"entity": GROUP, "level": "Manage"},
+            {"entity": manager.id, "level": "Manage"},
+        ]
+    assert manager.post(f"{path}/access/preview", {"permissions": twice}).status_code == 200
+
+
+@pytest.mark.parametrize("text", [" wine ", "\twine", "wine\u00a0"])
+def test_names_and_tags_are_stored_as_sent(manager: Caller, text: str) -> None:
+    created = manager.post("/experiment", {"name": text, "tags": [text]}).json()
+    path = f"/experiment/{created['id']}"
+    assert (created["name"], created["tags"]) == (text, [text])
+    assert manager.post("/experiment", {"name": text.strip()}).status_code == 201
+    assert manager.patch(path, {"name": f"{text} 2"}).json()["name"] == f"{text} 2"
+    run = manager.post(f"{path}/drift", RUN | {"tags": [text], "model": text, "detector": text}).json()
+    assert (run["tags"], run["model"], run["detector"]) == ([text], text, text)
+    assert manager.post("/token", {"name": text}).json()["name"] == text
 
 
 def test_a_deletion_of_an_experiment_deletes_only_its_runs(manager: Caller, drift: Drift) -> None:

@@ -1,5 +1,6 @@
 """The OpenAPI document, and responses that match it."""
 
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 
 from core.api import openapi_view
+from core.api.openapi_view import document
+from drifts.models import Drift
+from tests.caller import Caller
 from tests.live import LiveServer
 
 CHECKS = (
@@ -29,6 +33,63 @@ def test_the_document_is_openapi_3_1_and_served_to_anyone(live: LiveServer) -> N
     assert all(path.startswith("/api/v1/") for path in document["paths"])
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     assert {tag for operation in operations for tag in operation["tags"]} == {tag["name"] for tag in document["tags"]}
+
+
+def components() -> dict[str, Any]:
+    schemas: dict[str, Any] = json.loads(document())["components"]["schemas"]
+    return schemas
+
+
+def test_a_partial_request_has_no_defaults() -> None:
+    """A generated client sends each default. It would replace the stored value."""
+    patched = {name: schema for name, schema in components().items() if name.startswith("Patched")}
+    assert patched.keys() == {"PatchedDriftRequest", "PatchedExperimentRequest", "PatchedSharingRequest"}
+    for schema in patched.values():
+        assert "required" not in schema
+        assert not [name for name, field in schema["properties"].items() if "default" in field]
+
+
+def test_a_replacement_has_no_defaults_of_fields_that_it_keeps_or_must_state() -> None:
+    defaults = {
+        name: {field for field, facts in components()[name]["properties"].items() if "default" in facts}
+        for name in ("DriftRequest", "ExperimentRequest")
+    }
+    assert defaults == {"DriftRequest": set(), "ExperimentRequest": {"public"}}
+
+
+def test_a_response_requires_all_of_its_fields() -> None:
+    """But for `errors`, which only a 422 has."""
+    answers = {name: schema for name, schema in components().items() if not name.endswith("Request")}
+    for name, schema in answers.items():
+        fields = schema.get("properties", {})
+        assert set(schema.get("required", [])) == fields.keys() - ({"errors"} if name == "Problem" else set()), name
+        assert not [field for field, facts in fields.items() if "default" in facts], name
+    assert {"Drift", "Experiment", "Permission", "User"} <= answers.keys()
+
+
+def test_every_example_of_a_request_succeeds(admin: Caller, drift: Drift) -> None:
+    sent = 0
+    for path, operations in json.loads(document())["paths"].items():
+        for method, operation in operations.items():
+            for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+                for example in content.get("examples", {}).values():
+                    address = path.removeprefix("/api/v1").format(experiment_id=drift.experiment_id, drift_id=drift.id)
+                    response = admin.request(method.upper(), address, example["value"], content_type=media_type)
+                    assert response.status_code == 200, (path, response.content)
+                    sent += 1
+    assert sent == 8
+
+
+def test_a_search_needs_no_body() -> None:
+    bodies = {
+        path: operation["requestBody"]["required"]
+        for path, operations in json.loads(document())["paths"].items()
+        for operation in operations.values()
+        if "requestBody" in operation
+    }
+    assert {path for path, is_required in bodies.items() if not is_required} == {
+        path for path in bodies if path.endswith("/search")
+    }
 
 
 def test_a_new_worker_serves_the_document_to_concurrent_requests(testrun_uid: str, worker_id: str) -> None:

@@ -132,6 +132,14 @@ def test_a_review_without_changes_offers_no_confirmation(send: Send, rows: Calla
     assert "Confirm" not in page
 
 
+@pytest.mark.parametrize(("level", "stored_level"), [("Read", "Edit"), ("Manage", "Manage")])
+def test_a_person_who_is_added_again_holds_the_higher_level(
+    send: Send, rows: Callable[..., Rows], experiment: Experiment, editor: Caller, level: str, stored_level: str
+) -> None:
+    assert send([*rows(), ("editor@example.org", level)], "save").status_code == 302
+    assert stored(experiment)[editor.id] == stored_level
+
+
 STAYS_MANAGER = "You stay a manager. To give that up, use "
 
 
@@ -160,7 +168,6 @@ def test_the_form_keeps_its_values_after_a_review(
     ("entity", "level", "problem"),
     [
         ("nobody@example.org", "Read", "No registered user has this email"),
-        ("editor@example.org", "Read", "Each person or group can be listed once."),
         (GROUP + "s", "Own", "Choose one of: Read, Edit, Manage."),
         ("a\0b", "Read", "Null characters are not allowed"),
         ("x" * 256, "Read", "at most 255 characters"),

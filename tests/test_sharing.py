@@ -74,11 +74,16 @@ def test_an_entitlement_that_looks_like_an_email_stays_an_entitlement(
     assert EMAIL_LIKE in levels(share(manager, experiment, (EMAIL_LIKE, "Edit")).json())
 
 
-def test_a_list_names_a_user_once_by_id_or_email(manager: Caller, reader: Caller) -> None:
-    twice = [{"entity": reader.id, "level": "Read"}, {"entity": "reader@example.org", "level": "Edit"}]
+def test_a_user_whom_a_list_names_by_id_and_email_holds_the_higher_level(manager: Caller, reader: Caller) -> None:
+    twice = [
+        {"entity": reader.id, "level": "Read"},
+        {"entity": "reader@example.org", "level": "Edit"},
+        {"entity": reader.id.upper(), "level": "Read"},
+    ]
     response = manager.post("/experiment", {"name": "wine", "permissions": twice})
-    assert response.status_code == 422
-    assert "once" in response.json()["message"]
+    assert response.status_code == 201
+    assert {"entity": reader.id, "level": "Edit"} in response.json()["permissions"]
+    assert len(response.json()["permissions"]) == 2
 
 
 @pytest.mark.parametrize("by", ["id", "email"])

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import build_examples_list, is_patched_serializer
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
 from core.api.permissions import requirement_for
+from core.api.serializers import StrictSerializer
 from core.filters.language import LOGICAL
 from core.identity import Requirement
 
@@ -69,7 +71,7 @@ REFUSALS = {
     409: "The object exists already, or another request changed it.",
     412: "The object was changed: its `ETag` is not what `If-Match` or `If-None-Match` asks for.",
     413: "The body is too large.",
-    415: "The `Content-Type` is not JSON.",
+    415: "The `Content-Type` is not JSON, or the body has a `Content-Encoding`.",
     422: "A field, a filter or a query parameter is not valid: see `errors`.",
     429: "Too many requests; try again after `Retry-After` seconds.",
     503: "The database or the token's issuer is unavailable; try again after `Retry-After` seconds.",
@@ -212,7 +214,26 @@ class ResourceSchema(AutoSchema):
 
     def _get_request_body(self, direction: str = "request") -> Any:
         body = super()._get_request_body(direction)  # type: ignore[no-untyped-call]
-        return body and {**body, "required": True}
+        return body and {**body, "required": not self.is_search}
+
+    def _map_basic_serializer(self, serializer: Any, direction: str) -> dict[str, Any]:
+        """Require the fields of a response, which shows them all. Leave out the defaults of a partial request.
+
+        Generated clients send each default: in a PATCH, it would replace the stored value.
+        """
+        schema: dict[str, Any] = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
+        is_response = direction == "response"
+        if is_response and isinstance(serializer, StrictSerializer):
+            schema["required"] = sorted(schema["properties"])
+        if is_response or is_patched_serializer(serializer, direction):
+            for field in schema["properties"].values():
+                field.pop("default", None)
+        return schema
+
+    def _get_examples(self, serializer: Any, direction: str, media_type: str, *args: Any) -> dict[str, Any]:
+        """Return the examples of a request as they are. The library takes them for elements of a list."""
+        is_shown = direction == "request" and media_type == "application/json"
+        return build_examples_list(self.get_examples()) if is_shown else {}
 
     def _is_list_view(self, serializer: Any = None) -> bool:
         return self.is_search or self.responses.many

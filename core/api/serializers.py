@@ -40,13 +40,16 @@ class StrictBoolean(PlainMessages, serializers.BooleanField):
 
 
 class StrictText(PlainMessages, serializers.CharField):
-    """A JSON string, not blank unless `allow_blank` is set."""
+    """A JSON string, stored as it was sent, and not blank unless `allow_blank` is set."""
 
     default_error_messages = {
         "invalid": "Must be a string.",
         "min_length": "Must have at least {min_length} characters.",
         "max_length": "Must have at most {max_length} characters.",
     }
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"trim_whitespace": False, **options})
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
