@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Node.js is optional: the tests that need it are left out where there is no npm.
+NODE_TOOLS := $(if $(shell command -v npm),tests/node/node_modules/.package-lock.json)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test demo bench failover attacks check lint wording imports types migrations bandit advisories requirements clean
@@ -12,7 +14,7 @@ help:  ## List the targets
 run: .venv/service  ## Serve Drift Watch on port 8000, with its own MongoDB unless MONGODB_URI is set
 	@$(BIN)/python manage.py serve
 
-test: .venv/dev .venv-client/client  ## Run the whole suite
+test: .venv/dev .venv-client/client $(NODE_TOOLS)  ## Run the whole suite
 	$(BIN)/pytest $(ARGS)
 
 demo: .venv-client/demo  ## Run real detectors, report their runs to the running service, and list the models that drifted
@@ -57,7 +59,7 @@ requirements: .venv/dev  ## Upgrade the pinned requirements, with their hashes
 	done
 
 clean:  ## Remove the environments and the embedded database
-	rm -rf .venv .venv-client var
+	rm -rf .venv .venv-client tests/node/node_modules var
 
 # Each environment is created once, and updated when its pins change.
 
@@ -80,6 +82,10 @@ clean:  ## Remove the environments and the embedded database
 
 .venv-client/client: tests/client/requirements.txt | .venv-client/bin/python
 	.venv-client/bin/pip install -q --disable-pip-version-check --no-input --require-hashes -r tests/client/requirements.txt
+	@touch $@
+
+tests/node/node_modules/.package-lock.json: tests/node/package-lock.json
+	cd tests/node && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 .venv-client/demo: examples/requirements.txt .venv-client/client

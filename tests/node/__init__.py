@@ -1,0 +1,7 @@
+"""Node.js and the tools that `npm ci` installs here, as `make test` does where there is npm."""
+
+import shutil
+from pathlib import Path
+
+BIN = Path(__file__).parent / "node_modules" / ".bin"
+NODE = shutil.which("node") if BIN.exists() else None
