@@ -12,10 +12,11 @@ from audit.models import Action
 from audit.trail import record
 from core.api.responses import json_of
 from core.csv_export import csv_lines
+from core.filters.paths import join
 from core.identity import Identity
 from core.mongodb.transaction import LONG, in_transaction
 from drifts.models import DriftQuerySet
-from drifts.parameters import leaves
+from drifts.parameters import MAX_ELEMENTS, leaves
 from drifts.serializers import DriftSerializer
 from experiments.models import Experiment
 
@@ -46,10 +47,16 @@ def as_json(runs: DriftQuerySet) -> StreamingHttpResponse:
 def as_csv(runs: DriftQuerySet) -> StreamingHttpResponse:
     """A CSV table of runs, with a column for the path of each parameter. Lists and times are written as in JSON.
 
+    Objects in lists have columns of their own, unless there are more than `MAX_COLUMNS`: then each list is one cell.
     Raises `TooManyColumns`. Parameters that are added while the file is sent may have no column.
     """
-    paths = sorted(paths_of(runs))
-    return download(csv_lines(table(runs, paths)), CSV_FILE, "text/csv; charset=utf-8")
+    try:
+        max_elements = MAX_ELEMENTS
+        paths = paths_of(runs, max_elements)
+    except TooManyColumns:
+        max_elements = 0
+        paths = paths_of(runs, max_elements)
+    return download(csv_lines(table(runs, sorted(paths), max_elements)), CSV_FILE, "text/csv; charset=utf-8")
 
 
 def record_export(identity: Identity, runs: DriftQuerySet, name: str) -> None:
@@ -64,22 +71,26 @@ def record_export(identity: Identity, runs: DriftQuerySet, name: str) -> None:
     in_transaction(record_each, LONG)()
 
 
-def paths_of(runs: DriftQuerySet) -> set[str]:
+def paths_of(runs: DriftQuerySet, max_elements: int) -> set[str]:
     """The paths of all parameters of the runs. Raises `TooManyColumns`."""
     paths: set[str] = set()
     for parameters in runs.values_list("parameters", flat=True).iterator(chunk_size=BATCH_SIZE):
-        paths.update(".".join(names) for names, _ in leaves(parameters))
+        paths.update(by_path(parameters, max_elements))
         if len(paths) > MAX_COLUMNS:
             raise TooManyColumns
     return paths
 
 
-def table(runs: DriftQuerySet, paths: list[str]) -> Iterator[list[Any]]:
+def table(runs: DriftQuerySet, paths: list[str], max_elements: int) -> Iterator[list[Any]]:
     yield [*RUN_FIELDS, *paths]
     for run in runs.iterator(chunk_size=BATCH_SIZE):
         shown = DriftSerializer.represent(run)
-        parameters = {".".join(names): value for names, value in leaves(run.parameters)}
+        parameters = by_path(run.parameters, max_elements)
         yield [cell(value) for value in (*(shown[name] for name in RUN_FIELDS), *map(parameters.get, paths))]
+
+
+def by_path(parameters: Any, max_elements: int) -> dict[str, Any]:
+    return {join(names): value for names, value in leaves(parameters, max_elements=max_elements)}
 
 
 def cell(value: Any) -> Any:

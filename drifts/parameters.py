@@ -1,7 +1,7 @@
 """The parameters of a run, which are any JSON object: by path, as text, and as a tree."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.utils.html import format_html, format_html_join
@@ -16,6 +16,8 @@ MAX_TEXT = 500_000
 # The most characters of markup for a name or a value.
 MARKUP = 40
 MAX_BYTES = 1_000_000
+# The most elements of a list whose objects have leaves. A longer list is a leaf.
+MAX_ELEMENTS = 100
 WITHOUT_PARAMETERS: Mql = {"$unset": ROOT}
 # Parameters that are too large to show become null. Reading them would take up to half a second.
 WITHOUT_LARGE_PARAMETERS: Mql = {
@@ -23,13 +25,23 @@ WITHOUT_LARGE_PARAMETERS: Mql = {
 }
 
 
-def leaves(value: Any, path: tuple[str, ...] = (ROOT,)) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The path and the value of each leaf. A leaf is any value but a non-empty object."""
+def leaves(
+    value: Any, path: tuple[str, ...] = (ROOT,), *, max_elements: int = MAX_ELEMENTS
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The names in the path, and the value, of each leaf.
+
+    An object with parts is not a leaf, nor a list of at most `max_elements` values if one of them is an object. The
+    name of an element is its index.
+    """
     if isinstance(value, dict) and value:
-        for name, item in value.items():
-            yield from leaves(item, (*path, name))
+        items: Iterable[tuple[str, Any]] = value.items()
+    elif isinstance(value, list) and len(value) <= max_elements and any(isinstance(item, dict) for item in value):
+        items = ((str(index), item) for index, item in enumerate(value))
     else:
         yield path, value
+        return
+    for name, item in items:
+        yield from leaves(item, (*path, name), max_elements=max_elements)
 
 
 def text_of(value: Any) -> str:

@@ -1,19 +1,20 @@
 """Statistics of drift runs: counts, drift rates and the distribution of numbers, by group and interval."""
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
+from core.filters import paths
+from core.filters.expressions import value_at
 from core.mongodb.match import Mql
 from drifts import verdict
 from drifts.intervals import Calendar
 from drifts.models import DriftQuerySet
+from drifts.parameters import ROOT
 from drifts.verdict import Verdict, drift_rate
 
 MAX_GROUPS = 1_000
 MAX_TEXT = 255
-LIST_INDEX = re.compile("0|[1-9][0-9]{0,5}")
 # The names to group by, apart from parameters, with the expressions of their values.
 GROUPS: dict[str, Any] = {
     "model": "$model",
@@ -156,17 +157,4 @@ def scalar_at(path: str) -> Mql:
 
 def parameter(path: str) -> Any:
     """The expression of the value at a path. A number in the path is a list index or a name, as in filters."""
-    value: Any = "$parameters"
-    for name in path.split(".")[1:]:
-        if isinstance(value, str):
-            value = part_of(value, name)
-        else:
-            value = {"$let": {"vars": {"value": value}, "in": part_of("$$value", name)}}
-    return value
-
-
-def part_of(value: str, name: str) -> Any:
-    named = f"{value}.{name}"
-    if LIST_INDEX.fullmatch(name):
-        return {"$cond": [{"$isArray": [value]}, {"$arrayElemAt": [value, int(name)]}, named]}
-    return named
+    return value_at(ROOT, paths.split(path)[1:])

@@ -9,8 +9,7 @@ from rest_framework import serializers
 
 from core.api.json_input import MAX_DEPTH
 from core.api.serializers import StrictChoice, StrictList, StrictNumber, StrictObject, StrictSerializer, StrictText
-from core.filters import FilterError
-from core.filters.language import refuse_bad_path
+from core.filters import paths
 from drifts.intervals import Calendar, Interval
 from drifts.statistics import GROUPS, Statistics
 
@@ -29,18 +28,22 @@ class ParameterPath(StrictText):
     }
     others: tuple[str, ...] = ()
 
+    def __init__(self, **options: Any) -> None:
+        # A name may begin or end with a space.
+        super().__init__(trim_whitespace=False, **options)
+
     def to_internal_value(self, data: Any) -> str:
         name = super().to_internal_value(data)
         if name in self.others:
             return name
         if not name.startswith("parameters."):
             self.fail("name" if self.others else "path", names=", ".join(self.others))
-        if name.count(".") > MAX_DEPTH:
-            self.fail("depth")
         try:
-            refuse_bad_path(name, "")
-        except FilterError as error:
-            raise serializers.ValidationError(error.problem) from error
+            names = paths.split(name)
+        except ValueError as error:
+            raise serializers.ValidationError(str(error)) from error
+        if len(names) > MAX_DEPTH + 1:
+            self.fail("depth")
         return name
 
 

@@ -42,7 +42,7 @@ class StatisticsMixin(Resource):
         Rows are sorted by interval, then by size, the largest group first. Intervals and groups without runs have
         no row. A run with several tags counts once for each tag. When grouping by a parameter, values other than
         numbers, booleans and texts of at most 255 bytes count as null. A measure leaves out runs that have no number
-        at its path.
+        at its path. Paths are written as in filters.
         """
         runs = self.get_queryset()
         serializer = StatisticsSerializer(data=self.body)

@@ -10,6 +10,7 @@ from django.http import HttpResponse
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from core.filters.paths import join
 from core.identity import Level
 from core.mongodb.documents import instances_of
 from drifts.display import COMPARISON, DisplayField
@@ -111,7 +112,7 @@ def parameters_of(runs: list[Drift]) -> list[dict[str, Any]] | None:
         if run.parameters is None:
             return None
         values = islice(leaves(run.parameters), most + 1)
-        found.append({".".join(names): value for names, value in values})
+        found.append({join(names): value for names, value in values})
         paths |= found[-1].keys()
         if len(paths) > most:
             return None

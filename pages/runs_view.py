@@ -8,8 +8,7 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 
 from core.api.json_input import text_problem
-from core.filters.fields import FilterError
-from core.filters.language import refuse_bad_path
+from core.filters import paths
 from core.mongodb.order import Order
 from drifts.display import SORT_LABELS
 from drifts.parameters import ROOT
@@ -46,7 +45,7 @@ class RunsView:
     def of(cls, query: QueryDict) -> Self:
         """The view of an address. Problems are listed in `errors`; none raises."""
         typed = {name: query.get(name) or default for name, default in DEFAULTS.items()}
-        columns = tuple(dict.fromkeys(path.strip() for path in query.getlist("column") if path.strip()))
+        columns = tuple(dict.fromkeys(path for path in query.getlist("column") if path.strip()))
         selected, unknown = ids_of(query.getlist("selected"))
         errors = parameter_problems(typed)
         if errors:
@@ -172,9 +171,9 @@ def path_problem(path: str) -> str | None:
     if not path.startswith(f"{ROOT}."):
         return "Write one such as parameters.p_value."
     try:
-        refuse_bad_path(path, "")
-    except FilterError as error:
-        return error.problem
+        paths.split(path)
+    except ValueError as error:
+        return str(error)
     return text_problem(path)
 
 

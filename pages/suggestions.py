@@ -1,33 +1,49 @@
 """Suggestions for the filter form: the values that the runs of the experiment have."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Self
 
-from core import filters
+from django.utils.functional import cached_property
+
+from core.filters.paths import MAX_PATH, is_path, join
 from core.mongodb.documents import find_one
+from core.mongodb.match import Mql
 from core.mongodb.order import NEWEST_FIRST
 from drifts.display import FILTER_CONTROLS
 from drifts.models import Drift
 from drifts.parameters import leaves
-from drifts.views import FIELDS
 from experiments.models import Experiment
 from pages.parameters import kind_of
 
 MAX_VALUES = 50
-# The number of newest runs to read, and the most bytes of one. Larger runs are left out.
+# The number of newest runs to read, and the most bytes of one. Of larger runs, the parameters at the top are read, and
+# only of the newest `MAX_LARGE`: MongoDB takes up to 30 ms for each.
 NEWEST = 200
 MAX_BYTES = 20_000
+MAX_LARGE = 5
+MAX_TOP = 1_000
 MAX_PATHS = 100
 SUGGESTED = tuple(control for control in FILTER_CONTROLS if control.is_suggested)
 
 
+Names = tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Suggestions:
-    """The sorted values for each control of the filter form, and the kinds of values at each parameter path."""
+    """The sorted values for each control of the filter form, and the kinds of values of each parameter.
+
+    The parameters with the fewest names in their path come first. `large` is the number of runs that were not read as a
+    whole.
+    """
 
     values: dict[str, list[str]]
-    paths: dict[str, str]
+    kinds: dict[Names, str]
+    runs: int
+    large: int
 
     @classmethod
     def of(cls, experiment: Experiment) -> Self:
@@ -39,12 +55,47 @@ class Suggestions:
             else sorted({value for run in newest if (value := run.get(control.field))})[:MAX_VALUES]
             for control in SUGGESTED
         }
-        return cls(values, kinds_by_path(newest))
+        whole = [run["parameters"] for run in newest if "parameters" in run]
+        large = [run["_id"] for run in newest if "parameters" not in run]
+        kinds = kinds_of([*whole, *tops_of(experiment, large[:MAX_LARGE])])
+        return cls(values, kinds, len(newest), len(large))
+
+    @cached_property
+    def paths(self) -> dict[str, str]:
+        """The kinds of values at the first `MAX_PATHS` paths."""
+        return first_paths(self.kinds)
+
+    @cached_property
+    def numbers(self) -> list[str]:
+        """The first `MAX_PATHS` paths that hold a number in one of the runs."""
+        return list(first_paths(self.kinds_of_numbers))
+
+    @cached_property
+    def kinds_of_numbers(self) -> dict[Names, str]:
+        return {names: kinds for names, kinds in self.kinds.items() if "number" in kinds}
 
     @property
-    def numbers(self) -> list[str]:
-        """The paths that hold a number in one of the runs."""
-        return [path for path, kinds in self.paths.items() if "number" in kinds]
+    def left_out(self) -> str:
+        """Sentences about the parameters and runs that are missing in `paths`; empty if none is."""
+        return " ".join([*self._left_out("parameters", len(self.paths), len(self.kinds)), *self._unread()])
+
+    @property
+    def left_out_of_numbers(self) -> str:
+        """The same about `numbers`."""
+        of_numbers = self._left_out("numeric parameters", len(self.numbers), len(self.kinds_of_numbers))
+        return " ".join([*of_numbers, *self._unread()])
+
+    def _left_out(self, things: str, shown: int, of: int) -> Iterator[str]:
+        if shown < of:
+            yield f"Only the {shown} shortest of {of:,} {things} are suggested."
+
+    def _unread(self) -> Iterator[str]:
+        if self.runs == NEWEST:
+            yield f"Suggestions come from the newest {NEWEST} runs."
+        if self.large:
+            runs = "1 run" if self.large == 1 else f"{self.large} runs"
+            newest = f" of the newest {MAX_LARGE}" if self.large > MAX_LARGE else ""
+            yield f"Of {runs} above {MAX_BYTES // 1_000} kB, only top-level parameters{newest} are suggested."
 
 
 def stored(experiment: Experiment, column: str, index: str) -> list[str]:
@@ -67,31 +118,42 @@ def stored(experiment: Experiment, column: str, index: str) -> list[str]:
 
 
 def newest_of(experiment: Experiment) -> list[dict[str, Any]]:
+    """The newest runs. Those of more than `MAX_BYTES` have no `parameters`."""
+    is_small: Mql = {"$lte": [{"$bsonSize": "$$ROOT"}, MAX_BYTES]}
+    fields: Mql = {control.field: 1 for control in SUGGESTED if not control.index}
     return Drift.objects.of(experiment).aggregated(
         {"$sort": NEWEST_FIRST.sort},
         {"$limit": NEWEST},
-        {"$match": {"$expr": {"$lte": [{"$bsonSize": "$$ROOT"}, MAX_BYTES]}}},
-        {"$project": {"parameters": 1, **{control.field: 1 for control in SUGGESTED if not control.index}}},
+        {"$project": {"parameters": {"$cond": [is_small, "$parameters", "$$REMOVE"]}, **fields}},
     )
 
 
-def kinds_by_path(runs: list[dict[str, Any]]) -> dict[str, str]:
-    """Map the path of each parameter to the kinds of its values, for the first `MAX_PATHS` paths."""
-    kinds = defaultdict(set)
-    for run in runs:
-        for names, value in leaves(run["parameters"]):
-            kinds[names].add(kind_of(value))
-    paths = {".".join(names): ", ".join(sorted(kinds[names])) for names in sorted(kinds) if is_nameable(names)}
-    return dict(list(paths.items())[:MAX_PATHS])
+def tops_of(experiment: Experiment, ids: list[str]) -> list[dict[str, Any]]:
+    """The parameters at the top of these runs, without lists and objects. Texts are empty."""
+    if not ids:
+        return []
+    part_type: Mql = {"$type": "$$this.v"}
+    is_short: Mql = {"$lte": [{"$strLenBytes": "$$this.k"}, MAX_PATH]}
+    is_top: Mql = {"$and": [is_short, {"$not": [{"$in": [part_type, ["object", "array"]]}]}]}
+    tops: Mql = {"$filter": {"input": {"$objectToArray": "$parameters"}, "cond": is_top, "limit": MAX_TOP}}
+    value: Mql = {"$cond": [{"$eq": [part_type, "string"]}, "", "$$this.v"]}
+    pairs: Mql = {"$map": {"input": tops, "in": {"name": "$$this.k", "value": value}}}
+    runs = Drift.objects.of(experiment).matching({"_id": {"$in": ids}}).aggregated({"$project": {"tops": pairs}})
+    return [{pair["name"]: pair["value"] for pair in run["tops"]} for run in runs]
 
 
-def is_nameable(names: tuple[str, ...]) -> bool:
-    """Return whether a filter can name the path. A name that contains a dot would be read as two."""
-    path = ".".join(names)
-    if len(names) == 1 or path.count(".") != len(names) - 1:
-        return False
-    try:
-        filters.translate({path: {"$exists": True}}, FIELDS)
-    except filters.FilterError:
-        return False
-    return True
+def kinds_of(several: list[dict[str, Any]]) -> dict[Names, str]:
+    """The kinds of values of each parameter, the fewest names and then the alphabet first."""
+    kinds: dict[Names, set[str]] = defaultdict(set)
+    for parameters in several:
+        for names, value in leaves(parameters):
+            if len(names) > 1:
+                kinds[names].add(kind_of(value))
+    ordered = sorted(kinds, key=lambda names: (len(names), names))
+    return {names: ", ".join(sorted(kinds[names])) for names in ordered}
+
+
+def first_paths(kinds: dict[Names, str]) -> dict[str, str]:
+    """The kinds of values at each path, without parameters that no path can name."""
+    by_path = ((join(names), found) for names, found in kinds.items())
+    return dict(islice(((path, found) for path, found in by_path if is_path(path)), MAX_PATHS))

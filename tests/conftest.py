@@ -241,6 +241,13 @@ def experiment(manager: Caller, editor: Caller, reader: Caller) -> Experiment:
 
 
 @pytest.fixture
+def public(experiment: Experiment) -> Experiment:
+    """The same experiment, readable by everyone."""
+    Experiment.objects.filter(pk=experiment.pk).update(public=True)
+    return experiment
+
+
+@pytest.fixture
 def drift(experiment: Experiment) -> Drift:
     """A completed run of the experiment that found drift."""
     return Drift.objects.create(

@@ -34,9 +34,10 @@ class Service:
         self.headers = {"Authorization": f"Bearer {server.manage('token', 'mallory@example.org')}"}
         self.experiment = self.created("/experiment", {"name": "of many letters"})["id"]
         self.runs = f"/experiment/{self.experiment}/drift"
-        plain = {"job_status": "Running", "model": AS, "parameters": {"text": AS * 3}}
+        plain = {"job_status": "Running", "model": AS, "parameters": {"text": AS * 3, "te.xt": AS * 3}}
         self.created(f"{self.runs}/bulk", [plain] * RUNS)
         self.run = self.created(self.runs, {**plain, "parameters": {"text": "a" * 1_900_000}})["id"]
+        self.dotted = self.created(self.runs, {**plain, "parameters": {"te.xt": "a" * 1_900_000}})["id"]
         self.created(self.runs, {**plain, "parameters": {"list": [*range(200_000)]}})
 
     def post(self, path: str, body: Any) -> Response:
@@ -121,8 +122,16 @@ def test_catastrophic_patterns_end_at_the_time_limit_while_others_are_served(ser
 def test_a_pattern_is_not_matched_against_a_text_that_would_block_mongodb_for_minutes(
     service: Service, pattern: str
 ) -> None:
-    response = service.search({"id": service.run, "parameters.text": {"$regex": pattern}})
-    assert (response.status_code, response.json()) == (200, [])
+    for run, path in ((service.run, "parameters.text"), (service.dotted, r"parameters.te\.xt")):
+        response = service.search({"id": run, path: {"$regex": pattern}})
+        assert (response.status_code, response.json()) == (200, [])
+    assert_idle()
+
+
+@pytest.mark.parametrize("pattern", SLOW)
+def test_a_pattern_that_mongodb_gives_up_on_a_name_with_a_dot_is_refused(service: Service, pattern: str) -> None:
+    response = service.search({r"parameters.te\.xt": {"$regex": pattern}})
+    assert response.status_code == 422, response.text
     assert_idle()
 
 

@@ -32,12 +32,6 @@ SMALL = {"p_value": 0.5}
 
 
 @pytest.fixture
-def public(experiment: Experiment) -> Experiment:
-    Experiment.objects.filter(pk=experiment.pk).update(public=True)
-    return experiment
-
-
-@pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(querysets, "MAX_PAGE_BYTES", ROOM)
 

@@ -175,16 +175,20 @@ def test_stored_values_are_suggested(client: Client, experiment: Experiment, run
     assert suggested("model") == sorted(MODELS)
     assert suggested("tag") == ["tag0", "tag1", "tag2", "tag3"]
     assert suggested("detector") == ["ks"]
-    assert suggested("paths") == ["parameters.nested.p_value", "parameters.nested.unit", "parameters.number"]
-    assert shown.texts("datalist#suggested-paths option") == ["number", "text", "number"]
+    assert suggested("paths") == ["parameters.number", "parameters.nested.p_value", "parameters.nested.unit"]
+    assert shown.texts("datalist#suggested-paths option") == ["number", "number", "text"]
 
 
-def test_a_name_that_no_filter_accepts_is_not_suggested(client: Client, experiment: Experiment) -> None:
+def test_a_name_that_no_path_can_hold_is_not_suggested(client: Client, experiment: Experiment) -> None:
     Drift.objects.create_in(
         experiment, job_status="Failed", model="m", parameters={"a.b": 1, "$c": 2, "": 3, "d": {"e f": 4}}
     )
     shown = show(client, experiment)
-    assert shown.all("datalist#suggested-paths option", "value") == ["parameters.d.e f"]
+    assert shown.all("datalist#suggested-paths option", "value") == [
+        r"parameters.\$c",
+        r"parameters.a\.b",
+        "parameters.d.e f",
+    ]
 
 
 @pytest.mark.parametrize(

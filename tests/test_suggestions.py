@@ -1,11 +1,16 @@
 """Suggestions of the filter form: the stored values, for which MongoDB skips from one distinct value to the next."""
 
+import json
+
 import pytest
+from django.test import Client
 
 from drifts.models import Drift
 from experiments.models import Experiment
 from pages.suggestions import MAX_VALUES, NEWEST, Suggestions
 from tests.profiler import reads_of
+from tests.test_paths import CASE, add
+from tests.test_runs_page import Shown
 
 
 def test_each_stored_value_is_suggested_once(experiment: Experiment) -> None:
@@ -61,3 +66,52 @@ def test_each_value_costs_one_index_key_for_any_number_of_runs(experiment: Exper
         assert "IXSCAN" in leap.plan
         assert leap.keys <= 2
         assert not leap.sorts_in_memory
+
+
+# Bounds.
+
+
+def test_short_paths_are_suggested_first_with_a_sentence_about_the_others(client: Client, public: Experiment) -> None:
+    features = {f"feature{number:02}": {"statistic": 1.5, "p_value": 0.5} for number in range(80)}
+    add(public, {**features, "share_drifted": 0.25})
+    suggested = Suggestions.of(public)
+    first, *others = suggested.paths
+    assert (first, others[0], len(others)) == ("parameters.share_drifted", "parameters.feature00.p_value", 99)
+    sentence = "Only the 100 shortest of 161 parameters are suggested."
+    assert suggested.left_out == sentence
+    page = Shown(client.get(f"/experiments/{public.pk}"))
+    assert page.texts("form#view .helptext").count(sentence) == 2
+    chart = client.get(f"/experiments/{public.pk}/chart").content.decode()
+    assert "Only the 100 shortest of 161 numeric parameters are suggested." in chart
+    assert '<option value="parameters.share_drifted">' in chart
+
+
+def test_numbers_are_suggested_for_axes_beside_many_shorter_texts(experiment: Experiment) -> None:
+    add(experiment, {**{f"text{number}": "x" for number in range(100)}, "test": {"p_value": 0.5}})
+    suggested = Suggestions.of(experiment)
+    assert (suggested.numbers, suggested.left_out_of_numbers) == (["parameters.test.p_value"], "")
+    assert "parameters.test.p_value" not in suggested.paths
+
+
+def test_the_top_of_large_runs_is_suggested(experiment: Experiment) -> None:
+    large = {"share": 0.5, "n_rows": 100, "on": True, "report": {"x": ["0.123"] * 7_000}, "text": "x" * 300}
+    assert len(json.dumps(large)) > 57_000
+    add(experiment, large)
+    suggested = Suggestions.of(experiment)
+    assert suggested.paths == {
+        "parameters.n_rows": "number",
+        "parameters.on": "true or false",
+        "parameters.share": "number",
+        "parameters.text": "text",
+    }
+    assert suggested.left_out == "Of 1 run above 20 kB, only top-level parameters are suggested."
+    add(experiment, *[{"report": large["report"]}] * 5)
+    more = Suggestions.of(experiment)
+    assert more.left_out == "Of 6 runs above 20 kB, only top-level parameters of the newest 5 are suggested."
+    assert more.paths == {}
+
+
+def test_a_full_suggestion_leaves_nothing_out(experiment: Experiment) -> None:
+    add(experiment, CASE)
+    suggested = Suggestions.of(experiment)
+    assert (suggested.left_out, suggested.left_out_of_numbers) == ("", "")

@@ -93,8 +93,9 @@ class SearchMixin(Resource):
 
         The filter takes MongoDB's operators `$eq $ne $gt $gte $lt $lte $in $nin $and $or $nor $not
         $exists $type $all $elemMatch $size $mod $regex $options`, the names of the resource's
-        fields (`_id` is `id`) and paths below free-form ones (`parameters.`, `config.`). RFC 3339 strings are
-        compared with times as times. A regular expression matches nothing in a string of more than 1,000
+        fields (`_id` is `id`) and paths below free-form ones (`parameters.`, `config.`). In a path, `\\.` is a
+        dot inside a name, `\\$` a dollar at the start of one, and a number the index of a list. RFC 3339 strings
+        are compared with times as times. A regular expression matches nothing in a string of more than 1,000
         characters. A search may take a few seconds; a slower one is refused.
         """
         queryset = self.get_queryset()

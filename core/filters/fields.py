@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from django.utils.dateparse import parse_date, parse_datetime
 
+from core.filters.expressions import EXPRESSIONS, value_at
 from core.mongodb.match import Mql
 
 EQUALITY = frozenset({"$eq", "$ne", "$in", "$nin", "$exists", "$type", "$not"})
@@ -122,6 +123,19 @@ class JSONField(Field):
 
     def pattern(self, pattern: str) -> str:
         return UNLESS_TOO_LONG + pattern
+
+
+@dataclass(frozen=True)
+class ExpressionField(JSONField):
+    """A value inside a JSON column whose path has a name that match documents cannot hold, such as one with a dot."""
+
+    names: tuple[str, ...]
+    operators = PATTERN | EXPRESSIONS.keys()
+
+    @property
+    def expression(self) -> Any:
+        """The aggregation expression of the value."""
+        return value_at(self.column, self.names)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from core.filters import paths
+from core.filters.expressions import condition
 from core.filters.fields import (
     ALL_OPERATORS,
     ComputedField,
+    ExpressionField,
     Field,
     FilterError,
     JSONField,
@@ -21,7 +24,8 @@ MAX_CLAUSES = 100
 MAX_LIST = 1_000
 MAX_PATTERN = 200
 MAX_PATTERNS = 10
-MAX_PATH = 250
+# MongoDB refuses expressions of more parts than a stored value can have.
+MAX_NAMES = 50
 LOGICAL = ("$and", "$or", "$nor")
 BSON_TYPES = frozenset(
     "double string object array binData objectId bool date null regex int timestamp long decimal number".split()
@@ -65,6 +69,8 @@ class Translation:
         conditions = self.conditions(value, field, path, depth)
         if isinstance(field, ComputedField):
             return {"$and": [computed(operator, operand, field) for operator, operand in conditions.items()]}
+        if isinstance(field, ExpressionField):
+            return condition(field.expression, conditions)
         leaf = {field.column: conditions}
         return {"$and": [guard, leaf]} if guard else leaf
 
@@ -80,7 +86,8 @@ class Translation:
         self.count(path)
         if operator not in field.operators:
             names = ", ".join(sorted(field.operators))
-            raise FilterError(path, f"{operator} is not allowed here. Allowed on this field: {names}.")
+            where = "for a name with a dot or a $" if isinstance(field, ExpressionField) else "on this field"
+            raise FilterError(path, f"{operator} is not allowed here. Allowed {where}: {names}.")
         match operator:
             case "$in" | "$nin":
                 return self.values(operand, field, path)
@@ -145,21 +152,49 @@ class Translation:
 def find(name: str, fields: Mapping[str, Field] | None, path: str) -> tuple[Field, Mql]:
     """Return the field of this name or path, and the guard to add to conditions on it."""
     root, dot, below = name.partition(".")
-    field = JSONField(root) if fields is None else fields.get(root)
+    if fields is None:
+        return JSONField(column_inside(name, path)), {}
+    field = fields.get(root)
     match field:
         case None:
-            raise FilterError(path, f"Unknown field. Fields: {', '.join(fields or ())}.")
+            raise FilterError(path, f"Unknown field. Fields: {', '.join(fields)}.")
         case ObjectListField() if below in field.fields:
             part = field.fields[below]
             return replace(part, column=f"{field.column}.{part.column}"), field.guard
         case ObjectListField() if not dot:
             return field, field.guard
         case JSONField():
-            refuse_bad_path(name, path)
-            return replace(field, column=".".join(filter(None, (field.column, below)))), {}
+            return value_inside(field, names_in(name, path)[1:], path), {}
         case _ if dot:
             raise FilterError(path, f"{root} has no such part.")
     return field, {}
+
+
+def names_in(name: str, path: str) -> tuple[str, ...]:
+    try:
+        return paths.split(name)
+    except ValueError as error:
+        raise FilterError(path, str(error)) from error
+
+
+def value_inside(field: JSONField, names: tuple[str, ...], path: str) -> JSONField:
+    if all(map(paths.is_plain, names)):
+        return replace(field, column=".".join((field.column, *names)))
+    if len(names) > MAX_NAMES:
+        raise FilterError(path, f"No value is nested deeper than {MAX_NAMES} levels.")
+    return ExpressionField(field.column, names)
+
+
+def column_inside(name: str, path: str) -> str:
+    """Return the dotted path of a value inside the elements of a list."""
+    names = names_in(name, path)
+    if not all(map(paths.is_plain, names)):
+        raise FilterError(
+            path,
+            "A name that has a dot or begins with $ is not allowed inside $elemMatch. "
+            "Name the element instead, such as parameters.tests.0.p\\.value.",
+        )
+    return ".".join(names)
 
 
 def computed(operator: str, operand: Any, field: ComputedField) -> Mql:
@@ -172,16 +207,6 @@ def computed(operator: str, operand: Any, field: ComputedField) -> Mql:
 def is_operators(value: Any) -> bool:
     """Return whether a value is an object of operators only. Mixed objects are refused as values with a `$` key."""
     return isinstance(value, dict) and bool(value) and all(key.startswith("$") for key in value)
-
-
-def refuse_bad_path(name: str, path: str) -> None:
-    segments = name.split(".")
-    if len(name) > MAX_PATH or not all(segments) or any(segment.startswith("$") for segment in segments):
-        raise FilterError(
-            path,
-            "Write names separated by single dots, such as parameters.window.size. A name cannot begin with $; "
-            f"{MAX_PATH} characters at most.",
-        )
 
 
 def join(path: str, name: object) -> str:
