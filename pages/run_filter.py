@@ -2,19 +2,24 @@
 
     status, model, since, …            the name of a control: its field is compared with this value
     where=<path> <operator> <value>    a condition; any number of them
-    path op value                      one more condition, from three controls of the form
+    path op value                      a condition from three controls of the form; any number of them
     filter                             a JSON filter of the API, for anything else
     patient=1                          allow the time of an API search
 
 Operators are `eq ne lt lte gt gte exists contains`. A value to compare with a parameter is a number, true or false, or
 else a text; in double quotes it is always a text. `exists` takes true, false or nothing; `contains` searches
 for a part of a text and ignores case.
+
+The path in `where` is a JSON string if the text would mean something else without the quotes: in
+`"parameters.rate gt mean" lt 0.5` the name is "rate gt mean".
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -42,7 +47,8 @@ OPERATORS = {
     "exists": "is set",
     "contains": "contains",
 }
-CONDITION = re.compile(rf"(?P<path>\S|\S.*?\S)\s+(?P<op>{'|'.join(OPERATORS)})(?:\s+(?P<value>.*))?", re.DOTALL)
+QUOTED, BARE = r'"(?:[^"\\]|\\.)*"', r'[^\s"](?:.*?\S)?'
+CONDITION = re.compile(rf"(?P<path>{QUOTED}|{BARE})\s+(?P<op>{'|'.join(OPERATORS)})(?:\s+(?P<value>.*))?", re.DOTALL)
 NUMBER = re.compile(r"[+-]?(?:[0-9]+(?P<fraction>\.[0-9]*)?|\.[0-9]+)(?P<power>[eE][+-]?[0-9]+)?")
 TRUTHS = {"true": True, "false": False}
 MAX_CONDITIONS = 20
@@ -70,6 +76,37 @@ class Control:
     error: str = ""
 
 
+@dataclass
+class Condition:
+    """A condition as the text in `where`, its parts, and its error. Without an operator, the text is no condition."""
+
+    text: str = ""
+    path: str = ""
+    operator: str = ""
+    value: str = ""
+    error: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Read the text of a condition."""
+        found = CONDITION.fullmatch(text.strip()) if len(text) <= MAX_LENGTH else None
+        if not found:
+            return cls(text)
+        try:
+            path = json.loads(found["path"], strict=False) if text.strip().startswith('"') else found["path"]
+        except ValueError:
+            return cls(text)
+        return cls(text, path, found["op"], (found["value"] or "").strip())
+
+    @classmethod
+    def joined(cls, path: str, operator: str, value: str) -> Self:
+        """Join a path, an operator and a value, and write them as one text."""
+        plain = cls.of(f"{path} {operator} {value.strip()}".strip())
+        if (plain.path, plain.operator) == (path, operator):
+            return plain
+        return cls.of(f"{json.dumps(path, ensure_ascii=False)} {operator if operator in OPERATORS else '?'} {value}")
+
+
 @dataclass(frozen=True)
 class RunFilter:
     """A filter as it was typed. `match` is its match document, which only `filters.translate` makes.
@@ -78,7 +115,7 @@ class RunFilter:
     """
 
     controls: dict[str, Control]
-    conditions: list[Control]
+    conditions: list[Condition]
     match: Mql = field(default_factory=dict)
     is_patient: bool = False
 
@@ -86,11 +123,11 @@ class RunFilter:
     def of(cls, query: QueryDict) -> Self:
         """The filter in an address. Problems become the `error` of their control; none raises."""
         controls = {name: Control(query.get(name, "")) for name in (*CONTROLS, "filter")}
-        written = [text for text in query.getlist("where") if text.strip()]
-        conditions = [Control(text) for text in [*written, *added(query)]]
+        written = [Condition.of(text) for text in query.getlist("where") if text.strip()]
+        conditions = [*written, *entered(query)]
         is_patient = query.get("patient") == "1"
         documents = list(documents_of(controls, conditions))
-        if any(control.error for control in [*controls.values(), *conditions]):
+        if any(control.error for control in controls.values()) or any(condition.error for condition in conditions):
             return cls(controls, conditions, NOTHING, is_patient)
         try:
             match = filters.translate({"$and": documents} if documents else {}, FIELDS)
@@ -103,7 +140,7 @@ class RunFilter:
     @property
     def errors(self) -> list[str]:
         """The errors, each with the label of its control."""
-        labelled = [
+        labelled: list[tuple[str, Control | Condition]] = [
             *((control.label, self.controls[name]) for name, control in CONTROLS.items()),
             ("JSON filter", self.controls["filter"]),
             *((f"Filter {number}", condition) for number, condition in enumerate(self.conditions, 1)),
@@ -115,7 +152,7 @@ class RunFilter:
         """The query parameters of this filter, for links and hidden controls."""
         named = [(name, control.value) for name, control in self.controls.items() if control.value.strip()]
         patience = [("patient", "1")] if self.is_patient else []
-        return [*named, *(("where", control.value) for control in self.conditions), *patience]
+        return [*named, *(("where", condition.text) for condition in self.conditions), *patience]
 
     @property
     def query(self) -> str:
@@ -146,6 +183,11 @@ class RunFilter:
         return OPERATORS
 
     @property
+    def rows(self) -> list[Condition]:
+        """The conditions, and an empty one to add."""
+        return [*self.conditions, Condition()]
+
+    @property
     def named(self) -> list[tuple[FilterControl, Control]]:
         """The controls that compare one field, in the order of the form, each with its text."""
         return [(control, self.controls[name]) for name, control in CONTROLS.items()]
@@ -167,37 +209,40 @@ def words_of(name: str, value: str) -> str:
 
 def words_of_condition(text: str) -> str:
     """A condition with the words of its operator, or the text itself if it is not a condition."""
-    found = CONDITION.fullmatch(text.strip())
-    if not found:
+    condition = Condition.of(text)
+    path, operator, value = condition.path, condition.operator, condition.value
+    if not operator:
         return text
-    path, operator, value = found["path"], found["op"], (found["value"] or "").strip()
     if operator == "exists" and value in ("", *TRUTHS):
         return f"{path} is not set" if value == "false" else f"{path} is set"
     return f"{path} {OPERATORS[operator]} {value}"
 
 
-def added(query: QueryDict) -> list[str]:
-    """The condition from the three controls `path`, `op` and `value`, as one text."""
-    path, value = query.get("path", "").strip(), query.get("value", "").strip()
-    return [f"{path} {query.get('op', 'eq')} {value}".strip()] if path or value else []
+def entered(query: QueryDict) -> list[Condition]:
+    """The conditions in the controls `path`, `op` and `value`. Empty ones are left out."""
+    names = ("path", "op", "value")
+    rows = zip_longest(*map(query.getlist, names))
+    parts = [(path or "", operator or "eq", value or "") for path, operator, value in rows]
+    return [Condition.joined(*each) for each in parts if each[0].strip() or each[2].strip()]
 
 
-def documents_of(controls: dict[str, Control], conditions: list[Control]) -> Iterator[Any]:
+def documents_of(controls: dict[str, Control], conditions: list[Condition]) -> Iterator[Any]:
     """The filters of the valid controls, in the API's language. Invalid controls get their `error`."""
     for name, control in controls.items():
         if control.value.strip():
-            yield from accepted(control, expert_filter if name == "filter" else comparison(name))
+            meaning = expert_filter if name == "filter" else comparison(name)
+            yield from accepted(control, meaning, control.value)
     for number, condition in enumerate(conditions):
         if number == MAX_CONDITIONS:
             condition.error = f"At most {MAX_CONDITIONS} filters can be added. Write the others as JSON."
             return
-        yield from accepted(condition, condition_of)
+        yield from accepted(condition, document_of, condition)
 
 
-def accepted(control: Control, meaning: Meaning) -> Iterator[Any]:
+def accepted(control: Control | Condition, meaning: Callable[[Any], Any], typed: Any) -> Iterator[Any]:
     """Yield the control's filter if it is valid; otherwise set the control's error."""
     try:
-        document = meaning(control.value)
+        document = meaning(typed)
         filters.translate(document, FIELDS)
     except Refused as refusal:
         control.error = str(refusal)
@@ -233,14 +278,13 @@ def expert_filter(text: str) -> Any:
         raise Refused(sentence) from error
 
 
-def condition_of(text: str) -> Any:
-    """The filter for the text `<path> <operator> <value>`. Raises `Refused`."""
-    found = CONDITION.fullmatch(text.strip())
-    if len(text) > MAX_LENGTH:
+def document_of(condition: Condition) -> Any:
+    """The filter for a condition. Raises `Refused`."""
+    if len(condition.text) > MAX_LENGTH:
         raise Refused(f"At most {MAX_LENGTH:,} characters are allowed.")
-    if not found:
+    if not condition.path:
         raise Refused("Enter a field, a comparison and a value, such as parameters.p_value lt 0.05 (lt: less than).")
-    path, operator, value = storable(found["path"]), found["op"], (found["value"] or "").strip()
+    path, operator, value = storable(condition.path), condition.operator, condition.value
     known = FIELDS.get(path.partition(".")[0])
     if known is None:
         raise Refused(f"Unknown field. For a parameter write parameters.{path}.")

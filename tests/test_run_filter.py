@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from bs4 import BeautifulSoup
 from django.http import QueryDict
 from django.template.loader import render_to_string
 from hypothesis import given
@@ -40,6 +41,14 @@ EXPRESSIONS = [
     ("drift_detected eq true", {"drift_detected": {"$eq": True}}),
     ("updated_at gt 2026-01-31", {"updated_at": {"$gt": "2026-01-31"}}),
     ("verdict ne drift", {"verdict": {"$ne": "drift"}}),
+    (r"parameters.petal\.length.p_value lt 0.05", {r"parameters.petal\.length.p_value": {"$lt": 0.05}}),
+    (r"parameters.\$amount exists", {r"parameters.\$amount": {"$exists": True}}),
+    (r"parameters.a\.b contains x", {r"parameters.a\.b": {"$regex": "x", "$options": "i"}}),
+    # A link that was stored when names with operators could not be written.
+    ("parameters.rate gt mean gt 5", {"parameters.rate": {"$gt": "mean gt 5"}}),
+    ('"parameters.rate gt mean" gt 5', {"parameters.rate gt mean": {"$gt": 5}}),
+    ('"parameters. p " eq 1', {"parameters. p ": {"$eq": 1}}),
+    (r'"parameters.a\\.b \"c\"" eq 1', {r'parameters.a\.b "c"': {"$eq": 1}}),
 ]
 WRONG = [
     ("where=p_value", "where", "Enter a field, a comparison and a value"),
@@ -57,6 +66,10 @@ WRONG = [
     ("where=created_at contains 2026", "where", "“contains” searches texts only."),
     ("where=updated_at gt soon", "where", "Write a time in UTC, such as 2026-01-31 or 2026-01-31 12:00."),
     ("where=verdict eq perhaps", "where", "Compare this field with one of: drift, no_drift, unknown."),
+    ('where="p" lt 3', "where", "Unknown field. For a parameter write parameters.p."),
+    ('where="parameters.p lt 3', "where", "Enter a field, a comparison and a value"),
+    (r'where="parameters.p\q" lt 3', "where", "Enter a field, a comparison and a value"),
+    ("path= parameters.p&op=eq&value=3", "where", "Unknown field."),
     ("value=3", "where", "Enter a field, a comparison and a value"),
     ("path=parameters.p&op=drop&value=3", "where", "Enter a field, a comparison and a value"),
     ("status=Paused", "status", "Choose one of: Running, Completed, Failed."),
@@ -142,6 +155,30 @@ def test_an_added_condition_joins_the_existing_ones() -> None:
     assert RunFilter.of(QueryDict(found.query)) == found
 
 
+NAMES = ["rate gt mean", " p ", "a eq", "eq 1", '"', '"a" eq 1', "exists", "a\\", r"a\.b", "x\ny lt 3", "é\u2028"]
+
+
+@pytest.mark.parametrize("operator", ["gt", "exists", "contains"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_condition_from_three_controls_keeps_its_path_operator_and_value_apart(name: str, operator: str) -> None:
+    parts = {"path": f"parameters.{name}", "op": operator, "value": "true"}
+    found = RunFilter.of(QueryDict(urlencode(parts)))
+    (condition,) = found.conditions
+    assert (condition.path, condition.operator, condition.value) == (*parts.values(),)
+    assert (condition.error, RunFilter.of(QueryDict(found.query))) == ("", found)
+    shown = BeautifulSoup(render_to_string("pages/run_filter.html", {"filter": found}), "html.parser")
+    assert [shown.select("input[name=path]")[0]["value"], shown.select("input[name=value]")[0]["value"]] == [
+        parts["path"],
+        "true",
+    ]
+    assert shown.select("option[selected]")[0]["value"] == operator
+
+
+def test_a_form_holds_several_conditions() -> None:
+    typed = "path=parameters.a&op=lt&value=1&path=parameters.b&op=exists&value=&path=&op=eq&value="
+    assert of(typed).pairs == [("where", "parameters.a lt 1"), ("where", "parameters.b exists")]
+
+
 def test_the_number_of_conditions_is_limited() -> None:
     found = of("&".join(["where=parameters.a eq 1"] * (MAX_CONDITIONS + 1)))
     assert found.errors == ["Filter 21: At most 20 filters can be added. Write the others as JSON."]
@@ -154,7 +191,8 @@ def test_the_number_of_conditions_is_limited() -> None:
     st.fixed_dictionaries(
         {},
         optional={
-            **{name: st.text() for name in [*of("").controls, "path", "value"]},
+            **{name: st.text() for name in [*of("").controls, "value"]},
+            "path": st.text() | st.builds("parameters.{}{}".format, st.text(), st.sampled_from(["", " lt 3", ' "'])),
             "op": st.sampled_from(list(OPERATORS)) | st.text(),
             "where": st.text()
             | st.builds(

@@ -135,8 +135,9 @@ def test_every_link_keeps_the_filter_and_all_other_parameters(
     parameters = set(parse_qsl(query[1:]))
     assert set(parse_qsl(urlsplit(shown.link("Model")).query)) == parameters | {("sort_by", "model")}
     assert set(parse_qsl(urlsplit(shown.link("Clear selection")).query)) == parameters - {("selected", chosen)}
-    assert shown.all("form#view input[name=where]", "value") == ["parameters.number lt 50"]
-    assert shown.texts("form#view option[selected]") == ["Completed", "Time", "Descending", "50"]
+    assert shown.all("form#view input[name=path]", "value") == ["parameters.number", ""]
+    assert shown.all("form#view input[name=value]", "value") == ["50", ""]
+    assert shown.texts("form#view option[selected]") == ["Completed", "less than", "Time", "Descending", "50"]
     assert shown.all("input[name=selected][checked]", "value") == [chosen]
 
 

@@ -118,16 +118,28 @@ def test_a_user_finds_runs_selects_across_pages_and_shares_the_address(people: P
 
     # Filter by a parameter, and show its column.
     page.get_by_text("Filter", exact=True).click()
-    page.get_by_label("Field", exact=True).fill("parameters.p_value")
-    page.get_by_label("Comparison").select_option("less than")
-    page.get_by_label("Value", exact=True).fill("0.28")
+    added = page.get_by_role("group", name="Add filter")
+    added.get_by_label("Field").fill("parameters.p_value")
+    added.get_by_label("Comparison").select_option("less than")
+    added.get_by_label("Value").fill("0.28")
     page.get_by_text("Columns", exact=True).click()
     page.get_by_label("parameters.p_value").check()
     page.get_by_role("button", name="Apply", exact=True).click()
     expect(page.get_by_role("heading", name="28 runs match")).to_be_visible()
-    expect(page.get_by_label("Filter 1")).to_have_value("parameters.p_value lt 0.28")
+    first = page.locator("fieldset").filter(has_text="Filter 1")
+    expect(first.get_by_label("Field")).to_have_value("parameters.p_value")
+    expect(first.get_by_label("Comparison")).to_have_value("lt")
+    expect(first.get_by_label("Value")).to_have_value("0.28")
     expect(page).to_have_url(re.compile(r"\?path=parameters.p_value&op=lt&value=0.28&column=parameters.p_value&"))
     expect(row(page, made[27])).to_contain_text("0.27")
+
+    # A condition without a value keeps its place before the others.
+    shared = page.url
+    page.goto(f"/experiments/{experiment}?where=parameters.p_value+exists&where=parameters.p_value+lt+0.05")
+    page.get_by_role("button", name="Apply", exact=True).click()
+    expect(page.get_by_role("heading", name="5 runs match")).to_be_visible()
+    expect(page.get_by_text("parameters.p_value is set")).to_be_visible()
+    page.goto(shared)
 
     # Sort, select one run, open the next page, and select another.
     page.get_by_role("link", name="Model").click()

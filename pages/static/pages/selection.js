@@ -28,9 +28,14 @@ document.addEventListener("change", ({ target }) => {
   show(selected);
 });
 
-// Leave empty fields out of the address.
+// Leave empty fields out of the address. A condition keeps all of its three fields, in their order.
 form.addEventListener("formdata", ({ formData }) => {
-  const filled = [...formData].filter(([name, value]) => value !== "" && !(name === "op" && !formData.get("path")));
+  const [paths, values] = ["path", "value"].map((name) => formData.getAll(name));
+  let row = -1;
+  const filled = [...formData].filter(([name, value]) => {
+    if (name === "path") row += 1;
+    return ["path", "op", "value"].includes(name) ? paths[row] || values[row] : value;
+  });
   for (const name of new Set(formData.keys())) formData.delete(name);
   for (const [name, value] of filled) formData.append(name, value);
 });
