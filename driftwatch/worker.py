@@ -72,11 +72,11 @@ class Worker(ThreadWorker):
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Refuse a request that gunicorn cannot read, in the JSON of the API. Its path may be unknown."""
         # Django is not set up yet when gunicorn imports this module.
-        from core.api.errors import MAX_NAME, on_one_line, problem, shortened  # noqa: PLC0415
+        from core.api.errors import MAX_NAME, problem, shortened  # noqa: PLC0415
 
         if isinstance(exc, errors.ParseException) and not isinstance(exc, FAULTS):
             status = REFUSALS.get(type(exc), HTTPStatus.BAD_REQUEST)
-            reason = on_one_line(shortened(str(exc), MAX_NAME))
+            reason = shortened(str(exc), MAX_NAME)
             self.log.warning("%d for a request from %s: %s", status, addr and addr[0], reason)
             message = f"{reason}. Correct the request line or the header, then send the request again."
         else:
