@@ -77,6 +77,10 @@ class TokenView(Resource):
         token = serializer.save()
         return JSONResponse(IssuedTokenSerializer(token).data, 201, headers=SECRET)
 
+    def check_created(self, created: Any) -> None:
+        if not self.get_queryset().filter(pk=created["id"], revoked_at=None).exists():
+            raise Http404("The token that the earlier request created is revoked. Another key creates another token.")
+
     @responds(200, many=True)
     def list(self, request: Request) -> JSONResponse:
         """List the caller's tokens, newest first, including expired and revoked ones."""

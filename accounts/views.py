@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from django.http import Http404
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
@@ -85,6 +86,11 @@ class UserView(SearchMixin):
         """Register the token's owner. No body is needed."""
         user = User.objects.register(self.identity)
         return JSONResponse(self.get_serializer(user).data, 201)
+
+    def check_created(self, created: Any) -> None:
+        # The identity may be older than the registration that it waited for.
+        if not User.objects.active().filter(pk=created["id"]).exists():
+            raise Http404("The user that the earlier request registered is deleted or disabled.")
 
     @tagged
     def retrieve_self(self, request: Request) -> JSONResponse:

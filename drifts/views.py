@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
+from typing import Any
 
 from django.http import Http404
 from django.utils.functional import cached_property
@@ -118,6 +119,10 @@ class DriftView(DriftSearchMixin, DriftResource):
         body = self.body
         drift = Drift.objects.create_in(self.get_reference(), **DriftSerializer.validated(body))
         return JSONResponse(DriftSerializer.represent(drift), 201)
+
+    def check_created(self, created: Any) -> None:
+        if not Drift.objects.of(self.get_reference()).filter(pk=created["id"]).exists():
+            raise Http404("The run that the earlier request created is deleted. Another key creates it again.")
 
     @tagged
     def retrieve(self, request: Request, experiment_id: str, drift_id: str) -> JSONResponse:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.http import Http404
 from django.utils.functional import cached_property
@@ -100,6 +100,8 @@ class ExperimentView(SearchMixin, ExperimentResource):
     resource = "experiment"
     required_levels = {
         "create": Requirement.MAY_CREATE,
+        # The level that creating an experiment gives.
+        "repeat": Level.MANAGE,
         "search": Requirement.ANYONE,
         "retrieve": Level.READ,
         "update": Level.MANAGE,
@@ -128,6 +130,10 @@ class ExperimentView(SearchMixin, ExperimentResource):
     def create(self, request: Request) -> JSONResponse:
         """Create an experiment. Its creator is its first manager."""
         return self.save(self.get_serializer(data=self.body), 201)
+
+    def check_created(self, created: Any) -> None:
+        self.action = "repeat"
+        self.permitted(Experiment.objects.reference_to(uuid.UUID(created["id"])))
 
     @tagged
     def retrieve(self, request: Request, experiment_id: str) -> JSONResponse:

@@ -5,7 +5,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -176,10 +176,46 @@ def test_a_caller_who_is_no_longer_admitted_gets_no_stored_response(
     assert sender.send(creation, creation.body, headers=KEY).status_code == 401
 
 
-def test_a_repeat_does_not_recreate_a_deleted_object(sender: Sender) -> None:
-    first = sender.send(RUN_OF_ONE, RUN, headers=KEY)
+def test_a_creator_without_manage_access_gets_no_stored_response(sender: Sender) -> None:
+    created = sender.send(EXPERIMENT, EXPERIMENT.body, headers=KEY).json()
+    experiment = Experiment.objects.get(pk=created["id"])
+    for entries, public in (([], False), ([], True), ([Permission(entity=sender.manager.id, level="Edit")], False)):
+        experiment.permissions, experiment.public = entries, public
+        experiment.save()
+        refused = sender.send(EXPERIMENT, EXPERIMENT.body, headers=KEY)
+        assert refused.status_code == 403
+        assert "beer" not in refused.content.decode()
+    experiment.permissions = [Permission(entity=sender.manager.id, level="Manage")]
+    experiment.save()
+    assert sender.send(EXPERIMENT, EXPERIMENT.body, headers=KEY).json() == created
+
+
+DELETIONS: list[tuple[Creation, Callable[[], Any]]] = [
+    (EXPERIMENT, lambda: Experiment.objects.get(name="beer").delete()),
+    (RUN_OF_ONE, lambda: Drift.objects.all().delete()),
+    (TOKEN, lambda: ServiceToken.objects.all().revoke()),
+    (REGISTRATION, lambda: User.objects.filter(subject="newcomer").delete()),
+    (REGISTRATION, lambda: User.objects.filter(subject="newcomer").update(is_active=False)),
+]
+
+
+@pytest.mark.parametrize(("creation", "delete"), DELETIONS)
+def test_a_repeat_neither_shows_nor_recreates_a_deleted_object(
+    creation: Creation, delete: Callable[[], Any], sender: Sender
+) -> None:
+    assert sender.send(creation, creation.body, headers=KEY).status_code == 201
+    delete()
+    count = creation.model._default_manager.count()
+    refused = sender.send(creation, creation.body, headers=KEY)
+    assert refused.status_code == 404
+    assert refused.json().keys() == {"code", "status", "message"}
+    assert creation.model._default_manager.count() == count
+
+
+def test_a_repeated_bulk_request_gets_its_ids_also_if_runs_are_deleted(sender: Sender) -> None:
+    first = sender.send(BULK, BULK.body, headers=KEY)
     Drift.objects.all().delete()
-    assert sender.send(RUN_OF_ONE, RUN, headers=KEY).content == first.content
+    assert sender.send(BULK, BULK.body, headers=KEY).content == first.content
     assert not Drift.objects.exists()
 
 

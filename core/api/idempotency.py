@@ -71,7 +71,7 @@ def idempotent(action: Action) -> Action:
                 # The earlier transaction is not committed by the majority yet if there is no stored response, or the
                 # response has expired since.
                 if stored := StoredResponse.objects.filter(pk__in=claims).first():
-                    return replayed_response(stored, body)
+                    return replayed_response(view, stored, body)
                 if time.monotonic() > deadline:
                     raise ServiceUnavailable(IN_USE) from error
                 time.sleep(PAUSE_SECONDS)
@@ -119,13 +119,14 @@ def store_response(claim: str, body: str, response: HttpResponse) -> None:
     StoredResponse.objects.filter(pk=claim).update(sealed=cipher().encrypt(json.dumps(content).encode()))
 
 
-def replayed_response(stored: StoredResponse, body: str) -> HttpResponse:
+def replayed_response(view: Any, stored: StoredResponse, body: str) -> HttpResponse:
     content = json.loads(cipher().decrypt(bytes(stored.sealed)))
     if content["body"] != body:
         raise ValidationError(
             "This Idempotency-Key was used for another body. Send the same body to get the stored response, "
             "or another key to create something else."
         )
+    view.check_created(json.loads(content["content"]))
     headers = {**content["headers"], "Idempotent-Replayed": "true"}
     return HttpResponse(content["content"], status=content["status"], headers=headers)
 

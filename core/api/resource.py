@@ -113,6 +113,12 @@ class Resource(GenericViewSet[Any]):
     def check_access(self) -> None:
         """Check access to the object in the path, for actions that do not load it themselves."""
 
+    def check_created(self, created: Any) -> None:
+        """Check access to the object in the response to an earlier request, before that is repeated.
+
+        Raises the error of a caller who has lost the access that creating it gave, or whose object is deleted.
+        """
+
     @property
     def default_response_headers(self) -> dict[str, str]:
         """Omit the library's `Allow` header: only a 405 carries it."""
