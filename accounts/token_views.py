@@ -25,9 +25,6 @@ from core.api.resource import Resource
 from core.api.responses import JSONResponse, NoContent
 from core.identity import Requirement
 
-# Responses with secrets must not be cached (RFC 6749, section 5.1).
-SECRET = {"Cache-Control": "no-store"}
-
 
 class TokenView(Resource):
     """The service tokens of the caller."""
@@ -75,7 +72,7 @@ class TokenView(Resource):
         serializer = self.get_serializer(data=self.body)
         serializer.is_valid(raise_exception=True)
         token = serializer.save()
-        return JSONResponse(IssuedTokenSerializer(token).data, 201, headers=SECRET)
+        return JSONResponse(IssuedTokenSerializer(token).data, 201)
 
     def check_created(self, created: Any) -> None:
         if not self.get_queryset().filter(pk=created["id"], revoked_at=None).exists():
@@ -127,4 +124,4 @@ class TokenRefreshView(Resource):
             raise AuthenticationFailed(str(error)) from error
         except InvalidToken as error:
             raise AuthenticationFailed(f"{error} Create a new token with POST /api/v1/token.") from error
-        return JSONResponse({"token": access_token(token), "refresh": refresh_token(token)}, headers=SECRET)
+        return JSONResponse({"token": access_token(token), "refresh": refresh_token(token)})

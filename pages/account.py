@@ -12,7 +12,7 @@ from rest_framework.request import Request
 
 from accounts.models.service_token import delegable
 from accounts.token_serializers import IssuedTokenSerializer, NewTokenSerializer
-from accounts.token_views import SECRET, TokenView
+from accounts.token_views import TokenView
 from core.api.errors import sentences
 from core.identity import Level, Requirement
 from experiments.access import granted_to
@@ -61,7 +61,7 @@ class TokensPage(Page, TokenView):
             token = serializer.save()
         except IntegrityError:
             return self.show_tokens(token_in(form), [self.conflict], 409)
-        page = self.show(
+        return self.show(
             "token.html",
             201,
             issued=IssuedTokenSerializer(token).data,
@@ -69,9 +69,6 @@ class TokensPage(Page, TokenView):
             address=request.build_absolute_uri("/api/v1/user/self"),
             refresh_address=request.build_absolute_uri("/api/v1/token/refresh"),
         )
-        for name, value in SECRET.items():
-            page[name] = value
-        return page
 
     def destroy(self, request: Request, token_id: str) -> HttpResponse:
         """Revoke a token."""

@@ -7,10 +7,8 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
-from django.utils.cache import patch_cache_control
 from rest_framework.exceptions import NotAuthenticated, PermissionDenied
 from rest_framework.parsers import FormParser
-from rest_framework.request import Request
 
 from accounts.sessions import SessionAuthentication, user_of_session
 from audit.models import Action
@@ -77,11 +75,6 @@ class Page(Resource):
             case Http404():
                 return {"message": f"This {self.missing} does not exist. It may have been deleted."}
         return {}
-
-    def finalize_response(self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any) -> Any:
-        """Forbid proxies and browsers to store a page, so that nobody can return to it after a logout."""
-        patch_cache_control(response, private=True, no_store=True)
-        return super().finalize_response(request, response, *args, **kwargs)
 
 
 class ExperimentPage(Page, ExperimentResource):

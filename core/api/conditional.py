@@ -15,6 +15,7 @@ from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 
 from core.api.exceptions import PreconditionFailed
+from core.identity import identity_of
 from core.mongodb.transaction import in_transaction
 from core.versions import digest
 
@@ -24,8 +25,9 @@ Action = Callable[..., HttpResponse]
 ENTITY_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 # A list may have empty elements (section 5.6.1.2).
 CONDITION = re.compile(rf"\*|[ \t,]*{ENTITY_TAG}(?:[ \t]*,[ \t,]*{ENTITY_TAG})*[ \t,]*")
-# Shared caches store no response, and the client's own cache asks each time.
-CACHING = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
+# What anybody may read stays in the client's own cache, which asks each time. Other responses are not stored
+# (core/caching.py): their clients keep the ETag themselves.
+PUBLIC = {"Cache-Control": "private, no-cache"}
 
 
 def tagged(action: Action) -> Action:
@@ -35,7 +37,8 @@ def tagged(action: Action) -> Action:
     def respond(view: Any, request: Request, **path: str) -> HttpResponse:
         response = action(view, request, **path)
         tag = quote_etag(digest(response.content))
-        headers = {"ETag": tag, **CACHING}
+        is_public = identity_of(request).is_anonymous
+        headers = {"ETag": tag, "Vary": "Authorization, Cookie", **(PUBLIC if is_public else {})}
         if request.method in ("GET", "HEAD") and not allows(request, tag):
             # The length of the 200 (section 8.6). Without it, a middleware would add a length of 0.
             return HttpResponseNotModified(headers={**headers, "Content-Length": str(len(response.content))})
