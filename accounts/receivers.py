@@ -1,15 +1,27 @@
-"""Receivers of Django's login signals, which record audit events."""
+"""Receivers of Django's login signals: sessions and counts of local accounts, and audit events."""
 
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.dispatch import receiver
+from django.http import HttpRequest
 
+from accounts import session_lifetime
+from accounts.lockout import forget_failures
 from accounts.models import User
 from audit.models import Action
 from audit.trail import record
+from core.api.throttling import address_of
 from core.identity import identity_of_user
+
+
+@receiver(user_logged_in)
+def begin_local_session(request: HttpRequest, user: User, **kwargs: Any) -> None:
+    """Begin the lifetime of a local account's session, and end the count of its failed logins."""
+    if user.is_local:
+        session_lifetime.start(request.session)
+        forget_failures(user.subject, address_of(request))
 
 
 @receiver(user_logged_in)

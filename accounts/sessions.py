@@ -20,6 +20,7 @@ from rest_framework.request import Request
 
 from accounts.backends import ProviderBackend
 from accounts.models import User
+from accounts.session_lifetime import extend
 from core.api.exceptions import FormExpired
 from core.identity import Identity, RegisteredUser, identity_of_session
 
@@ -55,8 +56,10 @@ def user_of_session(request: HttpRequest) -> User | AnonymousUser:
     user = auth.get_user(request)
     if not isinstance(user, User) or (is_renewal_due(request.session) and not is_part_of_login(request)):
         return AnonymousUser()
-    claims = request.session.get(CLAIMS, {})
-    user.identity = identity_from_claims(claims, user) if is_of_provider(request.session) else local_identity(user)
+    if is_of_provider(request.session):
+        user.identity = identity_from_claims(request.session.get(CLAIMS, {}), user)
+    elif extend(request.session):
+        user.identity = local_identity(user)
     return user if user.identity else AnonymousUser()
 
 

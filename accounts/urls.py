@@ -3,7 +3,8 @@
 from django.urls import path
 
 from accounts import login
-from core.api.throttling import limit_logins, limit_provider_logins
+from accounts.lockout import limit_logins
+from core.api.throttling import limit_provider_logins
 
 provider_login = login.with_failure_pages(login.ProviderLogin.as_view())
 provider_callback = login.forgets_login(login.with_failure_pages(login.ProviderCallback.as_view()))

@@ -15,7 +15,7 @@ from pymongo.database import Database
 from pytest_django import DjangoDbBlocker, Settings
 
 from accounts.authentication import recent_identities, trusted_issuers
-from accounts.models import DroppedKeys, ServiceToken, User
+from accounts.models import DroppedKeys, FailedLogins, ServiceToken, User
 from audit.models import Event
 from core.identity import Level
 from core.models import StoredResponse, StoredTotal
@@ -100,6 +100,7 @@ def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Ite
             DeletedExperiment,
             ServiceToken,
             DroppedKeys,
+            FailedLogins,
             User,
             Event,
             LogEntry,

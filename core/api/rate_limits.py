@@ -17,13 +17,13 @@ from typing import Any
 import pymongo
 from cachetools import LRUCache
 from django.db import DatabaseError
-from pymongo import ReturnDocument, WriteConcern
+from pymongo import WriteConcern
 from pymongo.collection import Collection
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import PyMongoError
 
 from core.api.exceptions import RetryLater
 from core.models import RequestCount
-from core.mongodb.documents import collection_of
+from core.mongodb.documents import collection_of, upserted
 from core.mongodb.errors import is_database_unavailable
 from core.mongodb.match import Mql
 
@@ -204,21 +204,9 @@ def add(key: str, rate: Rate, number: int) -> Count:
         {"$set": {"count": {"$add": ["$count", {"$cond": ["$is_admitted", 1, 0]}]}}},
     ]
     with pymongo.timeout(EXACT_SECONDS if rate.is_exact else BATCH_SECONDS):
-        try:
-            counter = upsert(key, update)
-        except DuplicateKeyError:
-            # Two requests created the counter at once; the second update finds it.
-            counter = upsert(key, update)
+        counter = upserted(counters(), key, update)
     elapsed = (counter["at"] - counter["started"]) / window
     return Count(counter["count"], counter["previous"], elapsed, counter["is_admitted"])
-
-
-def upsert(key: str, update: list[Mql]) -> dict[str, Any]:
-    counter: dict[str, Any] | None = counters().find_one_and_update(
-        {"_id": key}, update, upsert=True, return_document=ReturnDocument.AFTER
-    )
-    assert counter is not None
-    return counter
 
 
 def counters() -> Collection[dict[str, Any]]:

@@ -6,9 +6,7 @@ from dataclasses import replace
 from functools import lru_cache, wraps
 from typing import Any, NamedTuple
 
-import pymongo
 from django.conf import settings
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
@@ -21,8 +19,6 @@ from core.identity import Identity, identity_of
 
 # The part of each request's time that is not charged.
 FREE_SECONDS = 0.1
-# The time limit of all operations of one login together.
-LOGIN_SECONDS = 2.5
 # The renewals of sessions that an address may make for each login that it may make: they come again and again.
 RENEWALS_PER_LOGIN = 10
 
@@ -52,7 +48,8 @@ class LoginLimit(BaseThrottle):
     """`RATE_LIMIT_LOGIN` for the address and the identity of a request that hands out tokens."""
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        count_login(address_of(request), caller_of(request))
+        count_login_from(address_of(request))
+        count_login_as(caller_of(request))
         return True
 
 
@@ -62,30 +59,6 @@ class LookupLimit(BaseThrottle):
     def allow_request(self, request: Request, view: Any) -> bool:
         count_lookup(identity_of(request))
         return True
-
-
-def limit_logins(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Decorate a login page: each form counts for its address and for the account that it names.
-
-    A form over the limit is refused whatever the password, so that guessing stops. An attacker can block the
-    password login of an account in this way; its logins through a provider and its tokens go on.
-    """
-
-    @wraps(view)
-    def limited(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if request.method != "POST":
-            return view(request, *args, **kwargs)
-        # The login form normalises names in the same way: other spellings are the same account.
-        account = AbstractBaseUser.normalize_username(request.POST.get("username", "").strip())
-        # Each operation may wait for the database.
-        with pymongo.timeout(LOGIN_SECONDS):
-            try:
-                count_login(address_of(request), account)
-            except TooManyRequests as error:
-                return retry_later(request, error)
-            return view(request, *args, **kwargs)
-
-    return limited
 
 
 def limit_provider_logins(
@@ -132,9 +105,13 @@ def count(scope: str, caller: str, setting: str) -> None:
         limiter().count(scope, caller, rate)
 
 
-def count_login(address: str, account: str) -> None:
-    """Count a login for its address, then for its account. An address over the limit does not count for the account."""
+def count_login_from(address: str) -> None:
+    """Count a login for its address. Call it first: an address over the limit must not count for the account."""
     count("login from", address, settings.RATE_LIMIT_LOGIN)
+
+
+def count_login_as(account: str) -> None:
+    """Count a login for its account."""
     if account:
         count("login as", account, settings.RATE_LIMIT_LOGIN)
 

@@ -23,8 +23,9 @@ from django.db.models import DateTimeField, Field, JSONField, Model, UUIDField
 from django.db.models.base import ModelState
 from django_mongodb_backend.fields import EmbeddedModelArrayField
 from django_mongodb_backend.query import wrap_database_errors
+from pymongo import ReturnDocument
 from pymongo.collection import Collection
-from pymongo.errors import PyMongoError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from core.mongodb.base import DatabaseWrapper
 from core.mongodb.match import Mql
@@ -124,6 +125,23 @@ def decoded(documents: list[bytes | memoryview]) -> list[Document]:
     content = b"".join(documents)
     with in_turn(len(content) > LARGE):
         return bson.decode_all(content)
+
+
+def upserted(collection: Collection[Document], pk: str, update: list[Mql]) -> Document:
+    """Update the document with this id by a pipeline, in one atomic step, or insert it. Return it as it is then."""
+    try:
+        return upserted_once(collection, pk, update)
+    except DuplicateKeyError:
+        # Two requests inserted it at once; the second update finds it.
+        return upserted_once(collection, pk, update)
+
+
+def upserted_once(collection: Collection[Document], pk: str, update: list[Mql]) -> Document:
+    document: Document | None = collection.find_one_and_update(
+        {"_id": pk}, update, upsert=True, return_document=ReturnDocument.AFTER
+    )
+    assert document is not None
+    return document
 
 
 @with_django_errors

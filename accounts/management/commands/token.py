@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError
 from django.utils import timezone
 
+from accounts.management.users import HELP, find_user
 from accounts.models import ServiceToken, User
 from accounts.tokens import access_token
 from core.identity import Level
@@ -22,7 +23,7 @@ class Command(BaseCommand):
     help = "Create an access token for a user, and print it. An unknown name is registered as a local user first."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("user", help="the id, the email or the local name of a user")
+        parser.add_argument("user", help=HELP)
         parser.add_argument(
             "--entitlement", action="append", default=[], help="a group or role that the token carries; may be repeated"
         )
@@ -41,7 +42,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         lifetime = datetime.timedelta(days=days(options["days"]))
         options["experiment"] = [experiment_id(text) for text in options["experiment"]]
-        user = find(options["user"]) or self.register(options["user"])
+        user = find_user(options["user"]) or self.register(options["user"])
         record = self.issue(user, lifetime, options)
         wanted = {*settings.OIDC_USER_ENTITLEMENTS, *settings.OIDC_ADMIN_ENTITLEMENTS}
         if settings.OIDC_USER_ENTITLEMENTS and wanted.isdisjoint(options["entitlement"]):
@@ -101,18 +102,3 @@ def unused_name(user: User) -> str:
     name = f"Command line, {now:%Y-%m-%d %H:%M:%S} UTC"
     is_used = ServiceToken.objects.filter(user=user, name=name).exists()
     return f"Command line, {now:%Y-%m-%d %H:%M:%S.%f} UTC" if is_used else name
-
-
-def find(name: str) -> User | None:
-    """Return the user with this id, local name or email, or None. Raises `CommandError` if several match."""
-    try:
-        return User.objects.get(pk=uuid.UUID(name))
-    except ValueError:
-        pass
-    except User.DoesNotExist:
-        raise CommandError(f"No user has the id {name}.") from None
-    found = User.objects.filter(issuer=settings.LOCAL_ISSUER, subject=name) or User.objects.filter(email=name)
-    if len(found) > 1:
-        ids = ", ".join(f"{user.id} ({user.issuer})" for user in found)
-        raise CommandError(f"Several users have this email. Give the id of one: {ids}.")
-    return found[0] if found else None

@@ -1,0 +1,96 @@
+"""Limits on logins with a password: how often they may be tried, and how long to wait after failures.
+
+Failures count for the account and the address together, and so an attacker locks out no one at another address. The
+fifth one in a row means a wait of a minute, and each further one doubles the wait, up to an hour. A login that succeeds
+ends the count, and so does a day without a login.
+"""
+
+import hashlib
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import pymongo
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from accounts.models import FailedLogins
+from core.api.error_pages import retry_later
+from core.api.exceptions import RetryLater
+from core.api.throttling import address_of, count_login_as, count_login_from
+from core.mongodb.documents import collection_of, upserted
+from core.mongodb.match import Mql
+
+FREE_FAILURES = 5
+FIRST_SECONDS, LONGEST_SECONDS = 60, 3600
+MEMORY_SECONDS = 24 * 3600
+# The time limit of all operations of one login together.
+LOGIN_SECONDS = 2.5
+
+
+class LockedOut(RetryLater):
+    """Too many logins to this account have failed from this address, whether the account exists or not."""
+
+    def __init__(self, wait: int) -> None:
+        super().__init__(wait, "Too many logins to this account have failed from your address.")
+
+
+def limit_logins(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Decorate a login page: each form counts for its address and for the account that it names.
+
+    A form over a limit is refused whatever the password, so that guessing stops. Forms that are locked out do not count
+    for the account. Only attackers at many addresses can therefore use up its limit, and so block its logins with a
+    password while they go on; its tokens and its logins at other accounts are not affected.
+    """
+
+    @wraps(view)
+    def limited(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.method != "POST":
+            return view(request, *args, **kwargs)
+        # The login form normalises names in the same way: other spellings are the same account.
+        account = AbstractBaseUser.normalize_username(request.POST.get("username", "").strip())
+        # Each operation may wait for the database.
+        with pymongo.timeout(LOGIN_SECONDS):
+            try:
+                count_login_from(address_of(request))
+                count_failure(account, address_of(request))
+                count_login_as(account)
+            except RetryLater as error:
+                return retry_later(request, error)
+            return view(request, *args, **kwargs)
+
+    return limited
+
+
+def count_failure(account: str, address: str) -> None:
+    """Count a login as failed, before its password is checked, so that no number of logins at once gets past the lock.
+
+    Raises `LockedOut`. The database decides by its clock, in one atomic step.
+    """
+    longer = {"$multiply": [FIRST_SECONDS, {"$pow": [2, {"$subtract": ["$count", FREE_FAILURES]}]}]}
+    seconds = {"$cond": [{"$lt": ["$count", FREE_FAILURES]}, 0, {"$min": [LONGEST_SECONDS, longer]}]}
+    counted = {
+        "count": {"$cond": ["$is_locked", "$count", {"$add": [{"$ifNull": ["$count", 0]}, 1]}]},
+        "at": "$$NOW",
+    }
+    locked_until = {"$add": ["$$NOW", {"$toLong": {"$multiply": [1000, seconds]}}]}
+    update: list[Mql] = [
+        {"$set": {"is_locked": {"$gt": ["$locked_until", "$$NOW"]}}},
+        {"$set": counted},
+        {"$set": {"locked_until": {"$cond": ["$is_locked", "$locked_until", locked_until]}}},
+        {"$set": {"expires_at": {"$add": ["$$NOW", 1000 * MEMORY_SECONDS]}}},
+    ]
+    stored = upserted(collection_of(FailedLogins), key_of(account, address), update)
+    if stored["is_locked"]:
+        raise LockedOut(int((stored["locked_until"] - stored["at"]).total_seconds()) + 1)
+
+
+def forget_failures(account: str, address: str) -> None:
+    """End the count, after a login that succeeded."""
+    FailedLogins.objects.filter(pk=key_of(account, address)).delete()
+
+
+def key_of(account: str, address: str) -> str:
+    """Return the id of a count: a digest, which tells neither the account nor the address."""
+    return hashlib.sha256(f"{address} {account}".encode(errors="surrogatepass")).hexdigest()
