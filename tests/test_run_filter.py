@@ -110,7 +110,9 @@ def test_an_invalid_part_is_reported_beside_its_control_and_finds_nothing(
     assert sentence in refused.error
     assert [error.partition(": ")[2] for error in found.errors] == [refused.error]
     assert not Drift.objects.matching(found.match).exists()
-    shown = render_to_string("pages/run_filter.html", {"filter": found, "suggestions": Suggestions({}, {})})
+    shown = render_to_string(
+        "pages/run_filter.html", {"filter": found, "suggestions": Suggestions({}, {}, runs=0, large=0)}
+    )
     assert shown.count('class="error"') == 1
 
 
@@ -211,4 +213,4 @@ def test_any_address_gives_a_valid_filter_or_a_message(typed: dict[str, str]) ->
     found = RunFilter.of(query)
     assert RunFilter.of(QueryDict(found.query)).errors == found.errors
     list(Drift.objects.matching(found.match)[:1])
-    render_to_string("pages/run_filter.html", {"filter": found, "suggestions": Suggestions({}, {})})
+    render_to_string("pages/run_filter.html", {"filter": found, "suggestions": Suggestions({}, {}, runs=0, large=0)})
