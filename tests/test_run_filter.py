@@ -90,6 +90,11 @@ WRONG = [
 ]
 
 
+def form_of(found: RunFilter) -> str:
+    suggestions = Suggestions({}, {}, runs=0, large=0)
+    return render_to_string("pages/run_filter.html", {"filter": found, "suggestions": suggestions})
+
+
 def of(query: str) -> RunFilter:
     return RunFilter.of(QueryDict(query.replace("+", "%2B")))
 
@@ -110,9 +115,7 @@ def test_an_invalid_part_is_reported_beside_its_control_and_finds_nothing(
     assert sentence in refused.error
     assert [error.partition(": ")[2] for error in found.errors] == [refused.error]
     assert not Drift.objects.matching(found.match).exists()
-    shown = render_to_string(
-        "pages/run_filter.html", {"filter": found, "suggestions": Suggestions({}, {}, runs=0, large=0)}
-    )
+    shown = form_of(found)
     assert shown.count('class="error"') == 1
 
 
@@ -168,7 +171,7 @@ def test_a_condition_from_three_controls_keeps_its_path_operator_and_value_apart
     (condition,) = found.conditions
     assert (condition.path, condition.operator, condition.value) == (*parts.values(),)
     assert (condition.error, RunFilter.of(QueryDict(found.query))) == ("", found)
-    shown = BeautifulSoup(render_to_string("pages/run_filter.html", {"filter": found}), "html.parser")
+    shown = BeautifulSoup(form_of(found), "html.parser")
     assert [shown.select("input[name=path]")[0]["value"], shown.select("input[name=value]")[0]["value"]] == [
         parts["path"],
         "true",
@@ -213,4 +216,4 @@ def test_any_address_gives_a_valid_filter_or_a_message(typed: dict[str, str]) ->
     found = RunFilter.of(query)
     assert RunFilter.of(QueryDict(found.query)).errors == found.errors
     list(Drift.objects.matching(found.match)[:1])
-    render_to_string("pages/run_filter.html", {"filter": found, "suggestions": Suggestions({}, {}, runs=0, large=0)})
+    form_of(found)
