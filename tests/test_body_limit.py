@@ -163,7 +163,6 @@ REFUSED = {
     "two lengths": (400, b"POST / HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     "a transfer coding": (501, b"POST /api/v1/user HTTP/1.1\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n"),
     "a compressed transfer": (501, b"POST /api/v1/user HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-    "a variable of the server": (400, b"GET /api/v1/experiment HTTP/1.1\r\nSCRIPT_NAME: /x\r\n\r\n"),
     "an expectation": (417, b"POST /api/v1/user HTTP/1.1\r\nExpect: tea\r\n\r\n"),
 }
 
