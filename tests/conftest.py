@@ -46,8 +46,8 @@ def pytest_report_header() -> list[str]:
     left_out = {
         f"tests/{BROWSER_TESTS} is LEFT OUT: there is no chromium here (apt-get install chromium)": not CHROMIUM,
         "Setting the clock is LEFT OUT: there is no libfaketime here (apt-get install faketime)": not LIBFAKETIME,
-        "The TypeScript client is LEFT OUT: there is no Node.js with its tools here (apt-get install nodejs npm, "
-        "then make test)": not NODE,
+        "The TypeScript client and the second OpenID provider are LEFT OUT: there is no Node.js with its tools here "
+        "(apt-get install nodejs npm, then make test)": not NODE,
         "nginx in front of the service is LEFT OUT: there is no nginx here (apt-get install nginx-light)": not NGINX,
     }
     return [sentence for sentence, is_left_out in left_out.items() if is_left_out]

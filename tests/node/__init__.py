@@ -3,5 +3,6 @@
 import shutil
 from pathlib import Path
 
-BIN = Path(__file__).parent / "node_modules" / ".bin"
+FOLDER = Path(__file__).parent
+BIN = FOLDER / "node_modules" / ".bin"
 NODE = shutil.which("node") if BIN.exists() else None
