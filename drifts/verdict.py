@@ -35,8 +35,13 @@ def drift_rate(drift: int, no_drift: int) -> float | None:
 
 
 def percent(rate: float | None) -> str:
-    """Return a drift rate as people read it."""
-    return "No verdict" if rate is None else f"{100 * rate:.0f} %"
+    """Return a drift rate as people read it: 0 % only without drift, and 100 % only without another verdict."""
+    if rate is None:
+        return "No verdict"
+    rounded = f"{100 * rate:.0f} %"
+    if 0 < rate < 1:
+        return {"0 %": "under 1 %", "100 %": "over 99 %"}.get(rounded, rounded)
+    return rounded
 
 
 # The rule of `verdict_of` as match documents, for queries, counts and filters. Unknown lists its statuses instead of

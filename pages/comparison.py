@@ -1,5 +1,6 @@
 """The page that compares selected runs of an experiment."""
 
+import math
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ MAX_TEXT = 200_000
 MAX_TITLE = 1_200
 # The most values of all lines. More take longer than a second to compare.
 MAX_VALUES = 50_000
+# The largest multiple that is shown. A greater one says less than the two numbers.
+MAX_TIMES = 10_000
 TOO_MANY = "The parameters are left out: those of these runs are too large to compare. Remove the largest runs."
 
 
@@ -43,10 +46,15 @@ class Value(Shown):
 
     @property
     def difference(self) -> str:
-        """The absolute and the relative difference to the first number; empty for equal or other values."""
+        """The absolute and the relative difference to the first number; empty for equal or other values.
+
+        It is empty too for numbers whose difference is no float, or 0: both numbers are shown.
+        """
         if not is_number(self.value) or not is_number(self.first) or self.is_same:
             return ""
         difference = self.value - self.first
+        if not difference or not math.isfinite(difference):
+            return ""
         return ", ".join(filter(None, (f"{difference:+.4g}", change(self.value, self.first))))
 
 
@@ -157,12 +165,17 @@ def line(name: str, values: list[Any]) -> Line:
 
 
 def change(value: float, first: float) -> str:
-    """Return a change relative to `first`: in per cent, or as a multiple where it is tenfold or more."""
-    if not first:
+    """Return a change relative to `first`: in per cent, or as a multiple where it is tenfold or more.
+
+    It is empty where neither helps: relative to 0, beyond `MAX_TIMES`, and tenfold or more with another sign.
+    """
+    times = value / first if first else math.inf
+    if 10 <= times <= MAX_TIMES:
+        return f"{times:,.0f} times"
+    if not -10 < times < 10:
         return ""
-    if first > 0 and value >= 10 * first:
-        return f"{value / first:,.0f} times"
-    return f"{100 * (value - first) / abs(first):+.1f} %"
+    percent = f"{(value - first) / abs(first) * 100:+.1f} %"
+    return "less than 0.1 %" if percent in ("+0.0 %", "-0.0 %") else percent
 
 
 def is_same(one: Any, other: Any) -> bool:

@@ -91,5 +91,5 @@ class Shown:
 
     @property
     def short_text(self) -> str:
-        """The text, with floats rounded to six digits."""
-        return f"{self.value:.6g}" if isinstance(self.value, float) else self.text
+        """The text, with floats rounded to six digits, and without the sign of a zero."""
+        return f"{self.value:z.6g}" if isinstance(self.value, float) else self.text

@@ -1,6 +1,7 @@
 """Comparison of runs: differences, equal values, and a download for spreadsheets."""
 
 import csv
+import io
 import uuid
 from typing import Any
 
@@ -9,6 +10,7 @@ from pytest_django import Settings
 
 from drifts.models import Drift
 from experiments.models import Experiment
+from pages.comparison import Value
 from tests.caller import Caller, Client
 from tests.session import through_session
 from tests.test_runs_page import Shown
@@ -77,6 +79,39 @@ def test_all_values_are_shown_on_request_with_equal_ones_faint(
     assert shown.link("Hide equal values")
 
 
+# The first number, another one, and the difference on the page.
+CHANGES = [
+    (2, 30, "+28, 15 times"),
+    (-2, -30, "-28, 15 times"),
+    (2, 3, "+1, +50.0 %"),
+    (-2, 1, "+3, +150.0 %"),
+    (0.1, 0, "-0.1, -100.0 %"),
+    (1, 10_000, "+9999, 10,000 times"),
+    (1e-9, 3.15740740740740743168e9, "+3.157e+09"),
+    (-1e-9, 3.15740740740740743168e9, "+3.157e+09"),
+    (1e-9, -3e9, "-3e+09"),
+    (5e-324, 1.7e308, "+1.7e+308"),
+    (1.7e308, 5e-324, "-1.7e+308, -100.0 %"),
+    (-1.7e308, 1.7e308, ""),
+    (0, 5, "+5"),
+    (1.0, 0.99999, "-1e-05, less than 0.1 %"),
+    (1.0, 1.00001, "+1e-05, less than 0.1 %"),
+    (2**53 + 1, 2.0**53, ""),
+    (0.0, -0.0, ""),
+    (-(2**63), 2**63 - 1, "+1.845e+19, +200.0 %"),
+]
+
+
+@pytest.mark.parametrize(("first", "value", "shown"), CHANGES)
+def test_a_difference_is_short_and_readable(first: float, value: float, shown: str) -> None:
+    assert Value(value, first).difference == shown
+
+
+@pytest.mark.parametrize(("value", "shown"), [(-0.0, "0"), (-1e-300, "-1e-300"), (1 / 3, "0.333333"), (-5, "-5")])
+def test_zero_is_shown_without_a_sign(value: float, shown: str) -> None:
+    assert Value(value, value).short_text == shown
+
+
 def test_runs_keep_the_order_of_selection_and_can_be_removed(
     client: Client, experiment: Experiment, runs: list[Drift]
 ) -> None:
@@ -123,6 +158,16 @@ def test_a_download_for_a_spreadsheet_holds_no_formula(
     assert lines["parameters.=note"] == ["'=1+1", "'-2", "fine"]
     assert lines["parameters.test.size"] == ["100", "80", ""]
     assert lines["Model"] == ["forest"] * 3
+
+
+def test_a_download_keeps_line_breaks(client: Client, experiment: Experiment) -> None:
+    note = "first\n\n  second\r\nthird"
+    runs = [
+        Drift.objects.create_in(experiment, job_status="Failed", model="m", parameters={"note": text})
+        for text in (note, "short")
+    ]
+    text = client.get(address(experiment, runs, "&format=csv")).content.decode()
+    assert ["parameters.note", note, "short"] in list(csv.reader(io.StringIO(text, newline="")))
 
 
 def test_a_long_comparison_is_cut_on_the_page_and_complete_in_the_download(

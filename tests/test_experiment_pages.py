@@ -15,7 +15,7 @@ from core.identity import Level
 from core.totals import Total
 from drifts.models import Drift
 from drifts.summaries import COUNTED, NEWEST
-from drifts.verdict import Verdict
+from drifts.verdict import Verdict, percent
 from experiments.models import MAX_CONFIG_TEXT, Experiment, Permission
 from experiments.views import ExperimentView
 from pages.experiments import PAGE_SIZE
@@ -257,6 +257,22 @@ def verdicts(*letters: str) -> list[Verdict]:
     """The verdicts from `summaries_of`, newest first."""
     meaning = {"d": Verdict.DRIFT, "n": Verdict.NO_DRIFT, "u": Verdict.UNKNOWN}
     return [meaning[letter] for letter in "".join(letters)]
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"),
+    [
+        (None, "No verdict"),
+        (0.0, "0 %"),
+        (0.001, "under 1 %"),
+        (0.006, "1 %"),
+        (0.994, "99 %"),
+        (0.999, "over 99 %"),
+        (1.0, "100 %"),
+    ],
+)
+def test_a_drift_rate_is_zero_only_without_drift_and_full_only_with_drift_alone(rate: float | None, shown: str) -> None:
+    assert percent(rate) == shown
 
 
 def test_a_sparkline_has_a_text_alternative() -> None:

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from drifts.verdict import Verdict
-from pages.plots.chart import AxisScale, Chart, Kind
+from pages.plots.chart import AxisScale, Chart, Kind, format_value
 from pages.plots.plot import inside
 from pages.plots.points import COUNT, TIME, NotDrawn, Point, placed
 from pages.plots.scales import GREATEST, MAX_TICKS, UTC, LinearScale, LogScale, Scale, TimeScale
@@ -160,6 +160,10 @@ def test_an_integer_of_300_digits_is_drawn_and_zero_is_not_on_a_logarithmic_axis
     assert placed(10**300, "parameters.a", is_log=False) == 1e300
     with pytest.raises(NotDrawn, match="not above 0, as a log scale needs"):
         placed(0, "parameters.a", is_log=True)
+
+
+def test_values_are_rounded_and_zero_has_no_sign() -> None:
+    assert [format_value(value, "parameters.p") for value in (1 / 3, -0.0, -1e-300)] == ["0.333333", "0", "-1e-300"]
 
 
 def test_a_verdict_has_a_shape_a_class_a_tooltip_and_a_link_of_its_own() -> None:

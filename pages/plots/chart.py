@@ -211,4 +211,4 @@ def format_value(value: float, path: str) -> str:
     """Format a value of an axis for people."""
     if path == TIME:
         return f"{moment(value).replace(microsecond=0, tzinfo=None)} UTC"
-    return f"{value:.6g}"
+    return f"{value:z.6g}"

@@ -79,5 +79,4 @@ def determination(us: Sequence[float], vs: Sequence[float]) -> float | None:
 
 
 def rounded(number: float) -> str:
-    # Adding 0.0 removes the sign of a negative zero.
-    return f"{number + 0.0:.4g}".replace("-", "\N{MINUS SIGN}")
+    return f"{number:z.4g}".replace("-", "\N{MINUS SIGN}")
