@@ -79,7 +79,10 @@ class NewestFilter(FormFilter):
         hint = {"hint": "drift_newest"} if id_in(self.request.GET.get("experiment", "").strip()) else {}
         stages: list[Mql] = [{"$sort": NEWEST_FIRST.sort}, {"$skip": NEWEST}, {"$limit": 1}]
         left_out = aggregate(Drift, [{"$match": queryset.match_document()}, *stages], **hint)
-        return queryset.matching({"created_at": {"$gt": left_out[0]["created_at"]}}) if left_out else queryset
+        if not left_out:
+            return queryset
+        self.scope = f"of the newest {NEWEST:,}"
+        return queryset.matching({"created_at": {"$gt": left_out[0]["created_at"]}})
 
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
         yield {"number": f"{NEWEST:,}"}

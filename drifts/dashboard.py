@@ -18,6 +18,7 @@ from core.mongodb.match import Mql
 from core.mongodb.order import NEWEST_FIRST
 from core.totals import Total
 from drifts.models import Drift, DriftQuerySet
+from drifts.outliers import full_scale
 from drifts.parameters import WITHOUT_PARAMETERS
 from drifts.statistics import is_verdict
 from drifts.verdict import MATCHES, JobStatus, Verdict, drift_rate, percent
@@ -46,16 +47,25 @@ class Day:
     unknown: int = 0
 
     @property
-    def drift_rate(self) -> str:
-        """The drift rate in per cent; empty without a known verdict."""
-        rate = drift_rate(self.drift, self.no_drift)
-        return "" if rate is None else percent(rate)
+    def sampled(self) -> int:
+        """The number of runs that were read for their verdicts."""
+        return self.drift + self.no_drift + self.unknown
 
-    def bars(self, scale: float) -> list[dict[str, Any]]:
-        """The stacked bars of the verdicts' shares in all runs. Each run has the height `scale`."""
-        top, bars, sampled = float(HEIGHT), [], self.drift + self.no_drift + self.unknown
+    @property
+    def drift_rate(self) -> str:
+        """The drift rate in per cent, with the number of runs if not all were read; empty without a known verdict."""
+        rate = drift_rate(self.drift, self.no_drift)
+        if rate is None:
+            return ""
+        is_all = self.runs == Total(self.sampled)
+        return percent(rate) if is_all else f"{percent(rate)} (newest {self.sampled:,})"
+
+    def bars(self, full: int) -> list[dict[str, Any]]:
+        """The stacked bars of the verdicts' shares. The day has the height `HEIGHT` from `full` runs on."""
+        top, bars = float(HEIGHT), []
+        total = HEIGHT * min(self.runs.number / full, 1)
         for name in Verdict.values:
-            height = scale * self.runs.number * getattr(self, name) / (sampled or 1)
+            height = total * getattr(self, name) / (self.sampled or 1)
             top -= height
             bars.append({"verdict": name, "y": round(top, 3), "height": round(height, 3)})
         return bars
@@ -78,15 +88,28 @@ class Dashboard:
 
     @property
     def looked_at(self) -> str:
+        """The runs that failures and drifts are read from."""
         if self.runs < NEWEST:
-            return "Latest drift and failing models: all runs that you can read."
-        since = f"{self.since:%Y-%m-%d %H:%M} UTC"
-        return f"Latest drift and failing models: the newest {NEWEST:,} runs that you can read, since {since}."
+            return "Of all runs that you can read"
+        return f"Of the newest {NEWEST:,} runs that you can read, since {self.since:%Y-%m-%d %H:%M} UTC"
+
+    @property
+    def full(self) -> int:
+        """The number of runs of a bar of full height."""
+        return full_scale([day.runs.number for day in self.days])
 
     @property
     def counted(self) -> str:
-        colours = f"Its colours are the verdicts of that day's newest {SAMPLED:,}."
-        return f"A bar shows up to {COUNTED:,} runs of a day. {colours}"
+        """Sentences about the height and the colours of the bars."""
+        runs = "1 run" if self.full == 1 else f"{self.full:,} runs"
+        cut_off = ", ".join(f"{day.date} ({day.runs} runs)" for day in self.days if day.runs.number > self.full)
+        sampled = any(day.sampled < day.runs.number for day in self.days)
+        sentences = (
+            f"A bar of full height has {runs}.",
+            f"Cut off because they have more: {cut_off}." if cut_off else "",
+            f"The colours show the verdicts of a day's newest {SAMPLED:,} runs." if sampled else "",
+        )
+        return " ".join(filter(None, sentences))
 
     @property
     def stale_query(self) -> str:
@@ -96,8 +119,11 @@ class Dashboard:
     @property
     def columns(self) -> list[dict[str, Any]]:
         """The columns of the picture, one for each day."""
-        scale = HEIGHT / max(1, *(day.runs.number for day in self.days))
-        return [{"day": day, "x": place + 0.1, "bars": day.bars(scale)} for place, day in enumerate(self.days)]
+        full = self.full
+        return [
+            {"day": day, "x": place + 0.1, "bars": day.bars(full), "is_cut_off": day.runs.number > full}
+            for place, day in enumerate(self.days)
+        ]
 
 
 def dashboard_of(identity: Identity) -> Dashboard:

@@ -1,6 +1,7 @@
 """The dashboard, which is the first page of the admin portal."""
 
 import datetime
+import re
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from accounts.models import User
 from core import timestamps
 from drifts import dashboard
 from drifts.models import Drift
+from drifts.outliers import full_scale
 from experiments.models import Experiment
 from tests.caller import Caller, Client
 from tests.session import through_session
+from tests.test_runs_page import Shown
 
 
 @pytest.fixture
@@ -48,7 +51,8 @@ def test_the_dashboard_shows_runs_by_day_and_experiments_that_need_attention(bro
     assert sum(day.runs.number for day in found.days) == 5
     by_verdict = [sum(getattr(day, name) for day in found.days) for name in ("drift", "no_drift", "unknown")]
     assert by_verdict == [1, 1, 3]
-    assert found.looked_at == "Latest drift and failing models: all runs that you can read."
+    assert found.looked_at == "Of all runs that you can read"
+    assert re.fullmatch(r"A bar of full height has \d runs\.", found.counted)
 
 
 def test_the_dashboard_says_that_it_counts_only_the_newest_runs(
@@ -61,10 +65,48 @@ def test_the_dashboard_says_that_it_counts_only_the_newest_runs(
         run(drift.experiment, "calm", job_status="Completed")
     found = shown(browser)
     assert not found.drifts
-    assert "the newest 1 runs" in found.looked_at
     today = found.days[-1]
-    assert (str(today.runs), today.drift_rate) == ("1+", "0 %")
+    assert (str(today.runs), today.drift_rate) == ("1+", "0 % (newest 1)")
     assert sum(bar["height"] for bar in found.columns[-1]["bars"]) == dashboard.HEIGHT
+    page = Shown(browser.get("/admin/"))
+    for panel in ("drifts", "failing"):
+        (note,) = page.texts(f"section[aria-labelledby=panel-{panel}] .help")
+        assert note.startswith("Of the newest 1 runs that you can read, since ")
+    assert page.texts("svg.days title")[-1].endswith(": 1+ run, drift rate 0 % (newest 1)")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "full"),
+    [
+        ([0] * 30, 1),
+        ([7] + [0] * 29, 7),
+        ([5_000] + [20] * 29, 60),
+        ([5_000] * 7 + [20] * 23, 60),
+        ([5_000] * 9 + [20] * 21, 5_000),
+        ([0] * 28 + [20, 5_000], 60),
+        ([9] + [1] * 29, 9),
+        ([40] + [1] * 29, 10),
+        ([300, 100, 100, 100], 300),
+    ],
+)
+def test_few_large_numbers_do_not_flatten_the_others(numbers: list[int], full: int) -> None:
+    assert full_scale(numbers) == full
+
+
+def test_a_day_with_many_runs_is_cut_off_with_its_number(browser: Client, drift: Drift) -> None:
+    noon = timestamps.now().replace(hour=12)
+    for ago in [1, 2, 3, 4, 5] * 4:
+        Drift.objects.create(experiment=drift.experiment, model="calm", created_at=noon - datetime.timedelta(days=ago))
+    Drift.objects.create_all_in(drift.experiment, [{"model": "busy", "job_status": "Failed"}] * 99)
+    response = browser.get("/admin/")
+    found, page = response.context["dashboard"], Shown(response)
+    day = found.days[-1].date
+    assert found.counted == f"A bar of full height has 12 runs. Cut off because they have more: {day} (100 runs)."
+    assert found.counted in page.text
+    heights = [sum(bar["height"] for bar in column["bars"]) for column in found.columns[-6:]]
+    assert heights == [4, 4, 4, 4, 4, 12]
+    assert len(page.tree.select("svg.days .cut-off")) == 1
+    assert page.texts("svg.days title")[-1] == f"{day}: 100 runs, drift rate 100 %"
 
 
 def test_the_dashboard_shows_staff_only_what_they_may_read(settings: Settings, drift: Drift, reader: Caller) -> None:

@@ -9,14 +9,16 @@ import pytest
 from django.urls import reverse
 from pytest_django import Settings
 
-from core.portal import permissions
+from core.portal import changelists, permissions
 from drifts import admin as drift_admin
 from drifts import exports
+from drifts.admin import DriftAdmin
 from drifts.models import Drift
 from drifts.parameters import tree
 from experiments.models import Experiment
 from tests.caller import Caller, Client
 from tests.session import through_session
+from tests.test_runs_page import Shown
 
 LIST = "/admin/drifts/drift/"
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
@@ -65,6 +67,22 @@ def test_filters_say_that_they_search_only_the_newest_runs(
     assert found(browser, model="forest", experiment=str(drift.experiment_id)) == ["forest"]
     assert found(browser) == [other.model, "forest"]
     assert "Searches the newest 1 runs" in browser.get(LIST, {"model": "forest"}).content.decode()
+    searched = Shown(browser.get(LIST, {"q": "psi"}))
+    assert searched.texts(".paginator") == ["1 drift run of the newest 1"]
+    assert searched.texts("#toolbar .quiet") == ["1 result of the newest 1 (Show all)"]
+    assert Shown(browser.get(LIST)).texts(".paginator") == ["2 drift runs"]
+
+
+def test_a_number_of_runs_that_is_a_lower_bound_says_so(
+    browser: Client, drift: Drift, other: Drift, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Drift.objects.create_all_in(drift.experiment, [{"model": "third", "job_status": "Failed"}])
+    monkeypatch.setattr(changelists, "COUNTED_AT_MOST", 2)
+    monkeypatch.setattr(DriftAdmin, "list_per_page", 1)
+    page = Shown(browser.get(LIST))
+    assert page.texts(".paginator") == ["1 2 2+ drift runs Show all"]
+    assert page.texts(".actions .question") == ["Select all 2+ drift runs"]
+    assert page.texts(".actions .all") == ["All 2+ selected"]
 
 
 @pytest.mark.parametrize(

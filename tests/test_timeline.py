@@ -87,6 +87,16 @@ def test_many_runs_are_cells_filled_by_their_drift_rate(reading: Reader) -> None
     assert "Drift rate: " in str(cells[0].findtext(f"{SVG}title"))
 
 
+def test_one_period_with_many_runs_leaves_the_others_different(reading: Reader) -> None:
+    for day in range(8):
+        reading.reported(f"model {day}", *[False] * (4 + 4 * day), step=datetime.timedelta())
+    reading.reported("busy", *[False] * 1_000, step=datetime.timedelta())
+    strengths = sorted(float(str(link.get("opacity"))) for link in reading.picture().iter(f"{SVG}a"))
+    assert strengths[0] < 0.7
+    assert strengths[-2:] == [0.79, 1]
+    assert "Paler cells have fewer runs, but all cells with 84 runs or more look alike." in reading.page()
+
+
 def test_a_cell_links_to_exactly_its_runs(reading: Reader) -> None:
     reading.reported("forest", *[n % 4 == 0 for n in range(100)], step=HOUR)
     reading.reported("boost", True, True, step=HOUR)

@@ -56,6 +56,11 @@ class BoundedChangeList(ChangeList):
 
     search_form_class = SearchForm
 
+    @property
+    def scope(self) -> str:
+        """The words beside the number of objects found, from a filter that searches some of them only; else empty."""
+        return "".join(getattr(spec, "scope", "") for spec in self.filter_specs)
+
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         """Find nothing for a refused search, so that an action on all found objects takes none."""
         found = super().get_queryset(request, exclude_parameters)

@@ -23,6 +23,8 @@ class FormFilter(ListFilter):
     # The `type` of the HTML inputs.
     kind = "search"
     help_text = ""
+    # Words beside the number of objects found, for a filter that searches some of them only.
+    scope = ""
 
     def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
         super().__init__(request, params, model, model_admin)

@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 
 from core.mongodb.order import NEWEST_FIRST
 from drifts.models import DriftQuerySet
+from drifts.outliers import full_scale
 from drifts.verdict import Verdict, drift_rate, percent, verdict_of
 from pages.plots.plot import BOTTOM, CHARACTER, LABELS, RIGHT, TOP, WIDTH, Axis, Mark, legend, linked, shortened, x_axis
 from pages.plots.points import in_utc
@@ -131,6 +132,9 @@ class Timeline:
         self.rows = [self._row(model, runs) for model, _ in active[:MAX_MODELS]]
         self.left_out = active[MAX_MODELS:]
         self.shown = [run for row in self.rows for run in row.runs]
+        numbers = [len(period.runs) for row in self.rows for period in row.periods]
+        self.full = full_scale(numbers)
+        self.is_cut_off = max(numbers) > self.full
         self.has_marks = all(len(row.runs) <= MAX_MARKS for row in self.rows)
         ends = [first, last] if self.has_marks else [self._start(first), self._start(last) + self.step]
         self.scale = TimeScale(ends)
@@ -193,8 +197,7 @@ class Timeline:
             yield linked(mark, self._across(run.created_at), top + ROW / 2, 5.5)
 
     def _cells(self, row: Row, top: float) -> Iterator[SafeString]:
-        """The periods of a row, filled with the shares of their verdicts. More runs give a stronger colour."""
-        most = max(len(period.runs) for each in self.rows for period in each.periods)
+        """The periods of a row, filled with the shares of their verdicts. Up to `full`, more runs are less pale."""
         for period in row.periods:
             left, right = self._across(period.start), self._across(period.end)
             bottom, shares = top + (ROW + CELL) / 2, []
@@ -204,7 +207,7 @@ class Timeline:
                 if height:
                     place = {"x": left + 1, "y": bottom, "width": right - left - 2, "height": height}
                     shares.append(element("rect", class_=verdict.value, **place))
-            strength = 0.45 + 0.55 * math.sqrt(len(period.runs) / most)
+            strength = 0.45 + 0.55 * math.sqrt(min(len(period.runs) / self.full, 1))
             yield element(
                 "a",
                 element("title", period.explanation),
