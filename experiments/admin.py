@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import model_ngettext
-from django.db.models import JSONField, QuerySet
+from django.db.models import JSONField, QuerySet, TextField
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -19,7 +19,7 @@ from audit.models import Action
 from core.identity import Identity, Level, Requirement, identity_of_session
 from core.portal.changelists import BoundedChangeList
 from core.portal.filters import PeriodFilter, TagFilter
-from core.portal.forms import JSONText, TagsField
+from core.portal.forms import JSONText, LinesWidget, TagsField
 from experiments.admin_forms import KEEP_EDITING, NOT_SAVED, ExperimentForm, PermissionsField
 from experiments.models import Experiment, ExperimentQuerySet
 from experiments.portal import ExperimentLevels
@@ -78,6 +78,7 @@ class ExperimentAdmin(ExperimentLevels, AuditedAdmin):
         EmbeddedModelArrayField: {"form_class": PermissionsField},
         ArrayField: {"form_class": TagsField},
         JSONField: {"form_class": JSONText},
+        TextField: {"widget": LinesWidget},
     }
     actions = ("archive", "restore", "publish", "make_private")
     fields = (

@@ -3,9 +3,11 @@ filters.
 """
 
 import datetime
+import json
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 from pytest_django import Settings
 
@@ -342,3 +344,14 @@ def test_experiments_are_filtered_by_tag_day_and_visibility(browser: Client, exp
     assert found(until=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}") == 2
     assert found(until="9999-12-31") == 2
     assert "someday is not a date" in browser.get(LIST, {"since": "someday"}).content.decode()
+
+
+def test_a_description_keeps_its_line_breaks(browser: Client, experiment: Experiment) -> None:
+    kept = entries_of(experiment)
+    for _ in range(2):
+        form = form_of(browser, experiment, *kept, description="one\r\n\r\ntwo")
+        assert browser.post(address(experiment), form).status_code == 302
+        experiment.refresh_from_db()
+        assert experiment.description == "one\n\ntwo"
+    changes = LogEntry.objects.order_by("action_time").values_list("change_message", flat=True)
+    assert ["Description" in json.loads(change)[0]["changed"]["fields"] for change in changes] == [True, False]

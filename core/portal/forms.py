@@ -4,7 +4,7 @@ import json
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib.admin.widgets import ForeignKeyRawIdWidget
+from django.contrib.admin.widgets import AdminTextareaWidget, ForeignKeyRawIdWidget
 from django.core.exceptions import ValidationError as InvalidId
 from django.db.models import Model
 from django.http import HttpRequest
@@ -46,6 +46,14 @@ class JSONText(forms.JSONField):
         except forms.ValidationError as error:
             mistake = error.__context__
             raise forms.ValidationError(mistake.msg if isinstance(mistake, json.JSONDecodeError) else error) from error
+
+
+class LinesWidget(AdminTextareaWidget):
+    """A text of several lines. Browsers send CR LF at their ends; the text keeps the LF of the API."""
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        value = super().value_from_datadict(data, files, name)
+        return value.replace("\r\n", "\n") if isinstance(value, str) else value
 
 
 class TagsField(SimpleArrayField):

@@ -238,3 +238,21 @@ def test_runs_are_found_selected_and_compared_without_scripts(people: People) ->
     page.get_by_role("button", name="Compare").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Compare 2 runs")
     context.close()
+
+
+def test_texts_keep_their_line_breaks(people: People) -> None:
+    ada = people("ada", "admins")
+    text = "KeyError: 'alcohol'\n  line 3\n\nend"
+    experiment = ada.new_experiment(description=text)
+    first, second = (ada.new_run(experiment, parameters={"note": note}) for note in (text, "none"))
+    pages = {
+        "/experiments": ".description",
+        f"/experiments/{experiment}": ".description",
+        f"/experiments/{experiment}?column=parameters.note": f"#run-{first} td.text:has-text('KeyError')",
+        f"/experiments/{experiment}/runs/{first}": "dl.tree dd",
+        f"/experiments/{experiment}/compare?selected={first}&selected={second}": "td.text:has-text('KeyError')",
+        f"/admin/drifts/drift/{first}/change/": "dl.tree dd",
+    }
+    for address, place in pages.items():
+        ada.page.goto(address)
+        assert ada.page.locator(place).first.inner_text() == text, address
