@@ -11,6 +11,9 @@ from tests.browser.conftest import People, Person
 from tests.browser.tour import LONG, addresses_for, open_page
 
 
+EXCESS_OF_LIST = "(list => list ? list.scrollWidth - list.clientWidth : 0)(document.querySelector('.results'))"
+
+
 @pytest.fixture
 def ada(people: People) -> Person:
     return people("ada", "admins", LONG)
@@ -34,6 +37,8 @@ def test_the_portal_has_no_serious_violation(ada: Person) -> None:
     for model in admin.site._registry:
         open_page(ada.page, f"/admin/{model._meta.app_label}/{model._meta.model_name}/")
         found += violations_in_light_and_dark(ada.page)
+        if (excess := ada.page.evaluate(EXCESS_OF_LIST)) > 0:
+            found.append(f"The list of {model._meta.verbose_name_plural} is {excess} px wider than its place.")
         if (first := ada.page.locator("#result_list tbody th a").first).is_visible():
             first.click()
             found += violations_in_light_and_dark(ada.page)
