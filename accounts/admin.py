@@ -45,9 +45,10 @@ class UserAdmin(AuditedAdmin):
         "is_superuser",
         "entitlements",
         "latest_login",
+        "last_seen_at",
         "created_at",
     )
-    readonly_fields = ("id", "issuer", "subject", "entitlements", "latest_login", "created_at")
+    readonly_fields = ("id", "issuer", "subject", "entitlements", "latest_login", "last_seen_at", "created_at")
 
     @admin.display
     def role(self, user: User) -> str:

@@ -81,7 +81,7 @@ class BearerAuthentication(BaseAuthentication):
         match = BEARER.fullmatch(request.META["HTTP_AUTHORIZATION"])
         token = match and match.group(1)
         if not token or len(token) > MAX_TOKEN_CHARACTERS:
-            raise AuthenticationFailed("Send a signed JWT: Authorization: Bearer <token>.")
+            raise AuthenticationFailed("Send a token: Authorization: Bearer <token>.")
         try:
             identity = identify(token)
         except PermanentRefusal as error:
@@ -119,6 +119,7 @@ def verified_identity(token: str) -> Identity:
         # Some issuers omit `iat`. Rounding to the minute avoids a write at every request.
         issued_at = claims["iat"] if "iat" in claims else time.time() // 60 * 60
         user.note_entitlements(identity.entitlements, int(issued_at))
+        user.record_visit()
         identity = replace(identity, user=user)
         recent_identities.add(token, identity, claims["exp"])
     return identity

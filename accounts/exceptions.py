@@ -13,5 +13,9 @@ class OwnerDisabled(PermanentRefusal):
     """The account of the token's owner is disabled."""
 
 
+class OwnerAway(PermanentRefusal):
+    """The token's owner has not been seen for a long time."""
+
+
 class IssuerUnavailable(Exception):
     """A trusted issuer did not provide what the check of a token needs. A retry may succeed."""

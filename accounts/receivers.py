@@ -25,6 +25,12 @@ def begin_local_session(request: HttpRequest, user: User, **kwargs: Any) -> None
 
 
 @receiver(user_logged_in)
+def record_visit(user: User, **kwargs: Any) -> None:
+    """Record the visit, which keeps the user's tokens in force."""
+    user.record_visit()
+
+
+@receiver(user_logged_in)
 def record_login(user: User, **kwargs: Any) -> None:
     """Record a login."""
     record(Action.LOGIN, user.identity or identity_of_user(user), user)

@@ -4,11 +4,12 @@ import datetime
 import uuid
 from typing import Any
 
+from django.conf import settings
 from rest_framework_simplejwt import tokens
 from rest_framework_simplejwt.exceptions import TokenBackendError, TokenError
 from rest_framework_simplejwt.tokens import Token
 
-from accounts.exceptions import InvalidToken, OwnerDisabled
+from accounts.exceptions import InvalidToken, OwnerAway, OwnerDisabled
 from accounts.models.service_token import ServiceToken
 from accounts.token_backend import PREFIX, ServiceTokenBackend
 from core import timestamps
@@ -19,6 +20,10 @@ FAMILY = "family"
 DAMAGED = (
     f"A token that begins with {PREFIX} is one of this service, but this one is not complete, or its key is gone. "
     "Copy the whole token."
+)
+AWAY = (
+    "The owner of this token, {owner}, has not been seen for {days} days. The token works again once they log in to "
+    "the pages, or send a request with a token of their OpenID provider."
 )
 
 
@@ -121,4 +126,7 @@ def usable_record(record_id: Any) -> ServiceToken:
         raise InvalidToken(f"The token is {record.state}.")
     if not record.user.is_active:
         raise OwnerDisabled(ACCOUNT_DISABLED)
+    # An operator vouches for the others, whose owners may have no other way to be seen.
+    if record.user.is_away and not record.issued_by_operator:
+        raise OwnerAway(AWAY.format(owner=record.user, days=settings.TOKEN_OWNER_DAYS))
     return record

@@ -97,6 +97,8 @@ def identity_problems() -> Iterator[tuple[str, str, str]]:
     if not 0 < settings.SESSION_RENEWAL_SECONDS <= MAX_RENEWAL_SECONDS:
         hint = f"Set 1 to {MAX_RENEWAL_SECONDS} seconds. A session keeps a removed right for up to this time."
         yield "E006", f"SESSION_RENEWAL_SECONDS is {settings.SESSION_RENEWAL_SECONDS}.", hint
+    if settings.TOKEN_OWNER_DAYS < 0:
+        yield "E031", f"TOKEN_OWNER_DAYS is {settings.TOKEN_OWNER_DAYS}.", "Set a number of days, or 0 for no limit."
     for name in ("OIDC_USER_ENTITLEMENTS", "OIDC_ADMIN_ENTITLEMENTS"):
         if not is_list_of_texts(getattr(settings, name)):
             yield "E003", f"{name} is not a JSON list of strings.", 'For example ["urn:group:drift-watch"].'

@@ -154,6 +154,13 @@ def test_migrations_that_were_applied_keep_their_labels(older: OlderDatabase, st
     assert "core" not in {app for app, _ in names}
 
 
+def test_the_days_of_absence_of_an_older_account_begin_with_the_migration(
+    older: OlderDatabase, stored: Database[Document]
+) -> None:
+    newest = max(event["created_at"] for event in older.documents("audit_event"))
+    assert all(user["last_seen_at"] > newest.replace(tzinfo=None) for user in stored["accounts_user"].find())
+
+
 def test_content_types_and_permissions_keep_their_ids(older: OlderDatabase, stored: Database[Document]) -> None:
     for name in ("django_content_type", "auth_permission"):
         before = older.documents(name)

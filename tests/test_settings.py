@@ -119,6 +119,7 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
         ({"MAX_BODY_BYTES": "-1"}, "MAX_BODY_BYTES is -1."),
         ({"MAX_BULK_BYTES": "0"}, "MAX_BULK_BYTES is 0."),
         ({"AUDIT_DAYS": "0"}, "AUDIT_DAYS is 0."),
+        ({"TOKEN_OWNER_DAYS": "-1"}, "TOKEN_OWNER_DAYS is -1."),
         ({"SECURE_PROXY_SSL_HEADER": "a b"}, "SECURE_PROXY_SSL_HEADER is not the name of a header."),
         ({"MONGODB_URI": "database.example.org"}, "MONGODB_URI is not an address of MongoDB."),
         ({"MONGODB_URI": "mongodb://"}, "Must provide at least one hostname or IP."),

@@ -1,5 +1,6 @@
 """The user model."""
 
+import datetime
 import uuid
 from collections.abc import Iterable
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
 from django.db import models
+from django.db.models import Q
 from django_mongodb_backend.fields import ArrayField
 
 from audit.models import Action
@@ -17,6 +19,8 @@ from core.identity import Identity
 from core.mongodb.documents import find_one, instance_of
 from core.mongodb.querysets import FilterableQuerySet
 from core.mongodb.transaction import in_transaction
+
+VISIT_INTERVAL = datetime.timedelta(days=1)
 
 
 class UserManager(BaseUserManager.from_queryset(FilterableQuerySet)):  # type: ignore[misc]
@@ -79,6 +83,8 @@ class User(AbstractBaseUser):
     )
     entitlements_issued_at = models.PositiveBigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField("registered", default=timestamps.now, editable=False)
+    # None in accounts that an instance of an earlier release has registered.
+    last_seen_at = models.DateTimeField("last seen", default=timestamps.now, null=True, editable=False)
 
     # The identity of the current session, set when its user is loaded. Not stored.
     identity: Identity | None = None
@@ -131,6 +137,25 @@ class User(AbstractBaseUser):
         type(self).objects.filter(pk=self.pk, entitlements_issued_at__lte=issued_at).update(
             entitlements=latest, entitlements_issued_at=issued_at
         )
+
+    def record_visit(self) -> None:
+        """Note that the user was here, at most once a day. The use of a service token is no visit."""
+        now = timestamps.now()
+        due = now - VISIT_INTERVAL
+        if self.seen_at <= due:
+            unrecorded = Q(last_seen_at=None) | Q(last_seen_at__lte=due)
+            type(self).objects.filter(unrecorded, pk=self.pk).update(last_seen_at=now)
+
+    @property
+    def seen_at(self) -> datetime.datetime:
+        """The latest visit, give or take a day: a browser login, or a request with a provider's token."""
+        return self.last_seen_at or self.created_at
+
+    @property
+    def is_away(self) -> bool:
+        """True for a user who was not seen for `TOKEN_OWNER_DAYS`. With 0 days, nobody is away."""
+        days = settings.TOKEN_OWNER_DAYS
+        return days > 0 and self.seen_at < timestamps.now() - datetime.timedelta(days=days)
 
     @property
     def is_local(self) -> bool:
