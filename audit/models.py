@@ -38,6 +38,7 @@ class Action(models.TextChoices):
     EXPERIMENT_DELETED = "experiment_deleted", "Experiment deleted"
     DRIFT_DELETED = "drift_deleted", "Drift run deleted"
     EXPORTED = "exported", "Exported"
+    USER_ERASED = "user_erased", "Account erased"
     ADMIN_ADDED = "admin_added", "Added in the admin portal"
     ADMIN_CHANGED = "admin_changed", "Changed in the admin portal"
     ADMIN_DELETED = "admin_deleted", "Deleted in the admin portal"
@@ -163,7 +164,7 @@ class Event(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{Action(self.action).label}, {self.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        return f"{self.get_action_display()}, {self.created_at:%Y-%m-%d %H:%M:%S} UTC"
 
     def save(self, *args: Any, **options: Any) -> None:
         if not self._state.adding:

@@ -77,6 +77,10 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         """The experiments whose permissions name the identity or one of its groups."""
         return self.matching({"permissions.entity": {"$in": sorted(identity.entities)}})
 
+    def naming_entity(self, entity: str) -> Self:
+        """The experiments whose permissions name this entity."""
+        return self.matching({"permissions.entity": entity})
+
     def giving(self, identity: Identity, level: Level) -> Self:
         """The experiments whose list gives the identity this level or a higher one."""
         levels = [each.value for each in Level if each.includes(level)]
@@ -173,7 +177,7 @@ class Experiment(AccessControlled, models.Model):
         self._write(identity, version, changes)
 
     @in_transaction
-    def _write(self, identity: Identity, version: str | None, changes: dict[str, Any]) -> None:
+    def _write(self, identity: Identity | None, version: str | None, changes: dict[str, Any]) -> None:
         self.refresh_from_db()
         if version not in (None, self.version(*changes)):
             raise VersionConflict
@@ -253,7 +257,7 @@ class Experiment(AccessControlled, models.Model):
         """The values for the audit trail, by field."""
         return {name: getattr(self, name) for name in RECORDED}
 
-    def _record_changes(self, identity: Identity, before: dict[str, Any], after: dict[str, Any]) -> None:
+    def _record_changes(self, identity: Identity | None, before: dict[str, Any], after: dict[str, Any]) -> None:
         """Record separate events for permissions and visibility, so that searches of the trail find them."""
         for action, names in CHANGES.items():
             was, became = ({name: values[name] for name in names} for values in (before, after))
@@ -268,6 +272,28 @@ class Experiment(AccessControlled, models.Model):
         """
         entries = handed_over(self.permissions, identity, manager, keep)
         self._write(identity, self.version("permissions"), {"permissions": entries})
+
+    def is_managed_only_by(self, entity: str) -> bool:
+        """Return whether the list has a manager, but none without this entity."""
+        return has_manager(self.permissions) and not has_manager(without(self.permissions, entity))
+
+    @in_transaction
+    def remove_entity(self, entity: str, successor: str | None) -> None:
+        """Remove an entity from the permissions, on the command line.
+
+        If the list would have no manager any more, the entity `successor` becomes one. Raises `NoManager` if there is
+        none. A deleted experiment is no error.
+        """
+        try:
+            self.refresh_from_db()
+        except self.DoesNotExist:
+            return
+        entries = without(self.permissions, entity)
+        if self.is_managed_only_by(entity):
+            if successor is None:
+                raise NoManager
+            entries = [*without(entries, successor), Permission(entity=successor, level=Level.MANAGE)]
+        self._write(None, None, {"permissions": entries})
 
     def clean(self) -> None:
         """Refuse to remove the last manager, in the admin portal too."""
@@ -362,6 +388,10 @@ def handed_over(
     if keep and is_named:
         entries.append(Permission(entity=own, level=keep))
     return [*entries, Permission(entity=new, level=Level.MANAGE)]
+
+
+def without(permissions: Iterable[Permission], entity: str) -> list[Permission]:
+    return [entry for entry in permissions if entry.entity != entity]
 
 
 def has_manager(permissions: Iterable[Permission]) -> bool:

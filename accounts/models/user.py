@@ -83,7 +83,7 @@ class User(AbstractBaseUser):
     )
     entitlements_issued_at = models.PositiveBigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField("registered", default=timestamps.now, editable=False)
-    # None in accounts that an instance of an earlier release has registered.
+    # Accounts that an instance of an earlier release has registered have none.
     last_seen_at = models.DateTimeField("last seen", default=timestamps.now, null=True, editable=False)
 
     # The identity of the current session, set when its user is loaded. Not stored.

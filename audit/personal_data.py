@@ -1,0 +1,54 @@
+"""The events of one person: to export them, and to erase the person from them.
+
+The erasure is the only change that events undergo. The ids of the person and of the objects stay, and so do the times
+and the actions.
+"""
+
+import uuid
+
+import pymongo
+
+from audit.models import Event, EventQuerySet
+from core.mongodb.documents import collection_of, with_django_errors
+from core.mongodb.match import Mql
+
+# The largest trails are scanned whole: no index has the target.
+ERASURE_SECONDS = 600
+ERASED = "(erased)"
+PERSONAL_VALUES = ("email", "issuer", "subject")
+
+
+def events_of(user_id: uuid.UUID) -> EventQuerySet:
+    """Return the events whose actor or target is the user."""
+    return Event.objects.matching({"$or": [{"actor.user_id": user_id.hex}, about(user_id)]})
+
+
+@with_django_errors
+def erase_from_events(user_id: uuid.UUID, issuer: str | None = None, subject: str | None = None) -> int:
+    """Remove names, emails, addresses and user agents of the user from all events. Return the number of events.
+
+    With `issuer` and `subject`, events from before the registration get the user's id.
+    """
+    nowhere = {"address": None, "user_agent": ""}
+    nobody = {f"actor.{name}": "" for name in ("issuer", "subject", "email")}
+    unregistered = {"actor.user_id": None, "actor.issuer": issuer, "actor.subject": subject}
+    changes: list[tuple[Mql, Mql]] = [
+        *([(unregistered, {"actor.user_id": user_id.hex})] if issuer and subject else []),
+        ({"actor.user_id": user_id.hex}, nobody | nowhere),
+        (about(user_id), {"target.name": ""}),
+        # A failed login: the actor is unknown, and probably the user.
+        ({**about(user_id), "actor.kind": "anonymous"}, nowhere),
+        *(
+            ({**about(user_id), f"{values}.{name}": {"$exists": True}}, {f"{values}.{name}": ERASED})
+            for values in ("before", "after")
+            for name in PERSONAL_VALUES
+        ),
+    ]
+    with pymongo.timeout(ERASURE_SECONDS):
+        for match, values in changes:
+            collection_of(Event).update_many(match, {"$set": values})
+        return events_of(user_id).count()
+
+
+def about(user_id: uuid.UUID) -> Mql:
+    return {"target.type": "user", "target.object_id": str(user_id)}

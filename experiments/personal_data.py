@@ -1,0 +1,109 @@
+"""The data of one account, in all packages: its export and its erasure.
+
+Runs and experiments stay, because they belong to the experiment. Stored responses of the last day stay too: they are
+sealed, and nothing tells whose they are.
+"""
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Any
+
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+
+from accounts.models import ServiceToken, User
+from accounts.stored_sessions import stored_sessions
+from accounts.token_serializers import ServiceTokenSerializer
+from audit.models import Action, Event
+from audit.personal_data import erase_from_events, events_of
+from audit.serializers import EventSerializer
+from audit.trail import record
+from core import timestamps
+from core.mongodb.transaction import in_transaction
+from experiments.models import Experiment, NoManager
+
+ACCOUNT_FIELDS = (
+    "id",
+    "issuer",
+    "subject",
+    "email",
+    "is_active",
+    "is_staff",
+    "is_superuser",
+    "entitlements",
+    "created_at",
+    "last_login",
+    "last_seen_at",
+)
+
+
+class OnlyManager(Exception):
+    """The account is the only manager of experiments."""
+
+    def __init__(self, experiments: Sequence[Experiment]) -> None:
+        super().__init__()
+        self.experiments = experiments
+
+
+def export_of(user: User) -> dict[str, Any]:
+    """Return all that is stored about the account, without secrets, and record the export."""
+    exported = {
+        "exported_at": timestamps.now(),
+        "account": {name: getattr(user, name) for name in ACCOUNT_FIELDS},
+        "tokens": ServiceTokenSerializer(ServiceToken.objects.filter(user=user), many=True).data,
+        "sessions": [
+            {"id": session.id, "started_at": session.started_at, "ends_at": session.ends_at}
+            for session in stored_sessions(user)
+        ],
+        "permissions": [
+            {"experiment": experiment.id, "name": experiment.name, "level": permission.level}
+            for experiment in Experiment.objects.naming_entity(str(user.pk))
+            for permission in experiment.permissions
+            if permission.entity == str(user.pk)
+        ],
+        "events": [shown_to(user, event) for event in events_of(user.pk)],
+    }
+    record(Action.EXPORTED, None, user)
+    return exported
+
+
+def shown_to(user: User, event: Event) -> dict[str, Any]:
+    """Return the event as the user may see it: without the person, if another one has changed the account."""
+    shown = dict(EventSerializer(event).data)
+    if event.actor.user_id not in (None, user.pk):
+        shown |= {"actor": None, "address": None, "user_agent": ""}
+    return shown
+
+
+def erase(user: User, successor: User | None) -> int:
+    """Erase the account, its sessions, tokens and permissions, and its person from events. Return how many these were.
+
+    `successor` becomes the manager of experiments that would have none. Raises `OnlyManager` if there are such
+    experiments and no successor. An interrupted erasure can be repeated.
+    """
+    entity = str(user.pk)
+    experiments = list(Experiment.objects.naming_entity(entity))
+    if successor is None and (unmanaged := [each for each in experiments if each.is_managed_only_by(entity)]):
+        raise OnlyManager(unmanaged)
+    # Sessions and tokens of an account that is not active are refused: none begins from here on.
+    User.objects.filter(pk=user.pk).update(is_active=False)
+    for session in stored_sessions(user):
+        session.end()
+    for experiment in experiments:
+        try:
+            experiment.remove_entity(entity, str(successor.pk) if successor else None)
+        except NoManager:
+            # The other manager was removed after the check above.
+            raise OnlyManager([experiment]) from None
+    about_users = ContentType.objects.get_for_model(User)
+    LogEntry.objects.filter(content_type=about_users, object_id=entity).update(object_repr=entity)
+    delete_account(user)
+    return erase_from_events(user.pk, user.issuer, user.subject)
+
+
+@in_transaction
+def delete_account(user: User) -> None:
+    """Delete the account with its tokens, and record the erasure under its id."""
+    record(Action.USER_ERASED, None, User(pk=user.pk))
+    # Django removes the id of the object that it deletes, and a retry needs the id.
+    copy(user).delete()
