@@ -88,6 +88,7 @@ def own_service(directory: Path, **environment: str) -> Iterator[OwnService]:
             "OIDC_RP_CLIENT_SECRET": CLIENT_SECRET,
             # Requests are counted, as in production, and never reach the limit.
             "RATE_LIMIT": "1000000000/minute",
+            "RATE_LIMIT_LOGIN": "199/second",
         }
         server = LiveServer(**{**production, **environment})
         server.environment["GUNICORN_CMD_ARGS"] = f"--bind {server.url.removeprefix('http://')}"

@@ -1,5 +1,6 @@
 """System checks that refuse malformed or unsafe settings at each start."""
 
+import itertools
 import re
 import warnings
 from collections.abc import Iterator
@@ -28,6 +29,22 @@ MAX_RENEWAL_SECONDS = 900
 # The shares of searches are one or more from here on (core/api/search_slots.py).
 MIN_THREADS = 16
 ENVIRONMENTS = ("development", "production")
+MIN_SECRET = 32
+# The least number of different characters in a secret, and of different distances between neighbours.
+MIN_VARIETY = 8
+# Parts of secrets that stand in documentation and templates, without spaces and punctuation.
+PLACEHOLDERS = (
+    "djangoinsecure",
+    "changeme",
+    "changethis",
+    "replaceme",
+    "replacethis",
+    "secretkey",
+    "supersecret",
+    "yoursecret",
+    "password",
+    "example",
+)
 
 
 @register
@@ -40,7 +57,7 @@ def check_settings(**options: Any) -> list[CheckMessage]:
             *limit_problems(),
             *database_problems(),
             *proxy_problems(),
-            *(production_problems() if settings.PRODUCTION else []),
+            *([*production_problems(), *secret_problems(), *trust_problems()] if settings.PRODUCTION else []),
         ]
     ]
 
@@ -184,14 +201,6 @@ def production_problems() -> Iterator[tuple[str, str, str]]:
                 '"audience": "any" accepts the tokens that it issues for other services too.'
             )
             yield "E016", f"OIDC_ISSUERS trusts {entry['issuer']} without an audience.", hint
-    if len(settings.SECRET_KEY) < 32:
-        yield "E010", "SECRET_KEY is shorter than 32 characters.", "Set a long random string, and keep it secret."
-    if any(len(secret) < 32 for secret in settings.SECRET_KEY_FALLBACKS):
-        yield (
-            "E030",
-            "One of SECRET_KEY_FALLBACKS is shorter than 32 characters.",
-            "Remove it: whoever guesses it can make tokens. Secrets are separated by commas.",
-        )
     if not settings.ALLOWED_HOSTS or "*" in settings.ALLOWED_HOSTS:
         yield "E011", "ALLOWED_HOSTS is empty or holds the wildcard *.", "List the host names of the service."
     if settings.DEBUG:
@@ -202,6 +211,52 @@ def production_problems() -> Iterator[tuple[str, str, str]]:
             "MONGODB_URI is not set. The embedded server is for development only.",
             "Set the address of a replica set.",
         )
+
+
+def secret_problems() -> Iterator[tuple[str, str, str]]:
+    if weakness := weakness_of(settings.SECRET_KEY):
+        yield "E010", f"SECRET_KEY {weakness}.", "Set a random string, such as that of openssl rand -base64 48."
+    if weaknesses := [*filter(None, map(weakness_of, settings.SECRET_KEY_FALLBACKS))]:
+        yield (
+            "E030",
+            f"One of SECRET_KEY_FALLBACKS {weaknesses[0]}.",
+            "Remove it: whoever guesses it can make tokens. Secrets are separated by commas.",
+        )
+
+
+def trust_problems() -> Iterator[tuple[str, str, str]]:
+    for name in ("CSRF_TRUSTED_ORIGINS", "CORS_ALLOWED_ORIGINS"):
+        if wild := [origin for origin in getattr(settings, name) if is_any_site(origin)]:
+            hint = "List the origins of your own sites, such as https://drift.example.org."
+            yield "E032", f"{name} has {wild[0]!r}, which stands for sites of anybody.", hint
+    if not settings.RATE_LIMIT_LOGIN:
+        hint = "Set a rate such as 10/minute, or unset it for this default."
+        yield "E033", "RATE_LIMIT_LOGIN is empty, so that passwords can be guessed without a limit.", hint
+    if settings.SECURE_PROXY_SSL_HEADER and not settings.TRUSTED_PROXIES:
+        hint = "Set TRUSTED_PROXIES to the number of proxies in front, or unset SECURE_PROXY_SSL_HEADER."
+        yield "E034", "SECURE_PROXY_SSL_HEADER trusts a proxy, but TRUSTED_PROXIES is 0.", hint
+
+
+def weakness_of(secret: str) -> str | None:
+    """Return why others may guess a secret, as a predicate, or None.
+
+    A random secret has many different characters, at many distances from their neighbours.
+    """
+    letters = re.sub(r"[^a-z0-9]", "", secret.lower())
+    steps = {ord(after) - ord(before) for before, after in itertools.pairwise(secret)}
+    if len(secret) < MIN_SECRET:
+        return f"is shorter than {MIN_SECRET} characters"
+    if any(word in letters for word in PLACEHOLDERS):
+        return "is a placeholder"
+    if min(len(set(secret)), len(steps)) < MIN_VARIETY or secret in (secret + secret)[1:-1]:
+        return "repeats a pattern"
+    return None
+
+
+def is_any_site(origin: str) -> bool:
+    """Return whether an origin has a wildcard for more than the subdomains of one domain."""
+    host = origin.rpartition("//")[2].partition(":")[0]
+    return "*" in host and not re.fullmatch(r"\*(\.[^.*]+){2,}", host)
 
 
 def is_issuer(entry: object) -> bool:

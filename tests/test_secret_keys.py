@@ -157,7 +157,9 @@ def test_older_secrets_are_a_list_without_an_empty_one(
     assert runpy.run_path(str(ROOT / "driftwatch" / "settings.py"))["SECRET_KEY_FALLBACKS"] == secrets
 
 
-def test_production_refuses_a_short_older_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert problems(monkeypatch, {**PRODUCTION, "SECRET_KEY_FALLBACKS": "x" * 32}) == []
-    (problem,) = problems(monkeypatch, {"SECRET_KEY_FALLBACKS": f"{'x' * 32}, short"})
-    assert "SECRET_KEY_FALLBACKS is shorter" in problem
+def test_production_refuses_a_weak_older_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = "k2v^8w#1ql0c!x7z$m9d@e4r&t5y*u6i"
+    assert problems(monkeypatch, {**PRODUCTION, "SECRET_KEY_FALLBACKS": random}) == []
+    for weak, weakness in (("short", "is shorter"), ("x" * 32, "repeats a pattern")):
+        (problem,) = problems(monkeypatch, {"SECRET_KEY_FALLBACKS": f"{random}, {weak}"})
+        assert f"SECRET_KEY_FALLBACKS {weakness}" in problem

@@ -20,9 +20,11 @@ PRODUCTION = {
     "SECRET_KEY": "a long random string of this test alone: 0123456789 abcdefghij",
     "ALLOWED_HOSTS": "drift.example.org",
     "MONGODB_URI": "mongodb://database.example.org/?replicaSet=rs",
+    "RATE_LIMIT_LOGIN": "10/minute",
     "OIDC_RP_ISSUER": "https://login.example.org",
     "OIDC_RP_CLIENT_ID": "drift-watch",
     "OIDC_RP_CLIENT_SECRET": "a secret of the client and the provider",
+    "OIDC_RP_ENTITLEMENTS": "groups",
 }
 # Send a request under the production settings in a separate process, which needs neither a database nor a provider.
 ASK = """
@@ -57,7 +59,7 @@ def test_djangos_deployment_check_passes_in_production() -> None:
 
 
 def test_production_accepts_https_only_from_an_explicitly_trusted_proxy() -> None:
-    printed = run("-c", ASK, SECURE_PROXY_SSL_HEADER="X-Forwarded-Proto")
+    printed = run("-c", ASK, SECURE_PROXY_SSL_HEADER="X-Forwarded-Proto", TRUSTED_PROXIES="1")
     *_, redirect, alive, status, hsts, cookies = printed.splitlines()
     assert redirect == "https://drift.example.org/login"
     assert alive == status == "200"

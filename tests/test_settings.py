@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management.utils import get_random_secret_key
 
 from driftwatch import checks
 from tests.live import GUNICORN, ROOT
@@ -17,9 +19,21 @@ PRODUCTION = {
     "DRIFTWATCH_ENV": "production",
     "SECRET_KEY": "a-long-random-string-of-this-test-alone",
     "ALLOWED_HOSTS": "drift.example.org",
+    "RATE_LIMIT_LOGIN": "10/minute",
 }
 CLIENT = {"OIDC_RP_CLIENT_ID": "drift-watch", "OIDC_RP_CLIENT_SECRET": "a secret"}
 ISSUER = '[{"issuer": "https://login.example.org", "audience": ["drift"], "entitlements": "groups"}]'
+
+WEAK = {
+    "django-insecure-k2v^8w#1ql0c!x7z$m9d@e4r&t5y*u6i": "is a placeholder",
+    "CHANGE-ME please, before this service is started": "is a placeholder",
+    "my-secret-key-of-the-drift-watch-service": "is a placeholder",
+    "x" * 64: "repeats a pattern",
+    "abcabd" * 8: "repeats a pattern",
+    "Drift Watch 1/" * 3: "repeats a pattern",
+    "abcdefghijklmnopqrstuvwxyz123456": "repeats a pattern",
+    "k2v^8w#1ql0c!x7z$m9d@e4r&t5y*u6": "is shorter than 32 characters",
+}
 
 
 def problems(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> list[str]:
@@ -43,6 +57,10 @@ def problems(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> li
             {**PRODUCTION, "OIDC_ISSUERS": '[{"issuer": "https://a.example", "audience": "any"}]'},
             id="an issuer for any audience in production",
         ),
+        pytest.param(
+            {**PRODUCTION, "SECURE_PROXY_SSL_HEADER": "X-Forwarded-Proto", "TRUSTED_PROXIES": "1"}, id="a proxy"
+        ),
+        pytest.param({**PRODUCTION, "CSRF_TRUSTED_ORIGINS": "https://*.example.org"}, id="subdomains"),
         pytest.param({"RATE_LIMIT": "", "RATE_LIMIT_LOGIN": "199/hour"}, id="limits"),
         pytest.param({"OIDC_ISSUERS": ISSUER}, id="an issuer"),
         pytest.param({"OIDC_RP_ISSUER": "https://login.example.org", **CLIENT}, id="browser login"),
@@ -100,6 +118,14 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
         ({"RATE_LIMIT_LOGIN": "0/minute"}, "RATE_LIMIT_LOGIN is '0/minute', which is not a rate"),
         ({"TRUSTED_PROXIES": "-1"}, "TRUSTED_PROXIES is negative"),
         ({**PRODUCTION, "SECRET_KEY": "short"}, "SECRET_KEY is shorter"),
+        *(({**PRODUCTION, "SECRET_KEY": secret}, f"SECRET_KEY {weakness}.") for secret, weakness in WEAK.items()),
+        *(
+            ({**PRODUCTION, name: f"https://drift.example.org,{origin}"}, f"{name} has '{origin}'")
+            for name in ("CSRF_TRUSTED_ORIGINS", "CORS_ALLOWED_ORIGINS")
+            for origin in ("https://*", "https://*.org", "https://*:8443", "https://*example.org")
+        ),
+        ({**PRODUCTION, "RATE_LIMIT_LOGIN": ""}, "RATE_LIMIT_LOGIN is empty"),
+        ({**PRODUCTION, "SECURE_PROXY_SSL_HEADER": "X-Forwarded-Proto"}, "TRUSTED_PROXIES is 0"),
         ({**PRODUCTION, "ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS is empty or holds the wildcard"),
         ({**PRODUCTION, "ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS is empty"),
         ({**PRODUCTION, "DEBUG": "true"}, "DEBUG is on"),
@@ -166,6 +192,12 @@ def test_check_warns_of_issuers_without_a_path_to_required_entitlements(
         f"Set {hint} to the path of the claim, such as realm_access/roles." for hint in hints
     ]
     assert not any(warning.is_serious() for warning in warnings)
+
+
+def test_random_secrets_pass() -> None:
+    for _ in range(100):
+        for secret in (secrets.token_urlsafe(24), secrets.token_hex(16), get_random_secret_key()):
+            assert checks.weakness_of(secret) is None
 
 
 @pytest.mark.parametrize(
