@@ -115,7 +115,7 @@ class DeleteExperimentPage(ExperimentPage):
         """Delete the experiment with its runs, if its name was typed. A deletion cannot be undone."""
         experiment = self.get_experiment()
         typed = request.POST.get("name", "").strip()
-        if typed != experiment.name:
+        if typed != experiment.name.strip():
             return self.ask(experiment, 422, typed=typed, error=f"Type exactly: {experiment.name}")
         runs = experiment.count_runs()
         experiment.delete_by(self.identity)

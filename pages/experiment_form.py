@@ -1,6 +1,5 @@
 """The form of an experiment: its texts, and the API request that they make."""
 
-import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -10,7 +9,7 @@ from rest_framework.exceptions import APIException, ValidationError
 from core.api.errors import sentences
 from core.api.json_input import refuse_unstorable
 from core.json_text import parsed_text
-from core.tags import MAX_TAG
+from core.tags import MAX_TAG, tags_of, written_tags
 from experiments.models import Experiment
 
 TEXTS = ("name", "description", "tags", "config")
@@ -87,20 +86,6 @@ class ExperimentForm:
         }
 
 
-def written_tags(tags: list[str]) -> str:
-    """Write tags as a line of CSV, with quotes around tags that contain a comma or quotes."""
-    return ", ".join('"{}"'.format(tag.replace('"', '""')) if {",", '"'} & set(tag) else tag for tag in tags)
-
-
-def tags_of(text: str) -> list[str]:
-    """Read tags from a line of CSV. Raises `ValidationError`."""
-    try:
-        (found,) = csv.reader([text], skipinitialspace=True)
-    except (csv.Error, ValueError):
-        raise ValidationError({"tags": ["Write the tags in one line, separated by commas."]}) from None
-    return [tag.strip() for tag in found if tag.strip()]
-
-
 def problem_of_tag(tag: str, sentence: str) -> str:
     """The problem of a tag, of which long ones are quoted in part."""
     if len(tag) > MAX_TAG:
@@ -120,4 +105,12 @@ def config_of(text: str) -> Any:
     return config
 
 
-READERS: dict[str, Callable[[str], Any]] = {"tags": tags_of, "config": config_of}
+def sent_tags(text: str) -> list[str]:
+    """Read tags. Raises `ValidationError`."""
+    try:
+        return tags_of(text)
+    except ValueError as error:
+        raise ValidationError({"tags": [str(error)]}) from error
+
+
+READERS: dict[str, Callable[[str], Any]] = {"tags": sent_tags, "config": config_of}

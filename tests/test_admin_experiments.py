@@ -181,7 +181,8 @@ def test_the_form_refuses_permissions_that_the_api_would_refuse(
         ("config", "{", "This is not valid JSON (line 1, column 2)."),
         ("config", '{"a": [1, NaN]}', "a.1: NaN is not a JSON number. Send null or leave it out."),
         ("config", '{"a": {"b": 1, "b": 2}}', 'a: The name "b" stands twice.'),
-        ("tags", "a,,b", "A tag is empty. Remove a comma."),
+        ("tags", 'a,"b', "Write the tags in one line, separated by commas."),
+        ("tags", 'a," "', "Must not be empty."),
         ("tags", ",".join("t" * 51), "At most 50 tags are allowed."),
         ("tags", "a," + "x" * 21, f"Tag “{'x' * 21}” has more than 20 characters."),
         ("tags", "\x00", "A string must not hold the character NUL"),
@@ -199,6 +200,20 @@ def test_other_fields_follow_the_rules_of_the_api(
     assert sentence in problem
     # Texts that cannot be read are shown as they were typed.
     assert field != "config" or form["config"].value().replace(" ", "") in (text.replace(" ", ""), "null")
+
+
+def test_a_form_that_changes_another_field_keeps_names_and_tags_as_they_were_sent(
+    browser: Client, experiment: Experiment
+) -> None:
+    tags = ["a,b", " spaced ", '"']
+    Experiment.objects.update(name=" wine ", tags=tags)
+    experiment.refresh_from_db()
+    shown = browser.get(address(experiment)).context["adminform"].form
+    texts = {name: str(shown[name].value()) for name in ("name", "tags")}
+    form = form_of(browser, experiment, *entries_of(experiment), **texts, description="aged")
+    assert browser.post(address(experiment), form).status_code == 302
+    experiment.refresh_from_db()
+    assert (experiment.name, experiment.tags, experiment.description) == (" wine ", tags, "aged")
 
 
 def test_a_refused_form_keeps_the_stored_name_in_its_heading(browser: Client, experiment: Experiment) -> None:

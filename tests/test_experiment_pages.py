@@ -321,6 +321,8 @@ def test_an_experiment_is_created_with_all_fields_of_the_form(browser: Client, m
         ({"tags": "eu, " + "x" * 21}, "tags", f'Tag "{"x" * 20}…" has more than 20 characters.'),
         ({"tags": ",".join("t" * 51)}, "tags", "At most 50 tags are allowed."),
         ({"tags": "eu\nus"}, "tags", "Write the tags in one line, separated by commas."),
+        ({"tags": "eu\n"}, "tags", "Write the tags in one line, separated by commas."),
+        ({"tags": 'eu, "us'}, "tags", "Write the tags in one line, separated by commas."),
         ({"config": "{"}, "config", "This is not valid JSON (line 1, column 2). Names and texts need double quotes."),
         ({"config": "[1]"}, "config", "Must be an object."),
         ({"config": "NaN"}, "config", "NaN is not a JSON number. Send null or leave it out."),
@@ -378,9 +380,9 @@ def test_the_form_changes_an_experiment(browser: Client, experiment: Experiment,
 
 
 def test_a_form_sent_back_unchanged_changes_nothing(browser: Client, experiment: Experiment, path: str) -> None:
-    tags = ["a,b", 'with "quotes"', "plain"]
+    tags = ["a,b", 'with "quotes"', "plain", " spaced ", '"', "\ttab"]
     config = {"ü": [1, 1.5, 1e300, None, {"<": "\u2028"}]}
-    Experiment.objects.update(tags=tags, config=config, description="\n\nTwo\nlines  ")
+    Experiment.objects.update(name=" wine ", tags=tags, config=config, description="\n\nTwo\nlines  ")
     assert send(browser, f"{path}/edit", filled(browser, path)).status_code == 302
     experiment.refresh_from_db()
     assert (experiment.tags, experiment.config, experiment.description) == (tags, config, "\n\nTwo\nlines  ")

@@ -17,6 +17,7 @@ from core.api.errors import sentences
 from core.api.json_input import refuse_unstorable, text_problem
 from core.identity import identity_of_session
 from core.json_text import parsed_text
+from core.tags import tags_of, written_tags
 from core.versions import version_of_fields
 
 # The name of the hidden input, in templates/admin/change_form.html.
@@ -60,7 +61,17 @@ class TagsField(SimpleArrayField):
     """Tags in one text, separated by commas."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{**options, "help_text": "Separate with commas"})
+        super().__init__(*args, **{**options, "strip": False, "help_text": "Separate with commas"})
+        self.base_field.strip = False
+
+    def prepare_value(self, value: Any) -> Any:
+        return written_tags(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> list[str]:
+        try:
+            return value if isinstance(value, list) else tags_of(value or "")
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from error
 
     def clean(self, value: Any) -> list[str]:
         try:
@@ -71,8 +82,6 @@ class TagsField(SimpleArrayField):
 
     def problem_of(self, tag: str) -> str | None:
         longest = self.base_field.max_length
-        if not tag:
-            return "A tag is empty. Remove a comma."
         if problem := text_problem(tag):
             return problem
         return f"Tag “{tag}” has more than {longest} characters." if len(tag) > longest else None
@@ -126,6 +135,12 @@ class ApiForm(VersionedForm):
     """A form that the API's serializer validates, so that the rules are stated once."""
 
     serializer: ClassVar[type[ModelSerializer[Any]]]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for field in self.fields.values():
+            if isinstance(field, forms.CharField):
+                field.strip = False
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
