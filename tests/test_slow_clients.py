@@ -1,5 +1,6 @@
 """Slow clients hold nothing that others need: without a proxy 60 of them, behind nginx 500."""
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,26 @@ def test_nginx_passes_what_clients_need(nginx: str, live: LiveServer) -> None:
     assert "2,000,000 bytes" in too_large.json()["message"]
 
 
+MALFORMED = {
+    b"POST": 400,
+    b"post /api/v1/user HTTP/1.1\r\nHost: localhost": 400,
+    b"POST /api/v1/user HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nTransfer-Encoding: chunked": 400,
+    b"POST /api/v1/user HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip": 501,
+    b"GET /%s HTTP/1.1\r\nHost: localhost" % (b"a" * 74_000): 414,
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nA: %s" % (b"a" * 74_000): 400,
+}
+
+
+@pytest.mark.skipif(not NGINX, reason="there is no nginx here (apt-get install nginx-light)")
+def test_nginx_refuses_malformed_requests_in_json(nginx: str) -> None:
+    for malformed, status in MALFORMED.items():
+        with connect(nginx, 0) as connection:
+            connection.sendall(malformed + b"\r\nConnection: close\r\n\r\n")
+            head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
+        assert int(head.split()[1]) == json.loads(body)["code"] == status, malformed[:100]
+        assert b"Content-Type: application/json" in head
+
+
 @pytest.mark.skipif(not NGINX, reason="there is no nginx here (apt-get install nginx-light)")
 def test_errors_of_nginx_are_json_under_api(nginx: str) -> None:
     too_large = requests.post(f"{nginx}/api/v1/user/search", b" " * 10_000_000, timeout=10)
@@ -78,7 +99,7 @@ def test_errors_of_nginx_are_json_under_api(nginx: str) -> None:
         )
         malformed = b"".join(iter(lambda: connection.recv(4096), b""))
     assert malformed.startswith(b"HTTP/1.1 400")
-    assert b'"message": "The body is malformed."' in malformed
+    assert b'"message": "The request line, a header or the body is malformed' in malformed
     alone = Nginx("http://127.0.0.1:1")
     alone.start()
     try:
