@@ -15,7 +15,6 @@ from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 
 from core.api.exceptions import PreconditionFailed
-from core.identity import identity_of
 from core.mongodb.transaction import in_transaction
 from core.versions import digest
 
@@ -25,9 +24,8 @@ Action = Callable[..., HttpResponse]
 ENTITY_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 # A list may have empty elements (section 5.6.1.2).
 CONDITION = re.compile(rf"\*|[ \t,]*{ENTITY_TAG}(?:[ \t]*,[ \t,]*{ENTITY_TAG})*[ \t,]*")
-# What anybody may read stays in the client's own cache, which asks each time. Other responses are not stored
-# (core/caching.py): their clients keep the ETag themselves.
-PUBLIC = {"Cache-Control": "private, no-cache"}
+# The headers of the 200 that its 304 has too (section 15.4.5).
+KEPT = ("ETag", "Vary", "Cache-Control")
 
 
 def tagged(action: Action) -> Action:
@@ -37,13 +35,11 @@ def tagged(action: Action) -> Action:
     def respond(view: Any, request: Request, **path: str) -> HttpResponse:
         response = action(view, request, **path)
         tag = quote_etag(digest(response.content))
-        is_public = identity_of(request).is_anonymous
-        headers = {"ETag": tag, "Vary": "Authorization, Cookie", **(PUBLIC if is_public else {})}
+        response["ETag"], response["Vary"] = tag, "Authorization, Cookie"
         if request.method in ("GET", "HEAD") and not allows(request, tag):
+            kept = {name: response[name] for name in KEPT if name in response}
             # The length of the 200 (section 8.6). Without it, a middleware would add a length of 0.
-            return HttpResponseNotModified(headers={**headers, "Content-Length": str(len(response.content))})
-        for name, value in headers.items():
-            response[name] = value
+            return HttpResponseNotModified(headers={**kept, "Content-Length": str(len(response.content))})
         return response
 
     respond.is_tagged = True  # type: ignore[attr-defined]

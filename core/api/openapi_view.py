@@ -22,7 +22,11 @@ class DocumentView(SpectacularJSONAPIView):
 
     @tagged
     def get(self, request: Request) -> HttpResponse:
-        headers = {"Content-Disposition": 'inline; filename="Drift Watch.json"'}
+        # A client's own cache stores it, and asks for changes each time.
+        headers = {
+            "Content-Disposition": 'inline; filename="Drift Watch.json"',
+            "Cache-Control": "private, no-cache",
+        }
         return HttpResponse(document(), "application/vnd.oai.openapi+json", headers=headers)
 
 
