@@ -95,7 +95,7 @@ def test_a_patch_by_a_generated_python_client_changes_one_field(
 def test_the_types_of_a_typescript_client_require_what_an_answer_always_holds(described: Path) -> None:
     directory = described.with_name("typescript")
     directory.mkdir()
-    # Its library files need no check. The generated file does, and so is no declaration file.
+    # The check skips declaration files, so that the generated file is not one.
     shutil.copy(BIN.parent.parent / "client.ts", directory)
     options = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--skipLibCheck"]
     commands: list[list[str | Path]] = [

@@ -10,7 +10,6 @@ from tests.browser.accessibility import excess_width, violations
 from tests.browser.conftest import People, Person
 from tests.browser.tour import LONG, addresses_for, open_page
 
-
 EXCESS_OF_LIST = "(list => list ? list.scrollWidth - list.clientWidth : 0)(document.querySelector('.results'))"
 
 
