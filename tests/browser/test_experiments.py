@@ -23,6 +23,10 @@ def test_a_user_creates_finds_edits_archives_and_deletes_an_experiment(people: P
     page.get_by_role("link", name="Experiments", exact=True).click()
     page.get_by_label("Filter by").fill(name.upper())
     page.get_by_label("Filter by").press("Enter")
+    heights = [
+        control.evaluate("control => control.offsetHeight") for control in page.locator("#q, #show, #sort").all()
+    ]
+    assert len(set(heights)) == 1, heights
     row = page.get_by_role("row", name=name)
     expect(row).to_contain_text("Drift of the harvest")
     expect(row).to_contain_text("No verdict yet")
