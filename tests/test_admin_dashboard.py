@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import CHANGE, LogEntry
 from pytest_django import Settings
 
 from accounts.models import User
@@ -115,6 +116,13 @@ def test_the_dashboard_shows_staff_only_what_they_may_read(settings: Settings, d
     browser = through_session(reader, settings).client
     assert [run.model for run in shown(browser).drifts] == ["forest"]
     assert "secret" not in browser.get("/admin/").content.decode()
+
+
+def test_the_dashboard_lists_the_latest_actions_of_its_reader(browser: Client, admin: Caller, drift: Drift) -> None:
+    assert admin.user
+    LogEntry.objects.log_actions(admin.user.pk, [drift], CHANGE, single_object=True)
+    (action,) = Shown(browser.get("/admin/")).texts("section[aria-labelledby=panel-actions] li")
+    assert action.startswith(f"Change: {drift}, ")
 
 
 def test_the_dashboard_works_without_runs(browser: Client) -> None:

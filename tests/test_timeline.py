@@ -167,6 +167,11 @@ def test_a_filter_narrows_the_time_line_and_an_invalid_one_is_refused(reading: R
     assert "Choose one of: Drift" in reading.get(verdict="maybe").content.decode()
 
 
+def test_the_form_keeps_the_selected_runs(reading: Reader) -> None:
+    (run,) = reading.reported("forest", True, step=DAY)
+    assert f'<input type="hidden" name="selected" value="{run.pk}">' in reading.page(selected=run.pk)
+
+
 def test_an_experiment_without_runs_has_a_page_a_table_and_no_picture(reading: Reader) -> None:
     assert "No runs yet" in reading.page()
     assert reading.get("timeline.csv").status_code == 200
