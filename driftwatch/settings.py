@@ -273,6 +273,7 @@ SPECTACULAR_SETTINGS = {
     "LICENSE": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
     "OAS_VERSION": "3.1.1",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "SERVERS": [{"url": "/", "description": "This service"}],
     "PREPROCESSING_HOOKS": ["core.api.openapi.without_alias"],
     "SERVE_AUTHENTICATION": [],
     "TAGS": [

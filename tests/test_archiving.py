@@ -38,9 +38,11 @@ def test_an_archived_experiment_is_marked_and_restored(archived: Experiment, ide
     assert not Experiment.objects.archived().exists()
 
 
-def test_an_experiment_stored_without_the_field_is_not_archived(experiment: Experiment) -> None:
+def test_an_experiment_stored_without_the_field_is_not_archived(experiment: Experiment, reader: Caller) -> None:
     mongodb().database[Experiment._meta.db_table].update_one({}, {"$unset": {"archived_at": ""}})
     assert list(Experiment.objects.archived(False)) == [experiment]
+    assert reader.get(f"/experiment/{experiment.id}").json()["archived_at"] is None
+    assert [found["archived_at"] for found in reader.post("/experiment/search", {"archived_at": None}).json()] == [None]
 
 
 def test_archiving_and_restoring_are_recorded_once(archived: Experiment, identity: Identity) -> None:

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping
 
 import pytest
+from rest_framework.fields import empty
 
 from drifts.display import DISPLAY_FIELDS, FILTER_CONTROLS, SORT_LABELS
 from drifts.models import Drift
 from drifts.serializers import DriftSerializer
 from drifts.views import FIELDS, SORTABLE
+from experiments.serializers import ExperimentSerializer
 
 MODEL = "Drift in drifts/models.py"
 SERIALIZER = "Meta.fields in drifts/serializers.py"
@@ -50,6 +52,17 @@ def test_each_field_of_a_run_is_in_all_places() -> None:
 def test_a_field_that_only_one_place_names_is_missing_in_each_other(only: str) -> None:
     places = {**PLACES, only: [*PLACES[only], "made_up"]}
     assert missing_in(places) - missing_in(PLACES) == {("made_up", place) for place in PLACES if place != only}
+
+
+def test_a_put_resets_only_the_fields_that_the_first_clients_know() -> None:
+    reset = {
+        kind: {name for name, field in kind().fields.items() if field.default is not empty}
+        for kind in (DriftSerializer, ExperimentSerializer)
+    }
+    assert reset == {
+        DriftSerializer: {"drift_detected", "parameters", "tags"},
+        ExperimentSerializer: {"public", "permissions"},
+    }
 
 
 def test_each_field_that_a_search_sorts_by_has_a_label() -> None:
