@@ -175,7 +175,8 @@ def test_a_run_is_added_to_an_experiment_as_by_the_api(browser: Client, experime
     for text, sentence in (("zz", "zz is not an id. Copy it from the address of the experiment."), (UNKNOWN, unknown)):
         refused = browser.post(path, {**form, "parameters": "{}", "experiment": text})
         assert refused.context["adminform"].form.errors["experiment"] == [sentence]
-    for wrong in ({"parameters": "[1]"}, {"tags": "x" * 21}, {"experiment": "nonsense"}, {"model": "\x00"}):
+    mistakes = [{"parameters": text} for text in ("[1]", '{"a": NaN}', '{"a": [{"b": 1, "b": 2}]}')]
+    for wrong in (*mistakes, {"tags": "x" * 21}, {"experiment": "nonsense"}, {"model": "\x00"}):
         refused = browser.post(path, {**form, "parameters": "{}", **wrong})
         assert refused.status_code == 200
         assert "errorlist" in refused.content.decode()
