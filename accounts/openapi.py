@@ -20,7 +20,7 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
             "scheme": "bearer",
             "bearerFormat": "JWT",
             "description": "A token of a trusted OpenID provider, or an access token created by `POST /token` or "
-            "`manage.py token`.",
+            "`manage.py token`, which begins with `dw_`.",
         }
 
 
