@@ -3,7 +3,7 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -37,8 +37,29 @@ def record(
     same = {name for name in old.keys() & new.keys() if old[name] == new[name]}
     if same and same == old.keys() | new.keys():
         return None
+    event = event_of(action, identity, target, recordable(old, same), recordable(new, same))
+    event.save()
+    return event
+
+
+def record_each(
+    action: Action, identity: Identity | None, targets: Iterable[tuple[models.Model, Mapping[str, Any]]]
+) -> None:
+    """Add an event for each target with its values, all at once."""
+    Event.objects.bulk_create(
+        event_of(action, identity, target, {}, recordable(plain(values), set())) for target, values in targets
+    )
+
+
+def event_of(
+    action: Action,
+    identity: Identity | None,
+    target: models.Model | None,
+    before: dict[str, Any],
+    after: dict[str, Any],
+) -> Event:
     origin, way = source(), way_of(identity)
-    return Event.objects.create(
+    return Event(
         action=Action(action),
         actor=actor_for(identity, way),
         target=target_for(target),
@@ -46,8 +67,8 @@ def record(
         address=origin.address,
         user_agent=origin.user_agent,
         way=way,
-        before=recordable(old, same),
-        after=recordable(new, same),
+        before=before,
+        after=after,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.http import StreamingHttpResponse
 
 from audit.models import Action
-from audit.trail import record
+from audit.trail import record_each
 from core.api.responses import json_of
 from core.csv_export import csv_lines
 from core.filters.paths import join
@@ -63,12 +63,9 @@ def record_export(identity: Identity, runs: DriftQuerySet, name: str) -> None:
     """Record the export of a file, for each experiment with the number of its runs."""
     counted = runs.aggregated({"$group": {"_id": "$experiment_id", "runs": {"$sum": 1}}})
     numbers = {uuid.UUID(group["_id"]): group["runs"] for group in counted}
-
-    def record_each() -> None:
-        for pk, experiment in Experiment.objects.without_large_fields().in_bulk(numbers).items():
-            record(Action.EXPORTED, identity, experiment, after={"file": name, "drift_runs": numbers[pk]})
-
-    in_transaction(record_each, LONG)()
+    experiments = Experiment.objects.without_large_fields().in_bulk(numbers)
+    values = [(experiment, {"file": name, "drift_runs": numbers[pk]}) for pk, experiment in experiments.items()]
+    in_transaction(record_each, LONG)(Action.EXPORTED, identity, values)
 
 
 def paths_of(runs: DriftQuerySet, max_elements: int) -> set[str]:
