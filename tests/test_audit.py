@@ -26,10 +26,12 @@ from audit.trail import MAX_CHARACTERS, record
 from core.client import client_address
 from core.identity import Identity, identity_of_user
 from core.mongodb.documents import mongodb
+from drifts.exports import record_export
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller, Client
 from tests.conftest import GROUP, RUN
+from tests.profiler import commands
 from tests.provider import Provider
 from tests.session import version_shown
 
@@ -300,6 +302,15 @@ def test_exports_are_recorded_for_each_experiment_and_for_the_trail(scene: Scene
     event = Event.objects.get()
     assert (event.action, event.actor.email, event.way) == ("exported", "admin@example.org", "bearer")
     assert event.after == {"file": "audit.ndjson", "since": "2026-01-01T00:00:00Z", "actor": "nobody"}
+
+
+def test_an_export_of_many_experiments_is_recorded_in_one_write(scene: Scene) -> None:
+    for number in range(20):
+        Drift.objects.create(experiment=Experiment.objects.create(name=f"barley {number}"), **RUN)
+    with commands() as entries:
+        record_export(identity_of_user(scene.root), Drift.objects.all(), "runs.csv")
+    assert [entry["op"] for entry in entries].count("insert") == 1
+    assert Event.objects.count() == 21
 
 
 @pytest.mark.parametrize(
