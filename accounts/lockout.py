@@ -14,12 +14,14 @@ import pymongo
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from pymongo import WriteConcern
+from pymongo.collection import Collection
 
 from accounts.models import FailedLogins
 from core.api.error_pages import retry_later
 from core.api.exceptions import RetryLater
 from core.api.throttling import address_of, count_login_as, count_login_from
-from core.mongodb.documents import collection_of, upserted
+from core.mongodb.documents import Document, collection_of, upserted
 from core.mongodb.match import Mql
 
 FREE_FAILURES = 5
@@ -81,14 +83,21 @@ def count_failure(account: str, address: str) -> None:
         {"$set": {"locked_until": {"$cond": ["$is_locked", "$locked_until", locked_until]}}},
         {"$set": {"expires_at": {"$add": ["$$NOW", 1000 * MEMORY_SECONDS]}}},
     ]
-    stored = upserted(collection_of(FailedLogins), key_of(account, address), update)
+    stored = upserted(counts(), key_of(account, address), update)
     if stored["is_locked"]:
         raise LockedOut(int((stored["locked_until"] - stored["at"]).total_seconds()) + 1)
 
 
 def forget_failures(account: str, address: str) -> None:
     """End the count, after a login that succeeded."""
-    FailedLogins.objects.filter(pk=key_of(account, address)).delete()
+    counts().delete_one({"_id": key_of(account, address)})
+
+
+def counts() -> Collection[Document]:
+    """Return the collection of counts. Only the primary acknowledges: a login that fails for want of a majority then
+    does not count, if its password was right.
+    """
+    return collection_of(FailedLogins).with_options(write_concern=WriteConcern(w=1))
 
 
 def key_of(account: str, address: str) -> str:

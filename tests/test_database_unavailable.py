@@ -110,12 +110,12 @@ def open_page(to: Deployment, path: str) -> Response:
     return requests.get(f"{to.url}{path}", headers=headers, cookies=cookies, timeout=PATIENCE)
 
 
-def log_in(url: str) -> Response:
+def log_in(url: str, name: str = "admin") -> Response:
     with requests.Session() as browser:
         page = browser.get(f"{url}/admin/login/", timeout=PATIENCE)
         found = re.search('name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
         assert found, page.text
-        form = {"username": "admin", "password": "a password", "csrfmiddlewaretoken": found[1]}
+        form = {"username": name, "password": "a password", "csrfmiddlewaretoken": found[1]}
         return browser.post(page.url, form, timeout=PATIENCE)
 
 

@@ -90,7 +90,7 @@ def test_without_a_majority_requests_are_refused_in_time(deployment: Deployment)
         "keyed run": lambda: deployment.report("no majority"),
         "bulk": lambda: deployment.call("POST", f"{deployment.runs}/bulk", [RUN]),
         "experiment": lambda: deployment.call("POST", "/experiment", {"name": unique("beer")}),
-        "refused login": lambda: log_in(deployment.live.url),
+        "refused login": lambda: log_in(deployment.live.url, unique("nobody")),
         "change": lambda: deployment.call("PATCH", deployment.runs.removesuffix("/drift"), {"tags": ["late"]}),
     }
     with frozen(deployment, *deployment.replicas.secondaries()), ThreadPoolExecutor(40) as pool:
