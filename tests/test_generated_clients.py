@@ -89,6 +89,8 @@ def test_a_patch_by_a_generated_python_client_changes_one_field(
 
     everything = models.DriftSearchBody()
     assert [found.id for found in call("drift.drift_search", experiment_id=name, body=everything)] == [changed.id]
+    # Other tests expect no public experiment on this server.
+    assert remote_user.call("DELETE", path).status_code == 204
 
 
 @pytest.mark.skipif(not NODE, reason="needs Node.js and tests/node/node_modules")
