@@ -179,7 +179,7 @@ def signed(issuer: Provider, key: SigningKey | None = None, **changes: Any) -> s
         {"aud": ["drift", "more"]},
         {"aud": "a-client"},
         {"aud": None, "iss": None},
-        {"exp": int(time.time()) + 60, "iat": int(time.time())},
+        {"exp": int(time.time()) + 24 * 3600, "iat": int(time.time())},
     ],
     ids=["of this audience", "of several", "of the client", "of none", "with times"],
 )
