@@ -4,8 +4,9 @@ import re
 
 MAX_TAG = 20
 MAX_TAGS = 50
-# A tag in quotes, in which quotes are doubled, or without them; then the comma or the end.
-WRITTEN = re.compile(r'[ \t]*(?:"((?:[^"]|"")*)"|([^", \t\r\n][^,\r\n]*)?)[ \t]*(?:,|\Z)')
+# A tag in quotes, in which quotes are doubled, or without them; then the comma or the end. The quantifiers are
+# possessive: a text of many spaces would else take quadratic time.
+WRITTEN = re.compile(r'[ \t]*+(?:"((?:[^"]|"")*+)"[ \t]*+|([^", \t\r\n][^,\r\n]*+)?)(?:,|\Z)')
 
 
 def written_tags(tags: list[str]) -> str:
