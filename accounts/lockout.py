@@ -5,7 +5,8 @@ fifth one in a row means a wait of a minute, and each further one doubles the wa
 ends the count, and so does a day without a login.
 """
 
-import hashlib
+import datetime
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -14,14 +15,16 @@ import pymongo
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.crypto import salted_hmac
 from pymongo import WriteConcern
 from pymongo.collection import Collection
 
 from accounts.models import FailedLogins
+from core import timestamps
 from core.api.error_pages import retry_later
 from core.api.exceptions import RetryLater
 from core.api.throttling import address_of, count_login_as, count_login_from
-from core.mongodb.documents import Document, collection_of, upserted
+from core.mongodb.documents import Document, collection_of, find_one, instance_of, upserted
 from core.mongodb.match import Mql
 
 FREE_FAILURES = 5
@@ -56,13 +59,21 @@ def limit_logins(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRes
             # Each count may wait for the database.
             with pymongo.timeout(COUNT_SECONDS):
                 count_login_from(address_of(request))
-                count_failure(account, address_of(request))
+                refuse_locked(account, address_of(request))
                 count_login_as(account)
+                count_failure(account, address_of(request))
         except RetryLater as error:
             return retry_later(request, error)
         return view(request, *args, **kwargs)
 
     return limited
+
+
+def refuse_locked(account: str, address: str) -> None:
+    """Refuse a login during a wait, before it counts for the account. Raises `LockedOut`."""
+    is_locked = {"$expr": {"$gt": ["$locked_until", "$$NOW"]}}
+    if stored := find_one(FailedLogins, {"_id": key_of(account, address), **is_locked}):
+        raise LockedOut(seconds_between(timestamps.now(), instance_of(FailedLogins, stored).locked_until))
 
 
 def count_failure(account: str, address: str) -> None:
@@ -85,7 +96,11 @@ def count_failure(account: str, address: str) -> None:
     ]
     stored = upserted(counts(), key_of(account, address), update)
     if stored["is_locked"]:
-        raise LockedOut(int((stored["locked_until"] - stored["at"]).total_seconds()) + 1)
+        raise LockedOut(seconds_between(stored["at"], stored["locked_until"]))
+
+
+def seconds_between(start: datetime.datetime, end: datetime.datetime) -> int:
+    return max(1, math.ceil((end - start).total_seconds()))
 
 
 def forget_failures(account: str, address: str) -> None:
@@ -101,5 +116,6 @@ def counts() -> Collection[Document]:
 
 
 def key_of(account: str, address: str) -> str:
-    """Return the id of a count: a digest, which tells neither the account nor the address."""
-    return hashlib.sha256(f"{address} {account}".encode(errors="surrogatepass")).hexdigest()
+    """Return the id of a count: a keyed digest, which tells neither the account nor the address."""
+    value = f"{address} {account}".encode(errors="surrogatepass")
+    return salted_hmac("driftwatch.lockout", value, algorithm="sha256").hexdigest()

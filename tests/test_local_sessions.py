@@ -215,6 +215,15 @@ def test_locked_logins_do_not_use_up_the_limit_of_the_account(settings: Settings
     assert log_in(PASSWORD, THERE)[1].status_code == 302
 
 
+def test_a_right_password_is_no_failure_while_others_use_up_the_limit_of_the_account(settings: Settings) -> None:
+    settings.RATE_LIMIT_LOGIN = "6/day"
+    for number in range(6):
+        log_in(WRONG, f"198.51.100.{number + 50}")
+    refusals = [log_in(PASSWORD)[1] for _ in range(6)]
+    assert {response.status_code for response in refusals} == {429}
+    assert not any("have failed" in response.json()["message"] for response in refusals)
+
+
 def test_an_account_that_does_not_exist_is_locked_too() -> None:
     assert [log_in(WRONG, name="nobody")[1].status_code for _ in range(6)] == [200] * 5 + [429]
     assert log_in()[1].status_code == 302
