@@ -8,7 +8,7 @@ import uuid
 
 import pymongo
 
-from audit.models import Event, EventQuerySet
+from audit.models import Action, Event, EventQuerySet
 from core.mongodb.documents import collection_of, with_django_errors
 from core.mongodb.match import Mql
 
@@ -24,16 +24,21 @@ def events_of(user_id: uuid.UUID) -> EventQuerySet:
 
 
 @with_django_errors
-def erase_from_events(user_id: uuid.UUID, issuer: str | None = None, subject: str | None = None) -> int:
+def erase_from_events(
+    user_id: uuid.UUID, issuer: str | None = None, subject: str | None = None, email: str | None = None
+) -> int:
     """Remove names, emails, addresses and user agents of the user from all events. Return the number of events.
 
-    With `issuer` and `subject`, events from before the registration get the user's id.
+    With `issuer` and `subject`, events from before the registration get the user's id. `email` is the present one;
+    earlier ones are in the events.
     """
     nowhere = {"address": None, "user_agent": ""}
     nobody = {f"actor.{name}": "" for name in ("issuer", "subject", "email")}
     unregistered = {"actor.user_id": None, "actor.issuer": issuer, "actor.subject": subject}
     changes: list[tuple[Mql, Mql]] = [
         *([(unregistered, {"actor.user_id": user_id.hex})] if issuer and subject else []),
+        # An export of the audit trail by another person may name the user.
+        ({"action": Action.EXPORTED, "after.actor": {"$in": emails_of(user_id, email)}}, {"after.actor": ERASED}),
         ({"actor.user_id": user_id.hex}, nobody | nowhere),
         (about(user_id), {"target.name": ""}),
         # A failed login: the actor is unknown, and probably the user.
@@ -48,6 +53,17 @@ def erase_from_events(user_id: uuid.UUID, issuer: str | None = None, subject: st
         for match, values in changes:
             collection_of(Event).update_many(match, {"$set": values})
         return events_of(user_id).count()
+
+
+def emails_of(user_id: uuid.UUID, email: str | None) -> list[str]:
+    """Return the email, and those in the events of the user."""
+    places = {
+        "actor.email": {"actor.user_id": user_id.hex},
+        "before.email": about(user_id),
+        "after.email": about(user_id),
+    }
+    found = {each for name, match in places.items() for each in collection_of(Event).distinct(name, match)}
+    return sorted({*filter(None, found), *([email] if email else [])} - {ERASED})
 
 
 def about(user_id: uuid.UUID) -> Mql:

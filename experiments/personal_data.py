@@ -57,10 +57,11 @@ def export_of(user: User) -> dict[str, Any]:
         ],
         "permissions": [
             {"experiment": experiment.id, "name": experiment.name, "level": permission.level}
-            for experiment in Experiment.objects.naming_entity(str(user.pk))
+            for experiment in Experiment.objects.without_large_fields().naming_entity(str(user.pk))
             for permission in experiment.permissions
             if permission.entity == str(user.pk)
         ],
+        "portal_log": list(LogEntry.objects.filter(user=user).values("action_time", "object_repr", "change_message")),
         "events": [shown_to(user, event) for event in events_of(user.pk)],
     }
     record(Action.EXPORTED, None, user)
@@ -82,7 +83,7 @@ def erase(user: User, successor: User | None) -> int:
     experiments and no successor. An interrupted erasure can be repeated.
     """
     entity = str(user.pk)
-    experiments = list(Experiment.objects.naming_entity(entity))
+    experiments = list(Experiment.objects.without_large_fields().naming_entity(entity))
     if successor is None and (unmanaged := [each for each in experiments if each.is_managed_only_by(entity)]):
         raise OnlyManager(unmanaged)
     # Sessions and tokens of an account that is not active are refused: none begins from here on.
@@ -98,7 +99,7 @@ def erase(user: User, successor: User | None) -> int:
     about_users = ContentType.objects.get_for_model(User)
     LogEntry.objects.filter(content_type=about_users, object_id=entity).update(object_repr=entity)
     delete_account(user)
-    return erase_from_events(user.pk, user.issuer, user.subject)
+    return erase_from_events(user.pk, user.issuer, user.subject, user.email)
 
 
 @in_transaction

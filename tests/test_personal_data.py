@@ -46,7 +46,7 @@ def root() -> User:
 
 
 @pytest.fixture
-def busy(manager: Caller, drift: Drift, settings: Settings, root: User) -> Caller:
+def busy(manager: Caller, admin: Caller, drift: Drift, settings: Settings, root: User) -> Caller:
     """The manager with traces everywhere: a session, a token, events, and an entry in the portal's log."""
     assert manager.user
     made(manager)
@@ -55,6 +55,8 @@ def busy(manager: Caller, drift: Drift, settings: Settings, root: User) -> Calle
     assert manager.put("/user/self", **FROM_HERE).status_code == 200
     User.objects.filter(pk=manager.id).update(email="old@example.org")
     assert manager.put("/user/self", **FROM_HERE).status_code == 200
+    for email in ("manager@example.org", "old@example.org", "reader@example.org"):
+        assert admin.get(f"/audit/export?actor={email}").status_code == 200
     through_session(manager, settings)
     portal = Client(REMOTE_ADDR=ELSEWHERE)
     portal.force_login(root)
@@ -107,6 +109,8 @@ def test_events_keep_their_ids_and_those_of_others_keep_all(busy: Caller, reader
     changed = Event.objects.get(action="admin_changed")
     assert (changed.actor.email, changed.address, changed.target.object_id) == ("root@example.org", ELSEWHERE, busy.id)
     assert changed.after == {"is_staff": True}
+    searched = [event.after["actor"] for event in Event.objects.filter(action="exported").order_by("pk")]
+    assert searched == ["(erased)", "(erased)", "reader@example.org"]
     email = Event.objects.get(action="email_changed")
     assert (email.before, email.after) == ({"email": "(erased)"}, {"email": "(erased)"})
     erased = Event.objects.get(action="user_erased")
@@ -136,6 +140,11 @@ def test_events_from_before_the_registration_are_erased_too(newcomer: Caller, pr
     stored = Event.objects.get(pk=event.pk)
     assert (stored.actor.user_id, stored.actor.email, stored.actor.subject) == (user.pk, "", "")
     assert (stored.address, stored.user_agent) == (None, "")
+
+
+def test_an_id_that_nothing_has_is_refused() -> None:
+    with pytest.raises(CommandError, match="No account and no event has the id"):
+        run("erase", str(uuid.uuid4()))
 
 
 def test_the_only_manager_is_not_erased_without_a_successor(

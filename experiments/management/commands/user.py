@@ -32,6 +32,8 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(exported, cls=DjangoJSONEncoder, indent=2, ensure_ascii=False))
         elif erased_id := id_without_account(options["user"]):
             count = erase_from_events(erased_id)
+            if not count:
+                raise CommandError(f"No account and no event has the id {erased_id}.")
             self.stdout.write(f"No account has the id {erased_id}; {count} events have only this id.")
         else:
             self.erase(get_user(options["user"]), options["successor"])
