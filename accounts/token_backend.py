@@ -6,7 +6,7 @@ from django.conf import settings
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendExpiredToken
 
-from core.keys import derived_keys, secrets
+from core.keys import digests_by_secret, secrets
 
 # Secret scanners find tokens by it. A JWT of a provider never begins with it.
 PREFIX = "dw_"
@@ -46,4 +46,4 @@ class ServiceTokenBackend(TokenBackend):
 
 
 def signing_keys() -> list[bytes]:
-    return derived_keys(SALT, "sign")
+    return digests_by_secret(SALT, "sign")

@@ -1,4 +1,4 @@
-"""Keys derived from `SECRET_KEY`, one for each purpose.
+"""Keys and digests derived from `SECRET_KEY`, with a salt for each purpose.
 
 Django derives the keys of its own signatures in the same way: those of sessions, cursors and unfinished logins.
 """
@@ -12,6 +12,6 @@ def secrets() -> list[str]:
     return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
 
 
-def derived_keys(salt: str, value: str) -> list[bytes]:
-    """Return a key of 256 bits for each secret. The first one signs and encrypts."""
+def digests_by_secret(salt: str, value: str) -> list[bytes]:
+    """Return the HMAC-SHA-256 of a value by each secret, that by the current one first. It serves as a key too."""
     return [salted_hmac(salt, value, secret=secret, algorithm="sha256").digest() for secret in secrets()]

@@ -17,6 +17,7 @@ from accounts import unfinished_logins
 from accounts.models import ServiceToken, User
 from accounts.tokens import access_token, refresh_token
 from accounts.unfinished_logins import UnfinishedLogin
+from core.models import StoredResponse
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller, Client
@@ -134,6 +135,19 @@ def test_a_secret_that_is_dropped_works_no_more(
     # A page without a login redirects to it, and an unknown cursor is no list.
     with pytest.raises((AssertionError, TypeError)):
         assert goes_on()
+
+
+def test_instances_with_the_secrets_in_another_order_claim_the_same_idempotency_keys(
+    settings: Settings, editor: Caller, experiment: Experiment
+) -> None:
+    """While `SECRET_KEY` changes, they serve at once."""
+    claimed = []
+    for current, older in ((OLD, NEW), (NEW, OLD)):
+        settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = current, [older]
+        assert editor.post(f"/experiment/{experiment.id}/drift", RUN, headers=KEY).status_code == 201
+        claimed.append(set(StoredResponse.objects.values_list("pk", flat=True)))
+        StoredResponse.objects.all().delete()
+    assert claimed[0] == claimed[1]
 
 
 def test_new_signatures_are_by_the_new_secret(settings: Settings, record: ServiceToken) -> None:

@@ -25,7 +25,7 @@ from core import timestamps
 from core.api.conditional import Action
 from core.api.exceptions import ServiceUnavailable
 from core.api.json_input import MAX_DEPTH
-from core.keys import derived_keys
+from core.keys import digests_by_secret
 from core.models import StoredResponse
 from core.mongodb.errors import is_write_conflict
 from core.mongodb.transaction import LONG, SHORT, in_transaction
@@ -70,7 +70,7 @@ def idempotent(action: Action) -> Action:
                 view.check_access()
                 # The earlier transaction is not committed by the majority yet if there is no stored response, or the
                 # response has expired since.
-                if stored := StoredResponse.objects.filter(pk__in=claims).first():
+                if stored := StoredResponse.objects.filter(pk__in=claims).exclude(sealed=b"").first():
                     return replayed_response(view, stored, body)
                 if time.monotonic() > deadline:
                     raise ServiceUnavailable(IN_USE) from error
@@ -83,24 +83,22 @@ def idempotent(action: Action) -> Action:
 def claim_ids(view: Any, key: str) -> list[str]:
     """Return digests of a key, the endpoint, the path, the caller and the scope of their token.
 
-    They are keyed by the service's secrets, so that the database does not reveal who did what. Requests claim the
-    first one. A request from before a change of `SECRET_KEY` has claimed another one.
+    They are keyed by the service's secrets, so that the database does not reveal who did what. Requests claim all of
+    them, because an instance from before a change of `SECRET_KEY` has another secret as its first one.
     """
     if not KEY.fullmatch(key):
         raise ParseError("Idempotency-Key must be 1 to 255 printable ASCII characters, such as a new UUID.")
     identity = view.identity
     scope = [identity.scope.cap, sorted(map(str, identity.scope.experiments or ()))]
     creation = [identity.issuer, identity.subject, scope, view.resource, view.action, sorted(view.kwargs.items()), key]
-    return [digest.hex() for digest in derived_keys(SALT, json.dumps(creation))]
+    return [digest.hex() for digest in digests_by_secret(SALT, json.dumps(creation))]
 
 
 def claim_key(claims: list[str]) -> None:
     """Claim a key inside a transaction. Raises `KeyAlreadyClaimed`, which ends the transaction."""
-    claim, *older = claims
-    if older and StoredResponse.objects.filter(pk__in=older).exists():
-        raise KeyAlreadyClaimed("A request before the change of SECRET_KEY stored this key.")
     try:
-        StoredResponse.objects.create(pk=claim, expires_at=timestamps.now() + LIFETIME)
+        for claim in claims:
+            StoredResponse.objects.create(pk=claim, expires_at=timestamps.now() + LIFETIME)
     except IntegrityError as error:
         raise KeyAlreadyClaimed("An earlier transaction stored this key.") from error
     except DatabaseError as error:
@@ -143,4 +141,4 @@ def digest_of_body(view: Any) -> str:
 
 def cipher() -> MultiFernet:
     """Return the cipher of stored responses, which hold private data and new access tokens."""
-    return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in derived_keys(SALT, "seal")])
+    return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in digests_by_secret(SALT, "seal")])
