@@ -24,6 +24,9 @@ class GunicornLogger(glogging.Logger):
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
+        # A log configuration of the operator keeps its formatters.
+        if cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json:
+            return
         for handler in (*self.error_log.handlers, *self.access_log.handlers):
             plain = handler.formatter
             handler.setFormatter(OneLineFormatter(plain._fmt, plain.datefmt))

@@ -8,6 +8,7 @@ from logging.config import DictConfigurator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from django.conf import settings
 from gunicorn.config import Config  # type: ignore[import-untyped]
 
@@ -44,6 +45,22 @@ def test_json_has_one_line_for_each_record() -> None:
     shown = formatted("json", FORGED, ValueError(FORGED))
     assert shown.isprintable()
     assert json.loads(shown)["message"] == FORGED
+
+
+def test_a_log_configuration_of_the_operator_keeps_its_formatters(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("root", "gunicorn.error", "gunicorn.access"):
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [])
+    configuration = Config()
+    formatters = {"theirs": {"format": "{message}", "style": "{"}}
+    handlers = {
+        "plain": {"class": "logging.StreamHandler"},
+        "formatted": {"class": "logging.StreamHandler", "formatter": "theirs"},
+    }
+    loggers = {"gunicorn.error": {"handlers": ["plain", "formatted"], "propagate": False}}
+    own = {"root": {"handlers": []}, "formatters": formatters, "handlers": handlers, "loggers": loggers}
+    configuration.set("logconfig_dict", own)
+    plain, formatted = GunicornLogger(configuration).error_log.handlers
+    assert (plain.formatter, formatted.formatter._fmt) == (None, "{message}")
 
 
 def test_the_logs_of_gunicorn_escape_control_characters(tmp_path: Path) -> None:
