@@ -49,8 +49,8 @@ class TrustedIssuer:
         self.claim_names = ClaimNames(**claim_names)
         self.waiting = WaitingRequests()
         self._profiles_changed = threading.Condition()
-        self._order: str | None = None
-        self._order_read_at = float("-inf")
+        self._generation: str | None = None
+        self._generation_read_at = float("-inf")
         self._has_warned = False
         self.forget()
 
@@ -66,7 +66,7 @@ class TrustedIssuer:
 
         Raises `InvalidToken`, or `IssuerUnavailable` if the keys cannot be fetched.
         """
-        self._follow_orders()
+        self._drop_outdated()
         options: Options = {"require": ["exp", "iss", "sub"], "verify_aud": bool(self.audience)}
         try:
             claims = self.discovery.decode(token, issuer=self.issuer, audience=self.audience, options=options)
@@ -160,15 +160,15 @@ class TrustedIssuer:
             )
         return self.claim_names.profile_of(claims)
 
-    def _follow_orders(self) -> None:
+    def _drop_outdated(self) -> None:
         """Drop the caches if `manage.py drop_issuer_keys` was called since the last look."""
         now = time.monotonic()
-        if now - self._order_read_at < DROP_CHECK_SECONDS:
+        if now - self._generation_read_at < DROP_CHECK_SECONDS:
             return
-        self._order_read_at = now
-        order = DroppedKeys.objects.latest_order(self.issuer)
-        if order != self._order:
-            self._order = order
+        self._generation_read_at = now
+        generation = DroppedKeys.objects.generation_of(self.issuer)
+        if generation != self._generation:
+            self._generation = generation
             self.forget()
 
 

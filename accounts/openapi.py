@@ -18,7 +18,6 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
         return {
             "type": "http",
             "scheme": "bearer",
-            "bearerFormat": "JWT",
             "description": "A token of a trusted OpenID provider, or an access token created by `POST /token` or "
             "`manage.py token`, which begins with `dw_`.",
         }

@@ -55,9 +55,11 @@ def token_auth_method() -> str:
 
     Basic authentication is the default of every provider (OpenID Connect Discovery 1.0, section 3).
     """
+    if settings.OIDC_RP_AUTH_METHOD:
+        return str(settings.OIDC_RP_AUTH_METHOD)
     offered = provider().discovery.metadata("token_endpoint_auth_methods_supported")
     only_post = isinstance(offered, list) and POST in offered and BASIC not in offered
-    return settings.OIDC_RP_AUTH_METHOD or (POST if only_post else BASIC)
+    return POST if only_post else BASIC
 
 
 def required_endpoint(name: str) -> str:

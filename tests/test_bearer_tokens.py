@@ -706,7 +706,13 @@ def test_keys_of_an_unknown_issuer_cannot_be_dropped(provider: Provider) -> None
         call_command("drop_issuer_keys", "https://login.example.com")
 
 
-def test_the_orders_to_drop_keys_are_read_every_few_seconds_not_for_each_request(second: Provider) -> None:
+def test_keys_cannot_be_dropped_without_an_issuer(settings: Settings) -> None:
+    settings.OIDC_ISSUERS = []
+    with pytest.raises(CommandError, match="No issuer is configured"):
+        call_command("drop_issuer_keys")
+
+
+def test_drops_of_keys_are_read_every_few_seconds_not_for_each_request(second: Provider) -> None:
     assert_accepted(second.token("someone", "users"))
     with commands() as entries:
         assert_accepted(second.token("someone else", "users"))

@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
             name='DroppedKeys',
             fields=[
                 ('issuer', models.CharField(db_column='_id', max_length=255, primary_key=True, serialize=False)),
-                ('order', models.UUIDField()),
+                ('generation', models.UUIDField()),
             ],
         ),
     ]

@@ -1,4 +1,4 @@
-"""The order to drop an issuer's cached keys, which every process reads."""
+"""The generation of an issuer's cached keys, which every process compares with its own."""
 
 import uuid
 
@@ -8,23 +8,23 @@ from core.mongodb.documents import find_one
 
 
 class DroppedKeysManager(models.Manager["DroppedKeys"]):
-    """Stores and reads the orders."""
+    """Stores and reads the generations."""
 
     def drop(self, issuer: str) -> None:
         """Let every process drop what it has cached of an issuer."""
-        self.update_or_create(issuer=issuer, defaults={"order": uuid.uuid4()})
+        self.update_or_create(issuer=issuer, defaults={"generation": uuid.uuid4()})
 
-    def latest_order(self, issuer: str) -> str | None:
-        """Return the latest order for an issuer, or None. Each order differs from those before it."""
+    def generation_of(self, issuer: str) -> str | None:
+        """Return the current generation of an issuer's keys, or None before the first drop."""
         document = find_one(self.model, {"_id": issuer})
-        return document["order"] if document else None
+        return document["generation"] if document else None
 
 
 class DroppedKeys(models.Model):
-    """The latest order to drop the cached keys of one issuer. Processes compare orders, never clocks."""
+    """The generation of the cached keys of one issuer: a random id, replaced at each drop. No clocks are compared."""
 
     issuer = models.CharField(primary_key=True, db_column="_id", max_length=255)
-    order = models.UUIDField()
+    generation = models.UUIDField()
 
     objects = DroppedKeysManager()
 

@@ -21,6 +21,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         configured = sorted({entry["issuer"] for entry in settings.OIDC_ISSUERS} | {settings.OIDC_RP_ISSUER} - {""})
+        if not configured:
+            raise CommandError("No issuer is configured. Set OIDC_ISSUERS or OIDC_RP_ISSUER.")
         for issuer in options["issuer"]:
             if issuer not in configured:
                 known = ", ".join(configured) or "none"
