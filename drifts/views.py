@@ -132,7 +132,7 @@ class DriftView(DriftSearchMixin, DriftResource):
     @conditional
     @tagged
     def update(self, request: Request, experiment_id: str, drift_id: str) -> JSONResponse:
-        """Replace a drift run. Omitted, `drift_detected`, `parameters` and `tags` take their defaults.
+        """Replace a drift run. `drift_detected`, `parameters` and `tags` take their defaults if they are omitted.
 
         Other omitted fields keep their values.
         """

@@ -14,6 +14,7 @@ from core.api.exceptions import Conflict, InvalidQuery
 from core.api.idempotency import idempotent
 from core.api.json_input import text_problem
 from core.api.openapi import responds
+from core.api.permissions import require_level
 from core.api.resource import Resource
 from core.api.responses import JSONResponse, NoContent
 from core.api.search import SearchMixin, SearchParameters
@@ -88,10 +89,16 @@ class ExperimentResource(Resource):
 
     def permitted(self, experiment: Found | None) -> Found:
         """Return the experiment that a query found. Raises an error for None, and unless the level is sufficient."""
-        if experiment is None:
-            raise Http404("There is no experiment with this id.")
-        self.check_object_permissions(self.request, experiment)
-        return experiment
+        found = existing(experiment)
+        self.check_object_permissions(self.request, found)
+        return found
+
+
+def existing(experiment: Found | None) -> Found:
+    """Return the experiment that a query found. Raises `Http404` for None."""
+    if experiment is None:
+        raise Http404("There is no experiment with this id.")
+    return experiment
 
 
 class ExperimentView(SearchMixin, ExperimentResource):
@@ -100,8 +107,6 @@ class ExperimentView(SearchMixin, ExperimentResource):
     resource = "experiment"
     required_levels = {
         "create": Requirement.MAY_CREATE,
-        # The level that creating an experiment gives.
-        "repeat": Level.MANAGE,
         "search": Requirement.ANYONE,
         "retrieve": Level.READ,
         "update": Level.MANAGE,
@@ -132,8 +137,9 @@ class ExperimentView(SearchMixin, ExperimentResource):
         return self.save(self.get_serializer(data=self.body), 201)
 
     def check_created(self, created: Any) -> None:
-        self.action = "repeat"
-        self.permitted(Experiment.objects.reference_to(uuid.UUID(created["id"])))
+        experiment = existing(Experiment.objects.reference_to(uuid.UUID(created["id"])))
+        # The level that creating an experiment gives.
+        require_level(self.identity, experiment, Level.MANAGE)
 
     @tagged
     def retrieve(self, request: Request, experiment_id: str) -> JSONResponse:
@@ -144,9 +150,9 @@ class ExperimentView(SearchMixin, ExperimentResource):
     @conditional
     @tagged
     def update(self, request: Request, experiment_id: str) -> JSONResponse:
-        """Replace an experiment. Omitted, `public` and `permissions` take their defaults, and others keep their values.
+        """Replace an experiment. `public` and `permissions` take their defaults if they are omitted.
 
-        The caller stays a manager.
+        Other omitted fields keep their values. The caller stays a manager.
         """
         return self.save(self.get_serializer(self.get_experiment(), data=self.body))
 
@@ -169,7 +175,7 @@ class ExperimentView(SearchMixin, ExperimentResource):
     def archive(self, request: Request, experiment_id: str) -> JSONResponse:
         """Archive the experiment. Pages list it only under Archived; the API treats it as any other.
 
-        An archived experiment stays as it is.
+        If it is archived already, it keeps its `archived_at`.
         """
         experiment = self.get_experiment()
         experiment.archive_by(self.identity)
@@ -178,7 +184,7 @@ class ExperimentView(SearchMixin, ExperimentResource):
     @extend_schema(request=None)
     @tagged
     def restore(self, request: Request, experiment_id: str) -> JSONResponse:
-        """Restore an archived experiment. Another stays as it is."""
+        """Restore an archived experiment. An experiment that is not archived stays as it is."""
         experiment = self.get_experiment()
         experiment.restore_by(self.identity)
         return JSONResponse(self.get_serializer(experiment).data)

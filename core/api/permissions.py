@@ -39,11 +39,14 @@ class RequiredLevels(BasePermission):
         return True
 
     def has_object_permission(self, request: Request, view: Resource, guarded: Guarded) -> bool:  # type: ignore[override]
-        identity = identity_of(request)
-        required: Level = view.required_levels[view.action]
-        if not guarded.gives(identity, required):
-            refuse_level(identity, guarded.level_of(identity), required)
+        require_level(identity_of(request), guarded, view.required_levels[view.action])
         return True
+
+
+def require_level(identity: Identity, guarded: Guarded, required: Level) -> None:
+    """Raise a 403 unless the identity has the level on the object."""
+    if not guarded.gives(identity, required):
+        refuse_level(identity, guarded.level_of(identity), required)
 
 
 def requirement_for(required: Requirement | Level) -> Requirement:
