@@ -23,5 +23,5 @@ def parsed_text(text: str) -> Any:
         place = f"line {mistake.lineno}, column {mistake.colno}"
         raise ValidationError([f"This is not valid JSON ({place}). Names and texts need double quotes."]) from error
     if found := problem_in(value):
-        raise ValidationError([": ".join(filter(None, found))])
+        raise ValidationError([f"{found.path}: {found.sentence}".removeprefix(": ")])
     return value

@@ -126,8 +126,7 @@ def storable(item: Any) -> Any:
     found = problem_in(item)
     if found is None:
         return item
-    path, sentence = found
-    return MalformedItem({path: [sentence]} if path else [sentence])
+    return MalformedItem({found.path: [found.sentence]} if found.path else [found.sentence])
 
 
 def after_space(text: str, at: int) -> int:

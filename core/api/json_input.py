@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import BaseParser
@@ -108,10 +108,17 @@ def refuse_unstorable(value: Any) -> None:
     That is a `ParseError` for a part that JSON does not have (`Constant`), and a `ValidationError` for others.
     """
     if found := problem_in(value):
-        path, sentence = found
-        if sentence.endswith(NOT_JSON):
-            raise ParseError(f"{path}: {sentence}".removeprefix(": "))
-        raise ValidationError({path: [sentence]} if path else [sentence])
+        if found.is_syntax:
+            raise ParseError(f"{found.path}: {found.sentence}".removeprefix(": "))
+        raise ValidationError({found.path: [found.sentence]} if found.path else [found.sentence])
+
+
+class Problem(NamedTuple):
+    """The problem of a part of a value. `is_syntax` is true if JSON has no such part."""
+
+    path: str
+    sentence: str
+    is_syntax: bool = False
 
 
 class Constant(float):
@@ -142,42 +149,46 @@ def bounded_int(digits: str) -> int:
 decoder = json.JSONDecoder(parse_constant=Constant, parse_int=bounded_int, object_pairs_hook=object_of)
 
 
-def problem_in(value: Any, path: str = "", depth: int = 0) -> tuple[str, str] | None:
-    """Return the path and the message of the first part that cannot be stored, or None."""
+def problem_in(value: Any, path: str = "", depth: int = 0) -> Problem | None:
+    """Return the problem of the first part that cannot be stored, or None."""
     if isinstance(value, dict):
         return problem_of_object(value, path) or problem_of_items(value.items(), path, depth)
     if isinstance(value, list):
         return problem_of_items(enumerate(value), path, depth)
-    sentence = scalar_problem(value)
-    return (path, sentence) if sentence else None
+    return problem_of_scalar(value, path)
 
 
-def problem_of_object(value: dict[str, Any], path: str) -> tuple[str, str] | None:
+def problem_of_object(value: dict[str, Any], path: str) -> Problem | None:
     if isinstance(value, Ambiguous):
-        return path, REPEATED.format(json.dumps(value.repeated, ensure_ascii=False))
+        return Problem(path, REPEATED.format(json.dumps(value.repeated, ensure_ascii=False)))
     if value.get("$db", ...) is None and "$ref" in value and "$id" in value:
-        return path, "MongoDB reads an object with $ref and $id as a reference. Leave out a $db that is null."
+        return Problem(path, "MongoDB reads an object with $ref and $id as a reference. Leave out a $db that is null.")
     for name in value:
         if len(name) > MAX_NAME:
-            return f"{path}.{name}" if path else name, f"A name must have at most {MAX_NAME:,} characters."
+            named = f"{path}.{name}" if path else name
+            return Problem(named, f"A name must have at most {MAX_NAME:,} characters.")
         if sentence := text_problem(name):
-            return path, f"In a key: {sentence}"
+            return Problem(path, f"In a key: {sentence}")
     return None
 
 
-def problem_of_items(items: Iterable[tuple[str | int, Any]], path: str, depth: int) -> tuple[str, str] | None:
+def problem_of_items(items: Iterable[tuple[str | int, Any]], path: str, depth: int) -> Problem | None:
     """Find the first problem. Paths are built for nested and refused items only, since most items are neither."""
     for key, item in items:
         if depth == MAX_DEPTH:
-            return path.split(".", 1)[0], f"Nested deeper than {MAX_DEPTH} levels."
+            return Problem(path.split(".", 1)[0], f"Nested deeper than {MAX_DEPTH} levels.")
         if isinstance(item, CONTAINERS):
             found = problem_in(item, f"{path}.{key}" if path else str(key), depth + 1)
         else:
-            sentence = scalar_problem(item)
-            found = (f"{path}.{key}" if path else str(key), sentence) if sentence else None
+            found = problem_of_scalar(item, f"{path}.{key}" if path else str(key)) if scalar_problem(item) else None
         if found:
             return found
     return None
+
+
+def problem_of_scalar(value: str | float | None, path: str) -> Problem | None:
+    sentence = scalar_problem(value)
+    return Problem(path, sentence, isinstance(value, Constant)) if sentence else None
 
 
 def scalar_problem(value: str | float | None) -> str | None:
