@@ -1,7 +1,8 @@
 """The lifetime of sessions of local accounts: 12 hours from the login, and one hour without a request.
 
-Sessions of a provider end there: their renewal fails. The store of sessions refuses one that has expired, and MongoDB
-deletes it. Requests therefore move its expiry, at most once a minute, to avoid a write at every request.
+A session from a provider ends when its renewal at the provider fails. The store of sessions refuses one that has
+expired, and MongoDB deletes it. Requests therefore move its expiry, at most once a minute, to avoid a write at every
+request.
 """
 
 import time

@@ -126,7 +126,7 @@ def usable_record(record_id: Any) -> ServiceToken:
         raise InvalidToken(f"The token is {record.state}.")
     if not record.user.is_active:
         raise OwnerDisabled(ACCOUNT_DISABLED)
-    # An operator vouches for the others, whose owners may have no other way to be seen.
+    # Tokens that an operator issued are exempt: their owners may have no other way to be seen.
     if record.user.is_away and not record.issued_by_operator:
         raise OwnerAway(AWAY.format(owner=record.user, days=settings.TOKEN_OWNER_DAYS))
     return record

@@ -28,10 +28,6 @@ class ParameterPath(StrictText):
     }
     others: tuple[str, ...] = ()
 
-    def __init__(self, **options: Any) -> None:
-        # A name may begin or end with a space.
-        super().__init__(trim_whitespace=False, **options)
-
     def to_internal_value(self, data: Any) -> str:
         name = super().to_internal_value(data)
         if name in self.others:

@@ -201,7 +201,7 @@ OIDC_KEYS_LIFETIME = 3600.0
 OIDC_KEYS_MAX_AGE = 86_400.0
 OIDC_REFETCH_INTERVAL = env.float("OIDC_REFETCH_INTERVAL", 30.0)
 LOCAL_ISSUER = "driftwatch"
-# The days after which the tokens of an owner who was not seen rest; 0 for never.
+# Tokens of an owner who was not seen for this many days are refused; 0 for no limit.
 TOKEN_OWNER_DAYS = env.int("TOKEN_OWNER_DAYS", 90)
 # The difference of clocks, in seconds, that every check of a token's times allows.
 TOKEN_LEEWAY_SECONDS = 30

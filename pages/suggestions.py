@@ -143,17 +143,16 @@ def tops_of(experiment: Experiment, ids: list[str]) -> list[dict[str, Any]]:
 
 
 def kinds_of(several: list[dict[str, Any]]) -> dict[Names, str]:
-    """The kinds of values of each parameter, the fewest names and then the alphabet first."""
+    """The kinds of values of each parameter that a path can name, the fewest names and then the alphabet first."""
     kinds: dict[Names, set[str]] = defaultdict(set)
     for parameters in several:
         for names, value in leaves(parameters):
-            if len(names) > 1:
+            if len(names) > 1 and is_path(join(names)):
                 kinds[names].add(kind_of(value))
     ordered = sorted(kinds, key=lambda names: (len(names), names))
     return {names: ", ".join(sorted(kinds[names])) for names in ordered}
 
 
 def first_paths(kinds: dict[Names, str]) -> dict[str, str]:
-    """The kinds of values at each path, without parameters that no path can name."""
-    by_path = ((join(names), found) for names, found in kinds.items())
-    return dict(islice(((path, found) for path, found in by_path if is_path(path)), MAX_PATHS))
+    """The kinds of values at each of the first paths."""
+    return {join(names): found for names, found in islice(kinds.items(), MAX_PATHS)}

@@ -1,6 +1,6 @@
 """Clients that other projects' tools generate from the OpenAPI document.
 
-Such a client sends each default of the document, and relies on the fields that an answer must have.
+Such a client sends each default of the document, and relies on the fields that a response must have.
 """
 
 import importlib
@@ -94,7 +94,7 @@ def test_a_patch_by_a_generated_python_client_changes_one_field(
 
 
 @pytest.mark.skipif(not NODE, reason="needs Node.js and tests/node/node_modules")
-def test_the_types_of_a_typescript_client_require_what_an_answer_always_holds(described: Path) -> None:
+def test_the_types_of_a_typescript_client_require_what_a_response_always_holds(described: Path) -> None:
     directory = described.with_name("typescript")
     directory.mkdir()
     # The check skips declaration files, so that the generated file is not one.

@@ -59,12 +59,12 @@ def test_a_replacement_has_no_defaults_of_fields_that_it_keeps_or_must_state() -
 
 def test_a_response_requires_all_of_its_fields() -> None:
     """But for `errors`, which only a 422 has."""
-    answers = {name: schema for name, schema in components().items() if not name.endswith("Request")}
-    for name, schema in answers.items():
+    responses = {name: schema for name, schema in components().items() if not name.endswith("Request")}
+    for name, schema in responses.items():
         fields = schema.get("properties", {})
         assert set(schema.get("required", [])) == fields.keys() - ({"errors"} if name == "Problem" else set()), name
         assert not [field for field, facts in fields.items() if "default" in facts], name
-    assert {"Drift", "Experiment", "Permission", "User"} <= answers.keys()
+    assert {"Drift", "Experiment", "Permission", "User"} <= responses.keys()
 
 
 def test_every_example_of_a_request_succeeds(admin: Caller, drift: Drift) -> None:

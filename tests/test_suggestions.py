@@ -112,6 +112,7 @@ def test_the_top_of_large_runs_is_suggested(experiment: Experiment) -> None:
 
 
 def test_a_full_suggestion_leaves_nothing_out(experiment: Experiment) -> None:
-    add(experiment, CASE)
+    """No path can name the parameter without a name."""
+    add(experiment, {**CASE, "": 2})
     suggested = Suggestions.of(experiment)
     assert (suggested.left_out, suggested.left_out_of_numbers) == ("", "")

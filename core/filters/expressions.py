@@ -2,7 +2,8 @@
 
 They mean the same as the operators of match documents: a condition on an array is true if it is true for the array or
 for one of its elements, and values are ordered within their type only. Unlike in match documents, a name in a path does
-not search the elements of a list. Every name and value from a client is inside a `$literal`.
+not search the elements of a list. Every value from a client is inside a `$literal`, and so is every name with a dot or
+with a `$` at its start. Other names can be parts of a field path only.
 """
 
 import re

@@ -24,7 +24,7 @@ MAX_CLAUSES = 100
 MAX_LIST = 1_000
 MAX_PATTERN = 200
 MAX_PATTERNS = 10
-# MongoDB refuses expressions of more parts than a stored value can have.
+# No stored value is nested deeper (`MAX_DEPTH` in core/api/json_input.py), and MongoDB refuses much deeper expressions.
 MAX_NAMES = 50
 LOGICAL = ("$and", "$or", "$nor")
 BSON_TYPES = frozenset(

@@ -5,7 +5,7 @@ import type { components, paths } from "./api";
 type Run = components["schemas"]["Drift"];
 type Experiment = components["schemas"]["Experiment"];
 
-// An answer always holds these fields. They would not be assignable if they could be undefined.
+// A response always holds these fields. They would not be assignable if they could be undefined.
 export function verdictOf(run: Run): [boolean, string, string[], string | null] {
   return [run.drift_detected, run.verdict, run.tags, run.model_version];
 }
