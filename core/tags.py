@@ -4,6 +4,10 @@ import re
 
 MAX_TAG = 20
 MAX_TAGS = 50
+UNREADABLE = (
+    'Write the tags in one line, separated by commas. A tag with a comma stands in double quotes: "a, b". '
+    "Close the quotes, and put a comma after them. Inside them, write a double quote twice."
+)
 # A tag in quotes, in which quotes are doubled, or without them; then the comma or the end. The quantifiers are
 # possessive: a text of many spaces would else take quadratic time.
 WRITTEN = re.compile(r'[ \t]*+(?:"((?:[^"]|"")*+)"[ \t]*+|([^", \t\r\n][^,\r\n]*+)?)(?:,|\Z)')
@@ -25,7 +29,7 @@ def tags_of(text: str) -> list[str]:
     while at < len(text):
         found = WRITTEN.match(text, at)
         if found is None:
-            raise ValueError("Write the tags in one line, separated by commas.")
+            raise ValueError(UNREADABLE)
         quoted, plain = found.groups()
         tags.append((plain or "").strip() if quoted is None else quoted.replace('""', '"'))
         at = found.end()

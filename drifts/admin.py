@@ -24,6 +24,7 @@ from core.mongodb.order import NEWEST_FIRST
 from core.portal.changelists import COUNTED_AT_MOST
 from core.portal.filters import FormFilter, PeriodFilter, TagFilter, TextFilter
 from core.portal.forms import ApiForm, JSONText, TagsField
+from core.tags import written_tags
 from drifts.exports import CSV_FILE, JSON_FILE, TooManyColumns, as_csv, as_json, record_export
 from drifts.models import Drift, DriftQuerySet
 from drifts.parameters import tree
@@ -193,7 +194,7 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
 
     @admin.display(description="tags")
     def tag_list(self, drift: Drift) -> str:
-        return ", ".join(drift.tags)
+        return written_tags(drift.tags)
 
     @admin.display
     def verdict(self, drift: Drift) -> SafeString:

@@ -20,6 +20,7 @@ from core.identity import Identity, Level, Requirement, identity_of_session
 from core.portal.changelists import BoundedChangeList
 from core.portal.filters import PeriodFilter, TagFilter
 from core.portal.forms import JSONText, LinesWidget, TagsField
+from core.tags import written_tags
 from experiments.admin_forms import KEEP_EDITING, NOT_SAVED, ExperimentForm, PermissionsField
 from experiments.models import Experiment, ExperimentQuerySet
 from experiments.portal import ExperimentLevels
@@ -124,7 +125,7 @@ class ExperimentAdmin(ExperimentLevels, AuditedAdmin):
 
     @admin.display(description="tags")
     def tag_list(self, experiment: Experiment) -> str:
-        return ", ".join(experiment.tags)
+        return written_tags(experiment.tags)
 
     @admin.display(ordering="public")
     def visibility(self, experiment: Experiment) -> str:

@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from core.filters.paths import join
 from core.identity import Level
 from core.mongodb.documents import instances_of
+from core.tags import written_tags
 from drifts.display import COMPARISON, DisplayField
 from drifts.models import Drift
 from drifts.parameters import WITHOUT_PARAMETERS, leaves
@@ -156,7 +157,7 @@ def display_value(run: Drift, field: DisplayField) -> Any:
         case "verdict":
             return value.label
         case "tags":
-            return ", ".join(value)
+            return written_tags(value)
     return value
 
 

@@ -57,7 +57,10 @@ class ListParameters(serializers.Serializer[dict[str, Any]]):
     """The query parameters of the list."""
 
     q = serializers.CharField(max_length=100, allow_blank=True, default="", error_messages=TOO_LONG)
-    tag = serializers.CharField(max_length=MAX_TAG, allow_blank=True, default="", error_messages=TOO_LONG)
+    # A tag may begin or end with a space.
+    tag = serializers.CharField(
+        max_length=MAX_TAG, allow_blank=True, trim_whitespace=False, default="", error_messages=TOO_LONG
+    )
     show = serializers.ChoiceField(list(SHOWN), default="", allow_blank=True, error_messages=one_of(SHOWN.values()))
     sort = serializers.ChoiceField(
         list(SORTS), default="newest", error_messages=one_of(label for label, _ in SORTS.values())

@@ -55,6 +55,9 @@ def test_runs_are_filtered(browser: Client, drift: Drift, other: Drift) -> None:
     assert found(browser, model="forest") == ["forest"]
     assert found(browser, tag="weekly") == [other.model]
     assert found(browser, q="psi") == [other.model]
+    Drift.objects.filter(pk=other.pk).update(model=" forest ", tags=[" weekly"])
+    assert found(browser, model=" forest ") == found(browser, tag=" weekly") == [" forest "]
+    other.refresh_from_db()
     assert found(browser, until="2020-01-01") == []
     assert found(browser, o="2") == ["forest", other.model]
 

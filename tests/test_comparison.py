@@ -64,6 +64,14 @@ def test_only_differing_values_are_shown_with_the_difference_of_numbers(
     assert {"ks", "true"} <= set(shown.texts("td.faint"))
 
 
+def test_a_tag_with_a_comma_differs_from_two_tags(client: Client, experiment: Experiment) -> None:
+    runs = [
+        Drift.objects.create_in(experiment, job_status="Running", model="forest", tags=tags)
+        for tags in (["night, ly"], ["night", "ly"])
+    ]
+    assert table(Shown(client.get(address(experiment, runs))))["Tags"] == ['"night, ly"', "night, ly"]
+
+
 def test_all_values_are_shown_on_request_with_equal_ones_faint(
     client: Client, experiment: Experiment, runs: list[Drift]
 ) -> None:

@@ -84,6 +84,7 @@ def test_the_list_shows_what_the_visitor_may_read(anonymous: Caller, browser: Cl
         ({"q": "x" * 100}, []),
         ({"q": "end of a long text"}, ["long"]),
         ({"tag": "production"}, ["rye"]),
+        ({"tag": " padded "}, ["white"]),
         ({"tag": "prod"}, []),
         ({"tag": "$ne"}, []),
         ({"q": "r", "tag": "production"}, ["rye"]),
@@ -91,7 +92,7 @@ def test_the_list_shows_what_the_visitor_may_read(anonymous: Caller, browser: Cl
 )
 def test_the_list_is_searched_by_text_and_by_tag(anonymous: Caller, query: dict[str, str], found: list[str]) -> None:
     made("red wine", "a.b")
-    made("white", description="Made of grapes")
+    made("white", description="Made of grapes", tags=[" padded "])
     made("rye", tags=["production"])
     made("long", description="o" * 5_000 + " end of a long text")
     assert names(read(anonymous.client, **query)) == found

@@ -31,7 +31,8 @@ class FormFilter(ListFilter):
         self.problem = ""
         self.texts: dict[str, str] = {}
         for name in self.parameters:
-            if text := params.pop(name, [""])[-1].strip():
+            text = params.pop(name, [""])[-1]
+            if text.strip():
                 self.texts[name] = text
 
     def has_output(self) -> bool:
