@@ -1,7 +1,9 @@
 """API exceptions that Django REST framework lacks."""
 
+import math
 from http import HTTPStatus
 
+from django.template.defaultfilters import pluralize
 from rest_framework.exceptions import APIException, PermissionDenied, Throttled, ValidationError
 
 from core.identity import Level
@@ -35,8 +37,16 @@ class RetryLater(Throttled):
     """The caller is over a limit. `wait` is the number of seconds until a request may pass."""
 
     wait: int
-    extra_detail_singular = "Try again in {wait} second."
-    extra_detail_plural = "Try again in {wait} seconds."
+
+    def __init__(self, wait: float, reason: str) -> None:
+        super().__init__(detail=f"{reason} Try again in {duration(math.ceil(wait))}.")
+        self.wait = math.ceil(wait)
+
+
+def duration(seconds: int) -> str:
+    """Return a duration for people: from two minutes on in minutes, rounded up."""
+    number, unit = (seconds, "second") if seconds < 120 else (math.ceil(seconds / 60), "minute")
+    return f"{number} {unit}{pluralize(number)}"
 
 
 class Conflict(APIException):
