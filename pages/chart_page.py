@@ -105,7 +105,8 @@ class ChartPage(PlotPage):
         """Render the page. The form repeats the options of the request, even invalid ones."""
         typed = {name: value for name, value in self.request.query_params.items() if value}
         defaults = dict.fromkeys(serializer.fields, "") | {"x": TIME, "y": COUNT}
-        form_values = {**defaults, **typed, **serializer.validated_data}
+        # The form says "Automatic" without a chosen kind.
+        form_values = {**defaults, **typed, **serializer.validated_data, "kind": typed.get("kind", "")}
         nothing = {"refusals": (), "points": None, "chart": None, "left_out": (), "listed": ()}
         return self.show_plot(
             experiment,

@@ -30,10 +30,12 @@ from core import filters
 from core.api.errors import sentences
 from core.api.json_input import bounded_int, scalar_problem
 from core.api.search import bounded_time, search_time_limit
+from core.filters import paths
 from core.filters.fields import BooleanField, Field, JSONField, TimeField, parse_time
 from core.json_text import parsed_text
 from core.mongodb.match import NOTHING, Mql
 from drifts.display import FILTER_CONTROLS, FilterControl
+from drifts.parameters import ROOT
 from drifts.views import FIELDS
 
 CONTROLS = {control.name: control for control in FILTER_CONTROLS}
@@ -282,12 +284,14 @@ def document_of(condition: Condition) -> Any:
     """The filter for a condition. Raises `Refused`."""
     if len(condition.text) > MAX_LENGTH:
         raise Refused(f"At most {MAX_LENGTH:,} characters are allowed.")
-    if not condition.path:
+    if not condition.operator:
         raise Refused("Enter a field, a comparison and a value, such as parameters.p_value lt 0.05 (lt: less than).")
+    if not condition.path:
+        raise Refused("Enter a field, such as parameters.p_value.")
     path, operator, value = storable(condition.path), condition.operator, condition.value
     known = FIELDS.get(path.partition(".")[0])
     if known is None:
-        raise Refused(f"Unknown field. For a parameter write parameters.{path}.")
+        raise Refused(unknown_field(path))
     if operator == "exists":
         is_there = existence(value)
         # Every field is stored: one without a value is null.
@@ -301,6 +305,16 @@ def document_of(condition: Condition) -> Any:
     if f"${operator}" not in known.operators:
         raise Refused(f"{path} has no order. Choose “is” or “is not”.")
     return {path: {f"${operator}": comparable(value, known)}}
+
+
+def unknown_field(path: str) -> str:
+    stripped = path.strip()
+    if stripped != path and stripped.partition(".")[0] in FIELDS:
+        return "The field begins or ends with a space. Remove it."
+    advice = f"Unknown field. For a parameter write {ROOT}.{paths.join([path]) if path.startswith('$') else path}."
+    if "." in path.strip("."):
+        advice += f" If the dot belongs to the name, write {paths.join([ROOT, path])}."
+    return advice
 
 
 def comparable(text: str, known: Field) -> Any:

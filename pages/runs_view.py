@@ -38,6 +38,7 @@ class RunsView:
     after: str
     before: str
     columns: tuple[str, ...]
+    refused_column: str
     selected: tuple[uuid.UUID, ...]
     errors: tuple[str, ...]
 
@@ -58,7 +59,8 @@ class RunsView:
             **typed,
             after=query.get("cursor", ""),
             before=query.get("before", ""),
-            columns=columns[:MAX_COLUMNS],
+            columns=tuple(path for path in columns if not path_problem(path))[:MAX_COLUMNS],
+            refused_column=next(filter(path_problem, columns), ""),
             selected=selected[:MAX_SELECTED],
             errors=tuple(errors),
         )
@@ -99,7 +101,7 @@ class RunsView:
         return [
             *self.filter.pairs,
             *((name, value) for name, value in own.items() if value != DEFAULTS[name]),
-            *(("column", path) for path in self.columns),
+            *(("column", path) for path in (*self.columns, self.refused_column) if path),
             *((name, value) for name, value in (("cursor", self.after), ("before", self.before)) if value),
             *self.selection,
         ]

@@ -69,6 +69,13 @@ def test_the_default_chart_shows_the_number_of_runs(reading: Reader, runs: list[
     assert "13 runs: 7 drift, 6 no drift, 0 unknown" in page
 
 
+def test_the_form_draws_automatically_until_a_kind_is_chosen(reading: Reader, runs: list[Drift]) -> None:
+    choices: list[dict[str, str]] = [{}, {"kind": "scatter"}]
+    for chosen in choices:
+        control = reading.page(y="parameters.p", **chosen).partition('id="chart-kind"')[2].partition("</select>")[0]
+        assert ('value="scatter" selected' in control, "selected" in control) == (bool(chosen), bool(chosen))
+
+
 def test_the_axes_suggest_the_parameters_that_hold_numbers(
     reading: Reader, runs: list[Drift], experiment: Experiment
 ) -> None:

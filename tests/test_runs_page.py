@@ -223,6 +223,13 @@ def test_an_error_in_the_address_is_reported_and_the_form_is_intact(
     assert shown.all("input[name=model]", "value") == ["forest"]
 
 
+def test_a_refused_column_is_shown_where_it_was_typed(client: Client, experiment: Experiment, drift: Drift) -> None:
+    shown = show(client, experiment, "?column=parameters.p&column=parameters.$amount")
+    assert shown.all("#column", "value") == ["parameters.$amount"]
+    assert shown.all("input[name=column][checked]", "value") == ["parameters.p"]
+    assert shown.all("details[open] #column", "name") == ["column"]
+
+
 def test_a_cursor_of_another_filter_is_refused(client: Client, experiment: Experiment, runs: list[Drift]) -> None:
     following = show(client, experiment).link(OLDER)
     shown = show(client, experiment, f"{following}&status=Failed")
