@@ -76,6 +76,13 @@ def shown_to(user: User, event: Event) -> dict[str, Any]:
     return shown
 
 
+def refuse_only_manager(user: User, successor: User | None) -> None:
+    """Raise `OnlyManager` if experiments would have no manager without the user."""
+    named = Experiment.objects.without_large_fields().naming_entity(str(user.pk))
+    if successor is None and (unmanaged := [each for each in named if each.is_managed_only_by(str(user.pk))]):
+        raise OnlyManager(unmanaged)
+
+
 def erase(user: User, successor: User | None) -> int:
     """Erase the account, its sessions, tokens and permissions, and its person from events. Return how many these were.
 
@@ -83,14 +90,12 @@ def erase(user: User, successor: User | None) -> int:
     experiments and no successor. An interrupted erasure can be repeated.
     """
     entity = str(user.pk)
-    experiments = list(Experiment.objects.without_large_fields().naming_entity(entity))
-    if successor is None and (unmanaged := [each for each in experiments if each.is_managed_only_by(entity)]):
-        raise OnlyManager(unmanaged)
+    refuse_only_manager(user, successor)
     # Sessions and tokens of an account that is not active are refused: none begins from here on.
     User.objects.filter(pk=user.pk).update(is_active=False)
     for session in stored_sessions(user):
         session.end()
-    for experiment in experiments:
+    for experiment in list(Experiment.objects.without_large_fields().naming_entity(entity)):
         try:
             experiment.remove_entity(entity, str(successor.pk) if successor else None)
         except NoManager:

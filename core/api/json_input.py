@@ -22,7 +22,7 @@ TOO_MANY_VALUES = (
 )
 MAX_NAME = 1_000
 NOT_JSON = "is not a JSON number. Send null or leave it out."
-REPEATED = "The name {} stands twice. Send it once. A filter joins conditions of one name in one object, or by $and."
+REPEATED = "The name {} stands twice. Send it once (a filter joins conditions by $and)."
 INT64 = range(-(2**63), 2**63)
 CONTAINERS = (dict, list)
 # Bytes of a text whose decoding and checks take 10 ms or more.

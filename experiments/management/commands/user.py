@@ -10,7 +10,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from accounts.management.users import HELP, get_user
 from accounts.models import User
 from audit.personal_data import erase_from_events
-from experiments.personal_data import OnlyManager, erase, export_of
+from experiments.personal_data import OnlyManager, erase, export_of, refuse_only_manager
 
 # The most experiments that a refusal names.
 MAX_NAMED = 20
@@ -43,8 +43,9 @@ class Command(BaseCommand):
         successor = get_user(successor_name) if successor_name else None
         if successor and (successor == user or not successor.is_active):
             raise CommandError("The successor must be another account, and active. Name another one.")
-        self.stderr.write(f"Erasing the account {user_id}. If this is interrupted, erase this id again.")
         try:
+            refuse_only_manager(user, successor)
+            self.stderr.write(f"Erasing the account {user_id}. If this is interrupted, erase this id again.")
             count = erase(user, successor)
         except OnlyManager as refusal:
             raise CommandError(sentence(refusal)) from None
