@@ -13,7 +13,7 @@ from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
-from accounts import session_lifetime
+from accounts import lockout, session_lifetime
 from accounts.lockout import LockedOut, count_failure
 from accounts.models import FailedLogins, User
 from audit.models import Event
@@ -225,6 +225,19 @@ def test_a_right_password_is_no_failure_while_others_use_up_the_limit_of_the_acc
     refusals = [log_in(PASSWORD)[1] for _ in range(6)]
     assert {response.status_code for response in refusals} == {429}
     assert not any("have failed" in response.json()["message"] for response in refusals)
+
+
+def test_a_slow_check_of_a_right_password_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = User.check_password
+
+    def slow(user: User, password: str) -> bool:
+        time.sleep(0.6)
+        return check(user, password)
+
+    monkeypatch.setattr(lockout, "COUNT_SECONDS", 0.5)
+    monkeypatch.setattr(User, "check_password", slow)
+    assert log_in(PASSWORD)[1].status_code == 302
+    assert not FailedLogins.objects.exists()
 
 
 def test_an_account_that_does_not_exist_is_locked_too() -> None:
