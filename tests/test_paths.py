@@ -89,6 +89,17 @@ def test_a_condition_means_the_same_for_every_name(runs_of_all_values: None, con
     assert found({"$nor": [{r"parameters.x.a\.b": condition}]}) == found({"$nor": [{"parameters.x.ab": condition}]})
 
 
+@pytest.mark.parametrize("path", [r"parameters.o\.b.in", r"parameters.o\.b.i\.n"])
+@pytest.mark.parametrize("condition", [{"$exists": True}, {"$size": 0}, {"$eq": []}, 1, {"$ne": None}])
+def test_a_name_is_not_searched_in_a_list_on_its_way(experiment: Experiment, path: str, condition: Any) -> None:
+    inside = {"in": 1, "i.n": 1}
+    values: list[Any] = [[], [1, 2], [{"other": 1}], [inside], {}, 5, None]
+    add(experiment, *({"o.b": value} for value in values))
+    assert not found({path: condition})
+    add(experiment, {"o.b": inside})
+    assert len(found({path: condition})) == (condition not in ({"$size": 0}, {"$eq": []}))
+
+
 @pytest.mark.parametrize(
     ("document", "path", "sentence"),
     [

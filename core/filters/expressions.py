@@ -33,8 +33,14 @@ def value_at(column: str, names: Iterable[str]) -> Any:
         if isinstance(value, str):
             value = part_of(value, name)
         else:
-            value = {"$let": {"vars": {"value": value}, "in": part_of("$$value", name)}}
+            value = {"$let": {"vars": {"value": value}, "in": part_of_one("$$value", name)}}
     return value
+
+
+def part_of_one(value: str, name: str) -> Any:
+    """Return the part of a value that is not searched: a name has no part of a list, which `$value.name` maps over."""
+    part = part_of(value, name)
+    return {"$cond": [{"$isArray": [value]}, "$$REMOVE", part]} if isinstance(part, str) else part
 
 
 def part_of(value: str, name: str) -> Any:
