@@ -223,6 +223,17 @@ def test_a_refused_form_keeps_the_stored_name_in_its_heading(browser: Client, ex
     assert 'value="barley"' in page
 
 
+@pytest.mark.parametrize("text", ['\ufeff{"a": 1}', '\ufeff{"a": 1, "a": 2}', "\ufeff{"])
+def test_a_byte_order_mark_is_ignored_as_by_the_api(browser: Client, experiment: Experiment, text: str) -> None:
+    response = browser.post(address(experiment), form_of(browser, experiment, *entries_of(experiment), config=text))
+    experiment.refresh_from_db()
+    if text.endswith("1}"):
+        assert (response.status_code, experiment.config) == (302, {"a": 1})
+    else:
+        [problem] = response.context["adminform"].form.errors["config"]
+        assert ("stands twice" if "2" in text else "(line 1, column 2)") in problem
+
+
 def test_an_empty_configuration_is_an_empty_object(browser: Client, experiment: Experiment) -> None:
     form = form_of(browser, experiment, *entries_of(experiment), config="")
     assert browser.post(address(experiment), form).status_code == 302

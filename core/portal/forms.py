@@ -43,7 +43,8 @@ class JSONText(forms.JSONField):
 
     def to_python(self, value: Any) -> Any:
         try:
-            return super().to_python(value)
+            # `json.loads` refuses a byte order mark, which the API ignores.
+            return super().to_python(value.removeprefix("\ufeff") if isinstance(value, str) else value)
         except forms.ValidationError as error:
             mistake = error.__context__
             raise forms.ValidationError(mistake.msg if isinstance(mistake, json.JSONDecodeError) else error) from error
