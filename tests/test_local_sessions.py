@@ -195,6 +195,18 @@ def test_the_fifth_failure_in_a_row_locks_the_account_at_this_address_for_a_minu
     assert not FailedLogins.objects.exists()
 
 
+def test_the_page_of_a_refused_login_leads_back_to_the_login() -> None:
+    browser = Client(REMOTE_ADDR=HERE)
+    form = {"username": "root", "password": WRONG}
+    html = {"Accept": "text/html"}
+    pages = [browser.post("/login?next=/admin/%3Fa%3D1%26b", form, headers=html) for _ in range(6)]
+    assert pages[-1].status_code == 429
+    assert '<a href="/login?next=%2Fadmin%2F%3Fa%3D1%26b">Log in</a>' in pages[-1].content.decode()
+    assert '<a href="/login">Log in</a> <a href="/experiments">' in (
+        browser.post("/login", form, headers=html).content.decode()
+    )
+
+
 @pytest.mark.parametrize(("failures", "seconds"), [(4, 60), (5, 120), (6, 240), (9, 1920), (10, 3600), (2000, 3600)])
 def test_each_further_failure_doubles_the_wait_up_to_an_hour(failures: int, seconds: int) -> None:
     log_in(WRONG)
