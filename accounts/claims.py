@@ -124,7 +124,8 @@ def verification(value: Any) -> bool | None:
 def address_of(value: Any) -> str | None:
     if value is None:
         return None
-    return value if is_text(value) and "@" in value else ""
+    is_address = is_text(value) and "@" in value and value.isprintable() and " " not in value
+    return value if is_address else ""
 
 
 def audiences(value: Any) -> list[str] | None:

@@ -5,6 +5,8 @@ from typing import Any
 
 from gunicorn import glogging  # type: ignore[import-untyped]
 
+from core.printable import escaped
+
 
 class OneLineFormatter(logging.Formatter):
     """Escapes the control characters of a message. The lines of a traceback are indented."""
@@ -30,10 +32,6 @@ class GunicornLogger(glogging.Logger):
         for handler in (*self.error_log.handlers, *self.access_log.handlers):
             plain = handler.formatter
             handler.setFormatter(OneLineFormatter(plain._fmt, plain.datefmt))
-
-
-def escaped(text: str) -> str:
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def indented(text: str) -> str:

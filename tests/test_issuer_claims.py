@@ -271,6 +271,7 @@ def test_the_email_of_a_token_is_not_verified_by_a_claim_of_userinfo_about_anoth
     [
         (NO_EMAIL, "the claim email is missing. Request the scope that adds it."),
         ({"email": "someone"}, "The claim email has no email address."),
+        ({"email": "some\none@example.org"}, "The claim email has no email address."),
         ({"email_verified": None}, "the claim email_verified is missing. The operators of this service can"),
         ({"email_verified": False}, "The provider has not verified your email (claim email_verified)."),
     ],

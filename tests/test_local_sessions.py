@@ -142,6 +142,16 @@ def test_operators_list_sessions_without_their_keys(reader: Caller, settings: Se
     assert run("--user", "root").splitlines() == [header, rows[0]]
 
 
+def test_a_session_is_one_line_whatever_the_name_of_its_user(root: User) -> None:
+    """Earlier releases stored emails with line breaks. Subjects of providers may have them."""
+    logged_in()
+    for changed in ({"email": "a\n\x1b[31mforged@example.org"}, {"email": "", "subject": "a\u2028\x1b[31mforged"}):
+        User.objects.filter(pk=root.pk).update(**changed)
+        _, row = run("--user", str(root.pk)).splitlines()
+        assert row.isprintable()
+        assert "\\x1b[31mforged" in row
+
+
 def test_operators_end_a_session_by_its_id() -> None:
     browsers = [logged_in(), logged_in()]
     first = run().splitlines()[1].split()[0]

@@ -47,6 +47,14 @@ def test_a_token_for_a_disabled_account_is_issued_with_a_warning(manager: Caller
     assert refusal == "This account is disabled. Ask the administrators of this service."
 
 
+def test_a_message_is_one_line_whatever_the_name_of_the_user(manager: Caller) -> None:
+    User.objects.filter(pk=manager.id).update(is_active=False, email="a\n\x1b[31mforged@example.org")
+    _, remarks = issue(manager.id, "--entitlement", "users", "--name", "ci")
+    assert "the account of a\\n\\x1b[31mforged@example.org is disabled." in remarks
+    with pytest.raises(CommandError, match=r"a\\n\\x1b\[31mforged@example.org already has a token"):
+        issue(manager.id, "--name", "ci")
+
+
 def test_a_name_is_registered_only_once() -> None:
     issue("ada", "--entitlement", "users")
     _, remarks = issue("ada", "--entitlement", "users")

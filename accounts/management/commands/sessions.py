@@ -7,6 +7,7 @@ from django.template.defaultfilters import pluralize
 
 from accounts.management.users import HELP, get_user
 from accounts.stored_sessions import StoredSession, stored_sessions
+from core.printable import escaped
 
 ROW = "{:<12}  {:<8}  {:<20}  {:<20}  {}"
 TIME = "%Y-%m-%d %H:%M UTC"
@@ -33,7 +34,7 @@ class Command(BaseCommand):
         for session in sessions:
             login = "provider" if session.is_of_provider else "password"
             started = f"{session.started_at:{TIME}}" if session.started_at else "-"
-            user = f"{session.user} ({session.user.id})"
+            user = f"{escaped(str(session.user))} ({session.user.id})"
             self.stdout.write(ROW.format(session.id, login, started, f"{session.ends_at:{TIME}}", user))
 
     def end(self, sessions: list[StoredSession], options: dict[str, Any]) -> None:

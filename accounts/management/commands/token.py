@@ -15,6 +15,7 @@ from accounts.management.users import HELP, find_user
 from accounts.models import ServiceToken, User
 from accounts.tokens import access_token
 from core.identity import Level
+from core.printable import escaped
 
 MAX_DAYS = 3650
 
@@ -48,7 +49,7 @@ class Command(BaseCommand):
         if settings.OIDC_USER_ENTITLEMENTS and wanted.isdisjoint(options["entitlement"]):
             self.stderr.write(f"The service will refuse this token: it carries none of {', '.join(sorted(wanted))}.")
         if not user.is_active:
-            self.stderr.write(f"The service will refuse this token: the account of {user} is disabled.")
+            self.stderr.write(f"The service will refuse this token: the account of {escaped(str(user))} is disabled.")
         self.stdout.write(access_token(record))
 
     def issue(self, user: User, lifetime: datetime.timedelta, options: dict[str, Any]) -> ServiceToken:
@@ -65,7 +66,7 @@ class Command(BaseCommand):
             )
         except IntegrityError:
             raise CommandError(
-                f"{user} already has a token named {name!r}. Revoke it, or choose another name."
+                f"{escaped(str(user))} already has a token named {name!r}. Revoke it, or choose another name."
             ) from None
 
     def register(self, name: str) -> User:
