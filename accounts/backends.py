@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 
-from accounts.claims import Claims
+from accounts.claims import Claims, is_text
 from accounts.exceptions import InvalidToken, IssuerUnavailable, PermanentRefusal
 from accounts.fetching import Response, fetch, time_limit
 from accounts.models import User
@@ -76,7 +76,9 @@ class ProviderBackend(OIDCAuthenticationBackend):
         if response.status in (400, 401):
             raise LoginRefused(f"The login provider refused to complete the login: {error_code(response)}.")
         tokens = response.json_object()
-        if not isinstance(tokens.get("access_token"), str):
+        access_token = tokens.get("access_token")
+        # RFC 6749, appendix A.12: printable ASCII. Others fit no header.
+        if not (isinstance(access_token, str) and access_token.isascii() and access_token.isprintable()):
             raise IssuerUnavailable("the token endpoint returned no access token.")
         return tokens
 
@@ -87,7 +89,7 @@ class ProviderBackend(OIDCAuthenticationBackend):
         except InvalidToken as error:
             raise LoginRefused(f"The login provider sent a response that is not valid. {error}") from error
         nonce = claims.get("nonce")
-        if not isinstance(nonce, str) or not constant_time_compare(nonce, expected["nonce"]):
+        if not is_text(nonce) or not constant_time_compare(nonce, expected["nonce"]):
             raise LoginRefused("The login provider sent the response of another login. Try again.")
         if claims.get("azp", settings.OIDC_RP_CLIENT_ID) != settings.OIDC_RP_CLIENT_ID:
             raise LoginRefused("The login provider sent a response for another service.")

@@ -31,8 +31,10 @@ class Discovery:
         self._metadata = Fetched(self._fetch_metadata, waiting)
         self._keys = Fetched(self._fetch_keys, waiting)
 
-    def decode(self, token: str, **expected: Any) -> Claims:
+    def decode(self, token: object, **expected: Any) -> Claims:
         """Verify the signature and the times of a JWT. Raises `InvalidToken` or an error of PyJWT."""
+        if not (isinstance(token, str) and token.isascii()):
+            raise InvalidToken("The token is not an ASCII text.")
         header = jwt.get_unverified_header(token)
         algorithm = str(header.get("alg"))
         if algorithm not in ASYMMETRIC:

@@ -167,4 +167,6 @@ def is_safe_url(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
+    if not url.isprintable():
+        return False
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1"))

@@ -28,7 +28,7 @@ from rest_framework.exceptions import ValidationError
 
 from core import filters
 from core.api.errors import sentences
-from core.api.json_input import bounded_int, scalar_problem
+from core.api.json_input import bounded_int, scalar_problem, text_problem
 from core.api.search import bounded_time, search_time_limit
 from core.filters import paths
 from core.filters.fields import BooleanField, Field, JSONField, TimeField, parse_time
@@ -59,6 +59,7 @@ MAX_FILTER = 4_000
 # The time limit in seconds, so that a page takes less than one, unless the reader allows more.
 SOON = 0.6
 PATIENCE = "Search longer"
+INCOMPLETE = "Enter a field, a comparison and a value, such as parameters.p_value lt 0.05 (lt: less than)."
 ADVICE = "choose a model, a status or a shorter period"
 
 
@@ -98,6 +99,8 @@ class Condition:
             path = json.loads(found["path"], strict=False) if text.strip().startswith('"') else found["path"]
         except ValueError:
             return cls(text)
+        if problem := text_problem(path):
+            return cls(text, error=problem)
         return cls(text, path, found["op"], (found["value"] or "").strip())
 
     @classmethod
@@ -285,10 +288,10 @@ def document_of(condition: Condition) -> Any:
     if len(condition.text) > MAX_LENGTH:
         raise Refused(f"At most {MAX_LENGTH:,} characters are allowed.")
     if not condition.operator:
-        raise Refused("Enter a field, a comparison and a value, such as parameters.p_value lt 0.05 (lt: less than).")
+        raise Refused(condition.error or INCOMPLETE)
     if not condition.path:
         raise Refused("Enter a field, such as parameters.p_value.")
-    path, operator, value = storable(condition.path), condition.operator, condition.value
+    path, operator, value = condition.path, condition.operator, condition.value
     known = FIELDS.get(path.partition(".")[0])
     if known is None:
         raise Refused(unknown_field(path))

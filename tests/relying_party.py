@@ -17,12 +17,16 @@ CLIENT_SECRET = "a secret of the client & the provider: 100 %"
 
 @dataclass
 class Person:
-    """The user of the provider's login page. `id_token` and `userinfo` override the user's claims."""
+    """The user of the provider's login page. `id_token` and `userinfo` override the user's claims.
+
+    `tokens` overrides members of the token endpoint's response.
+    """
 
     subject: str
     entitlements: tuple[str, ...] = ("users",)
     id_token: dict[str, Any] = field(default_factory=dict)
     userinfo: dict[str, Any] | str | int = field(default_factory=dict)
+    tokens: dict[str, Any] = field(default_factory=dict)
 
 
 class LoginProvider(Provider):
@@ -77,6 +81,7 @@ class LoginProvider(Provider):
             "access_token": secrets.token_urlsafe(),
             "token_type": "Bearer",
             "id_token": self.token(person.subject, *person.entitlements, key=self.signing_key, **claims),
+            **person.tokens,
         }
 
     def is_authenticated(self, form: dict[str, str], authorization: str) -> bool:

@@ -228,6 +228,10 @@ def test_the_provider_gets_no_request_before_a_login(browser: Browser, openid: L
     [
         (Person("ada", id_token={"nonce": "of another login"}), "the response of another login"),
         (Person("ada", id_token={"nonce": None}), "the response of another login"),
+        (Person("ada", id_token={"nonce": "\ud800"}), "the response of another login"),
+        (Person("ada", tokens={"id_token": "\ud800"}), "The token is not an ASCII text."),
+        (Person("ada", tokens={"id_token": "n" * 5_000}), "The token is not valid"),
+        (Person("ada", id_token={"email": "ada\n@example.org"}), "The claim email has no email address."),
         (Person("ada", id_token={"aud": "another-client"}), "Audience doesn&#x27;t match"),
         (Person("ada", id_token={"aud": [CLIENT_ID, "b"], "azp": "b"}), "a response for another service"),
         (Person("ada", id_token={"iss": "https://evil.example"}), "Invalid issuer"),
@@ -242,6 +246,33 @@ def test_a_response_to_another_login_is_refused(browser: Browser, person: Person
     assert sentence in response.content.decode()
     assert not browser.is_logged_in
     assert not User.objects.exists()
+
+
+@pytest.mark.parametrize("token", ["\ud800", "a\nb", "größe"])
+def test_an_access_token_that_fits_no_header_is_none(browser: Browser, token: str) -> None:
+    response = browser.log_in(Person("ada", id_token=NO_EMAIL, tokens={"access_token": token}))
+    assert response.status_code == 503
+    assert "the token endpoint returned no access token." in response.content.decode()
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\0", "e" * 5_000])
+@pytest.mark.parametrize("name", ["authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri"])
+def test_an_address_that_the_provider_cannot_have_is_a_failure_of_the_provider(
+    browser: Browser, openid: LoginProvider, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    respond = openid.response
+
+    def response(path: str, authorization: str) -> Any:
+        document = respond(path, authorization)
+        return {**document, name: f"https://127.0.0.1:1/{text}"} if "well-known" in path else document  # type: ignore[dict-item]
+
+    openid.person = Person("ada", id_token=NO_EMAIL)
+    monkeypatch.setattr(openid, "response", response)
+    begun = browser.get("/login/provider")
+    if begun.status_code == 302 and name != "authorization_endpoint":
+        begun = browser.come_back(openid.authorize(begun.headers["Location"]))
+    assert begun.status_code == (302 if name == "authorization_endpoint" and text[0] == "e" else 503)
+    begun.content.decode()
 
 
 def test_an_id_token_of_another_key_is_refused(browser: Browser, openid: LoginProvider) -> None:

@@ -38,7 +38,7 @@ GONE = "This object no longer exists. It has been deleted."
 
 def problem(code: int, message: str, errors: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the body of an error response: `code`, `status`, `message`, and `errors` for a 422."""
-    body: dict[str, Any] = {"code": code, "status": HTTPStatus(code).phrase, "message": message}
+    body: dict[str, Any] = {"code": code, "status": HTTPStatus(code).phrase, "message": encodable(message)}
     return body | ({"errors": errors} if errors else {})
 
 
@@ -117,7 +117,7 @@ class Excerpt:
         return self._text(str(detail), MAX_MESSAGE)
 
     def _text(self, text: str, longest: int) -> str:
-        short = shortened(text, longest)
+        short = encodable(shortened(text, longest))
         self.room -= len(json.dumps(short))
         return short
 
@@ -125,6 +125,11 @@ class Excerpt:
 def shortened(text: str, longest: int) -> str:
     """Cut out the middle of a long text. A message names its reason first, and says what to do at the end."""
     return text if len(text) <= longest else f"{text[: longest // 2]}…{text[-longest // 2 :]}"
+
+
+def encodable(text: str) -> str:
+    """Replace lone surrogates by their escapes, such as `\\ud800`: refusals quote requests, and UTF-8 has none."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def sentences(detail: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -139,4 +144,4 @@ def sentences(detail: Any, path: str = "") -> Iterator[tuple[str, str]]:
                 nested = f"{path}.{index}".lstrip(".") if isinstance(value, dict | list) else path
                 yield from sentences(value, nested)
         case _:
-            yield path, str(detail)
+            yield encodable(path), encodable(shortened(str(detail), MAX_MESSAGE))

@@ -159,6 +159,10 @@ def problem_in(value: Any, path: str = "", depth: int = 0) -> Problem | None:
 
 
 def problem_of_object(value: dict[str, Any], path: str) -> Problem | None:
+    # First, so that the other sentences quote only names that a response can hold.
+    for name in value:
+        if sentence := text_problem(name):
+            return Problem(path, f"In a key: {sentence}")
     if isinstance(value, Ambiguous):
         return Problem(path, REPEATED.format(json.dumps(value.repeated, ensure_ascii=False)))
     if value.get("$db", ...) is None and "$ref" in value and "$id" in value:
@@ -167,8 +171,6 @@ def problem_of_object(value: dict[str, Any], path: str) -> Problem | None:
         if len(name) > MAX_NAME:
             named = f"{path}.{name}" if path else name
             return Problem(named, f"A name must have at most {MAX_NAME:,} characters.")
-        if sentence := text_problem(name):
-            return Problem(path, f"In a key: {sentence}")
     return None
 
 
