@@ -8,7 +8,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.authentication import BearerAuthentication
-from accounts.exceptions import InvalidToken, OwnerDisabled
+from accounts.exceptions import InvalidToken, PermanentRefusal
 from accounts.models.service_token import ServiceToken, ServiceTokenQuerySet
 from accounts.token_serializers import (
     IssuedTokenSerializer,
@@ -120,7 +120,7 @@ class TokenRefreshView(Resource):
         serializer.is_valid(raise_exception=True)
         try:
             token = refreshed(serializer.validated_data["refresh"])
-        except OwnerDisabled as error:
+        except PermanentRefusal as error:
             raise AuthenticationFailed(str(error)) from error
         except InvalidToken as error:
             raise AuthenticationFailed(f"{error} Create a new token with POST /api/v1/token.") from error
