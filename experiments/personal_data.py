@@ -4,6 +4,8 @@ Runs and experiments stay, because they belong to the experiment. Stored respons
 sealed, and nothing tells whose they are.
 """
 
+import time
+import uuid
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 
+from accounts.authentication import RECENT_SECONDS
 from accounts.models import ServiceToken, User
 from accounts.stored_sessions import stored_sessions
 from accounts.token_serializers import ServiceTokenSerializer
@@ -76,10 +79,10 @@ def shown_to(user: User, event: Event) -> dict[str, Any]:
     return shown
 
 
-def refuse_only_manager(user: User, successor: User | None) -> None:
+def refuse_only_manager(user_id: uuid.UUID, successor: User | None) -> None:
     """Raise `OnlyManager` if experiments would have no manager without the user."""
-    named = Experiment.objects.without_large_fields().naming_entity(str(user.pk))
-    if successor is None and (unmanaged := [each for each in named if each.is_managed_only_by(str(user.pk))]):
+    named = Experiment.objects.without_large_fields().naming_entity(str(user_id))
+    if successor is None and (unmanaged := [each for each in named if each.is_managed_only_by(str(user_id))]):
         raise OnlyManager(unmanaged)
 
 
@@ -87,24 +90,56 @@ def erase(user: User, successor: User | None) -> int:
     """Erase the account, its sessions, tokens and permissions, and its person from events. Return how many these were.
 
     `successor` becomes the manager of experiments that would have none. Raises `OnlyManager` if there are such
-    experiments and no successor. An interrupted erasure can be repeated.
+    experiments and no successor: the account stays, without sessions. An interrupted erasure can be repeated.
     """
-    entity = str(user.pk)
-    refuse_only_manager(user, successor)
-    # Sessions and tokens of an account that is not active are refused: none begins from here on.
-    User.objects.filter(pk=user.pk).update(is_active=False)
+    refuse_only_manager(user.pk, successor)
+    account = User.objects.filter(pk=user.pk)
+    # Sessions and tokens of an account that is not active are refused.
+    account.update(is_active=False)
     for session in stored_sessions(user):
         session.end()
-    for experiment in list(Experiment.objects.without_large_fields().naming_entity(entity)):
-        try:
-            experiment.remove_entity(entity, str(successor.pk) if successor else None)
-        except NoManager:
-            # The other manager was removed after the check above.
-            raise OnlyManager([experiment]) from None
+    # Until then, other processes accept the tokens that they verified just before.
+    time.sleep(RECENT_SECONDS)
+    try:
+        erase_permissions(user.pk, successor)
+    except OnlyManager:
+        account.update(is_active=user.is_active)
+        raise
     about_users = ContentType.objects.get_for_model(User)
-    LogEntry.objects.filter(content_type=about_users, object_id=entity).update(object_repr=entity)
+    LogEntry.objects.filter(content_type=about_users, object_id=str(user.pk)).update(object_repr=str(user.pk))
     delete_account(user)
-    return erase_from_events(user.pk, user.issuer, user.subject, user.email)
+    return erase_rest(user.pk, successor, user.issuer, user.subject, user.email)
+
+
+def erase_rest(
+    user_id: uuid.UUID,
+    successor: User | None,
+    issuer: str | None = None,
+    subject: str | None = None,
+    email: str | None = None,
+) -> int:
+    """Erase what is left of a deleted account in events and permissions. Return the number of its events.
+
+    Requests that began before the deletion may have stored it. Raises `OnlyManager` like `erase`.
+    """
+    count = erase_from_events(user_id, issuer, subject, email)
+    # An id that no event has may be that of a group.
+    if count:
+        erase_permissions(user_id, successor)
+    return count
+
+
+def erase_permissions(user_id: uuid.UUID, successor: User | None) -> None:
+    """Remove the user from all permission lists, until none has them: running requests may still add some."""
+    entity = str(user_id)
+    while named := list(Experiment.objects.without_large_fields().naming_entity(entity)):
+        refuse_only_manager(user_id, successor)
+        for experiment in named:
+            try:
+                experiment.remove_entity(entity, str(successor.pk) if successor else None)
+            except NoManager:
+                # The other manager was removed after the check above.
+                raise OnlyManager([experiment]) from None
 
 
 @in_transaction

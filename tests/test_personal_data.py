@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
@@ -11,13 +12,15 @@ from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
+from accounts.authentication import RECENT_SECONDS
 from accounts.models import ServiceToken, User
 from audit.models import Actor, Event, Target
 from audit.personal_data import events_of
+from core.identity import Level
 from core.mongodb.documents import mongodb
 from drifts.models import Drift
 from experiments import personal_data
-from experiments.models import Experiment
+from experiments.models import Experiment, Permission
 from tests.caller import Caller, Client
 from tests.provider import Provider
 from tests.session import through_session
@@ -38,6 +41,11 @@ def stored_text() -> str:
     database = mongodb().database
     names = [name for name in database.list_collection_names() if not name.startswith("system.")]
     return "\n".join(str(document) for name in names for document in database[name].find())
+
+
+@pytest.fixture(autouse=True)
+def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(personal_data, "RECENT_SECONDS", 0)
 
 
 @pytest.fixture
@@ -187,3 +195,77 @@ def test_an_interrupted_erasure_is_finished_by_the_id(
         assert ADDRESS not in stored_text()
     with pytest.raises(CommandError, match="No user has the local name or the email"):
         run("erase", "manager@example.org")
+
+
+def late(caller: Caller) -> Experiment:
+    """An experiment that a request created during the erasure."""
+    return Experiment.objects.create(name="late", permissions=[Permission(entity=caller.id, level=Level.MANAGE)])
+
+
+def before(step: str, act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a step of the erasure begin with this act."""
+    original = getattr(personal_data, step)
+
+    def delayed(*arguments: Any) -> Any:
+        act()
+        return original(*arguments)
+
+    monkeypatch.setattr(personal_data, step, delayed)
+
+
+@pytest.mark.parametrize("step", ["stored_sessions", "delete_account", "erase_from_events"])
+def test_experiments_of_requests_that_were_running_have_another_manager(
+    step: str, busy: Caller, reader: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before(step, lambda: late(busy), monkeypatch)
+    run("erase", busy.id, "--successor", reader.id)
+    assert not Experiment.objects.naming_entity(busy.id).exists()
+    (entry,) = Experiment.objects.get(name="late").permissions
+    assert (entry.entity, entry.level) == (reader.id, "Manage")
+
+
+def test_an_erasure_waits_until_no_process_accepts_a_token(busy: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    Experiment.objects.all().delete()
+    waits: list[tuple[float, bool]] = []
+    is_active = User.objects.filter(pk=busy.id).values_list("is_active", flat=True)
+    monkeypatch.setattr(personal_data, "RECENT_SECONDS", RECENT_SECONDS)
+    monkeypatch.setattr("time.sleep", lambda seconds: waits.append((seconds, is_active.get())))
+    run("erase", busy.id)
+    assert waits == [(RECENT_SECONDS, False)]
+
+
+@pytest.mark.parametrize("was_active", [True, False])
+def test_an_account_that_became_an_only_manager_stays_as_it_was(
+    was_active: bool, busy: Caller, reader: Caller, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    User.objects.filter(pk=busy.id).update(is_active=was_active)
+    both = [Permission(entity=caller.id, level=Level.MANAGE) for caller in (busy, reader)]
+    Experiment.objects.filter(pk=experiment.pk).update(permissions=both)
+    before("stored_sessions", lambda: late(busy), monkeypatch)
+    with pytest.raises(CommandError, match=r"The account is not erased: it is the only manager of 'late' .*sessions"):
+        run("erase", busy.id)
+    assert User.objects.get(pk=busy.id).is_active is was_active
+    assert Experiment.objects.naming_entity(busy.id).count() == 2
+
+
+def test_the_id_of_an_erased_account_is_erased_from_permissions_too(
+    busy: Caller, reader: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Experiment.objects.all().delete()
+    before("delete_account", lambda: late(busy), monkeypatch)
+    left = "The account is erased, but its id is the only manager of 'late' "
+    with pytest.raises(CommandError, match=left):
+        run("erase", busy.id)
+    with pytest.raises(CommandError, match=left):
+        run("erase", busy.id)
+    assert run("erase", busy.id, "--successor", reader.id).startswith(f"No account has the id {busy.id}; ")
+    (entry,) = Experiment.objects.get().permissions
+    assert (entry.entity, entry.level) == (reader.id, "Manage")
+
+
+def test_a_group_is_not_taken_for_an_account() -> None:
+    group = str(uuid.uuid4())
+    Experiment.objects.create(name="barley", permissions=[Permission(entity=group, level=Level.MANAGE)])
+    with pytest.raises(CommandError, match="No account and no event has the id"):
+        run("erase", group)
+    assert Experiment.objects.naming_entity(group).exists()
