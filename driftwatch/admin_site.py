@@ -18,6 +18,7 @@ from core.api.exceptions import RetryLater
 from core.api.search import bounded_time
 from core.identity import Requirement, identity_of_session
 from core.portal.actions import delete_selected
+from core.portal.latest_actions import latest_actions
 from drifts.dashboard import dashboard_of
 
 # The app labels in the order of the index.
@@ -62,13 +63,17 @@ class Portal(AdminSite):
         return sorted(super().get_app_list(request, app_label), key=lambda app: ORDER.index(app["app_label"]))
 
     def index(self, request: HttpRequest, extra_context: Any = None) -> TemplateResponse:
-        """Show the index with the dashboard. Leave out the dashboard if MongoDB exceeds the time limit."""
+        """Show the index with the user's latest actions and the dashboard.
+
+        Leave out the dashboard if MongoDB exceeds the time limit.
+        """
         try:
             with bounded_time():
                 dashboard = dashboard_of(identity_of_session(request))
         except ValidationError:
             dashboard = None
-        return super().index(request, {"dashboard": dashboard, **(extra_context or {})})
+        context = {"dashboard": dashboard, "latest_actions": latest_actions(self, request)}
+        return super().index(request, {**context, **(extra_context or {})})
 
     def app_index(self, request: HttpRequest, app_label: str, extra_context: Any = None) -> TemplateResponse:
         """Show the models of one app under its name."""

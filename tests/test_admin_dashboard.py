@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from pytest_django import Settings
 
 from accounts.models import User
@@ -123,6 +123,47 @@ def test_the_dashboard_lists_the_latest_actions_of_its_reader(browser: Client, a
     LogEntry.objects.log_actions(admin.user.pk, [drift], CHANGE, single_object=True)
     (action,) = Shown(browser.get("/admin/")).texts("section[aria-labelledby=panel-actions] li")
     assert action.startswith(f"Change: {drift}, ")
+
+
+def actions_of(browser: Client) -> list[tuple[str, bool]]:
+    """What the panel says about the objects of the latest actions, and whether it has a link, the newest first."""
+    entries = Shown(browser.get("/admin/")).tree.select("section[aria-labelledby=panel-actions] li")
+    return [
+        (entry.get_text().partition(": ")[2].rpartition(", ")[0], entry.select_one("a") is not None)
+        for entry in entries
+    ]
+
+
+def test_the_latest_actions_name_only_what_their_reader_may_still_read(
+    settings: Settings, drift: Drift, manager: Caller
+) -> None:
+    assert manager.user
+    User.objects.update(is_staff=True)
+    wine = drift.experiment
+    own = Experiment.objects.create(name="barley", permissions=wine.permissions)
+    user = manager.user
+    for obj, flag in ((wine, CHANGE), (drift, CHANGE), (own, CHANGE), (user, CHANGE), (own, DELETION)):
+        LogEntry.objects.log_actions(user.pk, [obj], flag, single_object=True)
+    browser = through_session(manager, settings).client
+    assert actions_of(browser) == [
+        ("barley", True),
+        (manager.id, False),
+        ("barley", True),
+        (str(drift), True),
+        ("wine quality", True),
+    ]
+    Experiment.objects.filter(pk=wine.pk).update(permissions=[])
+    own.delete()
+    unread = [(str(own.pk), False), (manager.id, False), (str(own.pk), False), (str(drift.pk), False)]
+    assert actions_of(browser) == [*unread, (str(wine.pk), False)]
+
+
+def test_an_administrator_sees_the_names_of_deleted_objects(browser: Client, admin: Caller, drift: Drift) -> None:
+    assert admin.user
+    for obj in (drift, drift.experiment):
+        LogEntry.objects.log_actions(admin.user.pk, [obj], DELETION, single_object=True)
+    drift.experiment.delete()
+    assert actions_of(browser) == [("wine quality", False), (str(drift), False)]
 
 
 def test_the_dashboard_works_without_runs(browser: Client) -> None:
