@@ -126,7 +126,7 @@ def test_the_dashboard_lists_the_latest_actions_of_its_reader(browser: Client, a
 
 
 def actions_of(browser: Client) -> list[tuple[str, bool]]:
-    """What the panel says about the objects of the latest actions, and whether it has a link, the newest first."""
+    """The names in the panel of the latest actions, and whether each is a link, the newest first."""
     entries = Shown(browser.get("/admin/")).tree.select("section[aria-labelledby=panel-actions] li")
     return [
         (entry.get_text().partition(": ")[2].rpartition(", ")[0], entry.select_one("a") is not None)
