@@ -1,6 +1,6 @@
 """The serializer of drift runs."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from rest_framework import serializers
 
@@ -24,6 +24,8 @@ class DriftSerializer(StrictModelSerializer):
     verdict = serializers.ChoiceField(
         choices=Verdict.choices, read_only=True, help_text="unknown unless `job_status` is Completed."
     )
+
+    cleared_by_null: ClassVar[dict[str, Any]] = {"parameters": dict, "tags": list}
 
     class Meta:
         model = Drift

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from rest_framework import serializers
 
@@ -124,6 +124,7 @@ class ExperimentSerializer(SharingSerializer):
     description = StrictText(required=False, allow_blank=True)
     tags = Tags(required=False)
     config = StrictObject(required=False, help_text="Any JSON object.")
+    cleared_by_null: ClassVar[dict[str, Any]] = {"description": str, "tags": list, "config": dict}
 
     class Meta(SharingSerializer.Meta):
         fields = (

@@ -152,7 +152,7 @@ class ExperimentView(SearchMixin, ExperimentResource):
     def update(self, request: Request, experiment_id: str) -> JSONResponse:
         """Replace an experiment. `public` and `permissions` take their defaults if they are omitted.
 
-        Other omitted fields keep their values. The caller stays a manager.
+        Other omitted fields keep their values; null clears them. The caller stays a manager.
         """
         return self.save(self.get_serializer(self.get_experiment(), data=self.body))
 

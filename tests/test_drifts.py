@@ -117,6 +117,15 @@ def test_a_run_that_completes_needs_drift_detected(
     assert "drift was detected" in response.json()["errors"]["json"]["drift_detected"][0]
 
 
+@pytest.mark.parametrize("method", ["post", "put", "patch"])
+def test_null_clears_parameters_and_tags(editor: Caller, drift: Drift, method: str) -> None:
+    path = f"/experiment/{drift.experiment_id}/drift"
+    stored = getattr(editor, method)(
+        path if method == "post" else f"{path}/{drift.id}", {**RUN, "parameters": None, "tags": None}
+    )
+    assert stored.json().items() >= {"parameters": {}, "tags": []}.items()
+
+
 def test_put_replaces_what_the_first_clients_know_and_keeps_the_rest(editor: Caller, drift: Drift) -> None:
     path = f"/experiment/{drift.experiment_id}/drift/{drift.id}"
     before = editor.put(path, WHOLE).json()

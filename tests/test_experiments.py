@@ -87,6 +87,16 @@ def test_put_replaces_what_the_first_clients_know_and_keeps_the_rest(manager: Ca
     assert manager.put(path, {"name": "beer"} | cleared).json().items() >= cleared.items()
 
 
+@pytest.mark.parametrize("method", ["post", "put", "patch"])
+def test_null_clears_what_has_an_empty_value(manager: Caller, method: str) -> None:
+    path = "/experiment"
+    if method != "post":
+        path = f"/experiment/{manager.post('/experiment', WHOLE).json()['id']}"
+    null = dict.fromkeys(("description", "tags", "config"))
+    stored = getattr(manager, method)(path, {"name": "beer", **null}).json()
+    assert stored.items() >= {"description": "", "tags": [], "config": {}}.items()
+
+
 @pytest.mark.parametrize("field", sorted(WHOLE.keys() - {"permissions"}))
 def test_patch_changes_only_the_fields_that_it_names(manager: Caller, field: str) -> None:
     before = manager.post("/experiment", {"name": "before"}).json()

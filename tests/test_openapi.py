@@ -57,6 +57,15 @@ def test_a_replacement_has_no_defaults_of_fields_that_it_keeps_or_must_state() -
     assert defaults == {"DriftRequest": set(), "ExperimentRequest": {"public"}}
 
 
+def test_null_clears_fields_of_requests_and_is_in_no_response() -> None:
+    cleared = {"Experiment": {"description", "tags", "config"}, "Drift": {"parameters", "tags"}}
+    for name, fields in cleared.items():
+        for schema in (f"{name}Request", f"Patched{name}Request"):
+            properties = components()[schema]["properties"]
+            assert fields <= {field for field, facts in properties.items() if "null" in facts.get("type", [])}, schema
+        assert not [field for field in fields if "null" in components()[name]["properties"][field]["type"]]
+
+
 def test_a_response_requires_all_of_its_fields() -> None:
     """But for `errors`, which only a 422 has."""
     responses = {name: schema for name, schema in components().items() if not name.endswith("Request")}

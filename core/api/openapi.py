@@ -160,8 +160,13 @@ class ResourceSchema(AutoSchema):
         return self.has("is_conditional") or (self.has("is_tagged") and self.method == "GET")
 
     def _get_serializer_field_meta(self, field: Any, direction: str) -> dict[str, Any]:
-        """Leave out titles: they are the labels of the models, which are for people in the admin portal."""
+        """Leave out titles: they are the labels of the models, which are for people in the admin portal.
+
+        Let a request have null in the fields that it clears.
+        """
         meta: dict[str, Any] = super()._get_serializer_field_meta(field, direction)  # type: ignore[no-untyped-call]
+        if direction == "request" and field.field_name in getattr(field.parent, "cleared_by_null", {}):
+            meta["nullable"] = True
         return {name: value for name, value in meta.items() if name != "title"}
 
     @property

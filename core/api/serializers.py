@@ -136,6 +136,8 @@ class Tags(StrictList):
 # Validates strictly. A docstring would appear in the OpenAPI document, for subclasses without one.
 class StrictSerializer(serializers.Serializer[Any]):
     default_error_messages = {"null": "Must be an object, not null.", "invalid": NOT_AN_OBJECT}
+    # The fields that null clears, with the types of their empty values. Responses never have null there.
+    cleared_by_null: ClassVar[Mapping[str, Callable[[], Any]]] = {}
 
     @classmethod
     def many_init(cls, *args: Any, **options: Any) -> Any:
@@ -159,13 +161,19 @@ class StrictSerializer(serializers.Serializer[Any]):
         return fields
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """Ignore read-only fields, which clients send back with an object they read; refuse unknown fields."""
+        """Ignore read-only fields, which clients send back with an object they read; refuse unknown fields.
+
+        Replace null by the empty value in the fields that it clears.
+        """
         if isinstance(data, Mapping) and (unknown := sorted(data.keys() - self.fields.keys())):
             writable = ", ".join(name for name, field in self.fields.items() if not field.read_only)
             errors = {name: [f"There is no such field. Fields: {writable}."] for name in unknown[:MAX_UNKNOWN]}
             if others := len(unknown) - len(errors):
                 errors["non_field_errors"] = [f"{others:,} more fields are unknown."]
             raise serializers.ValidationError(errors)
+        if isinstance(data, Mapping):
+            cleared = {name: empty() for name, empty in self.cleared_by_null.items() if data.get(name, ...) is None}
+            data = {**data, **cleared} if cleared else data
         return super().to_internal_value(data)
 
 
