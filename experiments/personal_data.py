@@ -118,13 +118,14 @@ def erase_rest(
     subject: str | None = None,
     email: str | None = None,
 ) -> int:
-    """Erase what is left of a deleted account in events and permissions. Return the number of its events.
+    """Erase what is left of a deleted account in events, tokens and permissions. Return the number of its events.
 
     Requests that began before the deletion may have stored it. Raises `OnlyManager` like `erase`.
     """
     count = erase_from_events(user_id, issuer, subject, email)
     # An id that no event has may be that of a group.
     if count:
+        ServiceToken.objects.filter(user=user_id).delete()
         erase_permissions(user_id, successor)
     return count
 

@@ -1,9 +1,11 @@
 """`manage.py user`: the export and the erasure of an account."""
 
+import datetime
 import json
 import uuid
 from collections.abc import Callable
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -224,12 +226,23 @@ def test_experiments_of_requests_that_were_running_have_another_manager(
     assert (entry.entity, entry.level) == (reader.id, "Manage")
 
 
+def test_a_token_of_a_request_that_was_running_is_deleted(
+    busy: Caller, reader: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, issue = User.objects.get(pk=busy.id), ServiceToken.objects.issue
+    before("erase_from_events", lambda: issue(user, "late", datetime.timedelta(days=1)), monkeypatch)
+    run("erase", busy.id, "--successor", reader.id)
+    assert not ServiceToken.objects.exists()
+
+
 def test_an_erasure_waits_until_no_process_accepts_a_token(busy: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     Experiment.objects.all().delete()
     waits: list[tuple[float, bool]] = []
     is_active = User.objects.filter(pk=busy.id).values_list("is_active", flat=True)
     monkeypatch.setattr(personal_data, "RECENT_SECONDS", RECENT_SECONDS)
-    monkeypatch.setattr("time.sleep", lambda seconds: waits.append((seconds, is_active.get())))
+    # Threads of the driver sleep too.
+    clock = SimpleNamespace(sleep=lambda seconds: waits.append((seconds, is_active.get())))
+    monkeypatch.setattr(personal_data, "time", clock)
     run("erase", busy.id)
     assert waits == [(RECENT_SECONDS, False)]
 
