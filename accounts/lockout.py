@@ -24,7 +24,7 @@ from core import timestamps
 from core.api.error_pages import retry_later
 from core.api.exceptions import RetryLater
 from core.api.throttling import address_of, count_login_as, count_login_from
-from core.mongodb.documents import Document, collection_of, find_one, instance_of, upserted
+from core.mongodb.documents import Document, collection_of, find_one, upserted
 from core.mongodb.match import Mql
 
 FREE_FAILURES = 5
@@ -74,7 +74,8 @@ def refuse_locked(account: str, address: str) -> None:
     """Refuse a login during a wait, before it counts for the account. Raises `LockedOut`."""
     is_locked = {"$expr": {"$gt": ["$locked_until", "$$NOW"]}}
     if stored := find_one(FailedLogins, {"_id": key_of(account, address), **is_locked}):
-        raise LockedOut(seconds_between(timestamps.now(), instance_of(FailedLogins, stored).locked_until))
+        locked_until = stored["locked_until"].replace(tzinfo=datetime.UTC)
+        raise LockedOut(seconds_between(timestamps.now(), locked_until))
 
 
 def count_failure(account: str, address: str) -> None:
@@ -83,12 +84,14 @@ def count_failure(account: str, address: str) -> None:
     Raises `LockedOut`. The database decides by its clock, in one atomic step.
     """
     longer = {"$multiply": [FIRST_SECONDS, {"$pow": [2, {"$subtract": ["$count", FREE_FAILURES]}]}]}
-    seconds = {"$cond": [{"$lt": ["$count", FREE_FAILURES]}, 0, {"$min": [LONGEST_SECONDS, longer]}]}
+    seconds = {"$min": [LONGEST_SECONDS, longer]}
     counted = {
         "count": {"$cond": ["$is_locked", "$count", {"$add": [{"$ifNull": ["$count", 0]}, 1]}]},
         "at": "$$NOW",
     }
-    locked_until = {"$add": ["$$NOW", {"$toLong": {"$multiply": [1000, seconds]}}]}
+    later = {"$add": ["$$NOW", {"$toLong": {"$multiply": [1000, seconds]}}]}
+    # A time that is not in the future would lock logins that began before it.
+    locked_until = {"$cond": [{"$lt": ["$count", FREE_FAILURES]}, None, later]}
     update: list[Mql] = [
         {"$set": {"is_locked": {"$gt": ["$locked_until", "$$NOW"]}}},
         {"$set": counted},

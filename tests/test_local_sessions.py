@@ -262,6 +262,13 @@ def test_a_slow_check_of_a_right_password_is_no_failure(monkeypatch: pytest.Monk
     assert not FailedLogins.objects.exists()
 
 
+def test_a_failure_at_the_same_moment_locks_no_login() -> None:
+    """The clock of a login that waits for another one's count stands where it began."""
+    log_in(WRONG)
+    stored = FailedLogins.objects.get()
+    assert (stored.count, stored.is_locked, stored.locked_until) == (1, False, None)
+
+
 def test_an_account_that_does_not_exist_is_locked_too() -> None:
     assert [log_in(WRONG, name="nobody")[1].status_code for _ in range(6)] == [200] * 5 + [429]
     assert log_in()[1].status_code == 302

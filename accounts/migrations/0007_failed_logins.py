@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
                 ('id', models.CharField(db_column='_id', max_length=64, primary_key=True, serialize=False)),
                 ('count', models.BigIntegerField()),
                 ('is_locked', models.BooleanField(help_text='Whether the latest login came before the end of the wait.')),
-                ('locked_until', models.DateTimeField()),
+                ('locked_until', models.DateTimeField(null=True)),
                 ('at', models.DateTimeField(help_text='The time of the latest login.')),
                 ('expires_at', models.DateTimeField()),
             ],

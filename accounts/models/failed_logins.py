@@ -14,7 +14,7 @@ class FailedLogins(models.Model):
     id = models.CharField(primary_key=True, db_column="_id", max_length=64)
     count = models.BigIntegerField()
     is_locked = models.BooleanField(help_text="Whether the latest login came before the end of the wait.")
-    locked_until = models.DateTimeField()
+    locked_until = models.DateTimeField(null=True)
     at = models.DateTimeField(help_text="The time of the latest login.")
     expires_at = models.DateTimeField()
 
