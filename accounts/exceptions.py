@@ -1,7 +1,16 @@
 """The reasons why a token or a login is refused, or cannot be checked."""
 
+from core.printable import encodable
 
-class InvalidToken(Exception):
+
+class WithReason(Exception):
+    """A failure whose reason may quote a client or a provider, and goes to responses, pages and the log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(encodable(reason))
+
+
+class InvalidToken(WithReason):
     """The token is refused. The message gives the reason and is safe to show."""
 
 
@@ -17,5 +26,5 @@ class OwnerAway(PermanentRefusal):
     """The token's owner has not been seen for a long time."""
 
 
-class IssuerUnavailable(Exception):
+class IssuerUnavailable(WithReason):
     """A trusted issuer did not provide what the check of a token needs. A retry may succeed."""

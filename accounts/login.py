@@ -23,7 +23,6 @@ from accounts.exceptions import IssuerUnavailable
 from accounts.models import User
 from accounts.provider import LoginRefused, NotAdmitted, error_named, provider, relying_party_setting
 from accounts.unfinished_logins import UnfinishedLogin
-from core.api.errors import encodable
 from core.api.exceptions import RETRY_SECONDS
 from core.identity import ACCOUNT_DISABLED
 
@@ -63,22 +62,18 @@ def with_failure_pages(view: Callable[..., HttpResponse]) -> Callable[..., HttpR
             return view(request)
         except NotAdmitted as refusal:
             log.warning("Login refused: %s", refusal)
-            return failure_page(request, "not_admitted.html", str(refusal), 403)
+            return render(request, "not_admitted.html", {"reason": refusal}, status=403)
         except LoginRefused as refusal:
             log.warning("Login refused: %s", refusal)
-            return failure_page(request, "login_failed.html", str(refusal), 400)
+            return render(request, "login_failed.html", {"reason": refusal}, status=400)
         except IssuerUnavailable as failure:
             log.warning("Login failed: %s", failure)
             reason = f"The login with the provider failed. Try again in a few minutes. Details: {failure}"
-            response = failure_page(request, "login_failed.html", reason, 503)
+            response = render(request, "login_failed.html", {"reason": reason}, status=503)
             response["Retry-After"] = RETRY_SECONDS
             return response
 
     return never_cache(wrapper)
-
-
-def failure_page(request: HttpRequest, template: str, reason: str, status: int) -> HttpResponse:
-    return render(request, template, {"reason": encodable(reason)}, status=status)
 
 
 class ProviderLogin(OIDCAuthenticationRequestView):

@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from mozilla_django_oidc.utils import import_from_settings
 
-from accounts.exceptions import IssuerUnavailable
+from accounts.exceptions import IssuerUnavailable, WithReason
 from accounts.issuers import TrustedIssuer
 
 BASIC, POST = ("client_secret_basic", "client_secret_post")
@@ -24,7 +24,7 @@ ERRORS = frozenset(
 MAX_ERROR = 50
 
 
-class LoginRefused(Exception):
+class LoginRefused(WithReason):
     """The login is refused. The message gives the reason and is safe to show."""
 
 

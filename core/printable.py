@@ -1,4 +1,9 @@
-"""Texts of other people on a line of a terminal or a log."""
+"""Texts of other people, for responses, logs and terminals."""
+
+
+def encodable(text: str) -> str:
+    """Replace lone surrogates by their escapes, such as `\\ud800`: refusals quote requests, and UTF-8 has none."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def escaped(text: str) -> str:

@@ -24,6 +24,7 @@ from core.api.exceptions import (
 from core.api.responses import JSONResponse
 from core.client import current_request, seconds_since_start
 from core.mongodb.errors import is_database_unavailable, is_document_too_large
+from core.printable import encodable
 
 log = logging.getLogger(__name__)
 
@@ -125,11 +126,6 @@ class Excerpt:
 def shortened(text: str, longest: int) -> str:
     """Cut out the middle of a long text. A message names its reason first, and says what to do at the end."""
     return text if len(text) <= longest else f"{text[: longest // 2]}…{text[-longest // 2 :]}"
-
-
-def encodable(text: str) -> str:
-    """Replace lone surrogates by their escapes, such as `\\ud800`: refusals quote requests, and UTF-8 has none."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def sentences(detail: Any, path: str = "") -> Iterator[tuple[str, str]]:
