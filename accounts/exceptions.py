@@ -18,13 +18,5 @@ class PermanentRefusal(InvalidToken):
     """The token is refused, and a new one would be refused too. The message has advice."""
 
 
-class OwnerDisabled(PermanentRefusal):
-    """The account of the token's owner is disabled."""
-
-
-class OwnerAway(PermanentRefusal):
-    """The token's owner has not been seen for a long time."""
-
-
 class IssuerUnavailable(WithReason):
     """A trusted issuer did not provide what the check of a token needs. A retry may succeed."""

@@ -9,7 +9,7 @@ from rest_framework_simplejwt import tokens
 from rest_framework_simplejwt.exceptions import TokenBackendError, TokenError
 from rest_framework_simplejwt.tokens import Token
 
-from accounts.exceptions import InvalidToken, OwnerAway, OwnerDisabled
+from accounts.exceptions import InvalidToken, PermanentRefusal
 from accounts.models.service_token import ServiceToken
 from accounts.token_backend import PREFIX, ServiceTokenBackend
 from core import timestamps
@@ -125,8 +125,8 @@ def usable_record(record_id: Any) -> ServiceToken:
     if not record.is_usable:
         raise InvalidToken(f"The token is {record.state}.")
     if not record.user.is_active:
-        raise OwnerDisabled(ACCOUNT_DISABLED)
+        raise PermanentRefusal(ACCOUNT_DISABLED)
     # Tokens that an operator issued are exempt: their owners may have no other way to be seen.
     if record.user.is_away and not record.issued_by_operator:
-        raise OwnerAway(AWAY.format(owner=record.user, days=settings.TOKEN_OWNER_DAYS))
+        raise PermanentRefusal(AWAY.format(owner=record.user, days=settings.TOKEN_OWNER_DAYS))
     return record

@@ -121,7 +121,8 @@ class DriftView(DriftSearchMixin, DriftResource):
         return JSONResponse(DriftSerializer.represent(drift), 201)
 
     def check_created(self, created: Any) -> None:
-        if not Drift.objects.of(self.get_reference()).filter(pk=created["id"]).exists():
+        # `check_access` has just read the experiment.
+        if not Drift.objects.filter(experiment_id=self.experiment_id, pk=created["id"]).exists():
             raise Http404("The run that the earlier request created is deleted. Another key creates it again.")
 
     @tagged
