@@ -2,7 +2,7 @@
 
 import datetime
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from typing import Any, Self
@@ -20,6 +20,7 @@ from core.mongodb.documents import (
     WORK_SECONDS,
     Document,
     aggregate_one,
+    aggregate_within,
     collection_of,
     find_one,
     insert_many,
@@ -27,22 +28,29 @@ from core.mongodb.documents import (
     instance_of,
     instances_of,
     mongodb,
+    without_references,
 )
-from core.mongodb.querysets import FilterableQuerySet
+from core.mongodb.match import Match, Mql
+from core.mongodb.order import Order
+from core.mongodb.querysets import MAX_PAGE_BYTES, FilterableQuerySet
 from core.mongodb.transaction import LONG, in_transaction
 from core.tags import MAX_TAG
+from core.totals import total_of
+from drifts import observed, schema
+from drifts.derived import derived_fields
+from drifts.fields import MAX_NAME, MAX_NOTE
+from drifts.observed import ObservedMatch
 from drifts.parameters import WITHOUT_LARGE_PARAMETERS
 from drifts.summaries import Summary, summaries_of
-from drifts.verdict import MATCHES, JobStatus, Verdict, verdict_of
+from drifts.verdict import MATCHES, JobStatus, Verdict, is_unsupported, verdict_of
 from experiments.access import AccessControlled, ExperimentReference, readable_by
 from experiments.models import DeletedExperiment, Experiment
 
-SCHEMA_VERSION = "1.0.0"
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 # A batch takes about a third of a second. Smaller batches take longer in all, and other requests wait as long.
 DELETED_AT_ONCE = 5_000
 # The audit trail records all other fields of a run that is deleted. The event itself names the run and its experiment.
-UNRECORDED = frozenset({"id", "experiment", "schema_version", "updated_at"})
+UNRECORDED = frozenset({"id", "experiment", "schema_version", "updated_at", "derived", "rules_version"})
 
 
 class DriftQuerySet(FilterableQuerySet["Drift"]):
@@ -62,6 +70,38 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
     def with_verdict(self, verdict: Verdict) -> "DriftQuerySet":
         return self.matching(MATCHES[verdict])
 
+    def matching(self, document: Mql) -> Self:
+        """Return the runs that a match document matches. Runs without `observed_at` have their `created_at` instead."""
+        return self.where(ObservedMatch(document)) if observed.names_time(document) else super().matching(document)
+
+    def sorted_slice(
+        self, order: Order, limit: int, *, start: int = 0, after: Sequence[Any] | None = None, shape: Sequence[Mql] = ()
+    ) -> tuple[list[Document], bool]:
+        """Return the same as the base class. A sort by `observed_at` sorts runs without it by `created_at`."""
+        if order.keys[0] != observed.COLUMN:
+            return super().sorted_slice(order, limit, start=start, after=after, shape=shape)
+        with_time, without = (self.where(Match(each)) for each in (observed.HAS_TIME, observed.HAS_NO_TIME))
+        if not without.aggregated({"$limit": 1}, {"$project": {"_id": 1}}):
+            return super(DriftQuerySet, with_time).sorted_slice(order, limit, start=start, after=after, shape=shape)
+        filled: Mql = {"$set": {observed.COLUMN: f"${observed.FALLBACK}"}}
+        sources: list[tuple[DriftQuerySet, Order, list[Mql]]] = [
+            (with_time, order, []),
+            (without, observed.by_fallback(order), [filled]),
+        ]
+        pipelines: list[list[Mql]] = [
+            [{"$match": runs.match_document(at)}, {"$sort": own.sort}, {"$limit": start + limit}, *fill, *shape]
+            for runs, own, fill in sources
+            for at in (own.after(after) if after is not None else [{}])
+        ]
+        first, *others = pipelines
+        unions = [{"$unionWith": {"coll": self.model._meta.db_table, "pipeline": other}} for other in others]
+        end: list[Mql] = [{"$sort": order.sort}, {"$skip": start}, {"$limit": limit}]
+        return aggregate_within(self.model, [*first, *unions, *end], MAX_PAGE_BYTES)
+
+    def newest(self, limit: int, *shape: Mql) -> list[Document]:
+        """Return the newest runs by `observed_at`, changed by stages that keep `observed_at`."""
+        return self.sorted_slice(observed.NEWEST_OBSERVED, limit, shape=shape)[0]
+
 
 BaseDriftManager = models.Manager.from_queryset(DriftQuerySet)
 
@@ -78,6 +118,10 @@ class DriftManager(BaseDriftManager["Drift"]):
         of_experiment = {"experiment_id": experiment_id.hex}
         with pymongo.timeout(WORK_SECONDS):
             return collection_of(Drift).count_documents(of_experiment, session=mongodb().session)
+
+    def total_in(self, experiment_id: uuid.UUID) -> int:
+        """The number of runs of an experiment, or a lower bound of it: a count of millions would take seconds."""
+        return total_of(DriftQuerySet(self.model).matching({"experiment_id": experiment_id.hex})).number
 
     def delete_of(self, experiment_id: uuid.UUID) -> None:
         """Delete the runs of a deleted experiment in batches, because all may be too many for one transaction."""
@@ -117,7 +161,7 @@ class DriftManager(BaseDriftManager["Drift"]):
 
     def create_in(self, experiment: AccessControlled, **fields: Any) -> "Drift":
         """Store a new run with these validated fields."""
-        document = document_of(experiment, fields)
+        document = new_document(experiment, fields)
         insert_one(Drift, document)
         return instance_of(Drift, document)
 
@@ -127,7 +171,7 @@ class DriftManager(BaseDriftManager["Drift"]):
         Storing many runs takes time. If the experiment is deleted meanwhile, the runs are removed again, and
         `Experiment.DoesNotExist` is raised.
         """
-        documents = [document_of(experiment, fields) for fields in runs]
+        documents = [new_document(experiment, fields) for fields in runs]
 
         def remove_if_deleted() -> None:
             if Experiment.objects.reference_to(experiment.pk) is None:
@@ -154,8 +198,23 @@ class Drift(models.Model):
     detector = models.CharField(max_length=255, null=True, blank=True)
     environment = models.CharField(max_length=255, null=True, blank=True)
     model_version = models.CharField("version", max_length=255, null=True, blank=True)
-    schema_version = models.CharField("schema", max_length=20, default=SCHEMA_VERSION, editable=False)
-    created_at = models.DateTimeField("time", default=timestamps.now, editable=False)
+    observed_at = models.DateTimeField("time", null=True, blank=True)
+    window_start = models.DateTimeField("window start", null=True, blank=True)
+    window_end = models.DateTimeField("window end", null=True, blank=True)
+    feature = models.CharField(max_length=MAX_NAME, null=True, blank=True)
+    p_value = models.FloatField("p-value", null=True, blank=True)
+    statistic = models.FloatField(null=True, blank=True)
+    threshold = models.FloatField(null=True, blank=True)
+    sample_size = models.BigIntegerField("sample size", null=True, blank=True)
+    note = models.CharField(max_length=MAX_NOTE, null=True, blank=True)
+    heartbeat_at = models.DateTimeField("last heartbeat", null=True, editable=False)
+    run_timeout = models.IntegerField("time-out (seconds)", null=True, blank=True)
+    series = models.JSONField(null=True, editable=False)
+    # Internal: the fields that the client did not send, and the version of the rules that they come from.
+    derived = ArrayField(models.CharField(max_length=20), null=True, editable=False)
+    rules_version = models.IntegerField(null=True, editable=False)
+    schema_version = models.CharField("schema", max_length=20, default=schema.current, editable=False)
+    created_at = models.DateTimeField("reported", default=timestamps.now, editable=False)
     updated_at = models.DateTimeField("updated", default=timestamps.now, editable=False)
 
     objects = DriftManager()
@@ -173,7 +232,6 @@ class Drift(models.Model):
             models.Index(
                 fields=["experiment", "-job_status", "-drift_detected", "-created_at", "-id"], name="drift_verdict"
             ),
-            models.Index(fields=["experiment", "-schema_version", "-created_at", "-id"], name="drift_schema"),
             models.Index(fields=["experiment", "-tags", "-created_at", "-id"], name="drift_tags"),
             # Most runs have no detector or environment, and these indexes leave them out.
             models.Index(
@@ -186,6 +244,12 @@ class Drift(models.Model):
                 condition=models.Q(environment__gt=""),
                 name="drift_environment",
             ),
+            models.Index(fields=["experiment", "-observed_at", "-id"], name="drift_observed"),
+            # Answers questions about series without reading a run.
+            models.Index(
+                fields=["experiment", "series", "observed_at", "id", "job_status", "drift_detected"],
+                name="drift_series",
+            ),
             models.Index(fields=["-created_at", "-id"], name="drift_newest_of_all"),
             # Few runs are Running at a time. Stale ones are older than most runs, so the index above finds them late.
             models.Index(
@@ -196,17 +260,60 @@ class Drift(models.Model):
         )
 
     def __str__(self) -> str:
-        return f"{self.model}, {self.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        return f"{self.model}, {self.observed_at or self.created_at:%Y-%m-%d %H:%M:%S} UTC"
+
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **options: Any) -> None:
+        """Store the run with its derived fields, or write these fields of a stored one, for the portal and shells."""
+        if not self._state.adding:
+            self.update(**self._changes(update_fields))
+            return
+        own = {str(field.column): field.value_from_object(self) for field in self._meta.concrete_fields}
+        document = new_document(self.experiment, {**own, "_id": self.pk.hex, "experiment_id": self.experiment_id.hex})
+        insert_one(type(self), document)
+        vars(self).update(vars(instance_of(type(self), document)))
+
+    # Reads older versions of the record, for `instances_of`.
+    complete = staticmethod(schema.complete)
+
+    @classmethod
+    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any], **options: Any) -> Self:
+        read = dict(zip(field_names, values, strict=True))
+        schema.complete(read)
+        return super().from_db(db, field_names, read.values(), **options)
 
     @property
     def verdict(self) -> Verdict:
         return verdict_of(self.job_status, self.drift_detected)
 
+    @property
+    def unsupported(self) -> bool:
+        """Whether the run says no drift but measured nothing. Its client may have forgotten to report."""
+        return is_unsupported(self)
+
+    def _changes(self, names: Iterable[str] | None) -> dict[str, Any]:
+        """The named fields, or all, whose values are not the stored ones. Unchanged derived fields remain derived."""
+        editable = {field.name for field in self._meta.concrete_fields if field.editable} - {"experiment"}
+        stored = type(self).objects.get(pk=self.pk, experiment=self.experiment_id)
+        chosen = editable & set(editable if names is None else names)
+        return {name: getattr(self, name) for name in chosen if getattr(self, name) != getattr(stored, name)}
+
+    @in_transaction
     def update(self, **changes: Any) -> None:
-        """Write only the named fields. Raises `DoesNotExist` if the run is deleted."""
-        changes["updated_at"] = timestamps.now()
-        type(self).objects.filter(pk=self.pk, experiment=self.experiment_id).update(**changes)
-        self.refresh_from_db(from_queryset=type(self).objects.filter(experiment=self.experiment_id))
+        """Write only the named fields, and those that are derived from them.
+
+        Raises `DoesNotExist` if the run is deleted, and `EmptyWindow` if the window would end before it starts.
+        """
+        runs, criteria = collection_of(type(self)), {"_id": self.pk.hex, "experiment_id": self.experiment_id.hex}
+        experiment = Experiment.objects.reference_to(self.experiment_id)
+        stored = find_one(type(self), criteria)
+        if experiment is None or stored is None:
+            raise self.DoesNotExist
+        after = changed_document(stored, changes, experiment)
+        # Equal values may differ, such as 1 and true.
+        new = {name: value for name, value in after.items() if stored.get(name) is not value}
+        gone = dict.fromkeys(stored.keys() - after.keys(), "")
+        runs.update_one(criteria, {"$set": new} | ({"$unset": gone} if gone else {}), session=mongodb().session)
+        vars(self).update(vars(instance_of(type(self), after)))
 
     @in_transaction
     def delete_by(self, identity: Identity) -> None:
@@ -221,7 +328,9 @@ class Drift(models.Model):
 @cache
 def defaults() -> Document:
     """The default of each field of the document of a run."""
-    return {str(field.column): field.get_default() for field in Drift._meta.concrete_fields}
+    added = schema.added_fields()
+    fields = (field for field in Drift._meta.concrete_fields if field.column not in added)
+    return {str(field.column): field.get_default() for field in fields}
 
 
 def time_of(identifier: uuid.UUID) -> datetime.datetime:
@@ -229,12 +338,40 @@ def time_of(identifier: uuid.UUID) -> datetime.datetime:
     return EPOCH + datetime.timedelta(milliseconds=identifier.int >> 80)
 
 
-def document_of(experiment: AccessControlled, fields: Mapping[str, Any]) -> Document:
-    """The document that `save` would store for a new run with these validated fields.
+def new_document(experiment: AccessControlled, fields: Mapping[str, Any]) -> Document:
+    """The document of a new run with these validated fields.
 
-    The run's time is that of its id, so that both sort runs in the same order.
+    The run's time is that of its id, so that both sort runs in the same order. Raises `EmptyWindow`.
     """
     pk = uuid7()
     now = time_of(pk).replace(tzinfo=None)
     own = {"_id": pk.hex, "experiment_id": experiment.pk.hex, "created_at": now, "updated_at": now}
-    return {**defaults(), **own, **fields}
+    return with_derived_fields({**defaults(), **own, **stored_values(fields)}, experiment)
+
+
+def changed_document(stored: Document, changes: Mapping[str, Any], experiment: AccessControlled) -> Document:
+    """The document of a stored run with these changes, in the current version of the schema. Raises `EmptyWindow`."""
+    document = schema.upgraded(stored)
+    own = {
+        "derived": [name for name in document.get("derived") or () if name not in changes],
+        "updated_at": timestamps.stored(timestamps.now()),
+    }
+    return with_derived_fields({**document, **stored_values(changes), **own}, experiment)
+
+
+def upgraded_document(stored: Document, experiment: AccessControlled) -> Document:
+    """The document of a stored run in the current version of the schema, by the present rules of its experiment."""
+    return with_derived_fields(schema.upgraded(stored), experiment)
+
+
+def with_derived_fields(document: Document, experiment: AccessControlled) -> Document:
+    parameters = without_references(document["parameters"])
+    whole = document | derived_fields(document | {"parameters": parameters}, experiment.run_rules)
+    for name in schema.added_fields():
+        if whole.get(name) is None:
+            whole.pop(name, None)
+    return whole
+
+
+def stored_values(fields: Mapping[str, Any]) -> Document:
+    return {name: timestamps.stored(value) for name, value in fields.items()}

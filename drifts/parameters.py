@@ -7,6 +7,7 @@ from typing import Any
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from core.filters.expressions import LIST_INDEX
 from core.mongodb.match import Mql
 
 ROOT = "parameters"
@@ -42,6 +43,18 @@ def leaves(
         return
     for name, item in items:
         yield from leaves(item, (*path, name), max_elements=max_elements)
+
+
+def part_at(value: Any, names: Iterable[str]) -> Any:
+    """Return the part of a value at the names in a path, or None. A number is a list index or a name, as in filters."""
+    for name in names:
+        if isinstance(value, dict):
+            value = value.get(name)
+        elif isinstance(value, list) and LIST_INDEX.fullmatch(name) and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return None
+    return value
 
 
 def text_of(value: Any) -> str:

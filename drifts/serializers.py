@@ -4,9 +4,19 @@ from typing import Any, ClassVar
 
 from rest_framework import serializers
 
-from core.api.serializers import StrictBoolean, StrictModelSerializer, StrictObject, StrictText, Tags
+from core.api.serializers import (
+    StrictBoolean,
+    StrictInteger,
+    StrictModelSerializer,
+    StrictObject,
+    StrictText,
+    Tags,
+)
+from drifts.derived import EmptyWindow, is_empty_window
+from drifts.fields import MAX_NOTE, typed_fields
 from drifts.models import Drift
 from drifts.verdict import JobStatus, Verdict
+from experiments.run_rules import MAX_RUN_TIMEOUT
 
 
 class DriftSerializer(StrictModelSerializer):
@@ -17,12 +27,29 @@ class DriftSerializer(StrictModelSerializer):
     drift_detected = StrictBoolean(default=bool, help_text="Required when `job_status` is Completed; else false.")
     parameters = StrictObject(default=dict, help_text="Any JSON object.")
     tags = Tags(default=list)
-    detector = StrictText(max_length=255, allow_null=True, required=False)
-    environment = StrictText(max_length=255, allow_null=True, required=False)
-    model_version = StrictText(max_length=255, allow_null=True, required=False)
     experiment_id = serializers.UUIDField(read_only=True)
     verdict = serializers.ChoiceField(
         choices=Verdict.choices, read_only=True, help_text="unknown unless `job_status` is Completed."
+    )
+
+    series = serializers.JSONField(
+        read_only=True,
+        help_text="The fields and parameters, by the experiment's `series_by`, that make runs repetitions of one "
+        "check; null for a run of schema 1.0.0.",
+    )
+    heartbeat_at = serializers.DateTimeField(read_only=True)
+    note = StrictText(max_length=MAX_NOTE, allow_null=True, required=False, help_text="Any text.")
+    run_timeout = StrictInteger(
+        min_value=1,
+        max_value=MAX_RUN_TIMEOUT,
+        allow_null=True,
+        required=False,
+        help_text="Seconds that the run may take.",
+    )
+    unsupported = serializers.BooleanField(
+        read_only=True,
+        help_text="True if the verdict is no drift but nothing was measured: `parameters` is empty, and `p_value`, "
+        "`statistic`, `threshold` and `sample_size` are null.",
     )
 
     cleared_by_null: ClassVar[dict[str, Any]] = {"parameters": dict, "tags": list}
@@ -41,11 +68,37 @@ class DriftSerializer(StrictModelSerializer):
             "detector",
             "environment",
             "model_version",
+            "feature",
+            "p_value",
+            "statistic",
+            "threshold",
+            "sample_size",
+            "observed_at",
+            "window_start",
+            "window_end",
+            "note",
+            "series",
+            "unsupported",
+            "run_timeout",
+            "heartbeat_at",
             "schema_version",
             "created_at",
             "updated_at",
         )
-        read_only_fields = ("id", "experiment_id", "verdict", "schema_version", "created_at", "updated_at")
+        read_only_fields = (
+            "id",
+            "experiment_id",
+            "verdict",
+            "series",
+            "unsupported",
+            "heartbeat_at",
+            "schema_version",
+            "created_at",
+            "updated_at",
+        )
+
+    def get_fields(self) -> dict[str, Any]:
+        return super().get_fields() | typed_fields()
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         fields = super().to_internal_value(data)
@@ -55,8 +108,13 @@ class DriftSerializer(StrictModelSerializer):
             raise serializers.ValidationError(
                 {"drift_detected": ["A completed run must say whether drift was detected: true or false."]}
             )
+        if is_empty_window(fields.get("window_start"), fields.get("window_end")):
+            raise serializers.ValidationError({"window_end": [str(EmptyWindow())]})
         return fields
 
     def update(self, drift: Drift, changes: dict[str, Any]) -> Drift:
-        drift.update(**changes)
+        try:
+            drift.update(**changes)
+        except EmptyWindow as error:
+            raise serializers.ValidationError({"window_end": [str(error)]}) from error
         return drift

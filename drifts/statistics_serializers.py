@@ -7,40 +7,14 @@ from zoneinfo import ZoneInfo, available_timezones
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from core.api.json_input import MAX_DEPTH
+from core.api.paths import ParameterPath
 from core.api.serializers import StrictChoice, StrictList, StrictNumber, StrictObject, StrictSerializer, StrictText
-from core.filters import paths
 from drifts.intervals import Calendar, Interval
 from drifts.statistics import GROUPS, Statistics
 
 MAX_GROUP_BY = 3
 MAX_MEASURES = 5
 MAX_PERCENTILES = 10
-
-
-class ParameterPath(StrictText):
-    """A path below `parameters.`, written as in a filter, or one of the names in `others`."""
-
-    default_error_messages = {
-        "name": "Unknown name. Names: {names}, a path such as parameters.p_value.",
-        "path": "Send a path below parameters, such as parameters.p_value.",
-        "depth": f"No parameter is nested deeper than {MAX_DEPTH} levels.",
-    }
-    others: tuple[str, ...] = ()
-
-    def to_internal_value(self, data: Any) -> str:
-        name = super().to_internal_value(data)
-        if name in self.others:
-            return name
-        if not name.startswith("parameters."):
-            self.fail("name" if self.others else "path", names=", ".join(self.others))
-        try:
-            names = paths.split(name)
-        except ValueError as error:
-            raise serializers.ValidationError(str(error)) from error
-        if len(names) > MAX_DEPTH + 1:
-            self.fail("depth")
-        return name
 
 
 class GroupName(ParameterPath):

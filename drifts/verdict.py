@@ -1,5 +1,7 @@
 """The verdict of a drift run: drift, no drift or unknown."""
 
+from typing import Any
+
 from django.db import models
 
 from core.mongodb.match import Mql
@@ -28,6 +30,19 @@ def verdict_of(job_status: str, drift_detected: bool) -> Verdict:
     return Verdict.DRIFT if drift_detected else Verdict.NO_DRIFT
 
 
+# The fields of a run that hold what it measured, besides its parameters.
+MEASURED = ("p_value", "statistic", "threshold", "sample_size")
+
+
+def is_unsupported(run: Any) -> bool:
+    """Return whether a run says no drift but measured nothing. A client that never reported may have left it.
+
+    Its verdict counts as any other.
+    """
+    is_measured = run.parameters != {} or any(getattr(run, name) is not None for name in MEASURED)
+    return verdict_of(run.job_status, run.drift_detected) is Verdict.NO_DRIFT and not is_measured
+
+
 def drift_rate(drift: int, no_drift: int) -> float | None:
     """Return the share of drift among the known verdicts, from 0 to 1; None without a known verdict."""
     known = drift + no_drift
@@ -46,10 +61,21 @@ def percent(rate: float | None) -> str:
 
 # The rule of `verdict_of` as match documents, for queries, counts and filters. Unknown lists its statuses instead of
 # excluding one, so that the query reads only their part of an index.
-MATCHES: dict[str, Mql] = {
+MATCHES: dict[str | bool, Mql] = {
     Verdict.DRIFT.value: {"job_status": JobStatus.COMPLETED.value, "drift_detected": True},
     Verdict.NO_DRIFT.value: {"job_status": JobStatus.COMPLETED.value, "drift_detected": False},
     Verdict.UNKNOWN.value: {"job_status": {"$in": [JobStatus.RUNNING.value, JobStatus.FAILED.value]}},
+}
+
+# The rule of `is_unsupported` as a match document and as an aggregation expression.
+UNSUPPORTED: Mql = {**MATCHES[Verdict.NO_DRIFT.value], "parameters": {}, **dict.fromkeys(MEASURED)}
+IS_UNSUPPORTED: Mql = {
+    "$and": [
+        {"$eq": ["$job_status", JobStatus.COMPLETED.value]},
+        {"$not": ["$drift_detected"]},
+        {"$eq": ["$parameters", {"$literal": {}}]},
+        *({"$eq": [{"$ifNull": [f"${name}", None]}, None]} for name in MEASURED),
+    ]
 }
 
 # The rule of `verdict_of` as an aggregation expression, for groups.

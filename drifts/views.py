@@ -18,15 +18,20 @@ from core.filters.fields import (
     ComputedField,
     Field,
     JSONField,
+    LongStringField,
+    NumberField,
+    SortedObjectField,
     StringField,
     StringListField,
     TimeField,
     UUIDField,
 )
 from core.identity import Level, Requirement
+from core.mongodb.order import Order
 from drifts.models import Drift, DriftQuerySet
+from drifts.observed import order_by
 from drifts.serializers import DriftSerializer
-from drifts.verdict import MATCHES
+from drifts.verdict import MATCHES, UNSUPPORTED
 from experiments.views import ExperimentResource, id_in_path
 
 FIELDS: Mapping[str, Field] = {
@@ -42,12 +47,25 @@ FIELDS: Mapping[str, Field] = {
     "detector": StringField("detector"),
     "environment": StringField("environment"),
     "model_version": StringField("model_version"),
+    "feature": StringField("feature"),
+    "p_value": NumberField("p_value"),
+    "statistic": NumberField("statistic"),
+    "threshold": NumberField("threshold"),
+    "sample_size": NumberField("sample_size"),
+    "observed_at": TimeField("observed_at"),
+    "window_start": TimeField("window_start"),
+    "window_end": TimeField("window_end"),
+    "note": LongStringField("note"),
+    "series": SortedObjectField("series"),
+    "unsupported": ComputedField("unsupported", {True: UNSUPPORTED, False: {"$nor": [UNSUPPORTED]}}),
+    "run_timeout": NumberField("run_timeout"),
+    "heartbeat_at": TimeField("heartbeat_at"),
     "schema_version": StringField("schema_version"),
     "created_at": TimeField("created_at"),
     "updated_at": TimeField("updated_at"),
 }
-# The names to sort by. An index serves each.
-SORTABLE = ("created_at", "job_status", "model", "drift_detected", "schema_version")
+# The names to sort by. An index serves each but the last.
+SORTABLE = ("created_at", "observed_at", "job_status", "model", "drift_detected", "schema_version")
 
 
 class DriftSearchMixin(SearchMixin):
@@ -58,6 +76,9 @@ class DriftSearchMixin(SearchMixin):
 
     def filter_fields(self) -> Mapping[str, Field]:
         return FIELDS
+
+    def order_by(self, name: str, is_descending: bool) -> Order:
+        return order_by(name, is_descending)
 
 
 class VisibleDriftView(DriftSearchMixin):

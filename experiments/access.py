@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 from core.identity import Identity, Level
 from core.mongodb.documents import Document
 from core.mongodb.match import Match, MatchAny, Mql
+from experiments.run_rules import RunRules
 
 
 class AccessControlled:
@@ -21,6 +22,7 @@ class AccessControlled:
     pk: Any
     public: Any
     permissions: Any
+    run_rules: Any
 
     def level_of(self, identity: Identity) -> Level | None:
         """The identity's level on this experiment; None if the identity may not read the experiment."""
@@ -71,20 +73,22 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class ExperimentReference(AccessControlled):
-    """The part of a stored experiment that requests for its runs need: the id and the fields of the access rule."""
+    """The part of a stored experiment that requests for its runs need: the id, and what decides access and rules."""
 
     pk: uuid.UUID
     public: bool
     permissions: tuple[Entry, ...]
+    run_rules: RunRules
 
     # The fields to read from the stored document. Its `config` may have megabytes.
-    PROJECTION: ClassVar[Mql] = {"public": 1, "permissions": 1}
+    PROJECTION: ClassVar[Mql] = dict.fromkeys(("public", "permissions", "series_by", "field_map", "rules_version"), 1)
 
     @classmethod
     def of(cls, document: Document) -> Self:
         """Build the reference from a stored document, read with `PROJECTION`."""
         entries = tuple(Entry(entry["entity"], entry["level"]) for entry in document["permissions"])
-        return cls(uuid.UUID(document["_id"]), document["public"], entries)
+        rules = RunRules.of(*map(document.get, ("series_by", "field_map", "rules_version")))
+        return cls(uuid.UUID(document["_id"]), document["public"], entries, rules)
 
 
 def readable_by(identity: Identity) -> Match | None:

@@ -26,6 +26,7 @@ from core.mongodb.transaction import in_transaction
 from core.tags import MAX_TAG
 from core.versions import VersionConflict, version_of_fields
 from experiments.access import AccessControlled, ExperimentReference, readable_by
+from experiments.run_rules import Recomputation, RunRules
 
 logger = logging.getLogger(__name__)
 # A request may add runs to an experiment for this long after its deletion. The clocks of two instances of the service
@@ -119,6 +120,13 @@ class Experiment(AccessControlled, models.Model):
     permissions = EmbeddedModelArrayField(Permission, verbose_name="access", default=list, blank=True)
     tags = ArrayField(models.CharField(max_length=MAX_TAG), default=list, blank=True)
     config = models.JSONField("configuration (JSON)", default=dict, blank=True)
+    # `run_rules` has the defaults of these three.
+    series_by = ArrayField(models.CharField(max_length=255), null=True, editable=False)
+    field_map = models.JSONField(null=True, editable=False)
+    rules_version = models.IntegerField(null=True, editable=False)
+    # The progress of applying such a change to stored runs: `RunRules` in run_rules.py.
+    recomputation = models.JSONField(null=True, editable=False)
+    run_timeout = models.IntegerField("time-out of runs (seconds)", null=True, editable=False)
     created_at = models.DateTimeField("created", default=timestamps.now, editable=False)
     updated_at = models.DateTimeField("updated", default=timestamps.now, editable=False)
     archived_at = models.DateTimeField(
@@ -155,6 +163,11 @@ class Experiment(AccessControlled, models.Model):
             options.setdefault("update_fields", [name for name in names if name not in WRITTEN_BY_METHODS])
         super().save(*args, **options)
 
+    @property
+    def run_rules(self) -> RunRules:
+        """The rules that complete the experiment's runs."""
+        return RunRules.of(self.series_by, self.field_map, self.rules_version)
+
     def version(self, *fields: str) -> str:
         """Return the version of these fields together."""
         return version_of_fields(self, fields)
@@ -182,9 +195,21 @@ class Experiment(AccessControlled, models.Model):
         if version not in (None, self.version(*changes)):
             raise VersionConflict
         before = self.recorded_values()
-        type(self).objects.filter(pk=self.pk).update(**changes, updated_at=timestamps.now())
+        recomputation = self._recomputation_after(changes)
+        type(self).objects.filter(pk=self.pk).update(**changes, **recomputation, updated_at=timestamps.now())
         self.refresh_from_db()
         self._record_changes(identity, before, self.recorded_values())
+
+    def _recomputation_after(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """The further changes that make background work apply new rules to stored runs; empty if the rules stay."""
+        old = self.run_rules
+        series_by, field_map = (changes.get(name, getattr(self, name)) for name in ("series_by", "field_map"))
+        new = RunRules.of(series_by, field_map, old.version)
+        changed = [name for name in RULES if getattr(new, name) != getattr(old, name)]
+        if not changed:
+            return {}
+        started = Recomputation(changed[0], total=self.runs().total_in(self.pk), started_at=timestamps.now())
+        return {"rules_version": old.version + 1, "recomputation": started.stored()}
 
     def archive_by(self, identity: Identity) -> None:
         """Archive the experiment: lists for people leave it out, but everything else works as before.
@@ -341,11 +366,13 @@ def earliest_request() -> datetime.datetime:
     return timestamps.now() - LONGEST_REQUEST
 
 
-WRITTEN_BY_METHODS = ("archived_at",)
+# A change of the field map may change each field that `series_by` names, and is named if both change.
+RULES = ("field_map", "series_by")
+WRITTEN_BY_METHODS = ("archived_at", *RULES, "rules_version", "recomputation")
 CHANGES = {
     Action.PERMISSIONS_CHANGED: ("permissions",),
     Action.VISIBILITY_CHANGED: ("public",),
-    Action.EXPERIMENT_UPDATED: ("name", "description", "tags", "config"),
+    Action.EXPERIMENT_UPDATED: ("name", "description", "tags", "config", "series_by", "field_map", "run_timeout"),
 }
 RECORDED = [name for names in CHANGES.values() for name in names]
 

@@ -7,7 +7,15 @@ from typing import Any, ClassVar
 from rest_framework import serializers
 
 from accounts.models import User
-from core.api.serializers import StrictChoice, StrictModelSerializer, StrictObject, StrictSerializer, StrictText, Tags
+from core.api.serializers import (
+    StrictChoice,
+    StrictInteger,
+    StrictModelSerializer,
+    StrictObject,
+    StrictSerializer,
+    StrictText,
+    Tags,
+)
 from core.identity import Level, identity_of
 from experiments.models import (
     TOO_MANY_PERMISSIONS,
@@ -18,6 +26,8 @@ from experiments.models import (
     completed,
     max_permissions,
 )
+from experiments.run_rules import MAPPABLE_FIELDS, MAX_RUN_TIMEOUT, SERIES_FIELDS, default_series_by
+from experiments.run_rules_serializers import FieldMap, RecomputationSerializer, SeriesBy
 from experiments.sharing import Preview, UnknownUser, ids_of_emails, is_email, named_user, preview_of
 
 
@@ -124,7 +134,33 @@ class ExperimentSerializer(SharingSerializer):
     description = StrictText(required=False, allow_blank=True)
     tags = Tags(required=False)
     config = StrictObject(required=False, help_text="Any JSON object.")
-    cleared_by_null: ClassVar[dict[str, Any]] = {"description": str, "tags": list, "config": dict}
+    series_by = SeriesBy(
+        required=False,
+        help_text="The fields whose values the runs of one series share: at most 5 of "
+        f"{', '.join(SERIES_FIELDS)} and paths below `parameters.`. An empty list restores the default.",
+    )
+    field_map = FieldMap(
+        required=False,
+        help_text="The fields of runs that parameters fill if the client does not send them: each name with a path "
+        f"below `parameters.`. Names: {', '.join(MAPPABLE_FIELDS)}.",
+    )
+    recomputation = RecomputationSerializer(
+        read_only=True, allow_null=True, help_text="The progress of applying a changed rule to stored runs, or null."
+    )
+    run_timeout = StrictInteger(
+        min_value=1,
+        max_value=MAX_RUN_TIMEOUT,
+        allow_null=True,
+        required=False,
+        help_text="Seconds that a run may take unless it has its own `run_timeout`.",
+    )
+    cleared_by_null: ClassVar[dict[str, Any]] = {
+        "description": str,
+        "tags": list,
+        "config": dict,
+        "series_by": default_series_by,
+        "field_map": dict,
+    }
 
     class Meta(SharingSerializer.Meta):
         fields = (
@@ -135,17 +171,23 @@ class ExperimentSerializer(SharingSerializer):
             "permissions",
             "tags",
             "config",
+            "series_by",
+            "field_map",
+            "run_timeout",
+            "recomputation",
             "created_at",
             "updated_at",
             "archived_at",
         )
-        read_only_fields = ("id", "created_at", "updated_at", "archived_at")
+        read_only_fields = ("id", "recomputation", "created_at", "updated_at", "archived_at")
 
     def create(self, fields: dict[str, Any]) -> Experiment:
         return Experiment.objects.create_by(identity_of(self.context["request"]), **fields)
 
     def to_representation(self, experiment: Experiment) -> dict[str, Any]:
         shown = super().to_representation(experiment)
+        shown["series_by"] = list(experiment.run_rules.series_by)
+        shown["field_map"] = dict(experiment.run_rules.field_map)
         if not experiment.shows_permissions_to(identity_of(self.context["request"])):
             shown["permissions"] = []
         return shown

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from drifts.statistics_serializers import ParameterPath
+from core.api.paths import ParameterPath
 from pages.plots.chart import AxisScale, Kind
 from pages.plots.points import COUNT, TIME
 from pages.runs_view import MAX_SELECTED

@@ -22,7 +22,7 @@ from tests.test_drifts import WHOLE
 
 RUNS = [RUN, WHOLE, {"job_status": "Running", "model": "forêt", "parameters": {"a": [{"b": None}]}}]
 # Fields that the service sets itself.
-OWN = ("_id", "created_at", "updated_at")
+OWN = {"_id", "created_at", "updated_at", "observed_at"}
 
 
 @pytest.fixture

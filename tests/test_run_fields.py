@@ -26,6 +26,10 @@ EXCEPTIONS = {
     # Computed from the status and `drift_detected`, which people see as the verdict.
     ("verdict", MODEL),
     ("drift_detected", DISPLAY),
+    # Computed from the verdict and what the run measured.
+    ("unsupported", MODEL),
+    # Internal: they say where the values of other fields come from.
+    *((name, place) for name in ("derived", "rules_version") for place in (SERIALIZER, FILTERS, DISPLAY)),
     # A page shows the runs of one experiment, which it names.
     ("experiment_id", DISPLAY),
     # A tree in the details; columns in the table; a line for each path in the comparison.

@@ -84,6 +84,10 @@ class SearchMixin(Resource):
         """Return the fields that filters may name."""
         raise NotImplementedError
 
+    def order_by(self, name: str, is_descending: bool) -> Order:
+        """Return the order by a name that `sort_by` may have."""
+        return Order.by(name, is_descending=is_descending)
+
     def empty_body(self) -> Any:
         """Return the filter of a search of everything, for which the first clients send no body."""
         return {} if self.action == "search" else super().empty_body()
@@ -102,7 +106,7 @@ class SearchMixin(Resource):
         parameters = self.parameters()
         size, cursor = parameters["page_size"], parameters["cursor"]
         same = {name: parameters[name] for name in ("page_size", "sort_by", "order_by")}
-        order = Order.by(same["sort_by"], is_descending=same["order_by"] == "desc")
+        order = self.order_by(same["sort_by"], same["order_by"] == "desc")
         matching = queryset.matching(self.condition())
         search = Search(matching, order, search_digest([self.resource, path, self.body, order.sort]))
         with bounded_time():

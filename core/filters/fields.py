@@ -79,6 +79,17 @@ class BooleanField(Field):
         raise ValueError("Compare this field with true or false.")
 
 
+class NumberField(Field):
+    """A number."""
+
+    operators = EQUALITY | ORDER | ARITHMETIC
+
+    def value(self, value: Any) -> Any:
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            return value
+        raise ValueError("Compare this field with a number.")
+
+
 class UUIDField(Field):
     """A UUID, stored as 32 hexadecimal digits."""
 
@@ -123,6 +134,14 @@ class JSONField(Field):
 
     def pattern(self, pattern: str) -> str:
         return UNLESS_TOO_LONG + pattern
+
+
+class SortedObjectField(JSONField):
+    """An object whose names are stored in order. Equal objects in a filter may have another order."""
+
+    def value(self, value: Any) -> Any:
+        sorted_value = dict(sorted(value.items())) if isinstance(value, dict) else value
+        return super().value(sorted_value)
 
 
 @dataclass(frozen=True)
@@ -170,13 +189,14 @@ class ObjectField(ObjectListField):
 class ComputedField(Field):
     """A field that is not stored. Each of its values maps to a match document."""
 
-    values: Mapping[str, Mql]
+    values: Mapping[str | bool, Mql]
     operators = frozenset({"$eq", "$ne", "$in", "$nin"})
 
     def value(self, value: Any) -> Any:
-        if isinstance(value, str) and value in self.values:
+        if isinstance(value, str | bool) and value in self.values:
             return value
-        raise ValueError(f"Compare this field with one of: {', '.join(self.values)}.")
+        names = (str(name).lower() if isinstance(name, bool) else name for name in self.values)
+        raise ValueError(f"Compare this field with one of: {', '.join(names)}.")
 
 
 def parse_time(value: Any) -> datetime.datetime:

@@ -166,11 +166,15 @@ def delete_one(model: type[Model], match: Mql) -> bool:
 def instances_of(model: type[M], documents: Iterable[Document]) -> Iterator[M]:
     """Make an instance of each stored document, equal to the one that a queryset would make."""
     columns, conversions = layout(model)
+    # A model whose older records lack fields gives them their values.
+    complete = getattr(model, "complete", None)
     for document in documents:
         values = {name: document.get(column) for name, column in columns}
         for name, convert in conversions:
             if (value := values[name]) is not None:
                 values[name] = convert(value)
+        if complete:
+            complete(values)
         # The same as `from_db`, which also handles deferred fields and calls `__init__` with its signals.
         instance = model.__new__(model)
         instance._state = state = ModelState()

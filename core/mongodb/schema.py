@@ -1,4 +1,4 @@
-"""Schema changes by which lookups can use unique indexes."""
+"""Schema changes that suit large collections: unique indexes that lookups use, and new fields without a rewrite."""
 
 from __future__ import annotations
 
@@ -27,7 +27,16 @@ class FullIndex:
 
 
 class DatabaseSchemaEditor(BackendSchemaEditor):
-    """The backend's schema editor, which creates full unique indexes for columns without nulls."""
+    """The backend's schema editor, with full unique indexes for columns without nulls."""
+
+    def add_field(self, model: type[Model], field: Field[Any, Any]) -> None:
+        """Add a field. Documents stay unchanged if it is null by default: an absent field reads as null.
+
+        The backend would write null into every document, and take minutes for millions of runs.
+        """
+        if field.null and self.effective_default(field) is None and not self._field_should_be_indexed(model, field):
+            return
+        super().add_field(model, field)
 
     def add_index(
         self,
