@@ -287,7 +287,7 @@ class Drift(models.Model):
 
     @property
     def unsupported(self) -> bool:
-        """Whether the run says no drift but measured nothing. Its client may have forgotten to report."""
+        """True if the run says no drift but measured nothing. Its client may have forgotten to report."""
         return is_unsupported(self)
 
     def _changes(self, names: Iterable[str] | None) -> dict[str, Any]:
