@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin.utils import flatten_fieldsets
-from django.core.exceptions import BadRequest
+from django.core.exceptions import BadRequest, ObjectDoesNotExist
 from django.db import IntegrityError
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -52,9 +52,7 @@ class AuditedAdmin(GuardedAdmin):
 
     @in_transaction
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        stored = self.model._default_manager.filter(pk=obj.pk).first() if change else None
-        if change and stored is None:
-            raise Http404
+        stored = read_again(obj) if change else None
         if stored and form.version_in(stored) != form.version:
             raise VersionConflict
         before = self.values_of(request, stored) if stored else {}
@@ -85,3 +83,13 @@ class AuditedAdmin(GuardedAdmin):
         names = flatten_fieldsets(self.get_fieldsets(request, obj))
         editable = [name for name in names if name not in self.get_readonly_fields(request, obj)]
         return {name: getattr(obj, name) for name in editable}
+
+
+def read_again(obj: Model) -> Model:
+    """Return the object as it is stored now. Raises `Http404` if it is deleted."""
+    stored = copy(obj)
+    try:
+        stored.refresh_from_db()
+    except ObjectDoesNotExist as error:
+        raise Http404 from error
+    return stored

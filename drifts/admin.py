@@ -63,6 +63,11 @@ def id_in(text: str) -> uuid.UUID | None:
         return None
 
 
+def chosen_experiment(request: HttpRequest) -> uuid.UUID | None:
+    """The experiment of the filter, or None."""
+    return id_in(request.GET.get("experiment", "").strip())
+
+
 class NewestFilter(FormFilter):
     """Limits filters other than experiment and time to the newest `NEWEST` runs."""
 
@@ -77,7 +82,7 @@ class NewestFilter(FormFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Drift]) -> QuerySet[Drift]:
         assert isinstance(queryset, DriftQuerySet)
         # The hint saves MongoDB from trying all indexes of the experiment, each until it has skipped the runs.
-        hint = {"hint": "drift_newest"} if id_in(self.request.GET.get("experiment", "").strip()) else {}
+        hint = {"hint": "drift_newest"} if chosen_experiment(request) else {}
         stages: list[Mql] = [{"$sort": NEWEST_FIRST.sort}, {"$skip": NEWEST}, {"$limit": 1}]
         left_out = aggregate(Drift, [{"$match": queryset.match_document()}, *stages], **hint)
         if not left_out:
@@ -107,8 +112,10 @@ class ModelFilter(TextFilter):
     parameters = ("model",)
 
     def suggestions(self) -> list[str]:
-        """The models of the newest runs."""
+        """The models of the newest runs, of the chosen experiment if there is one."""
         newest = Drift.objects.visible_to(identity_of_session(self.request))
+        if chosen := chosen_experiment(self.request):
+            newest = newest.matching({"experiment_id": chosen.hex})
         names = newest.aggregated(
             {"$sort": NEWEST_FIRST.sort}, {"$limit": SUGGESTED_FROM}, {"$group": {"_id": "$model"}}
         )

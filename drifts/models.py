@@ -293,7 +293,7 @@ class Drift(models.Model):
     def _changes(self, names: Iterable[str] | None) -> dict[str, Any]:
         """The named fields, or all, whose values are not the stored ones. Unchanged derived fields remain derived."""
         editable = {field.name for field in self._meta.concrete_fields if field.editable} - {"experiment"}
-        stored = type(self).objects.get(pk=self.pk, experiment=self.experiment_id)
+        stored = self._stored().get()
         chosen = editable & set(editable if names is None else names)
         return {name: getattr(self, name) for name in chosen if getattr(self, name) != getattr(stored, name)}
 
@@ -320,9 +320,23 @@ class Drift(models.Model):
         """Delete the run and record it in the audit trail. A deleted run is no error."""
         names = [field.name for field in self._meta.concrete_fields if field.name not in UNRECORDED]
         before = {name: getattr(self, name) for name in names}
-        deleted, _ = type(self).objects.filter(pk=self.pk, experiment=self.experiment_id).delete()
+        deleted, _ = self.delete()
         if deleted:
             record(Action.DRIFT_DELETED, identity, self, before=before)
+
+    # Django names a stored object by its id alone. A sharded cluster would ask every shard for it (docs/scaling.md).
+
+    def _stored(self) -> DriftQuerySet:
+        """The query that finds this run alone, on one shard."""
+        return type(self).objects.filter(pk=self.pk, experiment=self.experiment_id)
+
+    def refresh_from_db(self, using: Any = None, fields: Any = None, from_queryset: Any = None) -> None:
+        """Reload the fields, as Django's method does."""
+        super().refresh_from_db(using, fields, self._stored() if from_queryset is None else from_queryset)
+
+    def delete(self, using: Any = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
+        """Delete the run. Unlike Django's method, keep its id, which a retry of the transaction needs."""
+        return self._stored().delete()
 
 
 @cache
