@@ -92,8 +92,13 @@ WITHOUT_RUNS = re.compile(
     r"experiment/<str:experiment_id>(/(archive|restore|access.*|audit/search))?"
     r"|experiments/<str:experiment_id>/(edit|archive|restore|permissions.*)"
 )
-# Requests of the portal for one run, whose address has only the id of the run.
+# Requests of the portal for one run. Their addresses have at most the id of the run.
 PORTAL_REQUESTS = {
+    "addition": Request(
+        "POST",
+        f"{PORTAL}/add/",
+        {"experiment": "{experiment}", "job_status": "Failed", "model": "forest", "parameters": "{{}}", "tags": ""},
+    ),
     "form": Request("GET", f"{PORTAL}/{{run}}/change/"),
     "change": Request("POST", f"{PORTAL}/{{run}}/change/", {"job_status": "Failed", "model": "forest", "tags": ""}),
     "history": Request("GET", f"{PORTAL}/{{run}}/history/"),
@@ -296,8 +301,9 @@ def test_a_repeated_request_names_the_experiment(admin: Caller, experiment: Expe
 def test_the_portal_finds_a_run_by_its_id_alone_but_changes_it_in_its_experiment(
     browser: Caller, drift: Drift, recorder: Recorder, name: str
 ) -> None:
-    response = send(browser, PORTAL_REQUESTS[name], experiment=drift.experiment_id, run=drift.pk)
-    assert response.status_code in (200, 302), response.content
+    request = PORTAL_REQUESTS[name]
+    response = send(browser, request, experiment=drift.experiment_id, run=drift.pk)
+    assert response.status_code == (200 if request.method == "GET" else 302), response.content
     assert recorder.on_runs()
     for command in recorder.on_runs():
         assert_suits_a_sharded_cluster(command, may_scatter=True)
@@ -321,6 +327,16 @@ def test_the_portal_lists_the_runs_of_one_experiment(browser: Caller, drift: Dri
 
 def test_the_list_of_experiments_names_those_that_it_shows(browser: Caller, drift: Drift, recorder: Recorder) -> None:
     assert browser.client.get("/experiments").status_code == 200
+    assert recorder.on_runs()
+    for command in recorder.on_runs():
+        assert_suits_a_sharded_cluster(command)
+
+
+@pytest.mark.parametrize("path", ["/drift/search", "/drift/stats"])
+def test_a_search_of_all_runs_names_the_experiments_that_the_caller_may_read(
+    reader: Caller, drift: Drift, recorder: Recorder, path: str
+) -> None:
+    assert len(reader.post(path, {}).json()) == 1
     assert recorder.on_runs()
     for command in recorder.on_runs():
         assert_suits_a_sharded_cluster(command)
