@@ -364,7 +364,7 @@ def test_the_methods_of_a_run_name_its_experiment(drift: Drift, recorder: Record
     drift.save(update_fields=["model"])
     drift.refresh_from_db()
     assert drift.delete() == (1, {"drifts.Drift": 1})
-    assert len(recorder.on_runs()) == 4
+    assert {next(iter(command)) for command in recorder.on_runs()} == {"aggregate", "find", "update", "delete"}
     for command in recorder.on_runs():
         assert_suits_a_sharded_cluster(command)
 
