@@ -32,12 +32,13 @@ class DriftSerializer(StrictModelSerializer):
         choices=Verdict.choices, read_only=True, help_text="unknown unless `job_status` is Completed."
     )
 
-    series = serializers.JSONField(
+    series = StrictObject(
         read_only=True,
+        allow_null=True,
         help_text="The fields and parameters, by the experiment's `series_by`, that make runs repetitions of one "
         "check; null for a run of schema 1.0.0.",
     )
-    heartbeat_at = serializers.DateTimeField(read_only=True)
+    heartbeat_at = serializers.DateTimeField(read_only=True, allow_null=True)
     note = StrictText(max_length=MAX_NOTE, allow_null=True, required=False, help_text="Any text.")
     run_timeout = StrictInteger(
         min_value=1,

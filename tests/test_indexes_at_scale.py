@@ -17,7 +17,7 @@ from core import totals
 from core.models import StoredTotal
 from core.mongodb.documents import mongodb
 from core.portal.changelists import COUNTED_AT_MOST
-from drifts import dashboard
+from drifts import dashboard, schema
 from drifts.admin import NEWEST as NEWEST_IN_LIST
 from drifts.admin import SUGGESTED_FROM
 from drifts.models import Drift, time_of
@@ -53,9 +53,12 @@ def document(number: int, chance: random.Random) -> dict[str, Any]:
         "detector": chance.choice(["KS", "PSI", "MMD"]) if number % 4 == 1 else None,
         "environment": chance.choice(["staging", "production"]) if number % 5 == 1 else None,
         "model_version": None,
-        "schema_version": chance.choices(["0.9.0", "1.0.0"], [1, 9])[0],
+        "schema_version": schema.current(),
         "created_at": time_of(pk),
         "updated_at": time_of(pk),
+        # Reported in another order than observed.
+        "observed_at": time_of(identifier(START + chance.randrange(RUNS) * MINUTE, 0)),
+        "series": {"model": f"model {number % 20}"},
     }
 
 
@@ -138,25 +141,27 @@ FILTERS = [
     ({"model": "model 7", **TIMES}, "drift_model"),
     ({"job_status": "Failed"}, "drift_status"),
     ({"job_status": "Running", **TIMES}, "drift_status"),
-    ({"verdict": "drift"}, "drift_verdict"),
-    ({"verdict": "no_drift"}, "drift_verdict"),
+    # Eight of ten runs are completed, so both indexes read about as many keys.
+    ({"verdict": "drift"}, "drift_verdict or drift_detected"),
+    ({"verdict": "no_drift"}, "drift_verdict or drift_detected"),
     ({"verdict": "unknown"}, "drift_status"),
     ({"drift_detected": True}, "drift_detected"),
     ({"tags": "canary"}, "drift_tags"),
     ({"tags": "canary", **TIMES}, "drift_tags"),
     ({"detector": "PSI"}, "drift_detector"),
     ({"environment": "production"}, "drift_environment"),
-    ({"schema_version": "0.9.0"}, "drift_schema"),
+    ({"schema_version": schema.current()}, "drift_newest"),
 ]
 SORTS = {
     "model": "drift_model",
     "job_status": "drift_status",
     "drift_detected": "drift_detected",
-    "schema_version": "drift_schema",
+    "observed_at": "drift_observed",
 }
 SEARCHES = [
     *((filter_, "created_at", index) for filter_, index in FILTERS),
     *(({}, sort_by, index) for sort_by, index in SORTS.items()),
+    ({"observed_at": TIMES["created_at"]}, "observed_at", "drift_observed"),
 ]
 
 
@@ -167,7 +172,7 @@ def test_a_search_reads_an_index_and_only_the_documents_of_its_page(filter_: Any
     for order in ("asc", "desc"):
         _, reads = search(f"sort_by={sort_by}&order_by={order}", filter_)
         page = page_of(reads)
-        assert index_of(page) == index
+        assert index_of(page) in index.split(" or ")
         assert page.documents <= 2 * PAGE
         assert page.keys <= 2 * PAGE
         assert not page.sorts_in_memory
