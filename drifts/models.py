@@ -98,6 +98,13 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
         end: list[Mql] = [{"$sort": order.sort}, {"$skip": start}, {"$limit": limit}]
         return aggregate_within(self.model, [*first, *unions, *end], MAX_PAGE_BYTES)
 
+    def bulk_create(self, objs: Iterable["Drift"], *args: Any, **options: Any) -> list["Drift"]:
+        """Store new runs with their derived fields, for shells."""
+        runs = list(objs)
+        if runs:
+            insert_many(self.model, [run.new_document() for run in runs])
+        return runs
+
     def newest(self, limit: int, *shape: Mql) -> list[Document]:
         """Return the newest runs by `observed_at`, changed by stages that keep `observed_at`."""
         return self.sorted_slice(observed.NEWEST_OBSERVED, limit, shape=shape)[0]
@@ -207,12 +214,12 @@ class Drift(models.Model):
     threshold = models.FloatField(null=True, blank=True)
     sample_size = models.BigIntegerField("sample size", null=True, blank=True)
     note = models.CharField(max_length=MAX_NOTE, null=True, blank=True)
-    heartbeat_at = models.DateTimeField("last heartbeat", null=True, editable=False)
+    heartbeat_at = models.DateTimeField("last heartbeat", null=True, blank=True, editable=False)
     run_timeout = models.IntegerField("time-out (seconds)", null=True, blank=True)
-    series = models.JSONField(null=True, editable=False)
+    series = models.JSONField(null=True, blank=True, editable=False)
     # Internal: the fields that the client did not send, and the version of the rules that they come from.
-    derived = ArrayField(models.CharField(max_length=20), null=True, editable=False)
-    rules_version = models.IntegerField(null=True, editable=False)
+    derived = ArrayField(models.CharField(max_length=20), null=True, blank=True, editable=False)
+    rules_version = models.IntegerField(null=True, blank=True, editable=False)
     schema_version = models.CharField("schema", max_length=20, default=schema.current, editable=False)
     created_at = models.DateTimeField("reported", default=timestamps.now, editable=False)
     updated_at = models.DateTimeField("updated", default=timestamps.now, editable=False)
@@ -267,8 +274,7 @@ class Drift(models.Model):
         if not self._state.adding:
             self.update(**self._changes(update_fields))
             return
-        own = {str(field.column): field.value_from_object(self) for field in self._meta.concrete_fields}
-        document = new_document(self.experiment, {**own, "_id": self.pk.hex, "experiment_id": self.experiment_id.hex})
+        document = self.new_document()
         insert_one(type(self), document)
         vars(self).update(vars(instance_of(type(self), document)))
 
@@ -289,6 +295,12 @@ class Drift(models.Model):
     def unsupported(self) -> bool:
         """True if the run says no drift but measured nothing. Its client may have forgotten to report."""
         return is_unsupported(self)
+
+    def new_document(self) -> Document:
+        """The document of this object, which is not stored yet."""
+        fields = {str(field.column): field.value_from_object(self) for field in self._meta.concrete_fields}
+        own = {"_id": self.pk.hex, "experiment_id": self.experiment_id.hex}
+        return new_document(self.experiment, {**fields, **own})
 
     def _changes(self, names: Iterable[str] | None) -> dict[str, Any]:
         """The named fields, or all, whose values are not the stored ones. Unchanged derived fields remain derived."""

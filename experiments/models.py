@@ -121,12 +121,12 @@ class Experiment(AccessControlled, models.Model):
     tags = ArrayField(models.CharField(max_length=MAX_TAG), default=list, blank=True)
     config = models.JSONField("configuration (JSON)", default=dict, blank=True)
     # `run_rules` has the defaults of these three.
-    series_by = ArrayField(models.CharField(max_length=255), null=True, editable=False)
-    field_map = models.JSONField(null=True, editable=False)
-    rules_version = models.IntegerField(null=True, editable=False)
+    series_by = ArrayField(models.CharField(max_length=255), null=True, blank=True, editable=False)
+    field_map = models.JSONField(null=True, blank=True, editable=False)
+    rules_version = models.IntegerField(null=True, blank=True, editable=False)
     # The progress of applying such a change to stored runs: `RunRules` in run_rules.py.
-    recomputation = models.JSONField(null=True, editable=False)
-    run_timeout = models.IntegerField("time-out of runs (seconds)", null=True, editable=False)
+    recomputation = models.JSONField(null=True, blank=True, editable=False)
+    run_timeout = models.IntegerField("time-out of runs (seconds)", null=True, blank=True, editable=False)
     created_at = models.DateTimeField("created", default=timestamps.now, editable=False)
     updated_at = models.DateTimeField("updated", default=timestamps.now, editable=False)
     archived_at = models.DateTimeField(
@@ -280,7 +280,8 @@ class Experiment(AccessControlled, models.Model):
 
     def recorded_values(self) -> dict[str, Any]:
         """The values for the audit trail, by field."""
-        return {name: getattr(self, name) for name in RECORDED}
+        rules = {"series_by": list(self.run_rules.series_by), "field_map": dict(self.run_rules.field_map)}
+        return {name: getattr(self, name) for name in RECORDED} | rules
 
     def _record_changes(self, identity: Identity | None, before: dict[str, Any], after: dict[str, Any]) -> None:
         """Record separate events for permissions and visibility, so that searches of the trail find them."""

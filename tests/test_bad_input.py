@@ -552,7 +552,7 @@ RUN_STATES, LEVELS = "Running, Completed, Failed", "Read, Edit, Manage"
         (
             "/experiment/{experiment}/drift/search?sort_by=verdict",
             {},
-            "created_at, job_status, model, drift_detected, schema_version",
+            "created_at, observed_at, job_status, model, drift_detected, schema_version",
         ),
         ("/user/search?sort_by=id", {}, "created_at, email, subject, issuer"),
         ("/drift/search?order_by=up", {}, "asc, desc"),

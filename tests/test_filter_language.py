@@ -20,6 +20,7 @@ from core.mongodb.match import Mql
 from drifts.models import Drift
 from drifts.verdict import MATCHES
 from drifts.views import FIELDS as DRIFT_FIELDS
+from experiments.models import Experiment
 from experiments.views import PERMISSION_FIELDS
 from tests.filter_pairs import COMPARISONS, IDS, LOGICAL, Pair, pairs, random_runs, reproducible
 
@@ -379,6 +380,7 @@ def test_a_date_string_is_compared_as_a_time(text: str | None, time: datetime.da
     ("pattern", "options"), [("a", ""), ("x|B$", "i"), ("^a|^z", "m"), ("(?i)A", ""), ("a.*$", "s")]
 )
 def test_a_regex_is_matched_only_against_strings_of_limited_length(pattern: str, options: str) -> None:
+    Experiment.objects.create(id=ID, name="texts")
     longest = "a" * (MAX_MATCHED - 1) + "b"
     for text in (longest, longest + "b", ["z" * 2 * MAX_MATCHED, "ab"], "c"):
         Drift.objects.create(experiment_id=ID, job_status="Running", model="forest", parameters={"text": text})
@@ -519,6 +521,7 @@ def test_any_json_is_refused_or_becomes_a_filter_of_the_grammar(document: Any) -
 
 @pytest.fixture
 def runs() -> None:
+    Experiment.objects.create(id=ID, name="random")
     Drift.objects.bulk_create(random_runs(random.Random(2026), len(IDS), [ID]))  # noqa: S311
 
 

@@ -356,7 +356,7 @@ def test_an_export_has_few_runs_in_memory(
 
     monkeypatch.setattr(DriftQuerySet, "iterator", recorded)
     add(experiment, *[SMALL] * 25)
-    assert export(Drift.objects.all()).getvalue().count(b"forest") == 25
+    assert export(Drift.objects.all()).getvalue().count(b"Completed") == 25
     assert max(sizes) <= 10
 
 
