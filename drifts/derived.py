@@ -32,26 +32,27 @@ class EmptyWindow(Exception):
 
 
 def derived_fields(run: Document, rules: RunRules) -> Document:
-    """Return the fields to store with a run, beside those that its client sent.
+    """Return the fields to store with a run, beside those that its client sent. Null stands for an absent field.
 
-    `run` is the document of the run without them, in which absent fields are null. Raises `EmptyWindow` if the client
-    has sent both ends of a window that is empty.
+    `run` is the document of the run, in which absent fields are null. Raises `EmptyWindow` if the client has sent both
+    ends of a window that is empty.
     """
-    unsent = frozenset(run.get("derived") or ())
+    unsent = run.get("derived") or ()
     sent = {name: run[name] for name in MAPPABLE_FIELDS if run.get(name) is not None and name not in unsent}
-    mapped = {
-        name: value
-        for name, path in rules.field_map
-        if name not in sent and (value := mapped_value(name, path, run["parameters"])) is not None
-    }
-    effective = {**mapped, **sent}
+    effective = dict(sent)
+    for name, path in rules.field_map:
+        if name not in sent and (value := mapped_value(name, path, run["parameters"])) is not None:
+            effective[name] = value
     refuse_or_drop_window(effective, sent)
     effective.setdefault("observed_at", run["created_at"])
-    fields: Document = {name: effective.get(name) for name in MAPPABLE_FIELDS}
-    fields["derived"] = [name for name in MAPPABLE_FIELDS if name in effective and name not in sent]
-    fields["series"] = series_of({**run, **fields}, rules.series_by)
-    fields["rules_version"] = rules.version or None
-    return fields
+    derived = [name for name in effective if name not in sent]
+    return {
+        **dict.fromkeys(unsent),
+        **{name: effective[name] for name in derived},
+        "derived": derived,
+        "series": series_of(effective | {"model": run["model"], "parameters": run["parameters"]}, rules.series_by),
+        "rules_version": rules.version or None,
+    }
 
 
 def refuse_or_drop_window(effective: Document, sent: Document) -> None:

@@ -372,7 +372,8 @@ def new_document(experiment: AccessControlled, fields: Mapping[str, Any]) -> Doc
     pk = uuid7()
     now = time_of(pk).replace(tzinfo=None)
     own = {"_id": pk.hex, "experiment_id": experiment.pk.hex, "created_at": now, "updated_at": now}
-    return with_derived_fields({**defaults(), **own, **stored_values(fields)}, experiment)
+    document = {**defaults(), **own, **stored_values(fields)}
+    return without_nulls(document | derived_fields(document, experiment.run_rules))
 
 
 def changed_document(stored: Document, changes: Mapping[str, Any], experiment: AccessControlled) -> Document:
@@ -391,12 +392,15 @@ def upgraded_document(stored: Document, experiment: AccessControlled) -> Documen
 
 
 def with_derived_fields(document: Document, experiment: AccessControlled) -> Document:
+    """The document of a stored run with derived fields that fit its other fields and the experiment's rules."""
     parameters = without_references(document["parameters"])
-    whole = document | derived_fields(document | {"parameters": parameters}, experiment.run_rules)
-    for name in schema.added_fields():
-        if whole.get(name) is None:
-            whole.pop(name, None)
-    return whole
+    return without_nulls(document | derived_fields(document | {"parameters": parameters}, experiment.run_rules))
+
+
+def without_nulls(document: Document) -> Document:
+    """The document without the fields that are stored only if they have a value."""
+    added = schema.added_fields()
+    return {name: value for name, value in document.items() if value is not None or name not in added}
 
 
 def stored_values(fields: Mapping[str, Any]) -> Document:

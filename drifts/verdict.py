@@ -39,8 +39,10 @@ def is_unsupported(run: Any) -> bool:
 
     Its verdict counts as any other.
     """
-    is_measured = run.parameters != {} or any(getattr(run, name) is not None for name in MEASURED)
-    return verdict_of(run.job_status, run.drift_detected) is Verdict.NO_DRIFT and not is_measured
+    # Most runs have parameters.
+    if run.parameters != {} or verdict_of(run.job_status, run.drift_detected) is not Verdict.NO_DRIFT:
+        return False
+    return all(getattr(run, name) is None for name in MEASURED)
 
 
 def drift_rate(drift: int, no_drift: int) -> float | None:

@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar, NoReturn, TypeVar
 
+from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import models
 from rest_framework import serializers
+from rest_framework.fields import empty, get_error_detail
 
 from core.tags import MAX_TAG, MAX_TAGS
 
@@ -174,7 +176,33 @@ class StrictSerializer(serializers.Serializer[Any]):
         if isinstance(data, Mapping):
             cleared = {name: empty() for name, empty in self.cleared_by_null.items() if data.get(name, ...) is None}
             data = {**data, **cleared} if cleared else data
+            return self.validated_fields(data)
         return super().to_internal_value(data)
+
+    def validated_fields(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate the fields of an object as the base class does, but visit no field that the object may omit.
+
+        The base class raises an exception for each of them: a third of the time of validating a run in bulk, and 15 %
+        of the whole request.
+        """
+        fields: dict[str, Any] = {}
+        errors: dict[str, Any] = {}
+        is_partial = getattr(self.root, "partial", False)
+        for name, field in self.fields.items():
+            may_omit = is_partial or not (field.required or field.default is not empty)
+            if field.read_only or (may_omit and name not in data):
+                continue
+            validate = getattr(self, f"validate_{name}", None)
+            try:
+                value = field.run_validation(data.get(name, empty))
+                fields[name] = validate(value) if validate else value
+            except serializers.ValidationError as error:
+                errors[name] = error.detail
+            except DjangoValidationError as error:
+                errors[name] = get_error_detail(error)
+        if errors:
+            raise serializers.ValidationError(errors)
+        return fields
 
 
 # The same for models, again without a docstring.
