@@ -1,15 +1,22 @@
-"""Shows Django's log of portal changes in the admin portal."""
+"""Django's log of portal changes and the background tasks in the admin portal, read-only."""
 
 import datetime
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.models import ACTION_FLAG_CHOICES, LogEntry
+from django.contrib.admin.utils import display_for_value
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from core import timestamps
 from core.identity import Requirement
+from core.models import BackgroundTask
 from core.portal.permissions import GuardedAdmin
+
+# A due task starts within seconds while `manage.py work` runs.
+OVERDUE = datetime.timedelta(minutes=1)
+MAX_LISTED_ERROR = 100
 
 
 class ActionFilter(admin.SimpleListFilter):
@@ -58,3 +65,45 @@ class LogEntryAdmin(GuardedAdmin):
     @admin.display
     def changes(self, entry: LogEntry) -> str:
         return entry.get_change_message()
+
+
+@admin.register(BackgroundTask)
+class BackgroundTaskAdmin(GuardedAdmin):
+    """Shows the state of each background task to administrators. Only `manage.py work` changes it."""
+
+    required_levels = {"view": Requirement.ADMIN, "add": None, "change": None, "delete": None}
+    list_display = ("label", "state", "succeeded_at", "last_duration", "failures", "listed_error")
+    sortable_by = ()
+    fields = (
+        "name",
+        "label",
+        "state",
+        "holder",
+        "started_at",
+        "succeeded_at",
+        "last_duration",
+        "due_at",
+        "failures",
+        "failures_in_a_row",
+        "error",
+    )
+    readonly_fields = fields
+
+    @admin.display
+    def state(self, task: BackgroundTask) -> str:
+        now = timestamps.now()
+        if task.lease_ends_at and task.lease_ends_at > now:
+            return f"Running since {display_for_value(task.started_at, '')}"
+        if task.due_at is None or task.due_at < now - OVERDUE:
+            return "Overdue: manage.py work does not run"
+        if task.failures_in_a_row:
+            return f"Failing, next attempt {display_for_value(task.due_at, '')}"
+        return "Waiting"
+
+    @admin.display(description="last duration")
+    def last_duration(self, task: BackgroundTask) -> str:
+        return "" if task.duration is None else f"{task.duration:,.2f} s"
+
+    @admin.display(description="last error")
+    def listed_error(self, task: BackgroundTask) -> str:
+        return f"{task.error[:MAX_LISTED_ERROR]}…" if len(task.error) > MAX_LISTED_ERROR else task.error

@@ -6,3 +6,4 @@ class CoreConfig(AppConfig):
 
     name = "core"
     label = "driftwatch"
+    verbose_name = "Service"

@@ -61,3 +61,25 @@ class StoredTotal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id}: {self.number}"
+
+
+class BackgroundTask(models.Model):
+    """The state of one background task, which `core/background.py` writes. Times are of the database's clock."""
+
+    name = models.CharField(primary_key=True, db_column="_id", max_length=64)
+    label = models.CharField("task", max_length=255)
+    holder = models.CharField("process", max_length=255, default="", help_text="The process that runs the task.")
+    lease_ends_at = models.DateTimeField(null=True, help_text="Then another process may take the task over.")
+    due_at = models.DateTimeField("next run", null=True)
+    started_at = models.DateTimeField("last start", null=True)
+    succeeded_at = models.DateTimeField("last success", null=True)
+    duration = models.FloatField("last duration", null=True, help_text="Seconds of the last run that ended.")
+    failures = models.IntegerField(default=0)
+    failures_in_a_row = models.IntegerField(default=0)
+    error = models.TextField("last error", default="")
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.label

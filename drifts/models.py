@@ -2,7 +2,7 @@
 
 import datetime
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from typing import Any, Self
@@ -130,13 +130,19 @@ class DriftManager(BaseDriftManager["Drift"]):
         """The number of runs of an experiment, or a lower bound of it: a count of millions would take seconds."""
         return total_of(DriftQuerySet(self.model).matching({"experiment_id": experiment_id.hex})).number
 
-    def delete_of(self, experiment_id: uuid.UUID) -> None:
-        """Delete the runs of a deleted experiment in batches, because all may be too many for one transaction."""
+    def delete_of(self, experiment_id: uuid.UUID, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Delete the runs of a deleted experiment in batches, because all may be too many for one transaction.
+
+        Return whether all are deleted: `should_stop` is called before each batch, and ends it.
+        """
         runs, of_experiment = collection_of(Drift), {"experiment_id": experiment_id.hex}
         found = (run["_id"] for run in runs.find(of_experiment, {"_id": 1}, batch_size=DELETED_AT_ONCE))
-        while ids := list(islice(found, DELETED_AT_ONCE)):
+        while not should_stop():
             with pymongo.timeout(WORK_SECONDS):
+                if not (ids := list(islice(found, DELETED_AT_ONCE))):
+                    return True
                 runs.delete_many({**of_experiment, "_id": {"$in": ids}})
+        return False
 
     def with_experiment(
         self, experiment_id: uuid.UUID, drift_id: uuid.UUID

@@ -2,16 +2,15 @@
 
 import datetime
 import json
-import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, models, transaction
+from django.db import models
+from django.db.models import Q
 from django_mongodb_backend.fields import ArrayField, EmbeddedModelArrayField
 from django_mongodb_backend.models import EmbeddedModel
-from pymongo.errors import PyMongoError
 
 from accounts.models import User
 from audit.models import Action
@@ -28,12 +27,9 @@ from core.versions import VersionConflict, version_of_fields
 from experiments.access import AccessControlled, ExperimentReference, readable_by
 from experiments.run_rules import Recomputation, RunRules
 
-logger = logging.getLogger(__name__)
 # A request may add runs to an experiment for this long after its deletion. The clocks of two instances of the service
 # must differ by less.
 LONGEST_REQUEST = datetime.timedelta(minutes=2)
-# The most records of earlier deletions that a deletion removes.
-REMOVED_AT_ONCE = 100
 # The most characters of a configuration in a form.
 MAX_CONFIG_TEXT = 100_000
 MAX_PERMISSIONS = 1_000
@@ -237,10 +233,9 @@ class Experiment(AccessControlled, models.Model):
         """Delete the experiment with its runs, and record it in the audit trail. A deleted one is no error.
 
         One transaction replaces the experiment by a `DeletedExperiment`: its runs are hidden, and its name is free.
-        Then its runs are purged. If the purge is interrupted, `manage.py purge` finishes it.
+        A background task removes them (`DeletedExperimentQuerySet.purge`).
         """
         self._replace_by_record(identity, action, self.count_runs())
-        transaction.on_commit(self._purge)
 
     @in_transaction
     def _replace_by_record(self, identity: Identity | None, action: Action, runs: int) -> None:
@@ -253,15 +248,6 @@ class Experiment(AccessControlled, models.Model):
         delete_one(type(self), {"_id": self.pk.hex})
         DeletedExperiment.objects.create(id=self.pk, name=self.name)
         record(action, identity, self, before=before)
-
-    def _purge(self) -> None:
-        """Purge the experiment and earlier deletions. A failure is logged, and the deletion remains valid."""
-        try:
-            for deleted in DeletedExperiment.objects.filter(pk=self.pk):
-                deleted.purge()
-            DeletedExperiment.objects.remove_purged()
-        except (DatabaseError, PyMongoError):
-            logger.warning("The purge of experiment %s was broken off: run manage.py purge.", self.pk, exc_info=True)
 
     def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
         """Delete the experiment from the command line, with `delete_by`. Return the same as Django's method."""
@@ -331,10 +317,10 @@ class Experiment(AccessControlled, models.Model):
 class DeletedExperimentQuerySet(FilterableQuerySet["DeletedExperiment"]):
     """Records of deleted experiments."""
 
-    def remove_purged(self) -> None:
-        """Remove purged records, once no request can add runs any more; at most `REMOVED_AT_ONCE`."""
-        for deleted in self.exclude(purged_at=None).filter(deleted_at__lt=earliest_request())[:REMOVED_AT_ONCE]:
-            deleted.purge()
+    def purge(self, should_stop: Callable[[], bool]) -> None:
+        """Remove runs of deleted experiments in batches, and each record once no request can add runs any more."""
+        for deleted in self.filter(Q(purged_at=None) | Q(deleted_at__lt=earliest_request())):
+            deleted.purge(should_stop)
 
 
 class DeletedExperiment(models.Model):
@@ -353,10 +339,12 @@ class DeletedExperiment(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    def purge(self) -> None:
-        """Remove the experiment's runs, then this record, unless a request may still add runs."""
-        Experiment.runs().delete_of(self.pk)
-        if self.deleted_at < earliest_request():
+    def purge(self, should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Remove the experiment's runs, then this record, unless a request may still add runs or it should stop."""
+        is_over = self.deleted_at < earliest_request()
+        if not Experiment.runs().delete_of(self.pk, should_stop):
+            return
+        if is_over:
             self.delete()
         else:
             type(self).objects.filter(pk=self.pk).update(purged_at=timestamps.now())

@@ -18,7 +18,7 @@ from accounts.authentication import recent_identities, trusted_issuers
 from accounts.models import DroppedKeys, FailedLogins, ServiceToken, User
 from audit.models import Event
 from core.identity import Level
-from core.models import StoredResponse, StoredTotal
+from core.models import BackgroundTask, StoredResponse, StoredTotal
 from core.mongodb.documents import mongodb
 from core.totals import clear_totals
 from drifts.models import Drift
@@ -107,6 +107,7 @@ def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Ite
             Session,
             StoredResponse,
             StoredTotal,
+            BackgroundTask,
         ):
             mongodb().database[model._meta.db_table].delete_many({})
 
@@ -259,6 +260,11 @@ def drift(experiment: Experiment) -> Drift:
         parameters={"p_value": 0.003, "features": {"alcohol": {"statistic": 0.4}}},
         tags=["nightly"],
     )
+
+
+def purge_in_background() -> None:
+    """Remove the runs of deleted experiments, as `manage.py work` does."""
+    DeletedExperiment.objects.purge(lambda: False)
 
 
 def permissions_of(manager: Caller, editor: Caller, reader: Caller) -> list[Permission]:

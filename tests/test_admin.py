@@ -11,10 +11,12 @@ from django.urls import reverse
 from accounts.models import ServiceToken, User
 from audit.audited_admin import AuditedAdmin
 from audit.models import Event
+from core import timestamps
+from core.models import BackgroundTask
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller, Client
-from tests.conftest import GROUP
+from tests.conftest import GROUP, purge_in_background
 from tests.session import version_shown
 
 PASSWORD = "correct horse battery"
@@ -54,7 +56,7 @@ def test_the_page_of_an_app_lists_its_models_under_its_name(staff: Client, app: 
 
 
 def test_the_portal_has_every_model() -> None:
-    assert set(admin.site._registry) == {User, ServiceToken, Experiment, Drift, Event, LogEntry}
+    assert set(admin.site._registry) == {User, ServiceToken, Experiment, Drift, Event, LogEntry, BackgroundTask}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -212,6 +214,7 @@ def test_an_experiment_is_deleted_with_its_runs(staff: Client, drift: Drift, by:
         chosen = {"action": "delete_selected", "_selected_action": [str(pk)], "post": "yes"}
         staff.post(page(Experiment, "changelist"), chosen)
     assert not Experiment.objects.exists()
+    purge_in_background()
     assert not Drift.objects.exists()
     assert LogEntry.objects.count() == 1
 
@@ -241,3 +244,31 @@ def test_tokens_are_revoked(staff: Client) -> None:
     chosen = {"action": "revoke", "_selected_action": [str(token.pk) for token in tokens]}
     assert "2 tokens revoked." in staff.post(page(ServiceToken, "changelist"), chosen, follow=True).content.decode()
     assert not ServiceToken.objects.filter(revoked_at=None).exists()
+
+
+# Background tasks.
+
+NOW = timestamps.now()
+LATER = NOW + datetime.timedelta(days=1)
+EARLIER = NOW - datetime.timedelta(minutes=2)
+TIME = "%Y-%m-%d %H:%M UTC"
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [
+        ({"due_at": LATER}, "Waiting"),
+        ({"due_at": EARLIER, "started_at": NOW, "lease_ends_at": LATER}, f"Running since {NOW:{TIME}}"),
+        ({"due_at": LATER, "failures_in_a_row": 2}, f"Failing, next attempt {LATER:{TIME}}"),
+        ({"due_at": EARLIER}, "Overdue: manage.py work does not run"),
+        ({"due_at": EARLIER, "lease_ends_at": EARLIER}, "Overdue: manage.py work does not run"),
+    ],
+)
+def test_background_tasks_are_listed_with_their_state(staff: Client, fields: dict[str, Any], state: str) -> None:
+    label, error = "Removal of deleted experiments", "ValueError: <b>" + "x" * 200
+    BackgroundTask.objects.create(name="purge", label=label, duration=1234.5, failures=7, error=error, **fields)
+    listed = staff.get(page(BackgroundTask, "changelist")).content.decode()
+    assert all(text in listed for text in (label, state, "1,234.50 s", "ValueError: &lt;b&gt;", "x…"))
+    shown = staff.get(reverse("admin:driftwatch_backgroundtask_change", args=["purge"]))
+    assert all(text in shown.content.decode() for text in (label, state, "x" * 200))
+    assert 'name="_save"' not in shown.content.decode()

@@ -12,6 +12,7 @@ from pytest_django import Settings
 from accounts.models import ServiceToken, User
 from audit.models import Event
 from core.identity import Level, Requirement
+from core.models import BackgroundTask
 from core.portal.permissions import GuardedAdmin
 from drifts.models import Drift
 from experiments.models import Experiment, Permission
@@ -57,7 +58,7 @@ def test_staff_see_only_experiments_and_runs_that_they_may_read(enter: Enter, dr
         assert found == (0 if role == "stranger" else 1)
 
 
-@pytest.mark.parametrize("model", [User, ServiceToken, Event, LogEntry])
+@pytest.mark.parametrize("model", [User, ServiceToken, Event, LogEntry, BackgroundTask])
 @pytest.mark.parametrize("role", STAFF)
 def test_only_administrators_see_users_tokens_and_events(enter: Enter, model: type[Model], role: str) -> None:
     assert enter(role).get(address(model, "changelist")).status_code == (200 if role == "admin" else 403)

@@ -8,7 +8,7 @@ import pytest
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller
-from tests.conftest import GROUP, RUN
+from tests.conftest import GROUP, RUN, purge_in_background
 
 WHOLE: dict[str, Any] = {
     "name": "wine",
@@ -171,6 +171,7 @@ def test_a_deletion_of_an_experiment_deletes_only_its_runs(manager: Caller, drif
     response = manager.delete(f"/experiment/{drift.experiment_id}")
     assert response.status_code == 204
     assert response.content == b""
+    purge_in_background()
     assert [str(pk) for pk in Drift.objects.values_list("pk", flat=True)] == [kept["id"]]
     assert manager.get(f"/experiment/{drift.experiment_id}").status_code == 404
 

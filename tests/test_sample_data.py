@@ -15,6 +15,7 @@ from drifts.serializers import DriftSerializer
 from drifts.verdict import JobStatus, Verdict
 from experiments.models import Experiment
 from tests.caller import Caller
+from tests.conftest import purge_in_background
 
 
 def store() -> str:
@@ -67,6 +68,7 @@ def test_the_sample_data_is_reproducible(first: User) -> None:
         runs = Drift.objects.order_by("created_at", "model").values_list("model", "drift_detected", "parameters")
         found = [str(run) for run in runs]
         Experiment.objects.all().delete()
+        purge_in_background()
         return [*found]
 
     assert stored() == stored()

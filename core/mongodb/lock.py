@@ -1,10 +1,10 @@
-"""A lock in the database, for work that one process of all instances does at a time."""
+"""A lock in the database, for work that one process of all instances does at a time, and the renewal of leases."""
 
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,14 +34,10 @@ def locked(name: str) -> Iterator[None]:
         log.info("Waiting for another process that runs the same command (%s).", name)
         while not claim(locks, name, owner):
             time.sleep(TRIAL_SECONDS)
-    ended = threading.Event()
-    renewal = threading.Thread(target=renew, args=(locks, name, owner, ended), daemon=True)
-    renewal.start()
     try:
-        yield
+        with renewed(name, lambda: claim(locks, name, owner)):
+            yield
     finally:
-        ended.set()
-        renewal.join()
         locks.delete_one({"_id": name, "owner": owner})
 
 
@@ -56,9 +52,34 @@ def claim(locks: Collection[dict[str, Any]], name: str, owner: str) -> bool:
     return True
 
 
-def renew(locks: Collection[dict[str, Any]], name: str, owner: str, ended: threading.Event) -> None:
-    while not ended.wait(RENEWAL_SECONDS):
+@contextmanager
+def renewed(name: str, renew: Callable[[], bool], lease_seconds: float = LEASE_SECONDS) -> Iterator[threading.Event]:
+    """Renew a lease in a thread while the block runs. `renew` returns whether the owner still holds it.
+
+    The event is set once the lease may have ended: then another process may have claimed it.
+    """
+    ended, lost = threading.Event(), threading.Event()
+    renewal = threading.Thread(target=keep_renewing, args=(name, renew, lease_seconds, ended, lost), daemon=True)
+    renewal.start()
+    try:
+        yield lost
+    finally:
+        ended.set()
+        renewal.join()
+
+
+def keep_renewing(
+    name: str, renew: Callable[[], bool], lease_seconds: float, ended: threading.Event, lost: threading.Event
+) -> None:
+    ends_at = time.monotonic() + lease_seconds
+    while not ended.wait(min(RENEWAL_SECONDS, lease_seconds / 6)):
+        began_at = time.monotonic()
         try:
-            claim(locks, name, owner)
+            is_held = renew()
         except PyMongoError as error:
-            log.warning("The lock %s cannot be renewed: %s", name, error)
+            log.warning("The lease of %s cannot be renewed: %s", name, error)
+            is_held = time.monotonic() < ends_at
+        else:
+            ends_at = began_at + lease_seconds
+        if not is_held:
+            lost.set()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import DatabaseError
 from django.db.models import Field, Index, Model
 from django_mongodb_backend.schema import DatabaseSchemaEditor as BackendSchemaEditor
 from pymongo import IndexModel
+from pymongo.errors import CollectionInvalid
 
 
 class FullIndex:
@@ -37,6 +39,18 @@ class DatabaseSchemaEditor(BackendSchemaEditor):
         if field.null and self.effective_default(field) is None and not self._field_should_be_indexed(model, field):
             return
         super().add_field(model, field)
+
+    def create_model(self, model: type[Model]) -> None:
+        """Create the collection and its indexes.
+
+        The collection may exist: a process of this release may have stored documents before the migration.
+        """
+        try:
+            super().create_model(model)
+        except DatabaseError as error:
+            if not isinstance(error.__cause__, CollectionInvalid) or model._meta.local_many_to_many:
+                raise
+            self._create_model_indexes(model)
 
     def add_index(
         self,

@@ -1,0 +1,35 @@
+"""`manage.py work`: runs the background tasks."""
+
+import logging
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from core.background import Worker
+from driftwatch.tasks import TASKS
+
+log = logging.getLogger(__name__)
+
+
+class Command(BaseCommand):
+    help = "Run the background tasks until interrupted. Any number of copies may run."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--once", action="store_true", help="run the tasks that are due now, and exit")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        worker = Worker(TASKS)
+        for interruption in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(interruption, lambda *_: worker.stop())
+        # The handler runs in this thread, which therefore only waits: it must not hold the lock that `stop` takes.
+        with ThreadPoolExecutor(1) as thread:
+            if options["once"]:
+                failed = thread.submit(worker.run_once).result()
+                if failed:
+                    names = ", ".join(task.name for task in failed)
+                    raise CommandError(f"Failed: {names}. The log above has the causes. The tasks are tried again.")
+            else:
+                log.info("Background tasks run in this process: %s.", ", ".join(task.name for task in TASKS))
+                thread.submit(worker.run).result()
