@@ -1,6 +1,7 @@
 """Commands that cannot reach the database or write their files: one sentence, exit code 1, and no password."""
 
 import errno
+import itertools
 import os
 import subprocess
 import sys
@@ -182,12 +183,38 @@ def test_a_database_that_does_not_restart_is_reported_once(capsys: pytest.Captur
 
     states = iter([None] * 51 + [1, 1])
     gunicorn: Any = SimpleNamespace(poll=lambda: next(states), returncode=1)
+    worker: Any = SimpleNamespace(keep_running=lambda: None)
     database: Any = SimpleNamespace(is_running=False, start=start)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serve, "TICK_SECONDS", 0)
         with pytest.raises(CommandError, match="gunicorn ended with status 1"):
-            serve.watch(gunicorn, database)
+            serve.watch(gunicorn, worker, database)
     assert capsys.readouterr().err == "The disk is full.\n"
+
+
+def test_a_background_worker_that_ends_is_started_again_after_growing_pauses(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pauses begin anew after a start that lasted longer than the longest one."""
+    clock, starts = [0.0], []
+
+    def start(arguments: Any, environment: Any) -> Any:
+        starts.append(clock[0])
+        lasting = 1_000 if len(starts) == 9 else 0
+        ends_at = clock[0] + lasting
+        return SimpleNamespace(poll=lambda: 1 if clock[0] >= ends_at else None, returncode=1)
+
+    monkeypatch.setattr(serve, "start", start)
+    monkeypatch.setattr(serve, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    worker = serve.BackgroundWorker({})
+    while len(starts) < 11:
+        worker.keep_running()
+        clock[0] += 0.5
+    pauses = [round(later - earlier) for earlier, later in itertools.pairwise(starts)]
+    assert pauses == [2, 2, 4, 8, 16, 32, 60, 60, 1_001, 2]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10
+    assert lines[0] == ("manage.py work ended with status 1, and no background task runs. It starts again in 1 s.")
 
 
 # Commands of Django that cannot serialize embedded objects.

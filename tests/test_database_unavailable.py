@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
+from pymongo import MongoClient
 from requests import Response
 
 from core.mongodb.embedded import EmbeddedServer
@@ -259,6 +260,7 @@ class Serving:
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.var = directory
         self.log = directory / "serve.log"
         self.environment = environment(directory, PORT=str(self.port))
         with self.log.open("a") as log:
@@ -296,6 +298,12 @@ class Serving:
         """The MongoDB server that is a child of `serve` itself, not of its gunicorn."""
         below = psutil.Process(self.process.pid).children()
         return next((child for child in below if child.name() == "mongod"), None)
+
+    @property
+    def worker(self) -> psutil.Process | None:
+        """`manage.py work`, a child of `serve`."""
+        below = psutil.Process(self.process.pid).children()
+        return next((child for child in below if is_alive(child) and child.cmdline()[-1:] == ["work"]), None)
 
     def manage(self, *arguments: str) -> str:
         return subprocess.run(
@@ -337,18 +345,28 @@ def test_serve_stores_sample_data_at_its_first_start(serving: Serving) -> None:
     assert {"credit scoring", "weld inspection"} < {experiment["name"] for experiment in found}
 
 
-def test_serve_restarts_its_database_after_a_kill(serving: Serving) -> None:
+def test_serve_restarts_its_database_and_its_background_worker_after_a_kill(serving: Serving) -> None:
     headers = {"Authorization": f"Bearer {serving.manage('token', 'keeper@example.org')}"}
     experiments = f"{serving.url}/api/v1/experiment"
     created = requests.post(experiments, json={"name": "kept"}, headers=headers, timeout=PATIENCE).json()
-    killed = serving.mongod
+    killed, worker = serving.mongod, serving.worker
     assert killed
+    assert worker
     killed.kill()
     killed.wait(PATIENCE)
     eventually(lambda: is_ready(serving.url))
     kept = requests.get(f"{experiments}/{created['id']}", headers=headers, timeout=PATIENCE)
     assert kept.json() == created
     assert all(is_alive(child) for child in serving.children if child != killed)
+    # The background tasks went on, and continue.
+    assert requests.delete(f"{experiments}/{created['id']}", headers=headers, timeout=PATIENCE).status_code == 204
+    with MongoClient[Any](EmbeddedServer(serving.var / "mongodb").uri) as client:
+        records = client["driftwatch"]["experiments_deletedexperiment"]
+        eventually(lambda: records.find_one({"purged_at": {"$ne": None}}))
+    assert serving.worker == worker
+    worker.kill()
+    eventually(lambda: serving.worker and serving.worker != worker)
+    assert "manage.py work ended with status -9, and no background task runs." in serving.log.read_text()
 
 
 def test_serve_starts_the_database_when_the_process_that_held_it_ends(directory: Path) -> None:
@@ -391,7 +409,9 @@ def process_with_the_database(directory: Path) -> Iterator[Callable[[], None]]:
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=lambda stop: stop.name)
 def test_serve_stops_its_processes(stop: signal.Signals, serving: Serving) -> None:
-    assert len(serving.children) >= 4, "mongod, gunicorn and its two workers"
+    eventually(lambda: serving.worker)
+    assert len(serving.descendants()) >= 5, "mongod, gunicorn and its two workers, and the background worker"
+    serving.children = serving.descendants()
     serving.process.send_signal(stop)
     assert serving.process.wait(PATIENCE) == 0, serving.log.read_text()
     assert serving.leaves_nothing_behind()
@@ -399,7 +419,8 @@ def test_serve_stops_its_processes(stop: signal.Signals, serving: Serving) -> No
 
 def test_serve_ends_when_gunicorn_ends(serving: Serving) -> None:
     """The administrator, or the process supervisor, then notices and can start it again."""
-    gunicorn = next(child for child in psutil.Process(serving.process.pid).children() if child != serving.mongod)
+    below = psutil.Process(serving.process.pid).children()
+    gunicorn = next(child for child in below if "driftwatch.wsgi" in child.cmdline())
     gunicorn.kill()
     assert serving.process.wait(PATIENCE) == 1
     eventually(serving.leaves_nothing_behind, 10)

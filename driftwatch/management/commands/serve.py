@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -23,7 +24,13 @@ from drifts.sample_data import store_samples
 from experiments.models import Experiment
 
 START_SECONDS = 60
+STOP_SECONDS = 20
 TICK_SECONDS = 0.5
+# The pauses before `manage.py work` is started again, in seconds.
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+GUNICORN = ("-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "driftwatch.wsgi")
+WORK = ("manage.py", "work")
 
 WELCOME = """
 Drift Watch runs at {url}
@@ -36,7 +43,7 @@ Ctrl-C stops it.
 
 
 class Command(BaseCommand):
-    help = "Start MongoDB unless MONGODB_URI is set, migrate, and serve with gunicorn until interrupted."
+    help = "Start MongoDB unless MONGODB_URI is set, migrate, and serve until interrupted, with background tasks."
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not is_free(settings.PORT):
@@ -44,27 +51,70 @@ class Command(BaseCommand):
         database = None if settings.MONGODB_URI else embedded.server()
         call_command("migrate", interactive=False, verbosity=0)
         administrator, samples = ("", "") if settings.PRODUCTION else first_start()
-        # In its own session, gunicorn does not receive Ctrl-C: this process stops it first, then the database.
-        gunicorn = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "driftwatch.wsgi"],
-            cwd=settings.BASE_DIR,
-            # The workers use the database of this process, and never start their own.
-            env=os.environ | ({"MONGODB_URI": database.uri} if database else {}),
-            start_new_session=True,
-            preexec_fn=embedded.die_with_parent,  # noqa: PLW1509 - there are no threads yet
-        )
+        # Both processes use the database of this process, and never start their own.
+        environment = os.environ | ({"MONGODB_URI": database.uri} if database else {})
+        gunicorn = start(GUNICORN, environment)
+        worker = BackgroundWorker(environment)
         on_interruption(signal.default_int_handler)
         try:
             wait_until_ready(gunicorn)
             self.stdout.write(welcome(administrator, samples))
             self.stdout.flush()
-            watch(gunicorn, database)
+            watch(gunicorn, worker, database)
         except KeyboardInterrupt:
             self.stderr.write("Stopping.")
         finally:
             on_interruption(signal.SIG_IGN)
             gunicorn.terminate()
+            worker.stop()
             gunicorn.wait()
+
+
+class BackgroundWorker:
+    """`manage.py work` beside gunicorn. When it ends, it is started again after a pause, which grows."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        self.process: subprocess.Popen[bytes] | None = None
+        self.pause = FIRST_PAUSE
+        self.started_at = self.starts_at = 0.0
+
+    def keep_running(self) -> None:
+        """Start the process if it is time for that. If it has ended, say so in one line."""
+        now = time.monotonic()
+        if self.process and self.process.poll() is not None:
+            pause = FIRST_PAUSE if now > self.started_at + LONGEST_PAUSE else self.pause
+            self.starts_at, self.pause = now + pause, min(2 * pause, LONGEST_PAUSE)
+            sys.stderr.write(
+                f"manage.py work ended with status {self.process.returncode}, and no background task runs. "
+                f"It starts again in {pause:.0f} s.\n"
+            )
+            self.process = None
+        if self.process is None and now >= self.starts_at:
+            self.started_at = now
+            self.process = start(WORK, self.environment)
+
+    def stop(self) -> None:
+        """Have the process end after its running batches; kill it if they take longer than `STOP_SECONDS`."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def start(arguments: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    """Start a Python program. In its own session, it does not receive Ctrl-C: this process stops it."""
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=settings.BASE_DIR,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=embedded.die_with_parent,  # noqa: PLW1509 - it only makes one system call
+    )
 
 
 def on_interruption(handler: Any) -> None:
@@ -97,10 +147,13 @@ def is_free(port: int) -> bool:
         return True
 
 
-def watch(gunicorn: "subprocess.Popen[bytes]", database: embedded.EmbeddedServer | None) -> None:
-    """Wait until gunicorn ends, and restart the embedded database when it stops. Raises `CommandError`."""
+def watch(
+    gunicorn: "subprocess.Popen[bytes]", worker: BackgroundWorker, database: embedded.EmbeddedServer | None
+) -> None:
+    """Wait until gunicorn ends. Restart the worker and the embedded database when they end. Raises `CommandError`."""
     reported = ""
     while gunicorn.poll() is None:
+        worker.keep_running()
         time.sleep(TICK_SECONDS)
         if database and not database.is_running:
             try:
