@@ -102,7 +102,7 @@ class BackgroundTaskAdmin(GuardedAdmin):
 
     @admin.display(description="last duration")
     def last_duration(self, task: BackgroundTask) -> str:
-        return "" if task.duration is None else f"{task.duration:,.2f} s"
+        return "-" if task.duration is None else f"{task.duration:,.2f} s"
 
     @admin.display(description="last error")
     def listed_error(self, task: BackgroundTask) -> str:

@@ -68,7 +68,7 @@ class BackgroundTask(models.Model):
 
     name = models.CharField(primary_key=True, db_column="_id", max_length=64)
     label = models.CharField("task", max_length=255)
-    holder = models.CharField("process", max_length=255, default="", help_text="The process that runs the task.")
+    holder = models.CharField("process", max_length=255, default="")
     lease_ends_at = models.DateTimeField(null=True, help_text="Then another process may take the task over.")
     due_at = models.DateTimeField("next run", null=True)
     started_at = models.DateTimeField("last start", null=True)

@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('name', models.CharField(db_column='_id', max_length=64, primary_key=True, serialize=False)),
                 ('label', models.CharField(max_length=255, verbose_name='task')),
-                ('holder', models.CharField(default='', help_text='The process that runs the task.', max_length=255, verbose_name='process')),
+                ('holder', models.CharField(default='', max_length=255, verbose_name='process')),
                 ('lease_ends_at', models.DateTimeField(help_text='Then another process may take the task over.', null=True)),
                 ('due_at', models.DateTimeField(null=True, verbose_name='next run')),
                 ('started_at', models.DateTimeField(null=True, verbose_name='last start')),
