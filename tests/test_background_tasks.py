@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -52,9 +51,8 @@ def task(run: Callable[[ShouldStop], None] = lambda should_stop: None, every: ti
 
 
 def until_stopped(should_stop: ShouldStop) -> None:
-    """Work in batches of a hundredth of a second."""
-    while not should_stop():
-        time.sleep(0.01)
+    """Work in batches of a tenth of a second."""
+    eventually(should_stop, 10)
 
 
 def stored() -> BackgroundTask:

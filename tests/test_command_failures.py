@@ -195,7 +195,7 @@ def test_a_database_that_does_not_restart_is_reported_once(capsys: pytest.Captur
 def test_a_background_worker_that_ends_is_started_again_after_growing_pauses(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The pauses begin anew after a start that lasted longer than the longest one."""
+    """The pauses are short again after a start that lasted longer than the longest one."""
     clock, starts = [0.0], []
 
     def start(arguments: Any, environment: Any) -> Any:
