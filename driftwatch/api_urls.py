@@ -12,6 +12,7 @@ from core.api.error_pages import read_only
 from core.api.openapi_view import DocumentView
 from core.api.throttling import RequestLimit
 from drifts.bulk import DriftBulkView
+from drifts.series_views import SeriesView
 from drifts.statistics_views import DriftStatisticsView, VisibleDriftStatisticsView
 from drifts.views import DriftView, VisibleDriftView
 from experiments.audit_views import ExperimentAuditView
@@ -27,6 +28,7 @@ urlpatterns = [
     path("experiment/<str:experiment_id>/drift/search", DriftView.as_view({"post": "search"})),
     path("experiment/<str:experiment_id>/drift/stats", DriftStatisticsView.as_view({"post": "stats"})),
     path("experiment/<str:experiment_id>/drift/<str:drift_id>", DriftView.as_view(ONE)),
+    path("experiment/<str:experiment_id>/series/search", SeriesView.as_view({"post": "search"})),
     path("experiment", ExperimentView.as_view({"post": "create"})),
     path("experiment/search", ExperimentView.as_view({"post": "search"})),
     path("experiment/<str:experiment_id>", ExperimentView.as_view(ONE)),

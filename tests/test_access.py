@@ -57,6 +57,8 @@ drift      destroy          private 401 403 403 403 403 403 204 204 204
 drift      destroy          public  401 403 403 403 403 403 204 204 204
 drift      stats            private 403 403 403 403 200 200 200 200 200
 drift      stats            public  200 200 200 200 200 200 200 200 200
+series     search           private 403 403 403 403 200 200 200 200 200
+series     search           public  200 200 200 200 200 200 200 200 200
 visible_drift search        private 200 200 200 200 200 200 200 200 200
 visible_drift stats         private 200 200 200 200 200 200 200 200 200
 access     retrieve         private 403 403 403 403 200 200 200 200 200
@@ -94,6 +96,7 @@ BODIES = {
     "drift update": RUN,
     "drift partial_update": {"tags": ["changed"]},
     "drift stats": {"group_by": "model"},
+    "series search": {},
     "visible_drift search": {},
     "visible_drift stats": {"group_by": "model"},
     "access preview": {"public": True},

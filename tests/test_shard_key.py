@@ -67,6 +67,7 @@ REQUESTS = {
     "search with a total": Request("POST", f"{API}/drift/search?page_size=1&sort_by=model", {"verdict": "drift"}),
     "search by alternatives": Request("POST", f"{API}/drift/search", {"$or": [{"model": "forest"}, {"tags": "late"}]}),
     "statistics": Request("POST", f"{API}/drift/stats", {"group_by": "model", "interval": "day"}),
+    "series": Request("POST", f"{API}/series/search", {"series.model": "forest"}),
     "delete the experiment": Request("DELETE", API),
     "runs page": Request("GET", PAGES),
     "filtered runs page": Request("GET", f"{PAGES}?model=forest&column=parameters.p_value&sort_by=model&page_size=50"),

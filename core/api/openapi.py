@@ -183,7 +183,7 @@ class ResourceSchema(AutoSchema):
     def get_description(self) -> str:  # type: ignore[override]
         """The docstring of the action. That of a search names the searched objects."""
         description: str = super().get_description()
-        if not self.is_search:
+        if not description.startswith("Search."):
             return description
         plural = self.view.get_serializer_class().Meta.model._meta.verbose_name_plural
         return description.replace("Search.", f"Search {plural}.", 1)

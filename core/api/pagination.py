@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import bson
@@ -120,6 +120,16 @@ class Page:
             targets["last"] = f"&page={pagination['last_page']}"
         same = f"{address}?{urlencode(search)}"
         return ", ".join(f'<{same}{target}>; rel="{relation}"' for relation, target in targets.items())
+
+
+class Pages(Protocol):
+    """A search that is read in pages."""
+
+    def page(self, number: int, size: int) -> Page:
+        """Return the page of this number, counted from 1."""
+
+    def page_after(self, cursor: str, size: int) -> Page:
+        """Return the page after the one that the cursor came from. Raises `InvalidQuery`."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """`POST …/search` of every resource."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from rest_framework.request import Request
 
 from core import filters
 from core.api.exceptions import InvalidQuery, SearchTooSlow
-from core.api.pagination import INVALID_CURSOR, Search, search_digest
+from core.api.pagination import INVALID_CURSOR, Page, Pages, Search, search_digest
 from core.api.resource import Resource
 from core.api.responses import JSONResponse, json_of
 from core.api.search_slots import search_slot
@@ -104,17 +104,27 @@ class SearchMixin(Resource):
         """
         queryset = self.get_queryset()
         parameters = self.parameters()
-        size, cursor = parameters["page_size"], parameters["cursor"]
         same = {name: parameters[name] for name in ("page_size", "sort_by", "order_by")}
         order = self.order_by(same["sort_by"], same["order_by"] == "desc")
         matching = queryset.matching(self.condition())
         search = Search(matching, order, search_digest([self.resource, path, self.body, order.sort]))
         with bounded_time():
-            page = search.page(parameters["page"], size) if cursor is None else search.page_after(cursor, size)
+            page = self.read(search, parameters)
         show = self.get_serializer().to_representation
-        found = [show(instance) for instance in instances_of(queryset.model, page.documents)]
-        links = page.links(request.build_absolute_uri(request.path), same)
-        return JSONResponse(found, headers={"X-Pagination": json_of(page.pagination).decode(), "Link": links})
+        return self.page_response(page, map(show, instances_of(queryset.model, page.documents)), same)
+
+    def read(self, search: Pages, parameters: Mapping[str, Any]) -> Page:
+        """Read the page of a search that the query parameters name."""
+        size, cursor = parameters["page_size"], parameters["cursor"]
+        return search.page(parameters["page"], size) if cursor is None else search.page_after(cursor, size)
+
+    def page_response(
+        self, page: Page, shown: Iterable[Any], same: Mapping[str, Any], pagination: Mapping[str, Any] | None = None
+    ) -> JSONResponse:
+        """Return the response of a page. `same` holds the query parameters of all pages, `pagination` further facts."""
+        links = page.links(self.request.build_absolute_uri(self.request.path), same)
+        header = json_of({**page.pagination, **(pagination or {})}).decode()
+        return JSONResponse(list(shown), headers={"X-Pagination": header, "Link": links})
 
     def parameters(self) -> Mapping[str, Any]:
         try:
