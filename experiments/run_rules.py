@@ -65,12 +65,23 @@ class Recomputation:
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
         """Return the recomputation that an experiment has stored."""
-        return cls(**{each.name: stored[each.name] for each in fields(cls)})
+        values = {each.name: stored[each.name] for each in fields(cls)}
+        values["started_at"] = datetime.datetime.fromisoformat(values["started_at"])
+        if values["after"]:
+            created_at, pk = values["after"]
+            values["after"] = (datetime.datetime.fromisoformat(created_at), pk)
+        return cls(**values)
 
     def stored(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the recomputation as JSON, which has texts for times."""
+        after = (text_of(self.after[0]), self.after[1]) if self.after else None
+        return {**asdict(self), "started_at": text_of(self.started_at), "after": after}
 
     @property
     def shown(self) -> dict[str, Any]:
         """The progress as the API shows it."""
         return {name: value for name, value in self.stored().items() if name != "after"}
+
+
+def text_of(time: datetime.datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")

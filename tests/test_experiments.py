@@ -1,12 +1,14 @@
 """Experiments over the API."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from drifts.models import Drift
 from experiments.models import Experiment
+from experiments.run_rules import Recomputation
 from tests.caller import Caller
 from tests.conftest import GROUP, RUN, purge_in_background
 
@@ -163,6 +165,19 @@ def test_names_and_tags_are_stored_as_sent(manager: Caller, text: str) -> None:
     run = manager.post(f"{path}/drift", RUN | {"tags": [text], "model": text, "detector": text}).json()
     assert (run["tags"], run["model"], run["detector"]) == ([text], text, text)
     assert manager.post("/token", {"name": text}).json()["name"] == text
+
+
+def test_a_changed_rule_shows_the_progress_of_its_recomputation(manager: Caller, drift: Drift) -> None:
+    path = f"/experiment/{drift.experiment_id}"
+    assert manager.get(path).json()["recomputation"] is None
+    progress = manager.patch(path, {"field_map": {"p_value": "parameters.p_value"}}).json()["recomputation"]
+    assert progress == {"field": "field_map", "done": 0, "total": 1, "started_at": progress["started_at"]}
+    assert manager.patch(path, {"name": "wine"}).json()["recomputation"] == progress
+    assert manager.post("/experiment/search", {}).json()[0]["recomputation"] == progress
+    stored: Any = Experiment.objects.get().recomputation
+    assert Recomputation.of(stored).shown | {"started_at": progress["started_at"]} == progress
+    visited = replace(Recomputation.of(stored), done=1, after=(drift.created_at, drift.pk.hex))
+    assert Recomputation.of(json.loads(json.dumps(visited.stored()))) == visited
 
 
 def test_a_deletion_of_an_experiment_deletes_only_its_runs(manager: Caller, drift: Drift) -> None:
