@@ -1,7 +1,7 @@
 """Drift runs in the admin portal."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, ClassVar
 
 from django import forms
@@ -21,15 +21,15 @@ from core.identity import Identity, Level, identity_of_session
 from core.mongodb.documents import aggregate
 from core.mongodb.match import NOTHING, Mql
 from core.mongodb.order import NEWEST_FIRST
-from core.portal.changelists import COUNTED_AT_MOST
+from core.portal.changelists import COUNTED_AT_MOST, BoundedChangeList
 from core.portal.filters import FormFilter, PeriodFilter, TagFilter, TextFilter
-from core.portal.forms import ApiForm, JSONText, TagsField
+from core.portal.forms import ApiForm, JSONText, LinesWidget, TagsField
 from core.tags import written_tags
 from drifts.exports import CSV_FILE, JSON_FILE, TooManyColumns, as_csv, as_json, record_export
 from drifts.models import Drift, DriftQuerySet
 from drifts.parameters import tree
 from drifts.serializers import DriftSerializer
-from drifts.verdict import Verdict
+from drifts.verdict import UNSUPPORTED, Verdict
 from experiments.models import Experiment
 from experiments.portal import ExperimentLevels
 
@@ -38,7 +38,7 @@ NEWEST = 20_000
 SUGGESTED_FROM = 200
 WRITABLE = tuple(name for name in DriftSerializer.Meta.fields if name not in DriftSerializer.Meta.read_only_fields)
 # The methods that show fields which the form of a stored run cannot change.
-READ_ONLY = {"experiment_id": "experiment_link", "parameters": "parameter_tree"}
+READ_ONLY = {"experiment_id": "experiment_link", "parameters": "parameter_tree", "unsupported": "measured_nothing"}
 
 
 NO_ID = "{} is not an id. Copy it from the address of the experiment."
@@ -66,6 +66,12 @@ def id_in(text: str) -> uuid.UUID | None:
 def chosen_experiment(request: HttpRequest) -> uuid.UUID | None:
     """The experiment of the filter, or None."""
     return id_in(request.GET.get("experiment", "").strip())
+
+
+class ReportedFilter(PeriodFilter):
+    """Filters by the days on which runs were reported, whatever their time."""
+
+    title = "reported (UTC)"
 
 
 class NewestFilter(FormFilter):
@@ -135,8 +141,37 @@ class ExperimentField(forms.ModelChoiceField):
         return super().to_python(value)
 
 
+class DriftChangeList(BoundedChangeList):
+    """Reads which runs of a page are unsupported by one query."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        unsupported = unsupported_among(self.result_list)
+        run: Any
+        for run in self.result_list:
+            run.is_marked = run.pk in unsupported
+
+
+def unsupported_among(runs: Collection[Drift]) -> set[uuid.UUID]:
+    """The ids of the unsupported runs among these, whose parameters need not be read for it."""
+    named = {"experiment_id": {"$in": list({run.experiment_id.hex for run in runs})}}
+    found = Drift.objects.matching({**named, "_id": {"$in": [run.pk.hex for run in runs]}, **UNSUPPORTED})
+    return {uuid.UUID(run["_id"]) for run in found.aggregated({"$project": {"_id": 1}})}
+
+
 class DriftForm(ApiForm):
     serializer = DriftSerializer
+
+    class Meta:
+        widgets: ClassVar = {"note": LinesWidget}
+
+    def clean(self) -> dict[str, Any]:
+        """Leave out what was not changed: a derived field is sent once it is saved, and the form shows no fractions
+        of a second.
+        """
+        cleaned = super().clean()
+        is_new = self.instance._state.adding
+        return {name: value for name, value in cleaned.items() if is_new or name in self.changed_data}
 
     def clean_experiment(self) -> Experiment:
         experiment: Experiment = self.cleaned_data["experiment"]
@@ -151,11 +186,21 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
 
     required_levels = {"view": Level.READ, "add": Level.EDIT, "change": Level.EDIT, "delete": Level.EDIT}
     form = DriftForm
-    list_display = ("model", "created_at", "verdict", "job_status", "experiment_link", "detector", "tag_list")
-    list_filter = (ExperimentFilter, PeriodFilter, NewestFilter, VerdictFilter, "job_status", ModelFilter, TagFilter)
+    list_display = (
+        "model",
+        "observed_at",
+        "created_at",
+        "marked_verdict",
+        "job_status",
+        "experiment_link",
+        "detector",
+        "tag_list",
+    )
+    list_filter = (ExperimentFilter, ReportedFilter, NewestFilter, VerdictFilter, "job_status", ModelFilter, TagFilter)
     list_prefetch_related = (Prefetch("experiment", Experiment.objects.without_large_fields()),)
     search_fields = ("model", "detector", "environment")
     search_help_text = f"Model, detector or environment of the newest {NEWEST:,} runs"
+    # No index over the runs of all experiments has their own time.
     ordering = ("-created_at", "-pk")
     sortable_by = ("created_at",)
     raw_id_fields = ("experiment",)
@@ -177,6 +222,9 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
         """Leave out the parameters, which may be large. The form shows them as a tree."""
         runs = Drift.objects.visible_to(identity_of_session(request)).order_by(*self.ordering)
         return runs.defer("parameters")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedChangeList]:
+        return DriftChangeList
 
     def gives(self, drift: Drift, identity: Identity, level: Level) -> bool:
         return drift.experiment.gives(identity, level)
@@ -206,6 +254,15 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
     @admin.display
     def verdict(self, drift: Drift) -> SafeString:
         return format_html('<span class="verdict {}">{}</span>', drift.verdict.value, drift.verdict.label)
+
+    @admin.display(description="verdict")
+    def marked_verdict(self, drift: Any) -> SafeString:
+        mark = ", unsupported" if drift.is_marked else ""
+        return format_html("{}{}", self.verdict(drift), mark)
+
+    @admin.display(description="unsupported", boolean=True)
+    def measured_nothing(self, drift: Drift) -> bool:
+        return bool(unsupported_among([drift]))
 
     @admin.display(description="experiment")
     def experiment_link(self, drift: Drift) -> SafeString:

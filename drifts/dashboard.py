@@ -1,7 +1,8 @@
 """The dashboard of the admin portal: the state of the runs that its reader may see.
 
-The indexes over the runs of all experiments hold only their time, and which of them are running. All else
-is read run by run, from the newest runs.
+Days are those on which runs were reported, and the newest runs are those reported last: the indexes over the runs of
+all experiments hold only when they were reported, and which of them are running. All else is read run by run, from the
+newest runs.
 """
 
 import datetime
@@ -38,7 +39,7 @@ HEIGHT = 12
 
 @dataclass
 class Day:
-    """A day, in UTC: the number of runs, counted up to `COUNTED`, and the newest `SAMPLED` of them by verdict."""
+    """A day, in UTC: its number of runs, counted up to `COUNTED`, and the newest `SAMPLED` of them by verdict."""
 
     date: datetime.date
     runs: Total = field(default=Total(0))

@@ -56,6 +56,17 @@ def test_the_dashboard_shows_runs_by_day_and_experiments_that_need_attention(bro
     assert re.fullmatch(r"A bar of full height has \d runs\.", found.counted)
 
 
+def test_the_dashboard_counts_runs_on_the_days_of_their_reports_and_says_so(browser: Client, drift: Drift) -> None:
+    drift.update(observed_at=drift.created_at - datetime.timedelta(days=3))
+    assert [day.runs.number for day in shown(browser).days] == [0] * 29 + [1]
+    page = Shown(browser.get("/admin/"))
+    assert page.texts("#panel-days") == ["Runs reported in the last 30 days, by verdict"]
+    assert page.texts("section[aria-labelledby=panel-days] thead th")[0] == "Reported on (UTC)"
+    assert page.texts("section[aria-labelledby=panel-drifts] li") == [
+        f"forest in wine quality, reported {drift.created_at:%Y-%m-%d %H:%M} UTC"
+    ]
+
+
 def test_the_dashboard_says_that_it_counts_only_the_newest_runs(
     browser: Client, drift: Drift, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Drift runs in the admin portal: filters, parameters as a tree, and exports."""
 
 import csv
+import datetime
 import io
 import json
 from typing import Any
@@ -17,10 +18,11 @@ from drifts.models import Drift
 from drifts.parameters import tree
 from experiments.models import Experiment
 from tests.caller import Caller, Client
-from tests.session import through_session
+from tests.session import through_session, version_shown
 from tests.test_runs_page import Shown
 
 LIST = "/admin/drifts/drift/"
+WINDOW = {"window_start": 1, "window_end": 2}
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
 
@@ -59,7 +61,47 @@ def test_runs_are_filtered(browser: Client, drift: Drift, other: Drift) -> None:
     assert found(browser, model=" forest ") == found(browser, tag=" weekly") == [" forest "]
     other.refresh_from_db()
     assert found(browser, until="2020-01-01") == []
-    assert found(browser, o="2") == ["forest", other.model]
+    assert found(browser, o="3") == ["forest", other.model]
+
+
+def test_the_list_shows_the_time_of_a_run_beside_its_report_which_orders_and_filters_it(
+    browser: Client, drift: Drift, other: Drift
+) -> None:
+    drift.update(observed_at=datetime.datetime(2025, 3, 1, 12, tzinfo=datetime.UTC))
+    assert found(browser) == found(browser, since=f"{drift.created_at:%Y-%m-%d}") == [other.model, "forest"]
+    assert found(browser, until="2025-03-02") == []
+    page = Shown(browser.get(LIST))
+    assert page.texts("#result_list thead th")[1:5] == ["Model", "Time", "Reported", "Verdict"]
+    assert "2025-03-01 12:00 UTC" in page.texts(".field-observed_at")
+    assert "Reported (UTC)" in page.texts("#changelist-filter")[0]
+
+
+def test_an_unsupported_run_is_marked_in_the_list_and_in_its_form(browser: Client, drift: Drift) -> None:
+    silent = {"job_status": "Completed", "model": "silent"}
+    measured = {**silent, "model": "measured", "sample_size": 0}
+    unsupported, *_ = Drift.objects.create_all_in(drift.experiment, [silent, silent, measured])
+    page = Shown(browser.get(LIST))
+    marked = ["No drift, unsupported"]
+    assert page.texts(".field-marked_verdict") == ["No drift", *marked, *marked, "Drift"]
+    for pk, is_unsupported in ((unsupported, "True"), (drift.pk, "False")):
+        form = Shown(browser.get(reverse("admin:drifts_drift_change", args=[pk])))
+        assert form.all(".field-measured_nothing img", "alt") == [is_unsupported]
+
+
+@pytest.mark.parametrize(("verdict", "runs"), [("drift", 10), ("no_drift", 11), ("unknown", 2)])
+def test_the_verdict_filter_counts_as_statistics_do(
+    browser: Client, experiment: Experiment, verdict: str, runs: int
+) -> None:
+    fields: dict[str, dict[str, Any]] = {
+        "D": {"job_status": "Completed", "drift_detected": True},
+        "N": {"job_status": "Completed"},
+        "U": {"job_status": "Running"},
+        "F": {"job_status": "Failed"},
+    }
+    golden = [{"model": "forest", **fields[letter]} for letter in "NNDNNDDUDNDNNNNDDNNDFDD"]
+    Drift.objects.create_all_in(experiment, golden)
+    page = Shown(browser.get(LIST, {"verdict": verdict}))
+    assert page.texts(".paginator") == [f"{runs} drift runs"]
 
 
 def test_filters_say_that_they_search_only_the_newest_runs(
@@ -189,6 +231,91 @@ def test_a_run_is_added_to_an_experiment_as_by_the_api(browser: Client, experime
     assert (added.parameters, added.tags, added.verdict) == ({"p_value": 0.5}, ["nightly"], "unknown")
 
 
+def shown_values(browser: Client, path: str) -> dict[str, str]:
+    """The values of the inputs of a form, as a browser sends them."""
+    form = Shown(browser.get(path)).tree.select_one("#content-main form")
+    assert form
+    values = {
+        str(each["name"]): str(each.get("value", "")) for each in form.select("input[type=text], input[type=number]")
+    }
+    values |= {str(each["name"]): each.get_text().removeprefix("\n") for each in form.select("textarea")}
+    values |= {str(each["name"]): "on" for each in form.select("input[type=checkbox][checked]")}
+    values |= {str(each.parent["name"]): str(each["value"]) for each in form.select("option[selected]") if each.parent}
+    return values | version_shown(browser, path)
+
+
+def test_saving_a_run_keeps_its_derived_fields_derived_unless_the_form_changes_them(
+    browser: Client, manager: Caller, experiment: Experiment
+) -> None:
+    api = f"/experiment/{experiment.pk}"
+    field_map = {name: f"parameters.{name}" for name in ("detector", "p_value", "sample_size", "window_end")}
+    assert manager.patch(api, {"field_map": field_map}).status_code == 200
+    parameters = {"detector": "ks", "p_value": 0.1, "sample_size": 10, "window_end": "2026-01-02T00:00:00.500Z"}
+    sent = {"job_status": "Completed", "model": "forest", "drift_detected": True, "parameters": parameters}
+    run = manager.post(f"{api}/drift", sent).json()
+    path = reverse("admin:drifts_drift_change", args=[run["id"]])
+    form = shown_values(browser, path)
+    assert browser.post(path, {**form, "model": "boosting", "p_value": "0.2"}).status_code == 302
+    changed = {"model": "boosting", "p_value": 0.2, "series": {"detector": "ks", "model": "boosting"}}
+    stored = manager.get(f"{api}/drift/{run['id']}").json()
+    assert stored == run | changed | {"updated_at": stored["updated_at"]}
+    assert Drift.objects.get().derived == ["detector", "observed_at", "window_end", "sample_size"]
+    parameters |= {"detector": "psi", "p_value": 0.3, "sample_size": 20}
+    stored = manager.patch(f"{api}/drift/{run['id']}", {"parameters": parameters}).json()
+    assert (stored["detector"], stored["p_value"], stored["sample_size"]) == ("psi", 0.2, 20)
+    # A field that the form empties has its mapped value again.
+    assert browser.post(path, {**shown_values(browser, path), "p_value": ""}).status_code == 302
+    assert Drift.objects.get().p_value == 0.3
+
+
+def test_the_form_takes_the_fields_of_a_run_with_the_rules_of_the_api(browser: Client, experiment: Experiment) -> None:
+    path = reverse("admin:drifts_drift_add")
+    form = {
+        "experiment": str(experiment.pk),
+        "job_status": "Running",
+        "model": "forest",
+        "parameters": "{}",
+        "observed_at_0": "2026-01-02",
+        "observed_at_1": "06:00:00",
+        "window_start_0": "2026-01-01",
+        "window_start_1": "00:00:00",
+        "window_end_0": "2026-01-02",
+        "window_end_1": "00:00:00",
+        "p_value": "1e-9",
+        "statistic": "-0.5",
+        "sample_size": str(2**63 - 1),
+        "note": "First line\r\nsecond line ",
+    }
+    mistakes = {
+        "window_end": ({"window_end_0": "2026-01-01"}, "Must be after window_start."),
+        "observed_at": ({"observed_at_0": "9999-01-01"}, "Must be at most 24 hours ahead"),
+        "p_value": ({"p_value": "1.5"}, "Must be at most 1."),
+        "threshold": ({"threshold": "inf"}, "Enter a number."),
+        "sample_size": ({"sample_size": "-1"}, "Must be at least 0."),
+        "run_timeout": ({"run_timeout": "0"}, "Must be at least 1."),
+        "note": ({"note": "x" * 2_001}, "at most 2000 characters"),
+    }
+    for name, (mistake, sentence) in mistakes.items():
+        refused = browser.post(path, {**form, **mistake})
+        assert sentence in refused.context["adminform"].form.errors[name][0], name
+    assert browser.post(path, form).status_code == 302
+    run = Drift.objects.get()
+    assert (run.p_value, run.statistic, run.sample_size, run.feature) == (1e-9, -0.5, 2**63 - 1, None)
+    assert run.note == "First line\nsecond line "
+    assert str(run.observed_at) == "2026-01-02 06:00:00+00:00"
+    page = Shown(browser.get(reverse("admin:drifts_drift_change", args=[run.pk])))
+    assert page.texts(".field-series .readonly") == ['{"model": "forest"}']
+    assert page.texts("textarea[name=note]") == ["First line second line"]
+
+
+def test_the_form_of_a_stored_run_refuses_an_empty_window(browser: Client, experiment: Experiment) -> None:
+    window = {name: datetime.datetime(2026, 1, day, tzinfo=datetime.UTC) for name, day in WINDOW.items()}
+    run = Drift.objects.create_in(experiment, job_status="Running", model="forest", **window)
+    path = reverse("admin:drifts_drift_change", args=[run.pk])
+    refused = browser.post(path, {**shown_values(browser, path), "window_end_0": "2026-01-01"})
+    assert refused.context["adminform"].form.errors == {"window_end": ["Must be after window_start."]}
+
+
 @pytest.mark.parametrize(
     "parameters", ['{"p_value": NaN}', '{"p_value": 1e999}', '{"size": 99999999999999999999}', '{"a": ' * 2_000, "{}}"]
 )
@@ -214,7 +341,7 @@ def test_an_export_with_too_many_columns_is_refused(
     assert "Export them as JSON" in browser.get(LIST).content.decode()
 
 
-@pytest.mark.parametrize("column", range(1, 8))
+@pytest.mark.parametrize("column", range(1, 9))
 def test_an_address_sorts_only_by_indexed_fields(browser: Client, drift: Drift, other: Drift, column: int) -> None:
-    """Require the newest first, unless the column is a time."""
-    assert found(browser, o=str(column)) == (["forest", "=HYPERLINK()"] if column == 2 else ["=HYPERLINK()", "forest"])
+    """Require those reported last first, unless the column is the time of the report."""
+    assert found(browser, o=str(column)) == (["forest", "=HYPERLINK()"] if column == 3 else ["=HYPERLINK()", "forest"])
