@@ -24,8 +24,13 @@ from core.tags import written_tags
 from experiments.admin_forms import KEEP_EDITING, NOT_SAVED, ExperimentForm, PermissionsField
 from experiments.models import Experiment, ExperimentQuerySet
 from experiments.portal import ExperimentLevels
+from experiments.run_rules import Recomputation
 from experiments.sharing import Preview, access_of, holders
 
+# The rules for runs are read-only: a changed rule starts background work, as `Experiment.update_by` does.
+RULES = ("series_names", "mapped_fields", "run_timeout", "recomputation_progress")
+# Django shows a dash for a null field, but "None" for a method that returns None.
+NONE = SafeString("-")
 CONFIRMED = "_confirmed"
 # The form fields that the confirmation does not send again.
 UNSENT = ("csrfmiddlewaretoken", CONFIRMED, KEEP_EDITING)
@@ -90,12 +95,13 @@ class ExperimentAdmin(ExperimentLevels, AuditedAdmin):
         "tags",
         "config",
         "permissions",
+        *RULES,
         "archived_at",
         "created_at",
         "updated_at",
         "runs_link",
     )
-    readonly_fields = ("id", "archived_at", "created_at", "updated_at", "runs_link")
+    readonly_fields = ("id", *RULES, "archived_at", "created_at", "updated_at", "runs_link")
 
     def get_fields(self, request: HttpRequest, obj: Experiment | None = None) -> tuple[str, ...]:
         """Leave out the permissions for users who have only public access, and a configuration that is too large."""
@@ -145,6 +151,23 @@ class ExperimentAdmin(ExperimentLevels, AuditedAdmin):
     def runs_link(self, experiment: Experiment) -> SafeString:
         address = reverse("admin:drifts_drift_changelist", query={"experiment": experiment.pk})
         return format_html('<a href="{}">Show drift runs</a>', address)
+
+    @admin.display(description="series by")
+    def series_names(self, experiment: Experiment) -> str:
+        return ", ".join(experiment.run_rules.series_by)
+
+    @admin.display(description="field map")
+    def mapped_fields(self, experiment: Experiment) -> SafeString:
+        rows = experiment.run_rules.field_map
+        return format_html("<ul>{}</ul>", format_html_join("", "<li>{}: {}</li>", rows)) if rows else NONE
+
+    @admin.display(description="recomputation")
+    def recomputation_progress(self, experiment: Experiment) -> str:
+        if experiment.recomputation is None:
+            return NONE
+        progress = Recomputation.of(experiment.recomputation)
+        runs = f"{progress.done:,} of {progress.total:,} runs"
+        return f"{runs} by the new {progress.field}, since {progress.started_at:%Y-%m-%d %H:%M} UTC"
 
     @admin.display(description="access")
     def permission_table(self, experiment: Experiment) -> SafeString:

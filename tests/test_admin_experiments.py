@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from audit.models import Event
 from drifts.models import Drift
-from experiments.admin import ExperimentAdmin
+from experiments.admin import RULES, ExperimentAdmin
 from experiments.models import Experiment, Permission
 from tests.caller import Caller, Client
 from tests.conftest import GROUP
@@ -382,3 +382,22 @@ def test_a_description_keeps_its_line_breaks(browser: Client, experiment: Experi
         assert experiment.description == "one\n\ntwo"
     changes = LogEntry.objects.order_by("action_time").values_list("change_message", flat=True)
     assert ["Description" in json.loads(change)[0]["changed"]["fields"] for change in changes] == [True, False]
+
+
+def test_the_rules_for_runs_are_shown_and_kept_by_the_form(
+    browser: Client, manager: Caller, experiment: Experiment
+) -> None:
+    assert Shown(browser.get(address(experiment))).texts(".field-mapped_fields .readonly") == ["-"]
+    rules = {"series_by": ["model", "parameters.site"], "field_map": {"p_value": "parameters.p"}, "run_timeout": 60}
+    assert manager.patch(f"/experiment/{experiment.pk}", rules).status_code == 200
+    experiment.refresh_from_db()
+    entries = [(entry.entity, entry.level) for entry in experiment.permissions]
+    form = form_of(browser, experiment, *entries, description="Chemistry")
+    assert browser.post(address(experiment), form).status_code == 302
+    kept = Experiment.objects.get()
+    assert (kept.description, kept.run_rules) == ("Chemistry", experiment.run_rules)
+    page = Shown(browser.get(address(experiment)))
+    shown = [page.texts(f".field-{name} .readonly")[0] for name in RULES]
+    started = f"since {kept.updated_at:%Y-%m-%d}"
+    assert shown[:3] == ["model, parameters.site", "p_value: parameters.p", "60"]
+    assert shown[3].startswith(f"0 of 0 runs by the new field_map, {started}")
