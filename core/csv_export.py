@@ -1,10 +1,13 @@
 """CSV downloads that are safe to open in a spreadsheet."""
 
 import csv
+import datetime
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.http import HttpResponse
+
+from core import timestamps
 
 # Spreadsheets run texts that begin with these as formulas: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -26,10 +29,12 @@ class Echo:
 
 
 def csv_lines(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """Return the lines of the CSV file, generated lazily."""
+    """Return the lines of the CSV file, generated lazily. Times are written as in JSON."""
     writer = csv.writer(Echo())
     return (writer.writerow([safe(cell) for cell in row]) for row in rows)
 
 
 def safe(cell: Any) -> Any:
+    if isinstance(cell, datetime.datetime):
+        return timestamps.written(cell)
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell

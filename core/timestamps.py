@@ -17,3 +17,8 @@ def stored(value: Any) -> Any:
     if isinstance(value, datetime.datetime) and value.tzinfo:
         return value.astimezone(datetime.UTC).replace(tzinfo=None)
     return value
+
+
+def written(time: datetime.datetime) -> str:
+    """Write a UTC time as the JSON of responses does, by RFC 3339."""
+    return time.isoformat().replace("+00:00", "Z")

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+from core import timestamps
+
 # The fields of a run that make it part of a series, besides paths below `parameters.`.
 SERIES_FIELDS = ("model", "detector", "environment", "feature", "model_version")
 DEFAULT_SERIES_BY = ("model", "detector", "environment", "feature")
@@ -74,14 +76,10 @@ class Recomputation:
 
     def stored(self) -> dict[str, Any]:
         """Return the recomputation as JSON, which has texts for times."""
-        after = (text_of(self.after[0]), self.after[1]) if self.after else None
-        return {**asdict(self), "started_at": text_of(self.started_at), "after": after}
+        after = (timestamps.written(self.after[0]), self.after[1]) if self.after else None
+        return {**asdict(self), "started_at": timestamps.written(self.started_at), "after": after}
 
     @property
     def shown(self) -> dict[str, Any]:
         """The progress as the API shows it."""
         return {name: value for name, value in self.stored().items() if name != "after"}
-
-
-def text_of(time: datetime.datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")

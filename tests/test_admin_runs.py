@@ -19,6 +19,7 @@ from drifts.parameters import tree
 from experiments.models import Experiment
 from tests.caller import Caller, Client
 from tests.session import through_session, version_shown
+from tests.test_observed_at import as_older_record
 from tests.test_runs_page import Shown
 
 LIST = "/admin/drifts/drift/"
@@ -189,6 +190,25 @@ def test_a_json_export_of_a_selection_equals_the_api_response(
 ) -> None:
     path = f"/experiment/{drift.experiment_id}/drift/{drift.pk}"
     assert json.loads(export(browser, "json", drift).getvalue()) == [admin.get(path).json()]
+
+
+def test_exports_have_the_fields_of_schema_1_1_0_also_for_an_older_record(
+    browser: Client, admin: Caller, drift: Drift, other: Drift
+) -> None:
+    path = f"/experiment/{drift.experiment_id}/drift/{drift.pk}"
+    fields = {"observed_at": "2026-01-02T06:00:00.500Z", "p_value": 1e-9, "sample_size": 0, "note": "two\nlines"}
+    assert admin.patch(path, fields | {"window_end": "2026-01-02T00:00:00Z"}).status_code == 200
+    as_older_record(str(other.pk))
+    old, new = (admin.get(f"/experiment/{run.experiment_id}/drift/{run.pk}").json() for run in (other, drift))
+    assert json.loads(export(browser, "json", drift, other).getvalue()) == [old, new]
+    rows = list(csv.DictReader(io.StringIO(export(browser, "csv", drift, other).getvalue().decode(), newline="")))
+    for row, run in zip(rows, (old, new), strict=True):
+        cells = {name: value for name, value in run.items() if name not in ("parameters", "model", "tags", "series")}
+        assert {name: row[name] for name in cells} == {
+            name: "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in cells.items()
+        }
+        assert row["series"] == ("" if run["series"] is None else json.dumps(run["series"]))
 
 
 def test_all_matching_runs_are_exported(browser: Client, drift: Drift, other: Drift) -> None:
