@@ -2,8 +2,8 @@
 
 import datetime
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
@@ -36,8 +36,20 @@ class Series:
     hangs: bool = False
 
 
-SAMPLES: Mapping[str, tuple[str, list[str], list[Series]]] = {
-    "credit scoring": (
+@dataclass(frozen=True)
+class Sample:
+    """An experiment. Its runs leave out the fields that its field map fills from their parameters."""
+
+    name: str
+    description: str
+    tags: Sequence[str]
+    series: Sequence[Series]
+    field_map: Mapping[str, str] = field(default_factory=dict)
+
+
+SAMPLES = (
+    Sample(
+        "credit scoring",
         "Nightly checks of two scoring models. Since the new terms of a partner bank, applicants are younger.",
         ["tabular", "finance"],
         [
@@ -46,41 +58,52 @@ SAMPLES: Mapping[str, tuple[str, list[str], list[Series]]] = {
             Series("credit-boost", "1.0", "Kolmogorov-Smirnov", "staging", 24, "age", DAYS, hangs=True),
         ],
     ),
-    "delivery times": (
+    Sample(
+        "delivery times",
         "A forecast that is compared with what happened, twice a day. A road was closed for two weeks.",
         ["time series", "logistics"],
         [
             Series("eta-north", "7", "ADWIN", "production", 12, "error_minutes", 25, 39),
             Series("eta-south", "7", "Page-Hinkley", "production", 24, "error_minutes", DAYS),
         ],
+        field_map={
+            "feature": "parameters.feature",
+            "p_value": "parameters.p_value",
+            "sample_size": "parameters.window.size",
+            "statistic": "parameters.statistic",
+            "threshold": "parameters.threshold",
+        },
     ),
-    "weld inspection": (
+    Sample(
+        "weld inspection",
         "Pictures of a camera above the line. Its lens has been getting dirty for some weeks.",
         ["images", "quality"],
         [Series("weld-vision", "12.1", "Maximum mean discrepancy", "line 4", 24, "embedding", 30, threshold=0.01)],
     ),
-}
+)
 
 
 def store_samples(owner: User) -> tuple[int, int]:
     """Store public experiments that the owner manages. Return the number of experiments and of runs."""
     now = timestamps.now()
     identity, runs = identity_of_user(owner), 0
-    for name, (description, tags, series) in SAMPLES.items():
+    for sample in SAMPLES:
         experiment = Experiment.objects.create_by(
             identity,
-            name=name,
-            description=description,
-            tags=tags,
+            name=sample.name,
+            description=sample.description,
+            tags=sample.tags,
             public=True,
             config={"sample": True},
+            field_map=sample.field_map,
             created_at=now - datetime.timedelta(days=DAYS),
         )
         found = sorted(
-            (run for number, each in enumerate(series) for run in runs_of(each, number, now)),
+            (run for number, each in enumerate(sample.series) for run in runs_of(each, number, now)),
             key=lambda run: run["created_at"],
         )
-        runs += len(Drift.objects.create_all_in(experiment, found))
+        sent = [{name: value for name, value in run.items() if name not in sample.field_map} for run in found]
+        runs += len(Drift.objects.create_all_in(experiment, sent))
     return len(SAMPLES), runs
 
 
@@ -127,6 +150,7 @@ def run_of(
             }
         case JobStatus.FAILED:
             parameters["error"] = "The reference data could not be read: connection timed out."
+    window_end = started.replace(minute=0, second=0, microsecond=0)
     return {
         "_id": uuid7(nanoseconds=round(started.timestamp() * 1_000) * 1_000_000).hex,
         "job_status": status.value,
@@ -135,6 +159,14 @@ def run_of(
         "model_version": series.version,
         "detector": series.detector,
         "environment": series.environment,
+        "observed_at": window_end,
+        "window_start": window_end - datetime.timedelta(hours=series.every_hours),
+        "window_end": window_end,
+        "feature": series.feature,
+        "p_value": parameters.get("p_value"),
+        "statistic": parameters.get("statistic"),
+        "threshold": series.threshold,
+        "sample_size": size,
         "parameters": parameters,
         "tags": ["nightly"] if series.every_hours == 24 else ["twice a day"],
         "created_at": started.replace(tzinfo=None),

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -53,6 +54,25 @@ def test_the_sample_runs_are_valid_reports(first: User) -> None:
     began = [timestamps.now() - run.created_at for run in runs if run.job_status == JobStatus.RUNNING]
     assert [age > timedelta(days=1) for age in began] == [True] + [False] * 6
     assert timestamps.now() - timedelta(days=60) < runs[0].created_at < runs[-1].created_at < timestamps.now()
+
+
+def test_the_sample_runs_have_the_fields_of_schema_1_1_0_sent_or_mapped(first: User) -> None:
+    store()
+    mapped = {"feature", "p_value", "statistic", "threshold", "sample_size"}
+    run: Any
+    for run in Drift.objects.select_related("experiment"):
+        parameters = run.parameters
+        measured = (run.feature, run.p_value, run.statistic, run.threshold, run.sample_size)
+        in_parameters = (
+            *map(parameters.get, ("feature", "p_value", "statistic", "threshold")),
+            parameters["window"]["size"],
+        )
+        assert measured == in_parameters
+        assert run.window_start < run.window_end == run.observed_at <= run.created_at
+        filled = {name for name in mapped if getattr(run, name) is not None}
+        assert set(run.derived) == (filled if run.experiment.name == "delivery times" else set())
+    rules = {experiment.name: bool(experiment.run_rules.field_map) for experiment in Experiment.objects.all()}
+    assert rules == {"credit scoring": False, "delivery times": True, "weld inspection": False}
 
 
 def test_drift_begins_on_one_day_and_is_rare_before(first: User) -> None:
