@@ -9,8 +9,9 @@ Start `make run` in one terminal and `make demo` in another. Detectors watch thr
 * `water-flow-forecast` predicts that a pipeline's flow equals that of the day before. ADWIN watches the
   error over two real months with three episodes of water loss or maintenance, and no artificial change.
 
-Each batch becomes one drift run, reported through the published client, `drift-monitor`. Each start of
-this program creates a new experiment, named after the time.
+Each batch becomes one drift run, reported through the published client, `drift-monitor`. That client sends
+parameters only: the field map of the experiment fills the run's detector, p-value and other fields from them.
+Each start of this program creates a new experiment, named after the time.
 
 Environment: `DRIFT_MONITOR_URL` is the service's address (default: this machine, at `PORT` or 8000).
 `DRIFT_WATCH_TOKEN` is a bearer token; by default `manage.py token` makes one.
@@ -22,7 +23,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,6 +47,21 @@ URL = os.environ.get("DRIFT_MONITOR_URL", f"http://localhost:{os.environ.get('PO
 API = f"{URL}/api/v1"
 TIMEOUT_SECONDS = 10
 DAY = datetime.timedelta(days=1)
+
+RULES = {
+    "field_map": {
+        "detector": "parameters.detector",
+        "p_value": "parameters.most_changed.p_value",
+        "sample_size": "parameters.batch.size",
+        "statistic": "parameters.most_changed.statistic",
+        "threshold": "parameters.threshold",
+        "window_start": "parameters.batch.start",
+        "window_end": "parameters.batch.end",
+    },
+    "series_by": ["model"],
+}
+"""The fields that parameters fill, empty where a path leads to nothing. A failed run has no parameters, and so no
+detector; it belongs to the series of its model nevertheless."""
 
 Batch = NDArray[np.float64]
 Finding = tuple[bool, dict[str, Any]]
@@ -113,12 +129,26 @@ class AdaptiveWindow:
 # Data.
 
 
+class Labelled(NamedTuple):
+    """A batch, its label, and the day of its data if that is known."""
+
+    label: str
+    values: Batch
+    day: datetime.datetime | None = None
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The size of the batch and the time of its data, for the parameters of its run."""
+        period = {"start": self.day.isoformat(), "end": (self.day + DAY).isoformat()} if self.day else {}
+        return {"size": len(self.values), **period}
+
+
 class Watched(NamedTuple):
-    """A model, its detector, and the detector's input, in batches with labels."""
+    """A model, its detector, and the detector's input."""
 
     model: str
     detector: KolmogorovSmirnov | AdaptiveWindow
-    batches: list[tuple[str, Batch]]
+    batches: list[Labelled]
 
 
 def watched_models() -> list[Watched]:
@@ -151,16 +181,17 @@ def with_dust(batches: list[Batch]) -> list[Batch]:
     return dusty
 
 
-def labelled(batches: list[Batch]) -> list[tuple[str, Batch]]:
-    return [(f"batch {number}", batch) for number, batch in enumerate(batches, start=1)]
+def labelled(batches: list[Batch]) -> list[Labelled]:
+    return [Labelled(f"batch {number}", batch) for number, batch in enumerate(batches, start=1)]
 
 
-def forecast_errors_by_day() -> Iterator[tuple[str, Batch]]:
+def forecast_errors_by_day() -> Iterator[Labelled]:
     """The difference in litres per second between the flow of each hour and that of the same hour the day before."""
     flow = {when["Time"]: litres for when, litres in WaterFlow()}
     times = [time for time in flow if time - DAY in flow]
     for date, hours in groupby(times, key=datetime.datetime.date):
-        yield str(date), np.array([abs(flow[time] - flow[time - DAY]) for time in hours])
+        errors = np.array([abs(flow[time] - flow[time - DAY]) for time in hours])
+        yield Labelled(str(date), errors, datetime.datetime.combine(date, datetime.time(), datetime.UTC))
 
 
 # Reports, through the published client.
@@ -176,25 +207,37 @@ def report_all(token: str, models: list[Watched]) -> str:
         register(accept_terms=True)
         name = f"Demo of {datetime.datetime.now():%Y-%m-%d %H:%M:%S}"
         experiment = new_experiment(name, "Three models, two detectors, real data.", public=True)
+        set_rules(token, str(experiment.id))
         with tqdm(total=sum(len(watched.batches) for watched in models), unit=" runs") as progress:
             for model, detector, batches in models:
                 progress.set_description(model)
-                for label, batch in batches:
-                    report(DriftMonitor(name, model, tags=[detector.name, label]), detector, batch)
+                for batch in batches:
+                    report(DriftMonitor(name, model, tags=[detector.name, batch.label]), detector, batch)
                     progress.update()
     return str(experiment.id)
 
 
-def report(monitor: "DriftMonitor", detector: Callable[[Batch], Finding], batch: Batch) -> None:
+def report(monitor: "DriftMonitor", detector: KolmogorovSmirnov | AdaptiveWindow, batch: Labelled) -> None:
     """Report a drift run: Running during the detection, then Completed with the result, or Failed."""
     try:
         with monitor:
-            monitor(*detector(batch))
+            is_drift, figures = detector(batch.values)
+            monitor(is_drift, {"detector": detector.name, "batch": batch.described, **figures})
     except DamagedBatch as error:
         tqdm.write(f"A detector refused a batch; its run is recorded as Failed: {error}")
 
 
-# Queries, over plain REST.
+# Plain REST, for what the published client does not do.
+
+
+def set_rules(token: str, experiment_id: str) -> None:
+    response = requests.patch(
+        f"{API}/experiment/{experiment_id}",
+        json=RULES,
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=TIMEOUT_SECONDS,
+    )
+    response.raise_for_status()
 
 
 def print_drifted_models(token: str, experiment_id: str) -> None:
@@ -207,8 +250,7 @@ def print_drifted_models(token: str, experiment_id: str) -> None:
 
     print(f"\n{'model':<22}{'runs':>6}{'drift':>7}{'failed':>8}  drifting since")
     for model, found in drifted.items():
-        detector, batch = found[0]["tags"] if found else (None, None)
-        since = f"{batch}, found by {detector}" if found else "never"
+        since = f"{found[0]['tags'][1]}, found by {found[0]['detector']}" if found else "never"
         print(f"{model:<22}{runs[model]:>6}{len(found):>7}{failed[model]:>8}  {since}")
     print(f"\nThe experiment: {URL}/experiments/{experiment_id}")
 
