@@ -19,7 +19,10 @@ MARKUP = 40
 MAX_BYTES = 1_000_000
 # The most elements of a list whose objects have leaves. A longer list is a leaf.
 MAX_ELEMENTS = 100
-WITHOUT_PARAMETERS: Mql = {"$unset": ROOT}
+# Empty parameters stay, because such a run may be unsupported.
+WITHOUT_PARAMETERS: Mql = {
+    "$set": {ROOT: {"$cond": [{"$eq": [f"${ROOT}", {"$literal": {}}]}, {"$literal": {}}, "$$REMOVE"]}}
+}
 # Parameters that are too large to show become null. Reading them would take up to half a second.
 WITHOUT_LARGE_PARAMETERS: Mql = {
     "$set": {ROOT: {"$cond": [{"$lte": [{"$bsonSize": f"${ROOT}"}, MAX_BYTES]}, f"${ROOT}", None]}}

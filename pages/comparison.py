@@ -15,7 +15,7 @@ from core.filters.paths import join
 from core.identity import Level
 from core.mongodb.documents import instances_of
 from core.tags import written_tags
-from drifts.display import COMPARISON, DisplayField
+from drifts.display import COMPARISON, DisplayField, series_in_words
 from drifts.models import Drift
 from drifts.parameters import WITHOUT_PARAMETERS, leaves
 from experiments.models import Experiment
@@ -158,6 +158,8 @@ def display_value(run: Drift, field: DisplayField) -> Any:
             return value.label
         case "tags":
             return written_tags(value)
+        case "series":
+            return series_in_words(value)
     return value
 
 

@@ -12,16 +12,16 @@ from core.api.conditional import tagged
 from core.identity import Level
 from core.mongodb.documents import instances_of
 from core.mongodb.match import Mql
-from core.mongodb.order import Order
-from drifts.display import DETAILS, display_values
+from drifts.display import details_of
 from drifts.models import Drift
+from drifts.observed import COLUMN, order_by
 from drifts.parameters import tree
 from drifts.views import DriftResource
 from experiments.models import Experiment
 from pages.page import ExperimentPage
 
 # The fields that a link to the run before or after shows.
-NEIGHBOUR: list[Mql] = [{"$project": {"created_at": 1, "model": 1}}]
+NEIGHBOUR: list[Mql] = [{"$project": {"observed_at": 1, "model": 1}}]
 
 
 class RunPage(ExperimentPage, DriftResource):
@@ -44,7 +44,7 @@ class RunPage(ExperimentPage, DriftResource):
             experiment,
             "run.html",
             run=run,
-            details=display_values(run, DETAILS),
+            details=details_of(run),
             parameters=tree(run.parameters),
             earlier=neighbour(experiment, run, is_later=False),
             later=neighbour(experiment, run, is_later=True),
@@ -56,9 +56,12 @@ class RunPage(ExperimentPage, DriftResource):
     def state(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         """Render the part of the page that changes while a run is Running."""
         experiment, run = self.get_run(Drift.objects.one_to_show)
-        details = display_values(run, DETAILS)
         return self.show_of(
-            experiment, "fragments/run_state.html", run=run, details=details, parameters=tree(run.parameters)
+            experiment,
+            "fragments/run_state.html",
+            run=run,
+            details=details_of(run),
+            parameters=tree(run.parameters),
         )
 
     def confirm(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
@@ -76,7 +79,7 @@ class RunPage(ExperimentPage, DriftResource):
 
 def neighbour(experiment: Experiment, run: Drift, *, is_later: bool) -> Drift | None:
     """The experiment's next run in time, later or earlier; None at the end."""
-    order = Order.by("created_at", is_descending=not is_later)
-    position = order.position({"created_at": run.created_at, "_id": run.pk.hex})
+    order = order_by(COLUMN, is_descending=not is_later)
+    position = order.position({COLUMN: run.observed_at, "_id": run.pk.hex})
     found, _ = Drift.objects.of(experiment).sorted_slice(order, 1, after=position, shape=NEIGHBOUR)
     return next(instances_of(Drift, found), None)

@@ -31,7 +31,7 @@ from core.api.errors import sentences
 from core.api.json_input import bounded_int, scalar_problem, text_problem
 from core.api.search import bounded_time, search_time_limit
 from core.filters import paths
-from core.filters.fields import BooleanField, Field, JSONField, TimeField, parse_time
+from core.filters.fields import BooleanField, ComputedField, Field, JSONField, NumberField, TimeField, parse_time
 from core.json_text import parsed_text
 from core.mongodb.match import NOTHING, Mql
 from drifts.display import FILTER_CONTROLS, FilterControl
@@ -297,7 +297,7 @@ def document_of(condition: Condition) -> Any:
         raise Refused(unknown_field(path))
     if operator == "exists":
         is_there = existence(value)
-        # Every field is stored: one without a value is null.
+        # A field without a value is null or not stored, which equals null.
         return {path: {"$exists": is_there} if isinstance(known, JSONField) else {"$ne" if is_there else "$eq": None}}
     if not value:
         raise Refused('Write a value to compare with; "" is the empty text.')
@@ -322,7 +322,7 @@ def unknown_field(path: str) -> str:
 
 def comparable(text: str, known: Field) -> Any:
     """The value to compare a field with. Raises `Refused`."""
-    if isinstance(known, JSONField | BooleanField):
+    if isinstance(known, JSONField | BooleanField | NumberField | ComputedField):
         return typed(text)
     if isinstance(known, TimeField):
         try:

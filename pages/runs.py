@@ -1,7 +1,6 @@
 """The page of an experiment: a table of its runs."""
 
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.http import HttpResponse
@@ -18,13 +17,21 @@ from core.mongodb.documents import Document, instances_of
 from core.mongodb.match import Mql
 from core.mongodb.order import Order
 from core.totals import Total, total_of
-from drifts.display import TABLE_LEFT, TABLE_RIGHT, DisplayField, DisplayValue, display_values
+from drifts.display import (
+    SORT_LABELS,
+    TABLE_CHOICES,
+    TABLE_LEFT,
+    TABLE_RIGHT,
+    DisplayField,
+    DisplayValue,
+    display_values,
+)
 from drifts.models import Drift
 from drifts.verdict import JobStatus
 from experiments.models import Experiment
 from pages.page import ExperimentPage
-from pages.parameters import Shown, cells_of, value_of
-from pages.runs_view import DIRECTIONS, MAX_SELECTED, PAGE_SIZES, SORTS, RunsView, ids_of
+from pages.parameters import MISSING, Shown, cells_of, value_of
+from pages.runs_view import DIRECTIONS, MAX_SELECTED, PAGE_SIZES, RunsView, ids_of
 from pages.suggestions import Suggestions
 
 MAX_FOLLOWED = 100
@@ -32,30 +39,28 @@ MAX_FOLLOWED = 100
 
 @dataclass(frozen=True)
 class Row:
-    """A run in the table: its parameters in the chosen columns, and its fields left and right of them."""
+    """A run in the table: its values in the chosen columns, and its fields left and right of them."""
 
     run: Drift
     left: list[DisplayValue]
-    parameters: list[Shown]
+    chosen: list[DisplayValue | Shown]
     right: list[DisplayValue]
     is_selected: bool
 
     @property
     def cells(self) -> list[DisplayValue | Shown]:
         """The values of the row, from left to right."""
-        return [*self.left, *self.parameters, *self.right]
+        return [*self.left, *self.chosen, *self.right]
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of the table, for the parameter at a path."""
+class Heading:
+    """The heading of a column, with its path as `title`. `sort` is as in `RunsView.headings`, if there is one."""
 
-    path: str
-    is_of_numbers: bool
-
-    @property
-    def name(self) -> str:
-        return self.path.partition(".")[2]
+    label: str
+    sort: dict[str, str] | None = None
+    is_of_numbers: bool = False
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Table:
 
     rows: list[Row]
     total: Total
-    columns: list[Column]
+    headings: list[Heading]
     next: RunsView | None = None
     previous: RunsView | None = None
 
@@ -109,9 +114,7 @@ class RunsPage(ExperimentPage):
             selected_elsewhere=[pk for pk in view.selected if pk not in {row.run.pk for row in table.rows}],
             runs_of_all=runs_of_all,
             suggestions=suggestions,
-            left=headings_of(TABLE_LEFT, view),
-            right=headings_of(TABLE_RIGHT, view),
-            sorts=SORTS,
+            sorts=SORT_LABELS,
             directions=DIRECTIONS,
             page_sizes=PAGE_SIZES,
             max_selected=MAX_SELECTED,
@@ -125,7 +128,7 @@ class RunsPage(ExperimentPage):
         if unknown or len(ids) > MAX_FOLLOWED:
             raise InvalidQuery({"id": unknown or [f"Name at most {MAX_FOLLOWED} runs."]})
         view = RunsView.of(request._request.GET)
-        documents, _ = documents_by_id(experiment, ids, *cells_of(view.columns))
+        documents, _ = documents_by_id(experiment, ids, *cells_of(view.paths))
         rows = rows_of(documents, view)
         return self.show_of(experiment, "fragments/run_rows.html", rows=rows)
 
@@ -142,12 +145,12 @@ def documents_by_id(experiment: Experiment, ids: tuple[uuid.UUID, ...], *shape: 
 
 
 def rows_of(documents: list[Document], view: RunsView) -> list[Row]:
-    """The rows of the table for runs that were read with `cells_of` its columns."""
+    """The rows of the table for runs that were read with `cells_of` its paths."""
     return [
         Row(
             run,
             display_values(run, TABLE_LEFT),
-            [Shown(value_of(cell)) for cell in document["cells"]],
+            chosen_values(run, document, view),
             display_values(run, TABLE_RIGHT),
             run.pk in view.selected,
         )
@@ -155,17 +158,41 @@ def rows_of(documents: list[Document], view: RunsView) -> list[Row]:
     ]
 
 
-def headings_of(fields: Sequence[DisplayField], view: RunsView) -> list[tuple[str, dict[str, str] | None]]:
-    """The words of each heading and, if the table can be sorted by it, its sort as in `RunsView.headings`."""
-    sorts = view.headings
-    return [(field.heading, sorts.get(field.sort)) for field in fields]
-
-
-def columns_of(rows: list[Row], view: RunsView) -> list[Column]:
+def chosen_values(run: Drift, document: Document, view: RunsView) -> list[DisplayValue | Shown]:
+    """The values in the chosen columns. Numbers and texts look the same in fields and parameters."""
+    parameters = iter(document["cells"])
     return [
-        Column(path, is_of_numbers=any(row.parameters[place].is_number for row in rows))
-        for place, path in enumerate(view.columns)
+        field_value(run, TABLE_CHOICES[column]) if column in TABLE_CHOICES else Shown(value_of(next(parameters)))
+        for column in view.columns
     ]
+
+
+def field_value(run: Drift, field: DisplayField) -> DisplayValue | Shown:
+    value = getattr(run, field.name)
+    is_plain = field.kind in ("number", "text")
+    return Shown(MISSING if value is None else value) if is_plain else DisplayValue(field, value)
+
+
+def headings_of(rows: list[Row], view: RunsView) -> list[Heading]:
+    """The headings of all columns, from left to right."""
+    sorts = view.headings
+    chosen = [
+        heading_of(TABLE_CHOICES[column], sorts)
+        if column in TABLE_CHOICES
+        else Heading(column.partition(".")[2], is_of_numbers=any(is_number(row, place) for row in rows), title=column)
+        for place, column in enumerate(view.columns)
+    ]
+    left, right = ([heading_of(field, sorts) for field in fields] for fields in (TABLE_LEFT, TABLE_RIGHT))
+    return [*left, *chosen, *right]
+
+
+def heading_of(field: DisplayField, sorts: dict[str, dict[str, str]]) -> Heading:
+    return Heading(field.heading, sorts.get(field.sort), is_of_numbers=field.kind == "number")
+
+
+def is_number(row: Row, place: int) -> bool:
+    cell = row.chosen[place]
+    return isinstance(cell, Shown) and cell.is_number
 
 
 def table_of(experiment: Experiment, view: RunsView) -> Table:
@@ -173,7 +200,7 @@ def table_of(experiment: Experiment, view: RunsView) -> Table:
 
     A previous page is found like a next page, in the opposite order.
     """
-    shape = cells_of(view.columns)
+    shape = cells_of(view.paths)
     order, reverse = view.order, Order(view.order.keys, not view.order.is_descending)
     matching = Drift.objects.of(experiment).matching(view.filter.match)
     name = [str(experiment.pk), view.filter.pairs]
@@ -189,15 +216,15 @@ def table_of(experiment: Experiment, view: RunsView) -> Table:
             documents = page.documents
             has_next, has_previous = page.next_cursor is not None, bool(view.after)
     rows = rows_of(documents, view)
-    columns = columns_of(rows, view)
+    headings = headings_of(rows, view)
     if not documents:
-        return Table(rows, page.total, columns)
+        return Table(rows, page.total, headings)
     after = encode_cursor(order.position(documents[-1]), forwards)
     before = encode_cursor(reverse.position(documents[0]), backwards)
     return Table(
         rows,
         page.total,
-        columns,
+        headings,
         next=view.but(after=after) if has_next else None,
         previous=view.but(before=before) if has_previous else None,
     )

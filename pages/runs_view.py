@@ -10,25 +10,24 @@ from django.http import QueryDict
 from core.api.json_input import text_problem
 from core.filters import paths
 from core.mongodb.order import Order
-from drifts.display import SORT_LABELS
+from drifts.display import SORT_LABELS, TABLE_CHOICES
+from drifts.observed import order_by
 from drifts.parameters import ROOT
-from drifts.views import SORTABLE
 from pages.run_filter import RunFilter, words_of
 
 MAX_SELECTED = 20
 MAX_COLUMNS = 10
 PAGE_SIZES = ("25", "50", "100")
-# The labels of the names that a search sorts by, in the order of the API.
-SORTS = {name: SORT_LABELS[name] for name in SORTABLE}
 DIRECTIONS = {"desc": "Descending", "asc": "Ascending"}
-DEFAULTS = {"sort_by": "created_at", "order_by": "desc", "page_size": PAGE_SIZES[0]}
+DEFAULTS = {"sort_by": "observed_at", "order_by": "desc", "page_size": PAGE_SIZES[0]}
 
 
 @dataclass(frozen=True)
 class RunsView:
     """A filter, a sort, a page, chosen columns and selected runs.
 
-    `after` and `before` are cursors: the page begins after the end, or ends before the start, of another page.
+    `after` and `before` are cursors: the page begins after the end, or ends before the start, of another page. A column
+    is the name of a field, or the path of a parameter.
     """
 
     filter: RunFilter
@@ -71,11 +70,21 @@ class RunsView:
 
     @property
     def order(self) -> Order:
-        return Order.by(self.sort_by, is_descending=self.order_by == "desc")
+        return order_by(self.sort_by, self.order_by == "desc")
 
     @property
     def is_newest_first(self) -> bool:
-        return (self.sort_by, self.order_by) == ("created_at", "desc")
+        return all(getattr(self, name) == DEFAULTS[name] for name in ("sort_by", "order_by"))
+
+    @property
+    def paths(self) -> list[str]:
+        """The columns that are parameters."""
+        return [column for column in self.columns if column not in TABLE_CHOICES]
+
+    @property
+    def column_labels(self) -> dict[str, str]:
+        """Each column with its label in the form."""
+        return {column: label_of(column) for column in self.columns}
 
     @property
     def size(self) -> int:
@@ -136,7 +145,7 @@ class RunsView:
     @property
     def headings(self) -> dict[str, dict[str, str]]:
         """The `query` that sorts by each name, and the `direction` if the view is sorted by it."""
-        return {name: self._heading(name) for name in SORTS}
+        return {name: self._heading(name) for name in SORT_LABELS}
 
     def _heading(self, name: str) -> dict[str, str]:
         if name != self.sort_by:
@@ -148,7 +157,7 @@ class RunsView:
 def parameter_problems(typed: dict[str, str]) -> list[str]:
     """The problems of the sort and the page size."""
     choices = {
-        "sort_by": ("Sort by", SORTS),
+        "sort_by": ("Sort by", SORT_LABELS),
         "order_by": ("Order", DIRECTIONS),
         "page_size": ("Runs per page", {size: size for size in PAGE_SIZES}),
     }
@@ -168,8 +177,15 @@ def column_problems(columns: tuple[str, ...]) -> list[str]:
     return problems
 
 
+def label_of(column: str) -> str:
+    """The label of a field, or the path of a parameter."""
+    return TABLE_CHOICES[column].label if column in TABLE_CHOICES else column
+
+
 def path_problem(path: str) -> str | None:
-    """The reason why the path names no parameter, or None."""
+    """The reason why the path names neither a parameter nor a field of the table, or None."""
+    if path in TABLE_CHOICES:
+        return None
     if not path.startswith(f"{ROOT}."):
         return "Write one such as parameters.p_value."
     try:

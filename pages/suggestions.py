@@ -11,8 +11,7 @@ from django.utils.functional import cached_property
 from core.filters.paths import MAX_PATH, is_path, join
 from core.mongodb.documents import find_one
 from core.mongodb.match import Mql
-from core.mongodb.order import NEWEST_FIRST
-from drifts.display import FILTER_CONTROLS
+from drifts.display import FILTER_CONTROLS, TABLE_CHOICES
 from drifts.models import Drift
 from drifts.parameters import leaves
 from experiments.models import Experiment
@@ -36,11 +35,12 @@ Names = tuple[str, ...]
 class Suggestions:
     """The sorted values for each control of the filter form, and the kinds of values of each parameter.
 
-    The parameters with the fewest names in their path come first. `large` is the number of runs that were not read as a
-    whole.
+    The parameters with the fewest names in their path come first. `fields` has the labels of the fields that may be
+    columns and have a value. `large` is the number of runs that were not read as a whole.
     """
 
     values: dict[str, list[str]]
+    fields: dict[str, str]
     kinds: dict[Names, str]
     runs: int
     large: int
@@ -55,10 +55,11 @@ class Suggestions:
             else sorted({value for run in newest if (value := run.get(control.field))})[:MAX_VALUES]
             for control in SUGGESTED
         }
+        fields = {name: field.label for name, field in TABLE_CHOICES.items() if any(run["has"][name] for run in newest)}
         whole = [run["parameters"] for run in newest if "parameters" in run]
         large = [run["_id"] for run in newest if "parameters" not in run]
         kinds = kinds_of([*whole, *tops_of(experiment, large[:MAX_LARGE])])
-        return cls(values, kinds, len(newest), len(large))
+        return cls(values, fields, kinds, len(newest), len(large))
 
     @cached_property
     def paths(self) -> dict[str, str]:
@@ -118,14 +119,13 @@ def stored(experiment: Experiment, column: str, index: str) -> list[str]:
 
 
 def newest_of(experiment: Experiment) -> list[dict[str, Any]]:
-    """The newest runs. Those of more than `MAX_BYTES` have no `parameters`."""
+    """The newest runs, and which of the fields each has. Those of more than `MAX_BYTES` have no `parameters`."""
     is_small: Mql = {"$lte": [{"$bsonSize": "$$ROOT"}, MAX_BYTES]}
     fields: Mql = {control.field: 1 for control in SUGGESTED if not control.index}
-    return Drift.objects.of(experiment).aggregated(
-        {"$sort": NEWEST_FIRST.sort},
-        {"$limit": NEWEST},
-        {"$project": {"parameters": {"$cond": [is_small, "$parameters", "$$REMOVE"]}, **fields}},
-    )
+    parameters: Mql = {"$cond": [is_small, "$parameters", "$$REMOVE"]}
+    has: Mql = {name: {"$gt": [f"${name}", None]} for name in TABLE_CHOICES}
+    shape: Mql = {"$project": {"observed_at": 1, "parameters": parameters, "has": has, **fields}}
+    return Drift.objects.of(experiment).newest(NEWEST, shape)
 
 
 def tops_of(experiment: Experiment, ids: list[str]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Comparison of runs: differences, equal values, and a download for spreadsheets."""
 
 import csv
+import datetime
 import io
 import uuid
 from typing import Any
@@ -62,6 +63,30 @@ def test_only_differing_values_are_shown_with_the_difference_of_numbers(
         "parameters.=note": ["=1+1", "-2", "fine"],
     }
     assert {"ks", "true"} <= set(shown.texts("td.faint"))
+
+
+def test_fields_are_compared_as_parameters_are(client: Client, experiment: Experiment) -> None:
+    time = datetime.datetime(2026, 1, 1, 6, tzinfo=datetime.UTC)
+    run = {"job_status": "Completed", "model": "forest", "drift_detected": False, "threshold": 0.05}
+    measured = {"p_value": 0.02, "sample_size": 100, "feature": "age", "note": "a\nb", "window_end": time}
+    first = Drift.objects.create_in(experiment, **run, **measured, observed_at=time)
+    later = time + datetime.timedelta(days=1)
+    second = Drift.objects.create_in(experiment, **run, **measured | {"p_value": 0.05}, observed_at=later)
+    third = Drift.objects.create_in(experiment, **run | {"threshold": None}, observed_at=later)
+    response = client.get(address(experiment, [first, second, third]))
+    dash = "\N{EN DASH}"
+    assert table(Shown(response)) == {
+        "Time (UTC)": ["2026-01-01 06:00:00", *["2026-01-02 06:00:00"] * 2],
+        "p-value": ["0.02", "0.05 +0.03, +150.0 %", dash],
+        "Threshold": ["0.05", "0.05", dash],
+        "Sample size": ["100", "100", dash],
+        "Feature": ["age", "age", dash],
+        "Note": ["a b", "a b", dash],
+        "Window end (UTC)": [*["2026-01-01 06:00:00"] * 2, dash],
+        "Series": [*["Feature: age, Model: forest"] * 2, "Model: forest"],
+        "Unsupported": ["false", "false", "true"],
+    }
+    assert Shown(response).texts("thead time") == ["2026-01-01 06:00:00 UTC", *["2026-01-02 06:00:00 UTC"] * 2]
 
 
 def test_a_tag_with_a_comma_differs_from_two_tags(client: Client, experiment: Experiment) -> None:

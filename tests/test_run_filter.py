@@ -1,5 +1,6 @@
 """The run filter in an address: the meaning of each part, and the message for an invalid one."""
 
+import datetime
 import json
 from typing import Any
 from urllib.parse import urlencode
@@ -41,6 +42,13 @@ EXPRESSIONS = [
     ("drift_detected eq true", {"drift_detected": {"$eq": True}}),
     ("updated_at gt 2026-01-31", {"updated_at": {"$gt": "2026-01-31"}}),
     ("verdict ne drift", {"verdict": {"$ne": "drift"}}),
+    ("p_value lt 0.05", {"p_value": {"$lt": 0.05}}),
+    ("sample_size gte 100", {"sample_size": {"$gte": 100}}),
+    ("threshold exists false", {"threshold": {"$eq": None}}),
+    ("unsupported eq true", {"unsupported": {"$eq": True}}),
+    ("observed_at gt 2026-01-31", {"observed_at": {"$gt": "2026-01-31"}}),
+    ("note contains upstream", {"note": {"$regex": "upstream", "$options": "i"}}),
+    (r"series.parameters\.site eq 7", {r"series.parameters\.site": {"$eq": 7}}),
     (r"parameters.petal\.length.p_value lt 0.05", {r"parameters.petal\.length.p_value": {"$lt": 0.05}}),
     (r"parameters.\$amount exists", {r"parameters.\$amount": {"$exists": True}}),
     (r"parameters.a\.b contains x", {r"parameters.a\.b": {"$regex": "x", "$options": "i"}}),
@@ -56,6 +64,8 @@ WRONG = [
     ("where=parameters.p is 3", "where", "such as parameters.p_value lt 0.05 (lt: less than)."),
     ("where=p lt 3", "where", "Unknown field. For a parameter write parameters.p."),
     ("where=parameters..p lt 3", "where", "Write names separated by single dots"),
+    ("where=p_value lt low", "where", "Compare this field with a number."),
+    ("where=unsupported eq perhaps", "where", "Compare this field with one of: true, false."),
     ("where=parameters.p exists maybe", "where", "“is set” takes true, false or nothing."),
     ("where=parameters.p eq 1e999", "where", "A number must be finite."),
     ("where=parameters.p eq 99999999999999999999", "where", "An integer must fit 64 bits."),
@@ -93,7 +103,7 @@ WRONG = [
 
 
 def form_of(found: RunFilter) -> str:
-    suggestions = Suggestions({}, {}, runs=0, large=0)
+    suggestions = Suggestions({}, {}, {}, runs=0, large=0)
     return render_to_string("pages/run_filter.html", {"filter": found, "suggestions": suggestions})
 
 
@@ -130,16 +140,16 @@ def test_a_filter_is_described_in_the_words_of_the_form() -> None:
 
 
 def test_every_control_narrows_the_filter(experiment: Experiment) -> None:
-    named = {"model": "forest", "model_version": "2", "detector": "ks", "environment": "lab"}
+    named = {"model": "forest", "model_version": "2", "detector": "ks", "environment": "lab", "feature": "age"}
     other = dict.fromkeys(named, "other")
     wanted = Drift.objects.create_in(experiment, job_status="Failed", tags=["a"], parameters={"p": 1}, **named)
     Drift.objects.create_in(experiment, job_status="Completed", tags=["b"], parameters={"p": 2}, **other)
-    since = wanted.created_at.replace(microsecond=0).isoformat().replace("+", "%2B")
+    wanted.update(observed_at=datetime.datetime(2025, 7, 1, 6, tzinfo=datetime.UTC))
     for query in [
         *(f"{name}={value}" for name, value in named.items()),
         *("status=Failed", "verdict=unknown", "tag=a", "where=parameters.p lt 2", "path=parameters.p&op=eq&value=1"),
         'filter={"parameters":{"p":1}}',
-        f"since={since}&until=2100-01-01&tag=a",
+        "since=2025-07-01 06:00&until=2025-07-02",
     ]:
         found = RunFilter.of(QueryDict(query))
         assert not found.errors

@@ -1,5 +1,6 @@
 """The page of a run: its details, the previous and next runs, commands that read it, and its deletion."""
 
+import datetime
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from tests.crowd import RemoteUser
 from tests.live import ROOT, LiveServer
 from tests.profiler import reads_of
 from tests.session import through_session
+from tests.test_observed_at import as_older_record
 from tests.test_runs_page import Shown
 
 
@@ -46,7 +48,7 @@ def test_all_details_of_a_run_are_shown(client: Client, experiment: Experiment) 
     shown = Shown(client.get(address(run)))
     assert shown.status == 200
     facts = dict(zip(shown.texts("dl.facts dt"), shown.texts("dl.facts dd"), strict=True))
-    assert facts.pop("Reported") == facts.pop("Updated") == f"{run.created_at:%Y-%m-%d %H:%M:%S} UTC"
+    assert facts.pop("Updated") == f"{run.created_at:%Y-%m-%d %H:%M:%S} UTC"
     assert facts == {
         "Verdict": "● No drift",
         "Status": "Completed",
@@ -55,12 +57,67 @@ def test_all_details_of_a_run_are_shown(client: Client, experiment: Experiment) 
         "Detector": "ks",
         "Environment": "lab",
         "Tags": "nightly eu",
-        "Schema": "1.0.0",
+        "Series": "Detector: ks, Environment: lab, Model: forest",
+        "Schema": "1.1.0",
         "Id": str(run.pk),
     }
     assert shown.texts("dl.tree dt") == ["p", "test", "names", "steps", "0", "size", "none", "empty"]
     leaves = shown.texts("dl.tree dd:not(:has(dl))")
     assert leaves == ["0.5", '["a", "b"]', "1", "null", "{}"]
+
+
+def test_the_fields_of_a_backfilled_run_are_shown_with_the_time_of_its_report(
+    client: Client, experiment: Experiment
+) -> None:
+    time = datetime.datetime(2026, 1, 1, 6, tzinfo=datetime.UTC)
+    experiment.series_by = ["model", "feature", "parameters.site"]
+    run = Drift.objects.create_in(
+        experiment,
+        job_status="Completed",
+        model="forest",
+        drift_detected=False,
+        observed_at=time,
+        window_start=time - datetime.timedelta(days=1),
+        window_end=time,
+        feature="age",
+        p_value=0.123456789,
+        statistic=-1e-7,
+        sample_size=0,
+        note="first line\n  second line",
+        run_timeout=60,
+        parameters={"site": 7},
+    )
+    shown = Shown(client.get(address(run)))
+    assert shown.texts("h1") == ["Run of forest, 2026-01-01 06:00:00 UTC"]
+    facts = dict(zip(shown.texts("dl.facts dt"), shown.tree.select("dl.facts dd"), strict=True))
+    assert {name: fact.get_text() for name, fact in facts.items() if name not in ("Updated", "Id", "Verdict")} == {
+        "Status": "Completed",
+        "Model": "forest",
+        "Feature": "age",
+        "p-value": "0.123456789",
+        "Statistic": "-1e-07",
+        "Sample size": "0",
+        "Window start": "2025-12-31 06:00:00 UTC",
+        "Window end": "2026-01-01 06:00:00 UTC",
+        "Note": "first line\n  second line",
+        "Series": "Feature: age, Model: forest, parameters.site: 7",
+        "Time-out (seconds)": "60",
+        "Reported": f"{run.created_at:%Y-%m-%d %H:%M:%S} UTC",
+        "Schema": "1.1.0",
+    }
+    assert facts["Note"]["class"] == ["text"]
+
+
+def test_a_run_that_measured_nothing_says_so_beside_its_verdict(client: Client, experiment: Experiment) -> None:
+    run = {"job_status": "Completed", "model": "forest", "drift_detected": False}
+    sentence = "Nothing was measured: the run has no parameters, p-value, statistic, threshold or sample size."
+    without, measured = (Drift.objects.create_in(experiment, **run, p_value=number) for number in (None, 0.5))
+    shown = Shown(client.get(address(without)))
+    assert shown.texts("dl.facts .verdict") == ["● No drift"]
+    assert shown.texts("dl.facts .tag") == [f"Unsupported. {sentence}"]
+    assert shown.all("dl.facts .tag", "title") == [sentence]
+    assert shown.texts("dl.facts .faint") == [sentence]
+    assert "Unsupported" not in Shown(client.get(address(measured))).text
 
 
 def test_very_many_parameters_are_left_to_the_api(client: Client, experiment: Experiment) -> None:
@@ -78,7 +135,7 @@ def test_a_run_links_to_the_previous_and_next_run(client: Client, experiment: Ex
         runs.append(Drift.objects.create_in(experiment, job_status="Failed", model=f"m{number}"))
         Drift.objects.create_in(other, job_status="Failed", model="other")
     # Runs with equal times are sorted by id.
-    Drift.objects.filter(pk=runs[2].pk).update(created_at=runs[1].created_at)
+    Drift.objects.filter(pk=runs[2].pk).update(observed_at=runs[1].observed_at)
 
     def beside(run: Drift) -> dict[str, str]:
         links = Shown(client.get(address(run))).tree.select("nav.pager a")
@@ -90,9 +147,28 @@ def test_a_run_links_to_the_previous_and_next_run(client: Client, experiment: Ex
     assert beside(runs[3]) == {"prev": address(runs[2])}
 
 
+def test_the_previous_and_next_run_are_those_of_the_time_in_all_versions(
+    client: Client, experiment: Experiment
+) -> None:
+    runs: dict[int, Drift] = {}
+    for day in (3, 0, 4, 1, 2):
+        time = datetime.datetime(2026, 1, 1 + day, tzinfo=datetime.UTC)
+        runs[day] = Drift.objects.create_in(experiment, job_status="Failed", model=f"day {day}", observed_at=time)
+        if day % 2:
+            as_older_record(str(runs[day].pk), time)
+    for day, run in runs.items():
+        links = Shown(client.get(address(run))).texts("nav.pager a")
+        names = {-1: "← Previous: ", 1: "Next: "}
+        assert [link.partition(":00:00")[0] for link in links] == [
+            f"{name}day {day + step}, 2026-01-0{1 + day + step} 00"
+            for step, name in names.items()
+            if day + step in runs
+        ]
+
+
 def test_the_previous_and_next_run_are_read_by_an_index(client: Client, experiment: Experiment) -> None:
     Drift.objects.create_all_in(experiment, [{"job_status": "Failed", "model": "m"}] * 500)
-    run = Drift.objects.order_by("created_at", "id")[250]
+    run = Drift.objects.order_by("observed_at", "id")[250]
     with reads_of(Drift) as reads:
         client.get(address(run))
     assert reads

@@ -25,6 +25,8 @@ def test_each_stored_value_is_suggested_once(experiment: Experiment) -> None:
             detector=[None, "ks", "psi"][number % 3],
             environment="lab",
             model_version=f"1.{number}",
+            feature=f"f{number % 2}",
+            sample_size=None if number else 0,
             parameters={"p": [0.5, 1, "none"][number % 3], "test": {"on": True, "size": None}, "empty": {}},
         )
     suggested = Suggestions.of(experiment)
@@ -33,8 +35,10 @@ def test_each_stored_value_is_suggested_once(experiment: Experiment) -> None:
         "model_version": [f"1.{number}" for number in range(6)],
         "detector": ["ks", "psi"],
         "environment": ["lab"],
+        "feature": ["f0", "f1"],
         "tag": ["a", "t0", "t1"],
     }
+    assert suggested.fields == {"sample_size": "Sample size", "created_at": "Reported", "schema_version": "Schema"}
     assert suggested.paths == {
         "parameters.empty": "object",
         "parameters.p": "number, text",
@@ -45,7 +49,7 @@ def test_each_stored_value_is_suggested_once(experiment: Experiment) -> None:
 
 def test_an_experiment_without_runs_suggests_nothing(experiment: Experiment) -> None:
     suggested = Suggestions.of(experiment)
-    assert not any([*suggested.values.values(), suggested.paths])
+    assert not any([*suggested.values.values(), suggested.fields, suggested.paths])
 
 
 @pytest.mark.parametrize("models", [3, 2 * MAX_VALUES])
@@ -59,8 +63,8 @@ def test_each_value_costs_one_index_key_for_any_number_of_runs(experiment: Exper
         suggested = Suggestions.of(experiment)
     assert len(suggested.values["model"]) == min(models, MAX_VALUES)
     assert suggested.values["tag"] == ["a", "b"]
-    newest, *leaps = reads
-    assert newest.documents == NEWEST
+    any_without_time, newest, *leaps = reads
+    assert (any_without_time.documents, newest.documents) == (0, NEWEST)
     assert len(leaps) <= len(suggested.values["model"]) + 7
     for leap in leaps:
         assert "IXSCAN" in leap.plan

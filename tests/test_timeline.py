@@ -41,7 +41,7 @@ class Reader:
         ids = Drift.objects.create_all_in(self.experiment, fields)
         for number, pk in enumerate(ids):
             time = START + number * step
-            collection_of(Drift).update_one({"_id": pk.hex}, {"$set": {"created_at": time}})
+            collection_of(Drift).update_one({"_id": pk.hex}, {"$set": {"created_at": time, "observed_at": time}})
         return [Drift.objects.get(pk=pk) for pk in ids]
 
     def get(self, page: str = "timeline", **query: Any) -> Any:
