@@ -10,6 +10,7 @@ from django.shortcuts import redirect
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from core.api.search import bounded_time
 from core.identity import Level, Requirement
 from core.totals import total_of
 from core.versions import VersionConflict
@@ -19,6 +20,7 @@ from experiments.serializers import ExperimentSerializer
 from experiments.views import ExperimentView
 from pages.experiment_form import ExperimentForm
 from pages.page import ExperimentPage, Page
+from pages.suggestions import Suggestions
 
 
 class NewExperimentPage(Page):
@@ -29,7 +31,7 @@ class NewExperimentPage(Page):
 
     def new(self, request: Request) -> HttpResponse:
         """Show the empty form."""
-        return self.show("experiment_new.html", form=ExperimentForm.of(Experiment()))
+        return self.show("experiment_new.html", form=ExperimentForm.of(Experiment()), paths=[])
 
     def create(self, request: Request) -> HttpResponse:
         """Create the experiment that the form describes."""
@@ -40,7 +42,7 @@ class NewExperimentPage(Page):
             experiment = serializer.save()
             messages.success(request._request, f"“{experiment}” was created. You manage it.")
             return redirect("experiment", experiment.pk)
-        return self.show("experiment_new.html", 422, form=form)
+        return self.show("experiment_new.html", 422, form=form, paths=[])
 
 
 class EditExperimentPage(ExperimentPage):
@@ -52,7 +54,7 @@ class EditExperimentPage(ExperimentPage):
     def edit(self, request: Request, experiment_id: str) -> HttpResponse:
         """Show the form with the experiment's values."""
         experiment = self.get_experiment()
-        return self.show_of(experiment, "experiment_edit.html", form=ExperimentForm.of(experiment))
+        return self.show_form(experiment, ExperimentForm.of(experiment))
 
     def update(self, request: Request, experiment_id: str) -> HttpResponse:
         """Save the form, unless the experiment was changed since the form was filled."""
@@ -66,9 +68,25 @@ class EditExperimentPage(ExperimentPage):
             except VersionConflict:
                 form.compare(experiment)
             if not form.newer:
-                messages.success(request._request, f"“{form.values['name']}” was saved.")
+                follows = " Its stored runs follow in the background." if experiment.recomputation else ""
+                messages.success(request._request, f"“{form.values['name']}” was saved.{follows}")
                 return redirect("experiment", experiment_id)
-        return self.show_of(experiment, "experiment_edit.html", 409 if form.newer else 422, form=form)
+        return self.show_form(experiment, form, 409 if form.newer else 422)
+
+    def show_form(self, experiment: Experiment, form: ExperimentForm, status: int = 200) -> HttpResponse:
+        """Show the form, with suggestions of paths, and the progress of applying changed rules to stored runs."""
+        with bounded_time():
+            paths = list(Suggestions.of(experiment).paths)
+        progress = progress_of(experiment)
+        return self.show_of(experiment, "experiment_edit.html", status, form=form, paths=paths, progress=progress)
+
+
+def progress_of(experiment: Experiment) -> str:
+    """A sentence about the work that applies changed rules to stored runs; empty if there is none."""
+    if not (work := experiment.recomputation):
+        return ""
+    rule = "series" if work["field"] == "series_by" else "fields from parameters"
+    return f"Applying the changed {rule} to stored runs: {work['done']:,} of {work['total']:,} runs."
 
 
 @contextmanager

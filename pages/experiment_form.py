@@ -1,26 +1,34 @@
 """The form of an experiment: its texts, and the API request that they make."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from django.http import QueryDict
 from rest_framework.exceptions import APIException, ValidationError
 
 from core.api.errors import sentences
-from core.api.json_input import refuse_unstorable
+from core.api.json_input import bounded_int, refuse_unstorable
 from core.json_text import parsed_text
 from core.tags import MAX_TAG, tags_of, written_tags
+from drifts.display import LABELS
 from experiments.models import Experiment
+from experiments.run_rules import MAPPABLE_FIELDS, SERIES_FIELDS
 
-TEXTS = ("name", "description", "tags", "config")
-FIELDS = (*TEXTS, "public")
+TEXTS = ("name", "description", "tags", "config", "run_timeout")
+FIELDS = (*TEXTS, "public", "series_by", "field_map")
+RUN_FIELDS = ("series_by", "field_map", "run_timeout")
+# A form without a control for one of these leaves it unchanged.
+OPTIONAL = ("config", *RUN_FIELDS)
+MAP = "field_map."
 
 
 @dataclass
 class ExperimentForm:
-    """The values of the controls by name. `public` is true or false, the others are texts.
+    """The values of the controls by name. `public` is true or false, `series_by` lists fields and paths, `field_map`
+    maps fields to paths, and the others are texts.
 
-    `config` is None if it is too large for the form, which then has no control for it and leaves it unchanged.
+    A value is None if the form has no control for it, such as a `config` that is too large. It stays unchanged then.
 
     `version` is the version of the experiment that the form was filled from. `errors` holds the
     sentences for each control, and other sentences under `non_field`. After a conflict `newer` holds the
@@ -35,22 +43,29 @@ class ExperimentForm:
     @classmethod
     def of(cls, experiment: Experiment) -> Self:
         """Fill the form from an experiment."""
+        rules = experiment.run_rules
         values = {
             "name": experiment.name,
             "description": experiment.description,
             "tags": written_tags(experiment.tags),
             "config": experiment.config_text(),
+            "run_timeout": "" if experiment.run_timeout is None else str(experiment.run_timeout),
             "public": experiment.public,
+            "series_by": list(rules.series_by),
+            "field_map": dict(rules.field_map),
         }
         return cls(values, version=experiment.version(*(name for name in FIELDS if values[name] is not None)))
 
     @classmethod
-    def sent(cls, data: Mapping[str, Any]) -> Self:
+    def sent(cls, data: QueryDict) -> Self:
         """Read a submitted form. Browsers leave out an unticked box, and end lines with CR LF."""
         values: dict[str, Any] = {name: data.get(name, "").replace("\r\n", "\n") for name in TEXTS}
-        if "config" not in data:
-            values["config"] = None
-        return cls({**values, "public": "public" in data}, version=data.get("version", ""))
+        values["public"] = "public" in data
+        values["series_by"] = [name for name in map(str.strip, data.getlist("series_by")) if name]
+        paths = {name: data.get(f"{MAP}{name}", "").strip() for name in MAPPABLE_FIELDS}
+        values["field_map"] = {name: path for name, path in paths.items() if path}
+        present = {name.partition(".")[0] for name in data}
+        return cls(values | dict.fromkeys(set(OPTIONAL) - present), version=data.get("version", ""))
 
     def document(self) -> dict[str, Any]:
         """The body of the API request. Tags or a configuration that cannot be read become an error of the form."""
@@ -69,8 +84,11 @@ class ExperimentForm:
             name, _, place = path.partition(".")
             is_of_tag = name == "tags" and place
             shown = problem_of_tag(tags_of(self.values["tags"])[int(place)], sentence) if is_of_tag else sentence
-            if name not in refused:
-                self.errors.setdefault(name or "non_field", []).append(shown)
+            if name == "series_by" and place:
+                shown = f"{self.values[name][int(place)]}: {sentence}"
+            control = path if name == "field_map" else name
+            if control not in refused:
+                self.errors.setdefault(control or "non_field", []).append(shown)
 
     def compare(self, experiment: Experiment) -> None:
         """Take the current version of the form's fields, and fill `newer` with the values that differ from the form."""
@@ -78,12 +96,39 @@ class ExperimentForm:
         sent = [name for name in FIELDS if self.values[name] is not None]
         now = ExperimentForm.of(experiment).values
         self.version = experiment.version(*sent)
-        shown = {**now, "public": "public" if experiment.public else "private"}
+        rules = {
+            "series_by": ", ".join(LABELS.get(name, name) for name in now["series_by"]),
+            "field_map": ", ".join(f"{LABELS[name]}: {path}" for name, path in now["field_map"].items()),
+        }
+        shown = {**now, **rules, "public": "public" if experiment.public else "private"}
         self.newer = {
             name: "too large to show" if shown[name] is None else shown[name] or "empty"
             for name in sent
             if now[name] != self.values[name]
         }
+
+    @property
+    def opens_runs(self) -> bool:
+        """Whether the controls about runs have an error or a newer value to show."""
+        return any(name.partition(".")[0] in RUN_FIELDS for name in (*self.errors, *self.newer))
+
+    @property
+    def series_fields(self) -> list[tuple[str, str, bool]]:
+        """The fields that a series may have, the chosen ones first and in their order: name, label, whether chosen."""
+        chosen = [name for name in self.values["series_by"] if name in SERIES_FIELDS]
+        return [(name, LABELS[name], name in chosen) for name in dict.fromkeys((*chosen, *SERIES_FIELDS))]
+
+    @property
+    def series_paths(self) -> list[str]:
+        """The paths of the series, and an empty one to add."""
+        return [*(name for name in self.values["series_by"] if name not in SERIES_FIELDS), ""]
+
+    @property
+    def mapped_fields(self) -> list[tuple[str, str, str, list[str]]]:
+        """The fields that parameters may fill: the name of the control, the label, the path and the errors."""
+        controls = {name: f"{MAP}{name}" for name in MAPPABLE_FIELDS}
+        paths = self.values["field_map"]
+        return [(each, LABELS[name], paths.get(name, ""), self.errors.get(each, [])) for name, each in controls.items()]
 
 
 def problem_of_tag(tag: str, sentence: str) -> str:
@@ -113,4 +158,10 @@ def sent_tags(text: str) -> list[str]:
         raise ValidationError({"tags": [str(error)]}) from error
 
 
-READERS: dict[str, Callable[[str], Any]] = {"tags": sent_tags, "config": config_of}
+def seconds_of(text: str) -> int | str | None:
+    """Read a number of seconds; None for an empty text. The serializer refuses other texts."""
+    text = text.strip()
+    return bounded_int(text) if text.isdecimal() else text or None
+
+
+READERS: dict[str, Callable[[str], Any]] = {"tags": sent_tags, "config": config_of, "run_timeout": seconds_of}

@@ -24,6 +24,7 @@ from tests.caller import Caller, Client
 from tests.conftest import purge_in_background
 from tests.profiler import reads_of
 from tests.session import through_session
+from tests.test_runs_page import Shown
 
 
 @pytest.fixture
@@ -43,9 +44,9 @@ def read(client: Client, **query: Any) -> str:
     return response.content.decode()
 
 
-def send(client: Client, path: str, form: dict[str, str], **options: Any) -> Any:
+def send(client: Client, path: str, form: dict[str, Any], **options: Any) -> Any:
     """Send a form like a browser."""
-    return client.post(path, urlencode(form), "application/x-www-form-urlencoded", **options)
+    return client.post(path, urlencode(form, doseq=True), "application/x-www-form-urlencoded", **options)
 
 
 def changes() -> list[Event]:
@@ -363,13 +364,17 @@ def test_visitors_cannot_create_an_experiment(anonymous: Caller) -> None:
 # Edits.
 
 
-def filled(browser: Client, path: str) -> dict[str, str]:
+def filled(browser: Client, path: str) -> dict[str, Any]:
     """The form of an experiment, as a browser would send it back."""
-    form = browser.get(f"{path}/edit").context["form"]
-    public = {"public": "on"} if form.values["public"] else {}
-    names = ("name", "description", "tags", "config")
-    texts = {name: str(form.values[name]) for name in names if form.values[name] is not None}
-    return {**texts, **public, "version": form.version}
+    page = Shown(browser.get(f"{path}/edit")).tree.select("form.experiment")[0]
+    controls = page.select("textarea[name], input[name]:not([type=checkbox]), input[name][checked]")
+    sent: dict[str, Any] = {}
+    for control in controls:
+        # The line break after the start of a textarea is not a part of its value.
+        text = control.get_text()[1:] if control.name == "textarea" else control.get("value", "on")
+        sent.setdefault(str(control["name"]), []).append(text)
+    del sent["csrfmiddlewaretoken"]
+    return {name: texts[0] if len(texts) == 1 else texts for name, texts in sent.items()}
 
 
 def test_the_form_changes_an_experiment(browser: Client, experiment: Experiment, path: str) -> None:
@@ -385,10 +390,118 @@ def test_a_form_sent_back_unchanged_changes_nothing(browser: Client, experiment:
     tags = ["a,b", 'with "quotes"', "plain", " spaced ", '"', "\ttab"]
     config = {"ü": [1, 1.5, 1e300, None, {"<": "\u2028"}]}
     Experiment.objects.update(name=" wine ", tags=tags, config=config, description="\n\nTwo\nlines  ")
+    rules: dict[str, Any] = {
+        "series_by": ["feature", "model", "parameters.a b"],
+        "field_map": {"p_value": "parameters.p"},
+    }
+    Experiment.objects.update(run_timeout=60, **rules)
     assert send(browser, f"{path}/edit", filled(browser, path)).status_code == 302
     experiment.refresh_from_db()
     assert (experiment.tags, experiment.config, experiment.description) == (tags, config, "\n\nTwo\nlines  ")
+    assert {name: getattr(experiment, name) for name in rules} == rules
+    assert (experiment.run_timeout, experiment.recomputation) == (60, None)
     assert not changes()
+
+
+def test_an_experiment_without_own_rules_shows_the_defaults_and_keeps_them(
+    browser: Client, experiment: Experiment, path: str
+) -> None:
+    form = filled(browser, path)
+    assert [name for name in form["series_by"] if name] == ["model", "detector", "environment", "feature"]
+    assert send(browser, f"{path}/edit", {**form, "description": "new"}).status_code == 302
+    experiment.refresh_from_db()
+    assert (experiment.recomputation, experiment.rules_version) == (None, None)
+    (change,) = changes()
+    assert set(change.after) == {"description"}
+
+
+def test_a_form_of_the_earlier_release_leaves_the_rules_unchanged(
+    browser: Client, experiment: Experiment, path: str
+) -> None:
+    Experiment.objects.update(series_by=["model"], field_map={"p_value": "parameters.p"}, run_timeout=60)
+    experiment.refresh_from_db()
+    fields = ("name", "description", "tags", "config", "public")
+    form = {"name": experiment.name, "description": "new", "tags": "", "config": "{}"}
+    assert send(browser, f"{path}/edit", {**form, "version": experiment.version(*fields)}).status_code == 302
+    experiment.refresh_from_db()
+    assert (experiment.description, experiment.series_by, experiment.run_timeout) == ("new", ["model"], 60)
+    assert experiment.field_map == {"p_value": "parameters.p"}
+
+
+def test_the_rules_of_runs_are_set_and_the_page_tells_the_progress(
+    browser: Client, experiment: Experiment, path: str
+) -> None:
+    Drift.objects.create_in(experiment, job_status="Failed", model="m", parameters={"site": 1, "test": {"p": 0.5}})
+    shown = Shown(browser.get(f"{path}/edit"))
+    assert shown.all("#suggested-paths option", "value") == ["parameters.site", "parameters.test.p"]
+    form = {
+        **filled(browser, path),
+        "series_by": ["model", "model_version", " parameters.site ", ""],
+        "field_map.p_value": "parameters.test.p",
+        "field_map.sample_size": "parameters.n",
+        "run_timeout": " 3600 ",
+    }
+    saved = send(browser, f"{path}/edit", form, follow=True).content.decode()
+    assert "“wine quality” was saved. Its stored runs follow in the background." in saved
+    experiment.refresh_from_db()
+    assert experiment.series_by == ["model", "model_version", "parameters.site"]
+    assert experiment.field_map == {"p_value": "parameters.test.p", "sample_size": "parameters.n"}
+    assert experiment.run_timeout == 3600
+    recomputation: Any = experiment.recomputation
+    Experiment.objects.update(recomputation={**recomputation, "done": 12_310, "total": 48_000})
+    sentence = "Applying the changed fields from parameters to stored runs: 12,310 of 48,000 runs."
+    assert sentence in browser.get(f"{path}/edit").content.decode()
+    cleared = {**filled(browser, path), "series_by": "", "field_map.p_value": "", "run_timeout": ""}
+    assert send(browser, f"{path}/edit", cleared).status_code == 302
+    experiment.refresh_from_db()
+    assert experiment.series_by == ["model", "detector", "environment", "feature"]
+    assert experiment.field_map == {"sample_size": "parameters.n"}
+    assert experiment.run_timeout is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "control", "sentence"),
+    [
+        ({"series_by": ["model", "p_value"]}, "series", "p_value: Unknown name. Names: model, detector"),
+        ({"series_by": ["parameters..x"]}, "series", "parameters..x: Write names separated by single dots"),
+        ({"series_by": [f"parameters.{each}" for each in "abcdef"]}, "series", "Must have at most 5 elements."),
+        ({"field_map.p_value": "p_value"}, "field_map.p_value", "Send a path below parameters"),
+        ({"field_map.feature": "parameters."}, "field_map.feature", "Write names separated by single dots"),
+        ({"run_timeout": "an hour"}, "run_timeout", "Must be an integer."),
+        ({"run_timeout": "-1"}, "run_timeout", "Must be an integer."),
+        ({"run_timeout": "0"}, "run_timeout", "Must be at least 1."),
+        ({"run_timeout": "9" * 5_000}, "run_timeout", "Must be at most "),
+    ],
+    ids=str,
+)
+def test_a_refused_rule_is_explained_beside_its_control(
+    browser: Client, experiment: Experiment, path: str, wrong: dict[str, Any], control: str, sentence: str
+) -> None:
+    response = send(browser, f"{path}/edit", {**filled(browser, path), **wrong})
+    assert response.status_code == 422
+    shown = Shown(response)
+    (error,) = shown.texts("form.experiment details[open] .error")
+    assert error.startswith(sentence)
+    assert shown.all("form.experiment .error", "id") == [f"{control}-error"]
+    assert f"{control}-error" in " ".join(shown.all("[aria-invalid]", "aria-describedby"))
+    typed = shown.all("form.experiment input[aria-invalid]", "value")
+    assert set(typed) >= {value for values in wrong.values() for value in ([values] if str is type(values) else [])}
+
+
+def test_rules_that_another_manager_changed_meanwhile_are_shown(
+    browser: Client, manager: Caller, experiment: Experiment, path: str
+) -> None:
+    form = {**filled(browser, path), "series_by": ["model"], "field_map.p_value": "parameters.mine"}
+    theirs = {"series_by": ["model_version"], "field_map": {"p_value": "parameters.theirs"}, "run_timeout": 60}
+    assert manager.patch(f"/experiment/{experiment.pk}", theirs).status_code == 200
+    response = send(browser, f"{path}/edit", form)
+    assert response.status_code == 409
+    newer = Shown(response).texts("form.experiment details[open] .newer")
+    assert newer == ["Current value: Version", "Current value: p-value: parameters.theirs", "Current value: 60"]
+    again = {**form, "version": response.context["form"].version}
+    assert send(browser, f"{path}/edit", again).status_code == 302
+    experiment.refresh_from_db()
+    assert (experiment.series_by, experiment.field_map) == (["model"], {"p_value": "parameters.mine"})
 
 
 def test_an_edit_of_an_older_version_is_refused_once(

@@ -14,7 +14,7 @@ from tests.crowd import unique
 EXAMPLES = {
     "experiments": "?q=wine&tag=wine&sort=name",
     "experiment-new": "",
-    "experiment": "?verdict=drift&where=parameters.p_value+lt+0.5&column=parameters.p_value&selected={drift_id}",
+    "experiment": "?where=p_value+lt+0.5&column=p_value&column=note&column=parameters.p_value&selected={drift_id}",
     "compare": "?selected={drift_id}&selected={other_id}&all=1",
     "run": "",
     "run-delete": "",
@@ -43,13 +43,20 @@ def addresses_for(ada: Person) -> list[str]:
     """The addresses of all pages, for an experiment of ada's that has some of everything."""
     permissions = [{"entity": LONG, "level": "Read"}, {"entity": "urn:group:watchers", "level": "Edit"}]
     experiment = ada.new_experiment(
-        description="Of Portugal. " * 30, tags=["wine", "x" * 20], config={"a": {"b": [1]}}, permissions=permissions
+        description="Of Portugal. " * 30,
+        tags=["wine", "x" * 20],
+        config={"a": {"b": [1]}},
+        permissions=permissions,
+        series_by=["model", "feature", "parameters.site"],
+        field_map={"statistic": "parameters.statistic"},
     )
     runs = [run_of(number) for number in range(30)]
     ids = ada.call("POST", f"/experiment/{experiment}/drift/bulk", runs)["ids"]
+    unsupported = ada.new_run(experiment)
     ada.call("POST", "/token", {"name": unique(LONG), "experiments": [experiment]})
     known = {"experiment_id": experiment, "drift_id": ids[0], "other_id": ids[1]}
-    return ["/", "/login", *((path + EXAMPLES[name]).format(**known) for name, path in routes())]
+    pages = [(path + EXAMPLES[name]).format(**known) for name, path in routes()]
+    return ["/", "/login", *pages, f"/experiments/{experiment}", f"/experiments/{experiment}/runs/{unsupported}"]
 
 
 def run_of(number: int) -> dict[str, Any]:
@@ -60,10 +67,17 @@ def run_of(number: int) -> dict[str, Any]:
         "detector": "Kolmogorov-Smirnov",
         "environment": "production",
         "drift_detected": number % 2 == 0,
+        "observed_at": f"2026-01-{number + 1:02}T06:00:00Z",
+        "window_start": "2025-12-01",
+        "feature": LONG,
+        "p_value": 0.01 * number,
+        "sample_size": 1_000,
+        "note": f"{LONG}\nand a second line",
         "parameters": {
             "p_value": 0.01 * number,
             "statistic": 0.4 - 0.01 * number,
             "note": LONG,
+            "site": number % 2,
             "nested": {"list": [1, "two", None, {"x": True}]},
         },
         "tags": ["nightly", "x" * 20],
