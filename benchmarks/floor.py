@@ -99,8 +99,17 @@ def within(subject: Subject) -> dict[str, Any]:
 def new_documents(count: int, chance: Random) -> list[dict[str, Any]]:
     """Runs as the service stores them, in an experiment that no operation reads. The driver adds their ids."""
     now = datetime.datetime.now(datetime.UTC)
-    more = {"experiment_id": stored(str(UUID(int=0))), "schema_version": "1.0.0", "created_at": now, "updated_at": now}
-    return [{**documents.run(chance), **more} for _ in range(count)]
+    more = {
+        "experiment_id": stored(str(UUID(int=0))),
+        "schema_version": "1.1.0",
+        "created_at": now,
+        "updated_at": now,
+        "observed_at": now,
+        "derived": ["observed_at"],
+    }
+    series = ("detector", "environment", "model")
+    runs = (documents.run(chance) for _ in range(count))
+    return [{**run, **more, "series": {name: run[name] for name in series}} for run in runs]
 
 
 def drift_runs(database: Documents) -> Collection[dict[str, Any]]:

@@ -39,7 +39,7 @@ class OwnService:
         return self.provider.token(subject, exp=int(time.time()) + TOKEN_SECONDS)
 
     def spread_over_a_year(self) -> None:
-        """Give the runs random creation times in the last year, which clients cannot choose.
+        """Give the runs random times in the last year. Clients cannot choose when a run was created.
 
         The whole collection is rewritten: after updates in place, the index would be slow for minutes.
         """
@@ -47,7 +47,8 @@ class OwnService:
         then = {"$dateSubtract": {"startDate": "$$NOW", "unit": "millisecond", "amount": {"$toLong": ago}}}
         with MongoClient[dict[str, Any]](self.mongodb, w="majority") as client:
             runs = drift_runs(client[DATABASE])
-            runs.aggregate([{"$set": {"created_at": then}}, {"$out": runs.name}])
+            observed = {"$set": {"observed_at": "$created_at"}}
+            runs.aggregate([{"$set": {"created_at": then}}, observed, {"$out": runs.name}])
 
     def mongodb_version(self) -> str:
         with MongoClient[dict[str, Any]](self.mongodb) as client:

@@ -109,7 +109,7 @@ class ExperimentForm:
 
     @property
     def opens_runs(self) -> bool:
-        """Whether the controls about runs have an error or a newer value to show."""
+        """True if the controls about runs have an error or a newer value to show."""
         return any(name.partition(".")[0] in RUN_FIELDS for name in (*self.errors, *self.newer))
 
     @property
