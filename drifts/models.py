@@ -7,6 +7,7 @@ from functools import cache
 from itertools import islice
 from typing import Any, Self
 
+import bson
 import pymongo
 from django.db import models, transaction
 from django_mongodb_backend.fields import ArrayField
@@ -327,10 +328,8 @@ class Drift(models.Model):
         if experiment is None or stored is None:
             raise self.DoesNotExist
         after = changed_document(stored, changes, experiment)
-        # Equal values may differ, such as 1 and true.
-        new = {name: value for name, value in after.items() if stored.get(name) is not value}
-        gone = dict.fromkeys(stored.keys() - after.keys(), "")
-        runs.update_one(criteria, {"$set": new} | ({"$unset": gone} if gone else {}), session=mongodb().session)
+        if update := update_between(stored, after):
+            runs.update_one(criteria, update, session=mongodb().session)
         vars(self).update(vars(instance_of(type(self), after)))
 
     @in_transaction
@@ -395,6 +394,21 @@ def changed_document(stored: Document, changes: Mapping[str, Any], experiment: A
 def upgraded_document(stored: Document, experiment: AccessControlled) -> Document:
     """The document of a stored run in the current version of the schema, by the present rules of its experiment."""
     return with_derived_fields(schema.upgraded(stored), experiment)
+
+
+def update_between(stored: Document, after: Document) -> Mql:
+    """The update that turns a stored document into another one; empty if they are the same.
+
+    Fields that this release does not know are in both.
+    """
+    new = {name: value for name, value in after.items() if not is_same(stored.get(name), value)}
+    gone = dict.fromkeys(stored.keys() - after.keys(), "")
+    return ({"$set": new} if new else {}) | ({"$unset": gone} if gone else {})
+
+
+def is_same(stored: Any, value: Any) -> bool:
+    """Return whether two values are stored alike. Equal ones may not be, such as 1 and true."""
+    return stored is value or (stored == value and bson.encode({"": stored}) == bson.encode({"": value}))
 
 
 def with_derived_fields(document: Document, experiment: AccessControlled) -> Document:

@@ -79,7 +79,7 @@ def upgraded(document: Values) -> Values:
     """Return the document of a run in the current version. A version that this release does not know stays."""
     run = {**dict.fromkeys(added_fields()), **document}
     complete(run)
-    if document["schema_version"] in older():
+    if document.get("schema_version") in older():
         run["schema_version"] = current()
     return run
 

@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from core import timestamps
@@ -78,8 +78,3 @@ class Recomputation:
         """Return the recomputation as JSON, which has texts for times."""
         after = (timestamps.written(self.after[0]), self.after[1]) if self.after else None
         return {**asdict(self), "started_at": timestamps.written(self.started_at), "after": after}
-
-    @property
-    def shown(self) -> dict[str, Any]:
-        """The progress as the API shows it."""
-        return {name: value for name, value in self.stored().items() if name != "after"}

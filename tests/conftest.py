@@ -22,6 +22,7 @@ from core.models import BackgroundTask, StoredResponse, StoredTotal
 from core.mongodb.documents import mongodb
 from core.totals import clear_totals
 from drifts.models import Drift
+from drifts.upgrades import places
 from experiments.models import DeletedExperiment, Experiment, Permission
 from tests.browser import CHROMIUM
 from tests.caller import Caller
@@ -110,6 +111,7 @@ def database(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Ite
             BackgroundTask,
         ):
             mongodb().database[model._meta.db_table].delete_many({})
+        places().delete_many({})
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,125 @@
+"""The upgrade of stored runs to the current schema while the service serves and writes. docs/schema.md explains it.
+
+A pass visits the runs of each experiment from the oldest to the newest, and completes those that are not as this
+release would store them: older records, and runs of requests that read rules which have changed meanwhile. The next
+pass visits later runs only, beginning with the requests that may not have ended at the start of this one. So it finds
+what older copies of the service still write. The place of each schema version is kept in one document.
+"""
+
+import datetime
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Self
+
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError
+
+from core import timestamps
+from core.mongodb.documents import Document, mongodb
+from drifts import schema
+from drifts.batches import START, Position, completed_batch, persistent, unhurried
+from experiments.models import LONGEST_REQUEST, Experiment
+
+logger = logging.getLogger(__name__)
+Report = Callable[[str], None]
+SECONDS_BETWEEN_REPORTS = 10
+
+
+class Overtaken(Exception):
+    """Raised if another process has moved the place."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a pass. The runs created before `since` are done; `started_at` is null between two passes.
+
+    `experiment` and `after` are the last run that the pass has visited, `visited` and `changed` its numbers of runs.
+    """
+
+    since: datetime.datetime = START.created_at
+    started_at: datetime.datetime | None = None
+    experiment: str = ""
+    after: Position = START
+    visited: int = 0
+    changed: int = 0
+
+    @classmethod
+    def stored(cls) -> Self:
+        """Return the stored place; the place before the first pass if none is stored."""
+        document = places().find_one({"_id": schema.current()}, {"_id": 0}) or {}
+        return cls(**document | ({"after": Position(*document["after"])} if document else {}))
+
+    def moved_to(self, place: "Place") -> "Place":
+        """Store a later place in place of this one. Raises `Overtaken` if another one is stored."""
+        is_first = self == Place()
+        try:
+            moved = places().replace_one({"_id": schema.current(), **asdict(self)}, asdict(place), upsert=is_first)
+        except DuplicateKeyError as error:
+            raise Overtaken from error
+        if not (moved.matched_count or is_first):
+            raise Overtaken
+        return place
+
+
+def upgrade_runs(is_stopping: Callable[[], bool], report: Report = logger.info) -> None:
+    """Make a pass, or finish an interrupted one. Return early if asked to stop, or if another process makes one."""
+    try:
+        place = make_pass(is_stopping, report)
+    except Overtaken:
+        report("Another process upgrades the runs.")
+        return
+    if place.changed:
+        report(progress(place))
+
+
+def make_pass(is_stopping: Callable[[], bool], report: Report) -> Place:
+    place = Place.stored()
+    if place.started_at is None:
+        place = place.moved_to(Place(since=place.since, started_at=timestamps.stored(timestamps.now())))
+    reported = time.monotonic()
+    for experiment in sorted(Experiment.objects.matching({"_id": {"$gte": place.experiment}}).ids()):
+        while moved := visit(place, experiment, is_stopping):
+            place = moved
+            if time.monotonic() > reported + SECONDS_BETWEEN_REPORTS:
+                report(progress(place))
+                reported = time.monotonic()
+        if is_stopping():
+            return place
+    assert place.started_at is not None
+    since = place.started_at - LONGEST_REQUEST
+    return place.moved_to(Place(since=since, visited=place.visited, changed=place.changed))
+
+
+def visit(place: Place, experiment: str, is_stopping: Callable[[], bool]) -> Place | None:
+    """Visit the next runs of an experiment. Return the place after them, or None without any or if asked to stop."""
+    return None if is_stopping() else persistent(partial(visit_batch, place, experiment), is_stopping)
+
+
+def visit_batch(place: Place, experiment: str) -> Place | None:
+    assert place.started_at is not None
+    after = place.after if place.experiment == experiment else Position(place.since)
+    with unhurried():
+        batch = completed_batch(uuid.UUID(experiment), after, place.started_at)
+        if batch is None:
+            return None
+        visited, changed = place.visited + batch.visited, place.changed + batch.changed
+        moved = replace(place, experiment=experiment, after=batch.last, visited=visited, changed=changed)
+        return place.moved_to(moved)
+
+
+def visit_all_again() -> None:
+    """Make the next pass visit all runs. A process that is making a pass stops."""
+    places().delete_one({"_id": schema.current()})
+
+
+def progress(place: Place) -> str:
+    """Describe the progress in a sentence."""
+    return f"Upgrade to schema {schema.current()}: visited {place.visited:,} runs, changed {place.changed:,}."
+
+
+def places() -> Collection[Document]:
+    return mongodb().database["drifts_upgrade"]

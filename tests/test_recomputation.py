@@ -1,0 +1,221 @@
+"""The recomputation of stored runs after a change of `series_by` or `field_map`, and its progress."""
+
+import datetime
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from core import timestamps
+from core.mongodb.documents import collection_of
+from drifts import batches
+from drifts import models as drift_models
+from drifts.models import Drift
+from drifts.recomputation import recompute_runs
+from drifts.upgrades import upgrade_runs
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.test_observed_at import as_older_record
+from tests.test_upgrades import after, during_the_next_batch, never, outside_the_transaction
+
+RUN = {"job_status": "Completed", "model": "forest", "drift_detected": False, "parameters": {"p": 0.25, "d": "ks"}}
+MAP = {"p_value": "parameters.p", "detector": "parameters.d"}
+SERIES = {"detector": "ks", "model": "forest"}
+
+
+@pytest.fixture
+def address(experiment: Experiment) -> str:
+    return f"/experiment/{experiment.pk}"
+
+
+@pytest.fixture
+def path(address: str) -> str:
+    return f"{address}/drift"
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "BATCH_SIZE", 3)
+
+
+@pytest.fixture
+def runs(editor: Caller, path: str) -> list[str]:
+    """The ids of ten runs, the oldest first. The first one has schema 1.0.0."""
+    ids = [editor.post(path, RUN).json()["id"] for _ in range(10)]
+    as_older_record(ids[0])
+    return ids
+
+
+def stored_runs() -> list[dict[str, Any]]:
+    return list(collection_of(Drift).find().sort("_id"))
+
+
+def set_map(manager: Caller, address: str, **more: Any) -> dict[str, Any]:
+    response = manager.patch(address, {"field_map": MAP, **more})
+    assert response.status_code == 200
+    recomputation: dict[str, Any] = response.json()["recomputation"]
+    return recomputation
+
+
+def test_stored_runs_follow_a_changed_map(runs: list[str], manager: Caller, address: str, path: str) -> None:
+    set_map(manager, address)
+    recompute_runs(never)
+    assert manager.get(address).json()["recomputation"] is None
+    for pk in runs:
+        run = manager.get(f"{path}/{pk}").json()
+        assert (run["p_value"], run["detector"], run["series"]) == (0.25, "ks", SERIES)
+        assert (run["schema_version"], run["observed_at"]) == ("1.1.0", run["created_at"])
+    assert {tuple(run["derived"]) for run in stored_runs()} == {("detector", "observed_at", "p_value")}
+
+
+def test_stored_runs_follow_changed_series(runs: list[str], manager: Caller, address: str) -> None:
+    changed = manager.patch(address, {"series_by": ["parameters.d"]}).json()
+    assert changed["recomputation"]["field"] == "series_by"
+    recompute_runs(never)
+    assert [run["series"] for run in stored_runs()] == [{"parameters.d": "ks"}] * 10
+
+
+def test_a_recomputation_changes_no_times_and_no_sent_values(
+    runs: list[str], manager: Caller, editor: Caller, address: str, path: str
+) -> None:
+    editor.patch(f"{path}/{runs[3]}", {"detector": "psi"})
+    before = {run["_id"]: (run["created_at"], run["updated_at"], run["parameters"]) for run in stored_runs()}
+    set_map(manager, address)
+    recompute_runs(never)
+    assert {run["_id"]: (run["created_at"], run["updated_at"], run["parameters"]) for run in stored_runs()} == before
+    assert editor.get(f"{path}/{runs[3]}").json()["detector"] == "psi"
+
+
+def test_the_progress_is_shown_and_resumed(runs: list[str], manager: Caller, reader: Caller, address: str) -> None:
+    begun = set_map(manager, address)
+    assert begun == {"field": "field_map", "done": 0, "total": 10, "started_at": begun["started_at"]}
+    assert begun["started_at"].endswith("Z")
+    recompute_runs(after(2))
+    assert reader.get(address).json()["recomputation"] == begun | {"done": 6}
+    assert sum("p_value" in run for run in stored_runs()) == 6
+    recompute_runs(never)
+    assert reader.get(address).json()["recomputation"] is None
+    assert sum("p_value" in run for run in stored_runs()) == 10
+
+
+def test_a_further_change_begins_again(runs: list[str], manager: Caller, address: str) -> None:
+    set_map(manager, address)
+    recompute_runs(after(2))
+    restarted = set_map(manager, address, field_map={"statistic": "parameters.p"})
+    assert restarted["done"] == 0
+    recompute_runs(never)
+    assert [("p_value" in run, run.get("statistic")) for run in stored_runs()] == [(False, 0.25)] * 10
+
+
+def test_a_change_during_a_batch_begins_again(
+    runs: list[str], manager: Caller, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch has read the older rules and the older progress, and may store neither after the change."""
+    set_map(manager, address)
+    during_the_next_batch(monkeypatch, lambda: set_map(manager, address, field_map={"statistic": "parameters.p"}))
+    recompute_runs(after(1))
+    assert manager.get(address).json()["recomputation"]["done"] == 0
+    recompute_runs(never)
+    assert manager.get(address).json()["recomputation"] is None
+    assert [("p_value" in run, run.get("statistic")) for run in stored_runs()] == [(False, 0.25)] * 10
+
+
+def test_experiments_take_turns(runs: list[str], manager: Caller, editor: Caller, address: str) -> None:
+    other = manager.post("/experiment", {"name": "another"}).json()["id"]
+    manager.post(f"/experiment/{other}/drift", RUN)
+    set_map(manager, address)
+    set_map(manager, f"/experiment/{other}")
+    recompute_runs(after(3))
+    assert manager.get(address).json()["recomputation"]["done"] in {3, 6}
+    recompute_runs(after(1))
+    assert manager.get(f"/experiment/{other}").json()["recomputation"] is None
+    recompute_runs(never)
+
+
+def test_a_deleted_experiment_ends_its_recomputation(
+    runs: list[str], manager: Caller, experiment: Experiment, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Experiment, "_purge", lambda self: None)
+    set_map(manager, address)
+    recompute_runs(after(1))
+    experiment.delete()
+    recompute_runs(never)
+    assert sum("p_value" in run for run in stored_runs()) == 3
+
+
+# Requests that have read the older rules
+
+
+def test_a_change_of_a_run_that_overlaps_the_recomputation_follows_the_new_rules(
+    runs: list[str], manager: Caller, editor: Caller, address: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recompute() -> None:
+        set_map(manager, address)
+        recompute_runs(never)
+
+    meanwhile(monkeypatch, drift_models, "changed_document", recompute)
+    changed = editor.patch(f"{path}/{runs[5]}", {"model": "pine"}).json()
+    assert changed["p_value"] == 0.25
+    assert changed["series"] == {"detector": "ks", "model": "pine"}
+    assert editor.get(f"{path}/{runs[5]}").json() == changed
+
+
+@pytest.mark.parametrize("name", ["", "/bulk"])
+def test_a_run_that_is_stored_after_the_recomputation_follows_the_new_rules_soon(
+    manager: Caller, editor: Caller, address: str, path: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass of the upgrade is over too: the next one visits the runs of requests that had not ended."""
+
+    def recompute() -> None:
+        set_map(manager, address)
+        recompute_runs(never)
+        upgrade_runs(never)
+
+    meanwhile(monkeypatch, drift_models, "insert_many" if name else "insert_one", recompute)
+    assert editor.post(path + name, [RUN] if name else RUN).status_code == 201
+    (late,) = stored_runs()
+    assert "p_value" not in late
+    assert manager.get(address).json()["recomputation"] is None
+    upgrade_runs(never)
+    (mended,) = stored_runs()
+    assert mended == late | {
+        "p_value": 0.25,
+        "detector": "ks",
+        "series": SERIES,
+        "derived": ["detector", "observed_at", "p_value"],
+        "rules_version": 1,
+    }
+
+
+def test_a_run_from_a_slow_request_and_a_fast_clock_is_found(
+    manager: Caller, editor: Caller, address: str, path: str
+) -> None:
+    """Its time is just within the two minutes that a request may take, and was visited before it was stored."""
+    upgrade_runs(never)
+    run = editor.post(path, RUN).json()["id"]
+    set_map(manager, address)
+    recompute_runs(never)
+    upgrade_runs(never)
+    as_of_older_rules(run, timestamps.now() - datetime.timedelta(seconds=110))
+    upgrade_runs(never)
+    assert stored_runs()[0]["series"] == SERIES
+
+
+def as_of_older_rules(run: str, created_at: datetime.datetime) -> None:
+    older = {"$set": {"created_at": created_at, "series": {"model": "forest"}, "derived": ["observed_at"]}}
+    collection_of(Drift).update_one(
+        {"_id": uuid.UUID(run).hex}, older | {"$unset": dict.fromkeys(("p_value", "detector", "rules_version"), "")}
+    )
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, other: Callable[[], object]) -> None:
+    """Run something else before the next call of a function."""
+    function = getattr(module, name)
+
+    def called(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(module, name, function)
+        outside_the_transaction(other)
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(module, name, called)

@@ -1,0 +1,224 @@
+"""The upgrade of stored runs while the service serves and writes: `drifts/upgrades.py` and `manage.py upgrade_runs`."""
+
+import datetime
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from core import timestamps
+from core.mongodb.documents import collection_of
+from drifts import batches
+from drifts import models as drift_models
+from drifts.models import Drift
+from drifts.upgrades import Place, upgrade_runs
+from experiments.models import LONGEST_REQUEST, Experiment
+from tests.caller import Caller
+from tests.test_observed_at import DAY, FIRST, as_older_record
+
+RUN = {"job_status": "Completed", "model": "forest", "drift_detected": False}
+
+
+@pytest.fixture
+def path(experiment: Experiment) -> str:
+    return f"/experiment/{experiment.pk}/drift"
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "BATCH_SIZE", 3)
+
+
+def never() -> bool:
+    return False
+
+
+def after(steps: int) -> Callable[[], bool]:
+    """Ask to stop after a number of steps."""
+    left = iter(range(steps))
+    return lambda: next(left, None) is None
+
+
+@pytest.fixture
+def older(editor: Caller, path: str) -> list[str]:
+    """The ids of ten runs of schema 1.0.0, the oldest first. Four were created at the same time."""
+    ids = []
+    for number in range(10):
+        ids.append(editor.post(path, RUN | {"model": f"model {number}", "parameters": {"number": number}}).json()["id"])
+        as_older_record(ids[-1], FIRST + (number if number < 4 or number > 7 else 4) * DAY)
+    return sorted(ids, key=lambda pk: (stored(pk)["created_at"], pk))
+
+
+def stored(pk: str) -> dict[str, Any]:
+    document = collection_of(Drift).find_one({"_id": uuid.UUID(pk).hex})
+    assert document
+    return document
+
+
+def versions() -> dict[str, int]:
+    counted = collection_of(Drift).aggregate([{"$group": {"_id": "$schema_version", "runs": {"$sum": 1}}}])
+    return {group["_id"]: group["runs"] for group in counted}
+
+
+def test_older_runs_are_upgraded(older: list[str]) -> None:
+    before = {pk: stored(pk) for pk in older}
+    upgrade_runs(never)
+    for pk in older:
+        after = stored(pk)
+        assert after == before[pk] | {
+            "schema_version": "1.1.0",
+            "observed_at": before[pk]["created_at"],
+            "derived": ["observed_at"],
+            "series": {"model": before[pk]["model"]},
+        }
+
+
+def test_an_upgrade_does_not_change_what_clients_see(older: list[str], editor: Caller, path: str) -> None:
+    def seen() -> list[dict[str, Any]]:
+        runs = editor.post(f"{path}/search?page_size=100&sort_by=observed_at").json()
+        return [{**run, "schema_version": None, "series": None} for run in runs]
+
+    before = seen()
+    upgrade_runs(never)
+    assert seen() == before
+
+
+def test_a_stopped_upgrade_resumes_at_its_place(older: list[str]) -> None:
+    upgrade_runs(after(2))
+    assert versions() == {"1.0.0": 4, "1.1.0": 6}
+    place = Place.stored()
+    assert (place.visited, place.after.id) == (6, uuid.UUID(older[5]).hex)
+    upgrade_runs(never)
+    assert versions() == {"1.1.0": 10}
+    assert Place.stored().visited == 10, "no run is visited twice"
+
+
+def test_a_pass_visits_new_runs_only(older: list[str], editor: Caller, path: str) -> None:
+    upgrade_runs(never)
+    upgrade_runs(never)
+    assert Place.stored().visited == 0
+    editor.post(path, RUN)
+    upgrade_runs(never)
+    assert (Place.stored().visited, Place.stored().changed) == (1, 0)
+
+
+def test_runs_that_an_older_copy_stores_late_are_found(older: list[str], editor: Caller, path: str) -> None:
+    upgrade_runs(never)
+    pk = editor.post(path, RUN).json()["id"]
+    as_older_record(pk, timestamps.now() - LONGEST_REQUEST + datetime.timedelta(seconds=30))
+    upgrade_runs(never)
+    assert versions() == {"1.1.0": 11}
+
+
+def test_runs_of_a_deleted_experiment_are_left_to_the_purge(
+    older: list[str], experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Experiment, "_purge", lambda self: None)
+    upgrade_runs(after(1))
+    experiment.delete()
+    upgrade_runs(never)
+    assert versions() == {"1.0.0": 7, "1.1.0": 3}
+
+
+def test_a_damaged_record_does_not_hold_up_the_others(older: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    collection_of(Drift).update_one({"_id": uuid.UUID(older[1]).hex}, {"$unset": {"parameters": ""}})
+    upgrade_runs(never)
+    assert versions() == {"1.0.0": 1, "1.1.0": 9}
+    assert uuid.UUID(older[1]).hex in caplog.text
+
+
+def test_a_second_process_stops(older: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one moves the place while the second one works on its batch."""
+    reports: list[str] = []
+    complete = batches.complete
+
+    def complete_after_another(*arguments: Any) -> Any:
+        monkeypatch.setattr(batches, "complete", complete)
+        upgrade_runs(after(1))
+        return complete(*arguments)
+
+    monkeypatch.setattr(batches, "complete", complete_after_another)
+    upgrade_runs(never, reports.append)
+    assert reports == ["Another process upgrades the runs."]
+    assert Place.stored().visited == 3
+    upgrade_runs(never)
+    assert versions() == {"1.1.0": 10}
+
+
+# Clients that change the same runs
+
+
+def during_the_next_batch(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Make the change after the upgrade has read its next batch, and before it writes it."""
+    compute = drift_models.upgraded_document
+
+    def compute_during_change(*arguments: Any) -> Any:
+        monkeypatch.setattr(batches, "upgraded_document", compute)
+        outside_the_transaction(change)
+        return compute(*arguments)
+
+    monkeypatch.setattr(batches, "upgraded_document", compute_during_change)
+
+
+def outside_the_transaction(change: Callable[[], object]) -> None:
+    """Run it in another thread, which has a connection of its own."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(change).result()
+
+
+def test_a_change_during_a_batch_is_kept(
+    older: list[str], editor: Caller, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = {"model": "changed", "note": "by a client"}
+    during_the_next_batch(monkeypatch, lambda: editor.patch(f"{path}/{older[0]}", change))
+    upgrade_runs(never)
+    assert versions() == {"1.1.0": 10}
+    assert {"note": "by a client", "series": {"model": "changed"}}.items() <= stored(older[0]).items()
+
+
+def test_a_run_that_is_deleted_during_a_batch_stays_deleted(
+    older: list[str], editor: Caller, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    during_the_next_batch(monkeypatch, lambda: editor.delete(f"{path}/{older[0]}"))
+    upgrade_runs(never)
+    assert versions() == {"1.1.0": 9}
+    assert editor.get(f"{path}/{older[0]}").status_code == 404
+
+
+@pytest.mark.parametrize("method", ["patch", "put"])
+def test_a_change_upgrades_the_run(older: list[str], editor: Caller, path: str, method: str) -> None:
+    changed = getattr(editor, method)(f"{path}/{older[0]}", RUN | {"model": "pine"}).json()
+    assert changed["schema_version"] == "1.1.0"
+    assert changed["series"] == {"model": "pine"}
+    assert changed["observed_at"] == changed["created_at"]
+    assert editor.get(f"{path}/{older[0]}").json() == changed
+
+
+# The command
+
+
+def test_the_command_upgrades_all_and_counts_what_is_left(
+    older: list[str], experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("upgrade_runs", "--dry-run")
+    counted = f"'wine quality' ({experiment.pk}): 10 runs\n10 runs are older than schema 1.1.0.\n"
+    assert capsys.readouterr().out == counted
+    assert versions() == {"1.0.0": 10}
+    call_command("upgrade_runs")
+    assert "Visited 10 runs and changed 10" in capsys.readouterr().out
+    call_command("upgrade_runs", "--dry-run")
+    assert capsys.readouterr().out == "0 runs are older than schema 1.1.0.\n"
+
+
+def test_all_runs_are_visited_again_on_request(older: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """An older release has changed a run, and runs of 1.0.0 were loaded from a dump."""
+    call_command("upgrade_runs")
+    collection_of(Drift).update_one({"_id": uuid.UUID(older[0]).hex}, {"$set": {"model": "pine"}})
+    as_older_record(older[1])
+    call_command("upgrade_runs", "--all")
+    assert "Visited 10 runs and changed 2" in capsys.readouterr().out
+    assert versions() == {"1.1.0": 10}
+    assert stored(older[0])["series"] == {"model": "pine"}
