@@ -12,6 +12,7 @@ from django.db import DatabaseError
 from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
+from core.background import ShouldStop
 from core.mongodb.documents import Document, collection_of, find_one, mongodb
 from core.mongodb.errors import is_database_unavailable
 from core.mongodb.match import Mql
@@ -100,14 +101,14 @@ def unhurried() -> Iterator[None]:
     time.sleep(time.monotonic() - started)
 
 
-def persistent(work: Callable[[], T], is_stopping: Callable[[], bool]) -> T:
+def persistent(work: Callable[[], T], should_stop: ShouldStop) -> T:
     """Do the work, again while the database is unavailable. Raises its error after `LONGEST_OUTAGE` seconds."""
     deadline, wait = time.monotonic() + LONGEST_OUTAGE, 0.1
     while True:
         try:
             return work()
         except (DatabaseError, PyMongoError) as error:
-            if not is_database_unavailable(error) or is_stopping() or time.monotonic() > deadline:
+            if not is_database_unavailable(error) or should_stop() or time.monotonic() > deadline:
                 raise
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)

@@ -7,12 +7,12 @@ read the rules before the change may still store a run after this work is done: 
 
 import logging
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from core import timestamps
+from core.background import ShouldStop
 from core.mongodb.documents import collection_of, find_one
 from core.mongodb.match import Mql
 from drifts.batches import START, Position, completed_batch, persistent, unhurried
@@ -23,13 +23,13 @@ from experiments.run_rules import Recomputation
 logger = logging.getLogger(__name__)
 
 
-def recompute_runs(is_stopping: Callable[[], bool]) -> None:
+def recompute_runs(should_stop: ShouldStop) -> None:
     """Apply changed rules to stored runs, until nothing is left or asked to stop. Experiments take turns."""
     while pending := Experiment.objects.matching({"recomputation": {"$ne": None}}).ids():
         for experiment in pending:
-            if is_stopping():
+            if should_stop():
                 return
-            persistent(partial(recompute_batch, uuid.UUID(experiment)), is_stopping)
+            persistent(partial(recompute_batch, uuid.UUID(experiment)), should_stop)
 
 
 def recompute_batch(experiment_id: uuid.UUID) -> None:

@@ -19,6 +19,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from core import timestamps
+from core.background import ShouldStop
 from core.mongodb.documents import Document, mongodb
 from drifts import schema
 from drifts.batches import START, Position, completed_batch, persistent, unhurried
@@ -65,10 +66,10 @@ class Place:
         return place
 
 
-def upgrade_runs(is_stopping: Callable[[], bool], report: Report = logger.info) -> None:
+def upgrade_runs(should_stop: ShouldStop, report: Report = logger.info) -> None:
     """Make a pass, or finish an interrupted one. Return early if asked to stop, or if another process makes one."""
     try:
-        place = make_pass(is_stopping, report)
+        place = make_pass(should_stop, report)
     except Overtaken:
         report("Another process upgrades the runs.")
         return
@@ -76,27 +77,27 @@ def upgrade_runs(is_stopping: Callable[[], bool], report: Report = logger.info) 
         report(progress(place))
 
 
-def make_pass(is_stopping: Callable[[], bool], report: Report) -> Place:
+def make_pass(should_stop: ShouldStop, report: Report) -> Place:
     place = Place.stored()
     if place.started_at is None:
         place = place.moved_to(Place(since=place.since, started_at=timestamps.stored(timestamps.now())))
     reported = time.monotonic()
     for experiment in sorted(Experiment.objects.matching({"_id": {"$gte": place.experiment}}).ids()):
-        while moved := visit(place, experiment, is_stopping):
+        while moved := visit(place, experiment, should_stop):
             place = moved
             if time.monotonic() > reported + SECONDS_BETWEEN_REPORTS:
                 report(progress(place))
                 reported = time.monotonic()
-        if is_stopping():
+        if should_stop():
             return place
     assert place.started_at is not None
     since = place.started_at - LONGEST_REQUEST
     return place.moved_to(Place(since=since, visited=place.visited, changed=place.changed))
 
 
-def visit(place: Place, experiment: str, is_stopping: Callable[[], bool]) -> Place | None:
+def visit(place: Place, experiment: str, should_stop: ShouldStop) -> Place | None:
     """Visit the next runs of an experiment. Return the place after them, or None without any or if asked to stop."""
-    return None if is_stopping() else persistent(partial(visit_batch, place, experiment), is_stopping)
+    return None if should_stop() else persistent(partial(visit_batch, place, experiment), should_stop)
 
 
 def visit_batch(place: Place, experiment: str) -> Place | None:

@@ -3,6 +3,8 @@
 from datetime import timedelta
 
 from core.background import Task
+from drifts.recomputation import recompute_runs
+from drifts.upgrades import upgrade_runs
 from experiments.models import DeletedExperiment
 
 TASKS = (
@@ -11,5 +13,17 @@ TASKS = (
         label="Removal of deleted experiments",
         every=timedelta(seconds=5),
         run=DeletedExperiment.objects.purge,
+    ),
+    Task(
+        name="recompute_runs",
+        label="Recomputation of runs after a change of rules",
+        every=timedelta(seconds=5),
+        run=recompute_runs,
+    ),
+    Task(
+        name="upgrade_runs",
+        label="Upgrade of runs to the current schema",
+        every=timedelta(minutes=5),
+        run=upgrade_runs,
     ),
 )

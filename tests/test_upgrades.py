@@ -113,10 +113,7 @@ def test_runs_that_an_older_copy_stores_late_are_found(older: list[str], editor:
     assert versions() == {"1.1.0": 11}
 
 
-def test_runs_of_a_deleted_experiment_are_left_to_the_purge(
-    older: list[str], experiment: Experiment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Experiment, "_purge", lambda self: None)
+def test_runs_of_a_deleted_experiment_are_left_to_the_purge(older: list[str], experiment: Experiment) -> None:
     upgrade_runs(after(1))
     experiment.delete()
     upgrade_runs(never)

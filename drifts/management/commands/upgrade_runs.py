@@ -33,7 +33,7 @@ class Command(BaseCommand):
         if options["all"]:
             visit_all_again()
         started = time.monotonic()
-        upgrade_runs(is_stopping=lambda: False, report=self.show)
+        upgrade_runs(should_stop=lambda: False, report=self.show)
         place = Place.stored()
         if place.started_at is None:
             seconds = time.monotonic() - started
