@@ -175,7 +175,6 @@ def test_a_changed_rule_shows_the_progress_of_its_recomputation(manager: Caller,
     assert manager.patch(path, {"name": "wine"}).json()["recomputation"] == progress
     assert manager.post("/experiment/search", {}).json()[0]["recomputation"] == progress
     stored: Any = Experiment.objects.get().recomputation
-    assert Recomputation.of(stored).shown | {"started_at": progress["started_at"]} == progress
     visited = replace(Recomputation.of(stored), done=1, after=(drift.created_at, drift.pk.hex))
     assert Recomputation.of(json.loads(json.dumps(visited.stored()))) == visited
 
