@@ -55,18 +55,19 @@ class Calendar:
     def periods(self) -> tuple[Period, ...]:
         return periods_of(self.zone, timezone.now().year + 1)
 
-    def key(self, time: str) -> Mql:
+    def key(self, time: Any) -> Mql:
         """The aggregation expression of the interval that contains a time. `start` takes its value."""
-        shown = {"$add": [time, "$$offset"]}
+        shown = {"$add": ["$$time", "$$offset"]}
         key: Mql = {"shown": {"$dateTrunc": {"date": shown, "unit": self.interval.value, "startOfWeek": "monday"}}}
         if self.interval is Interval.HOUR:
             key["offset"] = "$$offset"
-        return {"$let": {"vars": {"offset": self._offset(time)}, "in": key}}
+        with_offset = {"$let": {"vars": {"offset": self._offset()}, "in": key}}
+        return {"$let": {"vars": {"time": time}, "in": with_offset}}
 
-    def _offset(self, time: str) -> Mql:
-        """The zone's offset at a time, in milliseconds. The latest periods come first, because most runs are recent."""
+    def _offset(self) -> Mql:
+        """The zone's offset at `$$time`, in milliseconds. The latest periods come first: most runs are recent."""
         branches = [
-            {"case": {"$gte": [time, period.start]}, "then": in_milliseconds(period)} for period in self.periods
+            {"case": {"$gte": ["$$time", period.start]}, "then": in_milliseconds(period)} for period in self.periods
         ]
         return {"$switch": {"branches": branches[::-1], "default": in_milliseconds(self.periods[0])}}
 

@@ -7,11 +7,11 @@ from typing import Any
 from core.filters import paths
 from core.filters.expressions import value_at
 from core.mongodb.match import Mql
-from drifts import verdict
+from drifts import observed, verdict
 from drifts.intervals import Calendar
 from drifts.models import DriftQuerySet
 from drifts.parameters import ROOT
-from drifts.verdict import Verdict, drift_rate
+from drifts.verdict import MEASURED, Verdict, drift_rate
 
 MAX_GROUPS = 1_000
 MAX_TEXT = 255
@@ -22,8 +22,13 @@ GROUPS: dict[str, Any] = {
     "verdict": verdict.EXPRESSION,
     "detector": "$detector",
     "environment": "$environment",
+    "model_version": "$model_version",
+    "feature": "$feature",
+    "series": "$series",
     "tags": "$tags",
 }
+# The fields that can give the time of a run.
+TIME_FIELDS = (observed.COLUMN, "created_at")
 
 
 class TooManyGroups(Exception):
@@ -34,43 +39,50 @@ class TooManyGroups(Exception):
 class Statistics:
     """The statistics to compute over runs.
 
-    `group_by` holds names of `GROUPS` and paths of parameters, `measures` paths of parameters;
-    `percentiles` are numbers from 0 to 100.
+    `group_by` holds names of `GROUPS` and paths of parameters, `measures` names of `MEASURED` and paths of parameters;
+    `percentiles` are numbers from 0 to 100. `calendar` divides the times in the field `time_field`.
     """
 
     group_by: tuple[str, ...] = ()
     calendar: Calendar | None = None
+    time_field: str = observed.COLUMN
     measures: tuple[str, ...] = ()
     percentiles: tuple[float, ...] = ()
+    counts_unsupported: bool = False
 
     def of(self, runs: DriftQuerySet) -> list[dict[str, Any]]:
         """The rows, sorted by interval and then by size, the largest group first. Empty groups have no row.
 
         Raises `TooManyGroups`.
         """
-        documents = runs.aggregated(*self._stages())
+        documents = runs.aggregated(*self._stages(self.calendar and self.calendar.key(self._time_of(runs))))
         if len(documents) > MAX_GROUPS:
             raise TooManyGroups
-        rows = [self._row(document) for document in documents]
+        rows = [self._row(document) for document in documents if not lacks_time(document)]
         return sorted(rows, key=lambda row: row["start"]) if self.calendar else rows
 
-    def _stages(self) -> list[Mql]:
+    def _time_of(self, runs: DriftQuerySet) -> Any:
+        return runs.time_expression() if self.time_field == observed.COLUMN else f"${self.time_field}"
+
+    def _stages(self, interval: Mql | None) -> list[Mql]:
         unwound = (
             [{"$unwind": {"path": "$tags", "preserveNullAndEmptyArrays": True}}] if "tags" in self.group_by else []
         )
         numbers = {f"numbers{i}": {"$push": number_at(path)} for i, path in enumerate(self.measures)}
         distributions = {name: self._distribution(f"${name}") for name in numbers}
+        unsupported = {"unsupported": {"$sum": is_true(verdict.IS_UNSUPPORTED)}} if self.counts_unsupported else {}
         return [
             *unwound,
             {
                 "$group": {
                     "_id": {
-                        "interval": self.calendar and self.calendar.key("$created_at"),
+                        "interval": interval,
                         "values": [GROUPS.get(name) or scalar_at(name) for name in self.group_by],
                     },
                     "count": {"$sum": 1},
                     "drift": {"$sum": is_verdict(Verdict.DRIFT)},
                     "no_drift": {"$sum": is_verdict(Verdict.NO_DRIFT)},
+                    **unsupported,
                     **numbers,
                 }
             },
@@ -100,11 +112,13 @@ class Statistics:
 
     def _row(self, document: Mql) -> dict[str, Any]:
         drift, no_drift, key = document["drift"], document["no_drift"], document["_id"]
+        unsupported = {"unsupported": document["unsupported"]} if self.counts_unsupported else {}
         return {
             "start": self.calendar and self.calendar.start(key["interval"]),
             "group": dict(zip(self.group_by, key["values"], strict=True)),
             "count": document["count"],
             "verdicts": {"drift": drift, "no_drift": no_drift, "unknown": document["count"] - drift - no_drift},
+            **unsupported,
             "drift_rate": drift_rate(drift, no_drift),
             "measures": {path: self._measure(document[f"numbers{i}"]) for i, path in enumerate(self.measures)},
         }
@@ -134,14 +148,25 @@ def percentile_between(below: float, above: float, percentile: float, count: int
     return below if below == above or part == 0 else below * (1 - part) + above * part
 
 
+def lacks_time(document: Mql) -> bool:
+    """Return whether a group has no time: an older release has stored its runs since `time_expression` was chosen."""
+    interval = document["_id"]["interval"]
+    return interval is not None and interval["shown"] is None
+
+
 def is_verdict(wanted: Verdict) -> Mql:
     """The expression that is 1 for this verdict and 0 for others."""
-    return {"$cond": [{"$eq": [verdict.EXPRESSION, wanted.value]}, 1, 0]}
+    return is_true({"$eq": [verdict.EXPRESSION, wanted.value]})
 
 
-def number_at(path: str) -> Mql:
-    """The expression of a number among the parameters; it is missing if the value is not a number."""
-    value = parameter(path)
+def is_true(condition: Mql) -> Mql:
+    """The expression that is 1 if the condition is true, else 0."""
+    return {"$cond": [condition, 1, 0]}
+
+
+def number_at(name: str) -> Mql:
+    """The expression of a number in a field of `MEASURED` or at a path; it is missing if the value is not a number."""
+    value = f"${name}" if name in MEASURED else parameter(name)
     return {"$cond": [{"$isNumber": value}, value, "$$REMOVE"]}
 
 

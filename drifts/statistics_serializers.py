@@ -8,9 +8,18 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from core.api.paths import ParameterPath
-from core.api.serializers import StrictChoice, StrictList, StrictNumber, StrictObject, StrictSerializer, StrictText
+from core.api.serializers import (
+    StrictBoolean,
+    StrictChoice,
+    StrictList,
+    StrictNumber,
+    StrictObject,
+    StrictSerializer,
+    StrictText,
+)
 from drifts.intervals import Calendar, Interval
-from drifts.statistics import GROUPS, Statistics
+from drifts.statistics import GROUPS, TIME_FIELDS, Statistics
+from drifts.verdict import MEASURED
 
 MAX_GROUP_BY = 3
 MAX_MEASURES = 5
@@ -21,6 +30,12 @@ class GroupName(ParameterPath):
     """A name of `GROUPS`, or a path below `parameters.`."""
 
     others = tuple(GROUPS)
+
+
+class MeasureName(ParameterPath):
+    """A name of `MEASURED`, or a path below `parameters.`."""
+
+    others = MEASURED
 
 
 class TimeZone(StrictText):
@@ -60,18 +75,27 @@ class StatisticsSerializer(StrictSerializer):
         help_text=f"One, or a list of at most {MAX_GROUP_BY}, of: {', '.join(GROUPS)}, a path below `parameters.`.",
     )
     interval = StrictChoice(Interval.choices, allow_null=True, default=None, help_text="Weeks start on Monday.")
+    time_field = StrictChoice(
+        TIME_FIELDS,
+        default=TIME_FIELDS[0],
+        help_text="The time of a run that the intervals divide: when its data was looked at, or when it was reported.",
+    )
     time_zone = TimeZone(default="UTC", help_text="The time zone of the intervals, such as Europe/Berlin.")
     measures = OneOrMore(
-        child=ParameterPath(),
+        child=MeasureName(),
         max_length=MAX_MEASURES,
         default=list,
-        help_text=f"One, or a list of at most {MAX_MEASURES}, paths below `parameters.` that hold numbers.",
+        help_text=f"One, or a list of at most {MAX_MEASURES}, of: {', '.join(MEASURED)}, a path below `parameters.`.",
     )
     percentiles = StrictList(
         child=StrictNumber(min_value=0, max_value=100),
         max_length=MAX_PERCENTILES,
         default=[50, 90, 99],
         help_text="The percentiles of the measures.",
+    )
+    unsupported = StrictBoolean(
+        default=False,
+        help_text="Count also the runs that say no drift but measured nothing. Their verdict stays `no_drift`.",
     )
 
     def statistics(self) -> Statistics:
@@ -81,8 +105,10 @@ class StatisticsSerializer(StrictSerializer):
         return Statistics(
             group_by=tuple(data["group_by"]),
             calendar=Calendar(Interval(interval), ZoneInfo(data["time_zone"])) if interval else None,
+            time_field=data["time_field"],
             measures=tuple(data["measures"]),
             percentiles=tuple(data["percentiles"]),
+            counts_unsupported=data["unsupported"],
         )
 
 
@@ -93,9 +119,9 @@ class VerdictCountsSerializer(serializers.Serializer[Any]):
 
 
 class DistributionSerializer(serializers.Serializer[Any]):
-    """The distribution of the numbers at one path. Without any number, its values are null."""
+    """The distribution of one measure. Without any number, its values are null."""
 
-    count = serializers.IntegerField(help_text="The number of runs with a number at this path.")
+    count = serializers.IntegerField(help_text="The number of runs with this number.")
     min = serializers.FloatField(allow_null=True)
     mean = serializers.FloatField(allow_null=True)
     max = serializers.FloatField(allow_null=True)
@@ -116,9 +142,13 @@ class StatisticsRowSerializer(serializers.Serializer[Any]):
     )
     count = serializers.IntegerField(help_text="The number of runs.")
     verdicts = VerdictCountsSerializer()
+    unsupported = serializers.IntegerField(
+        required=False,
+        help_text="The number of runs among `no_drift` that measured nothing. Only if the request asks for it.",
+    )
     drift_rate = serializers.FloatField(
         allow_null=True, help_text="drift / (drift + no_drift); null when no verdict is known."
     )
     measures = serializers.DictField(
-        child=DistributionSerializer(), help_text="The distribution of each path in `measures`."
+        child=DistributionSerializer(), help_text="The distribution of each name in `measures`."
     )

@@ -17,11 +17,11 @@ from drifts.views import FIELDS, DriftResource
 ADVICE = "add a model, a status or a time range to the filter, or request fewer measures"
 
 EXAMPLE = {
-    "filter": {"created_at": {"$gte": "2026-01-01"}},
+    "filter": {"observed_at": {"$gte": "2026-01-01"}},
     "group_by": "model",
     "interval": "week",
     "time_zone": "Europe/Berlin",
-    "measures": "parameters.p_value",
+    "measures": ["p_value", "parameters.window.size"],
 }
 
 
@@ -37,12 +37,12 @@ class StatisticsMixin(Resource):
     @extend_schema(examples=[OpenApiExample("By model and week", EXAMPLE, request_only=True)])
     @responds(200, serializer=StatisticsRowSerializer, many=True)
     def stats(self, request: Request, **path: str) -> JSONResponse:
-        """Count runs, and compute their drift rate and the distribution of their parameters, by group and interval.
+        """Count runs, and compute their drift rate and the distribution of their numbers, by group and interval.
 
         Rows are sorted by interval, then by size, the largest group first. Intervals and groups without runs have
         no row. A run with several tags counts once for each tag. When grouping by a parameter, values other than
-        numbers, booleans and texts of at most 255 bytes count as null. A measure leaves out runs that have no number
-        at its path. Paths are written as in filters.
+        numbers, booleans and texts of at most 255 bytes count as null. A measure leaves out runs without its number.
+        Paths are written as in filters.
         """
         runs = self.get_queryset()
         serializer = StatisticsSerializer(data=self.body)

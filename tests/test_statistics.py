@@ -15,15 +15,16 @@ from pytest_django import Settings
 from rest_framework.exceptions import ValidationError
 
 from core.api.search import bounded_time
-from core.mongodb.documents import mongodb
 from drifts.intervals import Calendar, Interval
-from drifts.models import Drift
+from drifts.models import Drift, DriftQuerySet
 from drifts.statistics import Statistics
 from drifts.statistics_views import ADVICE
-from drifts.verdict import EXPRESSION, MATCHES, JobStatus, Verdict, verdict_of
+from drifts.verdict import EXPRESSION, MATCHES, MEASURED, JobStatus, Verdict, verdict_of
 from experiments.models import Experiment
+from tests import golden
 from tests.caller import Caller
-from tests.profiler import commands
+from tests.profiler import reads_of
+from tests.test_observed_at import as_older_record
 
 reproducible = settings(
     derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -39,7 +40,7 @@ def add(experiment: Experiment, *several: dict[str, Any], **fields: Any) -> None
 
 
 def add_at(experiment: Experiment, *times: str, **fields: Any) -> None:
-    add(experiment, *({"created_at": datetime.datetime.fromisoformat(time)} for time in times), **fields)
+    add(experiment, *({"observed_at": datetime.datetime.fromisoformat(time)} for time in times), **fields)
 
 
 def add_parameters(experiment: Experiment, *values: Any) -> None:
@@ -132,6 +133,26 @@ def test_only_runs_of_the_experiment_are_counted(ask: Any, experiment: Experimen
     assert ask(filter={"experiment_id": str(Experiment.objects.get(name="another").id)}) == []
 
 
+def test_unsupported_runs_are_counted_apart_on_request_and_keep_their_verdict(ask: Any, experiment: Experiment) -> None:
+    add(experiment, {}, {}, {"drift_detected": True}, {"job_status": "Failed"})
+    add(experiment, {"parameters": {"p": None}}, *({name: 0} for name in MEASURED))
+    (row,) = ask(unsupported=True)
+    assert row["verdicts"] == {"drift": 1, "no_drift": 7, "unknown": 1}
+    assert row["unsupported"] == 2
+    assert "unsupported" not in ask(unsupported=False)[0]
+    assert counted(ask(unsupported=True, group_by="verdict")) == [("no_drift", 7), ("drift", 1), ("unknown", 1)]
+
+
+def test_the_golden_series(ask: Any, experiment: Experiment) -> None:
+    golden.store_g1(experiment)
+    (row,) = ask(group_by="series")
+    assert row["group"] == {"series": {"model": "forest"}}
+    assert row["verdicts"] == golden.VERDICTS
+    assert row["drift_rate"] == pytest.approx(golden.RATE, abs=golden.PRECISION)
+    days = ask(interval="day")
+    assert [day["start"][:10] for day in days] == [f"2026-01-{number:02}" for number in range(1, golden.COUNT + 1)]
+
+
 # Groups.
 
 
@@ -151,6 +172,8 @@ def test_groups_of_equal_size_are_sorted_by_name(ask: Any, experiment: Experimen
         ("job_status", ["Running", "Completed", "Completed"], [("Completed", 2), ("Running", 1)]),
         ("detector", ["KS", None, "KS"], [("KS", 2), (None, 1)]),
         ("environment", ["staging", "production", "production"], [("production", 2), ("staging", 1)]),
+        ("model_version", ["1.4", None, "1.4"], [("1.4", 2), (None, 1)]),
+        ("feature", ["age", None, None], [(None, 2), ("age", 1)]),
     ],
 )
 def test_runs_are_grouped_by_a_field(
@@ -175,6 +198,17 @@ def test_runs_are_grouped_by_several_names(ask: Any, experiment: Experiment) -> 
     rows = ask(group_by=["tags", "model"])
     assert [row["group"] for row in rows] == [{"tags": "eu", "model": "forest"}, {"tags": "eu", "model": "tree"}]
     assert [row["drift_rate"] for row in rows] == [0.5, 0]
+
+
+def test_runs_are_grouped_by_series(ask: Any, experiment: Experiment) -> None:
+    add(experiment, {"feature": "age", "detector": "KS"}, {"feature": "age", "detector": "KS"}, {})
+    add(experiment, {"model": "older"})
+    as_older_record(Drift.objects.get(model="older").pk.hex)
+    assert counted(ask(group_by="series")) == [
+        ({"detector": "KS", "feature": "age", "model": "forest"}, 2),
+        (None, 1),
+        ({"model": "forest"}, 1),
+    ]
 
 
 def test_a_single_name_is_accepted_with_or_without_a_list(ask: Any, experiment: Experiment) -> None:
@@ -231,6 +265,17 @@ def test_only_numbers_are_measured(ask: Any, experiment: Experiment) -> None:
             "percentiles": {"0": 1, "25": 1.75, "50": 2.5, "100": 4},
         }
     }
+
+
+def test_the_typed_numbers_are_measured(ask: Any, experiment: Experiment) -> None:
+    numbers = {"p_value": 0.25, "statistic": -3.5, "threshold": 0.05, "sample_size": 2**53 + 1}
+    add(experiment, numbers, {"parameters": {"p_value": 0.75}})
+    measures = ask(measures=list(numbers), percentiles=[])[0]["measures"]
+    assert {name: (found["count"], found["max"]) for name, found in measures.items()} == {
+        name: (1, number) for name, number in numbers.items()
+    }
+    both = ask(measures=["p_value", "parameters.p_value"], percentiles=[])[0]["measures"]
+    assert [found["mean"] for found in both.values()] == [0.25, 0.75]
 
 
 def test_measures_are_null_without_numbers(ask: Any, experiment: Experiment) -> None:
@@ -376,8 +421,34 @@ def test_intervals_follow_the_time_zone(
     while time < end:
         times.append(time)
         time += datetime.timedelta(minutes=30)
-    add(experiment, *({"created_at": time} for time in times))
+    add(experiment, *({"observed_at": time} for time in times))
     assert [row["start"] for row in ask(interval=interval, time_zone=zone)] == expected
+
+
+def test_an_older_run_is_in_the_interval_in_which_it_was_reported(ask: Any, experiment: Experiment) -> None:
+    add_at(experiment, "2026-01-03T12:00Z", "2026-01-01T12:00Z")
+    add(experiment, {"model": "older"})
+    as_older_record(Drift.objects.get(model="older").pk.hex, datetime.datetime(2026, 1, 2, 12, tzinfo=UTC))
+    expected = [(f"2026-01-{day:02}T00:00:00Z", 1) for day in (1, 2, 3)]
+    assert starts(ask(interval="day")) == expected
+    after = {"observed_at": {"$gt": "2026-01-02"}}
+    assert starts(ask(interval="day", filter=after)) == expected[1:]
+
+
+def test_a_run_that_an_older_release_stores_meanwhile_is_left_out(
+    ask: Any, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_at(experiment, "2026-01-03T12:00Z", "2026-01-01T12:00Z")
+    as_older_record(Drift.objects.all()[0].pk.hex)
+    monkeypatch.setattr(DriftQuerySet, "time_expression", lambda runs: "$observed_at")
+    assert len(ask(interval="day")) == 1
+
+
+def test_intervals_follow_the_time_of_the_report_on_request(ask: Any, experiment: Experiment) -> None:
+    reported = {"created_at": datetime.datetime(2026, 1, 2, 12, tzinfo=UTC)}
+    add_at(experiment, "2025-01-03T12:00Z", "2025-01-01T12:00Z", **reported)
+    assert starts(ask(interval="day", time_field="created_at")) == [("2026-01-02T00:00:00Z", 2)]
+    assert len(ask(interval="day", time_field="observed_at")) == len(ask(interval="day")) == 2
 
 
 def test_within_an_interval_the_largest_group_comes_first(ask: Any, experiment: Experiment) -> None:
@@ -438,7 +509,7 @@ def assert_intervals(
     experiment: Experiment, zone: ZoneInfo, interval: Interval, times: list[datetime.datetime]
 ) -> None:
     Drift.objects.all().delete()
-    add(experiment, *({"created_at": time} for time in times))
+    add(experiment, *({"observed_at": time} for time in times))
     expected = sorted(start_of(time, interval, zone) for time in times)
     rows = Statistics(calendar=Calendar(interval, zone)).of(Drift.objects.all())
     assert [row["start"] for row in rows for _ in range(row["count"])] == expected
@@ -489,11 +560,10 @@ def test_statistics_that_need_too_much_memory_are_refused_with_advice(code: int)
 
 
 def test_the_runs_are_read_at_most_once(ask: Any, experiment: Experiment) -> None:
-    add(experiment, {"parameters": {"p": 1}})
-    with commands() as seen:
+    Drift.objects.create_in(experiment, job_status="Completed", model="forest", parameters={"p": 1})
+    with reads_of(Drift) as reads:
         ask(group_by=["tags", "verdict"], interval="week", time_zone="Europe/Berlin", measures="parameters.p")
-    runs = mongodb().database[Drift._meta.db_table].full_name
-    assert sum(entry["ns"] == runs for entry in seen) <= 1
+    assert sum(read.documents for read in reads) == 1
 
 
 @pytest.mark.parametrize(
@@ -521,6 +591,9 @@ def test_the_runs_are_read_at_most_once(ask: Any, experiment: Experiment) -> Non
         ({"time_zone": "../../etc/passwd"}, "time_zone"),
         ({"time_zone": "+01:00"}, "time_zone"),
         ({"time_zone": None}, "time_zone"),
+        ({"time_field": "updated_at"}, "time_field"),
+        ({"time_field": None}, "time_field"),
+        ({"unsupported": "yes"}, "unsupported"),
         ({"measures": "model"}, "measures.0"),
         ({"measures": [f"parameters.{name}" for name in "abcdef"]}, "measures"),
         ({"percentiles": [101]}, "percentiles.0"),
