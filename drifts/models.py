@@ -42,7 +42,7 @@ from drifts.derived import derived_fields
 from drifts.fields import MAX_NAME, MAX_NOTE
 from drifts.observed import ObservedMatch
 from drifts.parameters import WITHOUT_LARGE_PARAMETERS
-from drifts.summaries import Summary, summaries_of
+from drifts.summaries import NEWEST, SHAPE, Summary, summaries_of
 from drifts.verdict import MATCHES, JobStatus, Verdict, is_unsupported, verdict_of
 from experiments.access import AccessControlled, ExperimentReference, readable_by
 from experiments.models import DeletedExperiment, Experiment
@@ -126,7 +126,12 @@ class DriftManager(BaseDriftManager["Drift"]):
 
     def summaries_of(self, experiments: Sequence[uuid.UUID]) -> dict[uuid.UUID, Summary]:
         """Map each experiment to the number of its runs and the verdicts of its newest runs."""
-        return summaries_of(self.model, experiments)
+        summaries = summaries_of(self.model, experiments)
+        for experiment, summary in summaries.items():
+            if summary.has_older_records:
+                runs = DriftQuerySet(self.model).matching({"experiment_id": experiment.hex})
+                summary.take(runs.newest(NEWEST, SHAPE))
+        return summaries
 
     def count_of(self, experiment_id: uuid.UUID) -> int:
         """The number of runs of an experiment, read from an index alone."""

@@ -55,7 +55,8 @@ class Statistics:
 
         Raises `TooManyGroups`.
         """
-        documents = runs.aggregated(*self._stages(self.calendar and self.calendar.key(self._time_of(runs))))
+        interval = self.calendar.key(self._time_of(runs)) if self.calendar else None
+        documents = runs.aggregated(*self._stages(interval))
         if len(documents) > MAX_GROUPS:
             raise TooManyGroups
         rows = [self._row(document) for document in documents if not lacks_time(document)]

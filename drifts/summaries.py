@@ -4,14 +4,14 @@ import datetime
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db.models import Model
 
-from core.mongodb.documents import aggregate
+from core.mongodb.documents import Document, aggregate
 from core.mongodb.match import Mql
-from core.mongodb.order import NEWEST_FIRST
 from core.totals import Total
-from drifts import verdict
+from drifts import observed, verdict
 from drifts.verdict import Verdict
 
 NEWEST = 200
@@ -21,11 +21,34 @@ COUNTED = 10_000
 
 @dataclass
 class Summary:
-    """The runs of one experiment: their number, counted up to `COUNTED`, and the newest verdicts, newest first."""
+    """The runs of one experiment: their number, counted up to `COUNTED`, and the newest verdicts, newest first.
+
+    `last_run` is the time of the newest run. `has_older_records` is True if some runs are of schema 1.0.0, and the
+    newest ones have to be read by `DriftQuerySet.newest`.
+    """
 
     runs: Total = field(default=Total(0))
     last_run: datetime.datetime | None = None
     verdicts: list[Verdict] = field(default_factory=list)
+    has_older_records: bool = False
+
+    def take(self, newest: Sequence[Document]) -> None:
+        """Take the newest runs, which `SHAPE` has changed."""
+        self._set(newest[0][observed.COLUMN] if newest else None, [run["verdict"] for run in newest])
+
+    def add(self, part: Document) -> None:
+        """Add the result of one of the pipelines."""
+        match part:
+            case {"runs": number}:
+                self.runs = Total.up_to(COUNTED, number)
+            case {"verdicts": verdicts, "last_run": time}:
+                self._set(time, verdicts)
+            case _:
+                self.has_older_records = True
+
+    def _set(self, last_run: Any, verdicts: Sequence[str]) -> None:
+        self.last_run = last_run and last_run.replace(tzinfo=datetime.UTC)
+        self.verdicts = [Verdict(name) for name in verdicts]
 
 
 def summaries_of(drifts: type[Model], experiments: Sequence[uuid.UUID]) -> dict[uuid.UUID, Summary]:
@@ -33,42 +56,33 @@ def summaries_of(drifts: type[Model], experiments: Sequence[uuid.UUID]) -> dict[
     found = {experiment: Summary() for experiment in experiments}
     if not found:
         return found
-    first, *others = [pipeline for experiment in experiments for pipeline in (counted(experiment), newest(experiment))]
+    first, *others = [pipeline for experiment in experiments for pipeline in pipelines(experiment)]
     unions = [{"$unionWith": {"coll": drifts._meta.db_table, "pipeline": other}} for other in others]
     for document in aggregate(drifts, [*first, *unions]):
-        summary = found[uuid.UUID(document["_id"])]
-        if "runs" in document:
-            summary.runs = Total.up_to(COUNTED, document["runs"])
-        else:
-            summary.last_run = document["last_run"].replace(tzinfo=datetime.UTC)
-            summary.verdicts = [Verdict(name) for name in document["verdicts"]]
+        found[uuid.UUID(document["_id"])].add(document)
     return found
 
 
-def counted(experiment: uuid.UUID) -> list[Mql]:
-    """The pipeline that counts the runs of an experiment, up to one more than `COUNTED`."""
+def pipelines(experiment: uuid.UUID) -> list[list[Mql]]:
+    """The pipelines for the number of an experiment's runs, for its newest verdicts, and for a run of schema 1.0.0."""
+    runs: Mql = {"$match": {"experiment_id": experiment.hex}}
+    of_experiment: Mql = {"$set": {"_id": experiment.hex}}
+    newest: Mql = {
+        "$group": {
+            "_id": "$experiment_id",
+            "last_run": {"$first": f"${observed.COLUMN}"},
+            "verdicts": {"$push": verdict.EXPRESSION},
+            # No index has this field, so none covers the query. Otherwise MongoDB 6 may take a covering index of
+            # another order, after an experiment with few runs, and then sort all runs of the next experiment.
+            "changed": {"$first": "$updated_at"},
+        }
+    }
     return [
-        {"$match": {"experiment_id": experiment.hex}},
-        {"$limit": COUNTED + 1},
-        {"$count": "runs"},
-        {"$set": {"_id": experiment.hex}},
+        [runs, {"$limit": COUNTED + 1}, {"$count": "runs"}, of_experiment],
+        [runs, {"$sort": observed.NEWEST_OBSERVED.sort}, {"$limit": NEWEST}, newest],
+        [runs, {"$match": observed.HAS_NO_TIME}, {"$limit": 1}, {"$project": {"_id": "$experiment_id"}}],
     ]
 
 
-def newest(experiment: uuid.UUID) -> list[Mql]:
-    """The pipeline that reads the verdicts of an experiment's newest runs."""
-    return [
-        {"$match": {"experiment_id": experiment.hex}},
-        {"$sort": NEWEST_FIRST.sort},
-        {"$limit": NEWEST},
-        {
-            "$group": {
-                "_id": "$experiment_id",
-                "last_run": {"$first": "$created_at"},
-                "verdicts": {"$push": verdict.EXPRESSION},
-                # No index has this field, so none covers the query. Otherwise MongoDB 6 may take a covering index of
-                # another order, after an experiment with few runs, and then sort all runs of the next experiment.
-                "changed": {"$first": "$updated_at"},
-            }
-        },
-    ]
+# Changes each of the newest runs for `Summary.take`.
+SHAPE: Mql = {"$project": {observed.COLUMN: 1, "verdict": verdict.EXPRESSION}}

@@ -24,6 +24,7 @@ from tests.caller import Caller, Client
 from tests.conftest import purge_in_background
 from tests.profiler import reads_of
 from tests.session import through_session
+from tests.test_observed_at import as_older_record
 from tests.test_runs_page import Shown
 
 
@@ -234,6 +235,24 @@ def test_the_list_shows_the_newest_runs_and_their_number() -> None:
     assert found[few.pk].verdicts == [Verdict.UNKNOWN, Verdict.DRIFT]
     assert found[few.pk].last_run == Drift.objects.filter(experiment=few).latest("created_at").created_at
     assert (found[none.pk].verdicts, found[none.pk].last_run) == ([], None)
+
+
+@pytest.mark.parametrize("number", [5, NEWEST + 51])
+def test_the_list_orders_older_and_newer_runs_by_the_time_of_their_data(number: int) -> None:
+    """Runs are reported in another order than observed, and a third of them are stored as schema 1.0.0 does."""
+    start = timestamps.now() - timedelta(days=1)
+    (experiment,) = made("mixed")
+    runs = [run(experiment, place, drift_detected=place % 5 == 0) for place in range(number)]
+    for place, each in enumerate(runs):
+        each.observed_at = start + timedelta(seconds=place * 7 % number)
+    Drift.objects.bulk_create(runs)
+    for each in runs[::3]:
+        as_older_record(each.pk.hex, each.observed_at)
+    newest = sorted(runs, key=lambda each: each.observed_at or start, reverse=True)
+    summary = Drift.objects.summaries_of([experiment.pk])[experiment.pk]
+    assert summary.last_run == newest[0].observed_at
+    assert summary.verdicts == [each.verdict for each in newest[:NEWEST]]
+    assert summary.runs == Total(number)
 
 
 def test_runs_are_counted_up_to_a_limit(anonymous: Caller) -> None:
