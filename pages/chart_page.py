@@ -11,11 +11,13 @@ from rest_framework.request import Request
 
 from core.api.errors import sentences
 from core.identity import Level
+from drifts.statistics import TIME_FIELDS
 from experiments.models import Experiment
-from pages.chart_parameters import AXES, ChartSerializer
+from pages.chart_parameters import AXES, AXIS_CHOICES, ChartSerializer
 from pages.plot_page import PlotPage
-from pages.plots.chart import AxisScale, Chart, Kind
+from pages.plots.chart import AxisScale, Chart, Kind, format_value
 from pages.plots.points import COUNT, TIME, Points, ids_of, points_of
+from pages.plots.scales import moment
 from pages.run_filter import RunFilter
 
 LISTED = 200
@@ -48,7 +50,10 @@ class ChartPage(PlotPage):
         except ValidationError as error:
             refusals = [sentence for _, sentence in sentences(error.detail)]
             return self.show_form(experiment, run_filter, serializer, 422, refusals=refusals)
-        chart = self.draw(experiment, serializer.validated_data, points) if points.drawn else None
+        options = serializer.validated_data
+        chart = self.draw(experiment, options, points) if points.drawn else None
+        # The first column of the table has the times.
+        in_columns = [axis for axis in "xy" if options[axis] not in (TIME, COUNT)]
         return self.show_form(
             experiment,
             run_filter,
@@ -58,7 +63,11 @@ class ChartPage(PlotPage):
             left_out=[
                 LeftOut(reason, len(runs), ids_of(runs[:LINKED])) for reason, runs in sorted(points.left_out.items())
             ],
-            listed=points.drawn[:LISTED],
+            columns=[AXES.get(options[axis], options[axis]) for axis in in_columns],
+            listed=[
+                (point, [listed_value(getattr(point, axis), options[axis]) for axis in in_columns])
+                for point in points.drawn[:LISTED]
+            ],
         )
 
     def picture(self, request: Request, experiment_id: str) -> HttpResponse:
@@ -107,13 +116,14 @@ class ChartPage(PlotPage):
         defaults = dict.fromkeys(serializer.fields, "") | {"x": TIME, "y": COUNT}
         # The form says "Automatic" without a chosen kind.
         form_values = {**defaults, **typed, **serializer.validated_data, "kind": typed.get("kind", "")}
-        nothing = {"refusals": (), "points": None, "chart": None, "left_out": (), "listed": ()}
+        nothing = {"refusals": (), "points": None, "chart": None, "left_out": (), "columns": (), "listed": ()}
         return self.show_plot(
             experiment,
             run_filter,
             status,
             form_values=form_values,
             axes=AXES.values(),
+            axis_choices=AXIS_CHOICES,
             x=AXES.get(form_values["x"], form_values["x"]),
             y=AXES.get(form_values["y"], form_values["y"]),
             errors={name: serializer.errors.get(name, []) for name in serializer.fields},
@@ -123,12 +133,17 @@ class ChartPage(PlotPage):
         )
 
 
+def listed_value(value: float, path: str) -> float | str:
+    return format_value(value, path) if path in TIME_FIELDS else value
+
+
 def rows(options: dict[str, Any], points: Points) -> Iterator[list[Any]]:
     """The rows of the CSV file: points that are drawn, then runs that are not, with the reason."""
-    yield ["id", "created_at", "model", "verdict", f"x: {options['x']}", f"y: {options['y']}", "left out because"]
+    yield ["id", "observed_at", "model", "verdict", f"x: {options['x']}", f"y: {options['y']}", "left out because"]
     for point in points.drawn:
-        numbers = [point.created_at.isoformat() if options[axis] == TIME else getattr(point, axis) for axis in "xy"]
-        yield [point.id, point.created_at.isoformat(), point.model, point.verdict.value, *numbers, ""]
+        values = [(getattr(point, axis), options[axis] in TIME_FIELDS) for axis in "xy"]
+        axes = [moment(value).isoformat() if is_time else value for value, is_time in values]
+        yield [point.id, point.observed_at.isoformat(), point.model, point.verdict.value, *axes, ""]
     for reason, documents in points.left_out.items():
         for run in ids_of(documents):
             yield [run, "", "", "", "", "", reason]

@@ -5,23 +5,26 @@ from typing import Any
 from rest_framework import serializers
 
 from core.api.paths import ParameterPath
+from drifts.statistics import TIME_FIELDS
 from pages.plots.chart import AxisScale, Kind
-from pages.plots.points import COUNT, TIME
+from pages.plots.points import COUNT, FIELDS, TIME
 from pages.runs_view import MAX_SELECTED
 
 # The words for the axes that are no parameters. Addresses may have either.
-AXES = {TIME: "Time", COUNT: "Number of runs"}
-AXIS_ADVICE: dict[str, Any] = {
-    "name": "Unknown axis. Choose Time, Number of runs (y only), or a parameter such as parameters.p_value."
-}
+AXES = {COUNT: "Number of runs", **{name: field.label for name, field in FIELDS.items()}}
+AXIS_CHOICES = (
+    f"{', '.join(field.label for field in FIELDS.values())}, {AXES[COUNT]} (y only), "
+    "or a parameter such as parameters.window.size."
+)
+AXIS_ADVICE: dict[str, Any] = {"name": f"Unknown axis. Choose {AXIS_CHOICES}"}
 SCALE_ADVICE: dict[str, Any] = {"invalid_choice": "Choose Linear or Log."}
 
 
 class Horizontal(ParameterPath):
-    """The values of the x axis: times, or a parameter."""
+    """The values of the x axis: a field of a run, or a parameter."""
 
     default_error_messages = AXIS_ADVICE
-    others: tuple[str, ...] = (TIME,)
+    others = tuple(FIELDS)
 
     def to_internal_value(self, data: Any) -> str:
         names = {label.lower(): name for name, label in AXES.items()}
@@ -29,9 +32,9 @@ class Horizontal(ParameterPath):
 
 
 class Vertical(Horizontal):
-    """The values of the y axis: numbers of runs, times, or a parameter."""
+    """The values of the y axis: numbers of runs, a field of a run, or a parameter."""
 
-    others = (COUNT, TIME)
+    others = (COUNT, *FIELDS)
 
 
 class ChartSerializer(serializers.Serializer[dict[str, Any]]):
@@ -59,6 +62,6 @@ class ChartSerializer(serializers.Serializer[dict[str, Any]]):
         if is_count and attrs["y_scale"] == AxisScale.LOG:
             raise serializers.ValidationError({"y_scale": ["The number of runs needs a linear axis. Choose Linear."]})
         for axis in ("x", "y"):
-            if attrs[axis] == TIME and attrs[f"{axis}_scale"] == AxisScale.LOG:
+            if attrs[axis] in TIME_FIELDS and attrs[f"{axis}_scale"] == AxisScale.LOG:
                 raise serializers.ValidationError({f"{axis}_scale": ["Time needs a linear axis. Choose Linear."]})
         return attrs

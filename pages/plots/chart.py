@@ -10,8 +10,10 @@ from uuid import UUID
 from django.db import models
 from django.utils.safestring import SafeString
 
-from pages.plots.plot import HEIGHT, LABELS, WIDTH, Axis, Mark, Plot, Segment, legend
-from pages.plots.points import COUNT, TIME, Point
+from drifts.statistics import TIME_FIELDS
+from drifts.verdict import Verdict
+from pages.plots.plot import HEIGHT, LABELS, UNSUPPORTED, WIDTH, Axis, Mark, Plot, Segment, legend, verdict_text
+from pages.plots.points import COUNT, FIELDS, Point
 from pages.plots.regression import Fit, NoFit, fit, in_units
 from pages.plots.scales import DAY, LinearScale, LogScale, Scale, TimeScale, moment
 from pages.plots.svg import Picture, element
@@ -67,13 +69,13 @@ class Chart:
             self.fit, self.line = self._fitted()
 
     def _scale(self, axis: str, values: Sequence[float]) -> Scale:
-        if self.options[axis] == TIME:
+        if self.options[axis] in TIME_FIELDS:
             return TimeScale(values)
         return (LogScale if self.options[f"{axis}_scale"] == AxisScale.LOG else LinearScale)(values)
 
     def _title(self, axis: str) -> str:
         path = self.options[axis]
-        name = "Time (UTC)" if path == TIME else path.removeprefix("parameters.")
+        name = FIELDS[path].heading if path in FIELDS else path.removeprefix("parameters.")
         return f"{name}, log scale" if self.options[f"{axis}_scale"] == AxisScale.LOG else name
 
     def _y_title(self) -> str:
@@ -88,7 +90,7 @@ class Chart:
         if self.kind is not Kind.BAR:
             return self._scale("y", [point.y for point in self.points])
         means = [mean(each.points) for each in self.bins]
-        return self._scale("y", means if self.log_y or self.options["y"] == TIME else [0.0, *means])
+        return self._scale("y", means if self.log_y or self.options["y"] in TIME_FIELDS else [0.0, *means])
 
     def _bins(self, scale: Scale) -> Iterator[Bin]:
         """Bins of equal width, as many as the Rice rule gives, at most `MAX_BINS`. Empty bins are left out."""
@@ -132,7 +134,7 @@ class Chart:
 
     def _mark(self, point: Point) -> Mark:
         x, y = (f"{axis} = {format_value(getattr(point, axis), self.options[axis])}" for axis in "xy")
-        explanation = f"{point.model}, {point.created_at:%Y-%m-%d %H:%M} UTC: {LABELS[point.verdict]}\n{x}\n{y}"
+        explanation = f"{point.model}, {point.observed_at:%Y-%m-%d %H:%M} UTC: {verdict_text(point)}\n{x}\n{y}"
         return Mark(point.x, point.y, point.verdict, explanation, self.address_of(point.id))
 
     def _segments(self) -> Iterator[Segment]:
@@ -142,7 +144,7 @@ class Chart:
             )
             if self.options["y"] != COUNT:
                 average = mean(each.points)
-                base = self.plot.y.scale.value(0) if self.log_y or self.options["y"] == TIME else 0.0
+                base = self.plot.y.scale.value(0) if self.log_y or self.options["y"] in TIME_FIELDS else 0.0
                 explanation = (
                     f"{place}\nmean of y = {format_value(average, self.options['y'])}, of {len(each.points):,} runs"
                 )
@@ -153,6 +155,8 @@ class Chart:
                 top = bottom + counts[verdict]
                 if counts[verdict]:
                     explanation = f"{place}\n{label}: {counts[verdict]:,} of {len(each.points):,} runs"
+                    if verdict is Verdict.NO_DRIFT and (number := sum(point.is_unsupported for point in each.points)):
+                        explanation += f"\n{UNSUPPORTED}: {number:,}"
                     yield Segment(each.left, each.right, bottom, top, verdict, explanation)
                 bottom = top
 
@@ -163,23 +167,31 @@ class Chart:
             found = fit(*(self._values_to_fit(axis) for axis in "xy"), log_x=self.log_x, log_y=self.log_y)
         except NoFit as problem:
             return None, Line(problem=str(problem))
-        letters = {axis: "days" if self.options[axis] == TIME else axis for axis in "xy"}
-        return found, Line(found.formula(letters["x"], letters["y"]), self._meaning(), found.r_squared)
+        return found, Line(found.formula(*map(self._letter, "xy")), self._meaning(), found.r_squared)
 
     def _values_to_fit(self, axis: str) -> list[float]:
         """The values to fit a line to. Times become days since the first."""
         values = [getattr(point, axis) for point in self.points]
-        return [(value - min(values)) / DAY for value in values] if self.options[axis] == TIME else values
+        return [(value - min(values)) / DAY for value in values] if self.options[axis] in TIME_FIELDS else values
 
     def _meaning(self) -> str:
         """The meaning of the letters in the formula, and the logarithms that it was fitted to."""
-        first = format_value(min(point.created_at.timestamp() for point in self.points), TIME)
-        parts = [
-            f"days since {first}" if self.options[axis] == TIME else f"{axis} is {self.options[axis]}" for axis in "xy"
-        ]
+        parts = [self._meaning_of(axis) for axis in "xy"]
         logarithms = {"x": self.log_x, "y": self.log_y}
         fitted = " and ".join(axis for axis, is_log in logarithms.items() if is_log)
         return "; ".join([*parts, f"fit and R² use the logarithm of {fitted}"] if fitted else parts)
+
+    def _letter(self, axis: str) -> str:
+        """The letter of an axis in the formula: `days` for the only axis with times."""
+        are_times = [self.options[each] in TIME_FIELDS for each in "xy"]
+        return "days" if self.options[axis] in TIME_FIELDS and not all(are_times) else axis
+
+    def _meaning_of(self, axis: str) -> str:
+        path, letter = self.options[axis], self._letter(axis)
+        if path not in TIME_FIELDS:
+            return f"{letter} is {FIELDS[path].label if path in FIELDS else path}"
+        since = f"days since {self._end(axis, min)}"
+        return since if letter == "days" else f"{letter} is {since}"
 
     def _fitted_line(self, found: Fit) -> SafeString | None:
         ends = [self._place_of_fit(found, place) for place in (0.0, 1.0)]
@@ -192,10 +204,10 @@ class Chart:
         v = found.intercept + found.slope * u
         if isinstance(y, LogScale):
             return y.place_of_power(v / math.log(10))
-        return y.place(min(point.y for point in self.points) + v * DAY if self.options["y"] == TIME else v)
+        return y.place(min(point.y for point in self.points) + v * DAY if self.options["y"] in TIME_FIELDS else v)
 
     def _unit(self, value: float, axis: str) -> float:
-        if self.options[axis] != TIME:
+        if self.options[axis] not in TIME_FIELDS:
             return value
         return (value - min(getattr(point, axis) for point in self.points)) / DAY
 
@@ -209,6 +221,6 @@ def mean(points: Sequence[Point]) -> float:
 
 def format_value(value: float, path: str) -> str:
     """Format a value of an axis for people."""
-    if path == TIME:
+    if path in TIME_FIELDS:
         return f"{moment(value).replace(microsecond=0, tzinfo=None)} UTC"
     return f"{value:z.6g}"

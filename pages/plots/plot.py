@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from django.utils.safestring import SafeString
 
@@ -14,6 +15,7 @@ TOP, RIGHT, BOTTOM = 44, 28, 64
 # The average width of a character in labels, in pixels.
 CHARACTER = 7.2
 LABELS = {verdict: verdict.label for verdict in Verdict}
+UNSUPPORTED = "Unsupported"
 MAX_TITLE = 90
 
 
@@ -44,6 +46,20 @@ class Segment:
     top: float
     verdict: Verdict | None
     explanation: str
+
+
+class Judged(Protocol):
+    """A run with its verdict. `is_unsupported` is True if it says no drift but measured nothing."""
+
+    @property
+    def verdict(self) -> Verdict: ...
+    @property
+    def is_unsupported(self) -> bool: ...
+
+
+def verdict_text(run: Judged) -> str:
+    """The verdict of a run for people."""
+    return f"{LABELS[run.verdict]} ({UNSUPPORTED.lower()})" if run.is_unsupported else LABELS[run.verdict]
 
 
 class Plot:

@@ -11,14 +11,16 @@ from bson import Decimal128
 
 from core.mongodb.documents import Document
 from core.mongodb.match import Mql
-from core.mongodb.order import NEWEST_FIRST
+from drifts.display import DISPLAY_FIELDS
 from drifts.models import DriftQuerySet
-from drifts.statistics import parameter
-from drifts.verdict import Verdict, verdict_of
+from drifts.statistics import TIME_FIELDS, parameter
+from drifts.verdict import IS_UNSUPPORTED, MEASURED, Verdict, verdict_of
 from pages.plots.scales import UTC, seconds_of
 
-TIME = "created_at"
+TIME = "observed_at"
 COUNT = "count"
+# The fields that an axis can show, besides parameters.
+FIELDS = {field.name: field for field in DISPLAY_FIELDS if field.name in (*TIME_FIELDS, *MEASURED)}
 MAX_POINTS = 2_000
 # The names of MongoDB's types, explained to people.
 TYPES = {
@@ -40,9 +42,10 @@ class Point:
     """A run with its numbers on two axes. Times are in seconds since 1970. `y` is 0 if runs are only counted."""
 
     id: uuid.UUID
-    created_at: datetime.datetime
+    observed_at: datetime.datetime
     model: str
     verdict: Verdict
+    is_unsupported: bool
     x: float
     y: float
 
@@ -62,16 +65,20 @@ class Points:
 
 
 def points_of(runs: DriftQuerySet, x: str, y: str, *, log_x: bool, log_y: bool) -> Points:
-    """The points of the newest `MAX_POINTS` runs. An axis is `created_at` or a parameter's path; y may be `count`."""
+    """The points of the newest `MAX_POINTS` runs by `observed_at`.
+
+    An axis is a name of `FIELDS` or a parameter's path; y may be `count`.
+    """
     project = {
-        "created_at": 1,
+        "observed_at": 1,
         "model": 1,
         "job_status": 1,
         "drift_detected": 1,
+        "unsupported": IS_UNSUPPORTED,
         "x": axis_value(x),
         "y": axis_value(y),
     }
-    documents = runs.aggregated({"$sort": NEWEST_FIRST.sort}, {"$limit": MAX_POINTS + 1}, {"$project": project})
+    documents = runs.newest(MAX_POINTS + 1, {"$project": project})
     drawn: list[Point] = []
     left_out: dict[str, list[Document]] = {}
     for document in documents[:MAX_POINTS]:
@@ -84,18 +91,22 @@ def points_of(runs: DriftQuerySet, x: str, y: str, *, log_x: bool, log_y: bool) 
 
 def axis_value(path: str) -> Any:
     """The aggregation expression of the number or time at a path. It gives the type's name for other values."""
-    if path in (TIME, COUNT):
+    if path in TIME_FIELDS:
+        return f"${path}"
+    if path == COUNT:
         return f"${TIME}"
     number_or_type: Mql = {"$cond": [{"$isNumber": "$$value"}, "$$value", {"$type": "$$value"}]}
-    return {"$let": {"vars": {"value": parameter(path)}, "in": number_or_type}}
+    value = f"${path}" if path in FIELDS else parameter(path)
+    return {"$let": {"vars": {"value": value}, "in": number_or_type}}
 
 
 def point_of(document: Document, x: tuple[str, bool], y: tuple[str, bool]) -> Point:
     return Point(
         uuid.UUID(document["_id"]),
-        in_utc(document["created_at"]),
+        in_utc(document["observed_at"]),
         document["model"],
         verdict_of(document["job_status"], document["drift_detected"]),
+        document["unsupported"],
         placed(document["x"], *x),
         0.0 if y[0] == COUNT else placed(document["y"], *y),
     )
@@ -103,13 +114,14 @@ def point_of(document: Document, x: tuple[str, bool], y: tuple[str, bool]) -> Po
 
 def placed(value: Any, path: str, is_log: bool) -> float:
     """The number of a value on an axis. Raises `NotDrawn`."""
+    name = FIELDS[path].label if path in FIELDS else path
     if isinstance(value, str):
-        raise NotDrawn(f"{path} {TYPES.get(value, f'is of type {value}')}")
+        raise NotDrawn(f"{name} {TYPES.get(value, f'is of type {value}')}")
     number = number_of(value)
     if not math.isfinite(number):
-        raise NotDrawn(f"{path} is not a finite number")
+        raise NotDrawn(f"{name} is not a finite number")
     if is_log and number <= 0:
-        raise NotDrawn(f"{path} is not above 0, as a log scale needs")
+        raise NotDrawn(f"{name} is not above 0, as a log scale needs")
     return number
 
 

@@ -10,11 +10,25 @@ from uuid import UUID
 from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 
-from core.mongodb.order import NEWEST_FIRST
 from drifts.models import DriftQuerySet
 from drifts.outliers import full_scale
-from drifts.verdict import Verdict, drift_rate, percent, verdict_of
-from pages.plots.plot import BOTTOM, CHARACTER, LABELS, RIGHT, TOP, WIDTH, Axis, Mark, legend, linked, shortened, x_axis
+from drifts.verdict import IS_UNSUPPORTED, Verdict, drift_rate, percent, verdict_of
+from pages.plots.plot import (
+    BOTTOM,
+    CHARACTER,
+    LABELS,
+    RIGHT,
+    TOP,
+    UNSUPPORTED,
+    WIDTH,
+    Axis,
+    Mark,
+    legend,
+    linked,
+    shortened,
+    verdict_text,
+    x_axis,
+)
 from pages.plots.points import in_utc
 from pages.plots.scales import DAY, DAYS, SECONDS, TimeScale, moment
 from pages.plots.svg import Picture, element
@@ -34,9 +48,10 @@ class Run:
     """The fields of a run that a timeline needs."""
 
     id: UUID
-    created_at: datetime.datetime
+    observed_at: datetime.datetime
     model: str
     verdict: Verdict
+    is_unsupported: bool
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,10 @@ class Verdicts:
         return self.counts[Verdict.UNKNOWN]
 
     @property
+    def unsupported(self) -> int:
+        return sum(run.is_unsupported for run in self.runs)
+
+    @property
     def drift_rate(self) -> float | None:
         return drift_rate(self.drift, self.no_drift)
 
@@ -71,11 +90,11 @@ class Verdicts:
 
     @property
     def first(self) -> datetime.datetime:
-        return min(run.created_at for run in self.runs)
+        return min(run.observed_at for run in self.runs)
 
     @property
     def last(self) -> datetime.datetime:
-        return max(run.created_at for run in self.runs)
+        return max(run.observed_at for run in self.runs)
 
 
 @dataclass(frozen=True)
@@ -90,6 +109,8 @@ class Period(Verdicts):
     @property
     def explanation(self) -> str:
         verdicts = ", ".join(f"{self.counts[verdict]:,} {label.lower()}" for verdict, label in LABELS.items())
+        if self.unsupported:
+            verdicts += f"\n{UNSUPPORTED}: {self.unsupported:,}"
         period = f"{self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M} UTC"
         return f"{self.model}, {period}\nDrift rate: {self.rate_text}\n{verdicts}"
 
@@ -103,15 +124,16 @@ class Row(Verdicts):
 
 
 def newest_of(runs: DriftQuerySet) -> tuple[list[Run], bool]:
-    """The newest `MAX_RUNS` runs, and whether these are all."""
-    fields = {"created_at": 1, "model": 1, "job_status": 1, "drift_detected": 1}
-    documents = runs.aggregated({"$sort": NEWEST_FIRST.sort}, {"$limit": MAX_RUNS + 1}, {"$project": fields})
+    """The newest `MAX_RUNS` runs by `observed_at`, and whether these are all."""
+    fields = {"observed_at": 1, "model": 1, "job_status": 1, "drift_detected": 1, "unsupported": IS_UNSUPPORTED}
+    documents = runs.newest(MAX_RUNS + 1, {"$project": fields})
     found = [
         Run(
             UUID(document["_id"]),
-            in_utc(document["created_at"]),
+            in_utc(document["observed_at"]),
             document["model"],
             verdict_of(document["job_status"], document["drift_detected"]),
+            document["unsupported"],
         )
         for document in documents[:MAX_RUNS]
     ]
@@ -126,7 +148,7 @@ class Timeline:
     ) -> None:
         """Take functions for the addresses of one run, and of a model's runs in one period."""
         self.address_of, self.address_of_all = address_of, address_of_all
-        first, last = runs[-1].created_at.timestamp(), runs[0].created_at.timestamp()
+        first, last = runs[-1].observed_at.timestamp(), runs[0].observed_at.timestamp()
         self.step = next(step for step in STEPS if (last - first) / step <= MAX_PERIODS - 2)
         active = Counter(run.model for run in runs).most_common()
         self.rows = [self._row(model, runs) for model, _ in active[:MAX_MODELS]]
@@ -148,7 +170,7 @@ class Timeline:
         own = [run for run in runs if run.model == model]
         periods: dict[float, list[Run]] = {}
         for run in own:
-            periods.setdefault(self._start(run.created_at.timestamp()), []).append(run)
+            periods.setdefault(self._start(run.observed_at.timestamp()), []).append(run)
         return Row(own, model, [self._period(model, start, period_runs) for start, period_runs in periods.items()])
 
     def _period(self, model: str, start: float, period_runs: Sequence[Run]) -> Period:
@@ -170,7 +192,7 @@ class Timeline:
         counts = Counter(run.verdict for run in self.shown)
         verdicts = ", ".join(f"{counts[verdict]:,} {label.lower()}" for verdict, label in LABELS.items())
         title = f"Verdicts of {len(self.rows)} models over time" if len(self.rows) > 1 else "Verdicts over time"
-        first, last = (f"{end(run.created_at for run in self.shown):%Y-%m-%d %H:%M}" for end in (min, max))
+        first, last = (f"{end(run.observed_at for run in self.shown):%Y-%m-%d %H:%M}" for end in (min, max))
         runs = "1 run" if len(self.shown) == 1 else f"{len(self.shown):,} runs"
         description = f"{runs} from {first} to {last} UTC: {verdicts}."
         bottom = TOP + ROW * len(self.rows)
@@ -192,9 +214,9 @@ class Timeline:
 
     def _marks(self, row: Row, top: float) -> Iterator[SafeString]:
         for run in row.runs:
-            explanation = f"{run.model}, {run.created_at:%Y-%m-%d %H:%M:%S} UTC: {LABELS[run.verdict]}"
+            explanation = f"{run.model}, {run.observed_at:%Y-%m-%d %H:%M:%S} UTC: {verdict_text(run)}"
             mark = Mark(0, 0, run.verdict, explanation, self.address_of(run.id))
-            yield linked(mark, self._across(run.created_at), top + ROW / 2, 5.5)
+            yield linked(mark, self._across(run.observed_at), top + ROW / 2, 5.5)
 
     def _cells(self, row: Row, top: float) -> Iterator[SafeString]:
         """The periods of a row, filled with the shares of their verdicts. Up to `full`, more runs are less pale."""
