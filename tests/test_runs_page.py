@@ -373,8 +373,10 @@ def walk(client: Client, experiment: Experiment, query: str, direction: tuple[st
         page = show(client, experiment, page.link(direction))
 
 
-@pytest.mark.parametrize("order_by", ["desc", "asc"])
-@pytest.mark.parametrize("query", ["", "&status=Failed", "&since=2026-01-03&until=2026-01-09"])
+@pytest.mark.parametrize(
+    ("order_by", "query"),
+    [("desc", ""), ("asc", "&status=Failed"), ("desc", "&since=2026-01-03&until=2026-01-09")],
+)
 def test_pages_are_in_the_order_of_the_time_both_ways(
     client: Client, experiment: Experiment, mixed: list[Drift], order_by: str, query: str
 ) -> None:
