@@ -489,7 +489,7 @@ def test_the_rules_of_runs_are_set_and_the_page_tells_the_progress(
         ({"run_timeout": "an hour"}, "run_timeout", "Must be an integer."),
         ({"run_timeout": "-1"}, "run_timeout", "Must be an integer."),
         ({"run_timeout": "0"}, "run_timeout", "Must be at least 1."),
-        ({"run_timeout": "9" * 5_000}, "run_timeout", "Must be at most "),
+        ({"run_timeout": "9" * 50}, "run_timeout", "Must be at most "),
     ],
     ids=str,
 )

@@ -24,6 +24,7 @@ from tests.caller import Caller
 from tests.profiler import commands
 from tests.session import through_session
 from tests.test_cursors import following, ids, links, pagination
+from tests.test_experiment_pages import filled
 
 # The runs of these tests are small, and so are the bounds.
 ROOM = 5_000
@@ -388,8 +389,9 @@ def test_a_form_leaves_a_large_configuration_as_it_is(
     page = browser.get(address).content.decode()
     assert "Configuration (JSON): too large to edit here. Change it with the API." in page
     assert len(page) < 20_000
-    form = {"name": "renamed", "version": re.findall(r'name="version" value="(\w+)"', page)[0]}
-    assert browser.post(address, urlencode(form), content_type=encoded).status_code == 302
+    form = {**filled(browser, address.removesuffix("/edit")), "name": "renamed"}
+    assert "config" not in form
+    assert browser.post(address, urlencode(form, doseq=True), content_type=encoded).status_code == 302
     configured.refresh_from_db()
     assert (configured.name, len(configured.config["a"])) == ("renamed", 100_000)
 
