@@ -230,3 +230,24 @@ def test_a_page_of_the_portal_reads_as_many_runs_as_it_says(root: User, path: st
         # The runs of both experiments are counted in one query.
         assert read.keys <= documents + 2 * (COUNTED_AT_MOST + 1)
         assert "COLLSCAN" not in read.plan
+
+
+@pytest.mark.parametrize(
+    ("query", "documents"),
+    [
+        ("", 26),
+        ("?order_by=asc", 26),
+        ("?since=2026-01-10&until=2026-01-12", 26),
+        # About the share of the runs that match.
+        ("?verdict=drift", 5 * 26),
+        ("?model=model 7", 60 * 26),
+        # The index of the filter finds few runs, which are sorted.
+        ("?model=none", 0),
+        ("?tag=none&verdict=drift", 0),
+    ],
+)
+def test_the_table_in_the_order_of_observation_reads_few_runs(query: str, documents: int) -> None:
+    with reads_of(Drift) as reads:
+        assert Client().get(f"/experiments/{EXPERIMENT}{query}").status_code == 200
+    (page,) = (read for read in reads if "$set" in read.stages)
+    assert page.documents <= documents
