@@ -190,7 +190,7 @@ def test_a_run_that_is_stored_after_the_recomputation_follows_the_new_rules_soon
 def test_a_run_from_a_slow_request_and_a_fast_clock_is_found(
     manager: Caller, editor: Caller, address: str, path: str
 ) -> None:
-    """The time of the run is just within the two minutes that a request may take, and was visited before it was stored."""
+    """The time is just within the two minutes that a request may take, and was visited before the run was stored."""
     upgrade_runs(never)
     run = editor.post(path, RUN).json()["id"]
     set_map(manager, address)
