@@ -203,7 +203,8 @@ class Experiment(AccessControlled, models.Model):
         old = self.run_rules
         series_by, field_map = (changes.get(name, getattr(self, name)) for name in ("series_by", "field_map"))
         new = RunRules.of(series_by, field_map, old.version)
-        changed = [name for name in RULES if getattr(new, name) != getattr(old, name)]
+        # The order of names makes no difference.
+        changed = [name for name in RULES if sorted(getattr(new, name)) != sorted(getattr(old, name))]
         if not changed:
             return {}
         started = Recomputation(changed[0], total=self.runs().total_in(self.pk), started_at=timestamps.now())
