@@ -232,6 +232,19 @@ def test_a_monitored_run_that_ends_in_an_exception_has_failed_and_is_not_drift(m
     assert monitored_runs["drifted"] == monitored_runs["completed"]
 
 
+def test_a_field_map_fills_fields_that_the_client_cannot_send(run: Run) -> None:
+    facts = run("mapped_runs", "mapper")
+    reported, put, [unsupported] = facts["reported"], facts["put"], facts["unsupported"]
+    assert reported["parameters"]["p_value"] == reported["p_value"] == 0.003
+    assert (reported["detector"], reported["sample_size"]) == ("ks", 500)
+    assert reported["observed_at"] == "2026-01-31T00:00:00Z"
+    assert reported["series"] == {"detector": "ks", "model": "forest"}
+    assert (put["p_value"], put["detector"], put["sample_size"]) == (None, None, 20)
+    assert put["observed_at"] == put["created_at"]
+    assert put["series"] == unsupported["series"] == {"model": "forest"}
+    assert unsupported["verdict"] == "no_drift"
+
+
 @pytest.fixture(scope="module")
 def drift_runs(run: Run) -> Facts:
     return run("drift_runs", "operator")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import requests
 from drift_monitor import DriftMonitor, find_experiment, models, new_experiment, queries, register
+from drift_monitor.config import access_token, settings
 
 Facts = dict[str, Any]
 Record = models.Experiment | models.Drift | models.User
@@ -90,6 +91,39 @@ def monitored_runs() -> Facts:
     }
 
 
+def mapped_runs() -> Facts:
+    register(accept_terms=True)
+    experiment = new_experiment("mapped", "")
+    # The client has no name for a field map: a manager sets it once, by any other means.
+    field_map = {
+        "p_value": "parameters.p_value",
+        "detector": "parameters.detector",
+        "sample_size": "parameters.window.size",
+        "observed_at": "parameters.day",
+    }
+    requests.patch(
+        f"{settings.monitor_url}/experiment/{experiment.id}",
+        json={"field_map": field_map},
+        headers={"Authorization": f"Bearer {access_token()}"},
+        timeout=30,
+    ).raise_for_status()
+    with DriftMonitor("mapped", "forest") as monitor:
+        monitor(
+            True,
+            {"p_value": np.float64(0.003), "detector": "ks", "window": {"size": np.int64(500)}, "day": "2026-01-31"},
+        )
+    of_experiment = {"id": experiment.id}
+    [reported], _ = queries.search_drift(of_experiment, {"p_value": {"$lt": 0.05}, "detector": "ks"})
+    facts = {"reported": of(reported)}
+    # The client sends back what it knows of a run, and its parameters are others now.
+    reported.parameters = {"p_value": "tiny", "window": {"size": 20}}
+    facts["put"] = of(queries.put_drift(experiment, reported))
+    with DriftMonitor("mapped", "forest"):
+        pass
+    facts["unsupported"] = of_each(queries.search_drift(of_experiment, {"unsupported": True})[0])
+    return facts
+
+
 def drift_runs() -> Facts:
     register(accept_terms=True)
     experiment = new_experiment("drift runs", "")
@@ -133,7 +167,7 @@ def of(record: Record) -> Facts:
     return dict(vars(record))
 
 
-SCENARIOS = (registration, users, administration, experiments, monitored_runs, drift_runs)
+SCENARIOS = (registration, users, administration, experiments, monitored_runs, mapped_runs, drift_runs)
 
 if __name__ == "__main__":
     scenario = {function.__name__: function for function in SCENARIOS}[sys.argv[1]]
