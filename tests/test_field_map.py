@@ -66,7 +66,7 @@ def mapped(run: dict[str, Any]) -> dict[str, Any]:
     return {name: run[name] for name in MAPPABLE_FIELDS}
 
 
-# What a map fills.
+# The values that a map fills in.
 
 
 def test_parameters_fill_the_fields_that_were_not_sent(editor: Caller, path: str) -> None:
@@ -206,36 +206,35 @@ def test_mapped_values_are_part_of_the_series(editor: Caller, path: str) -> None
 # The rules of an experiment.
 
 
-@pytest.mark.parametrize(
-    ("field_map", "name", "words"),
-    [
-        ({"note": "parameters.note"}, "note", "cannot be mapped. Fields: detector"),
-        ({"heartbeat_at": "parameters.a"}, "heartbeat_at", "cannot be mapped"),
-        ({"run_timeout": "parameters.a"}, "run_timeout", "cannot be mapped"),
-        ({"model": "parameters.a"}, "model", "cannot be mapped"),
-        ({"p_value": "p_value"}, "p_value", "a path below parameters"),
-        ({"p_value": "parameters"}, "p_value", "a path below parameters"),
-        ({"p_value": "parameters..a"}, "p_value", "Write names"),
-        ({"p_value": "parameters.$a"}, "p_value", "Write names"),
-        ({"p_value": 1}, "p_value", "Must be a string"),
-        ({"p_value": None}, "p_value", "Must not be null"),
-    ],
-)
-def test_a_wrong_field_map_is_refused_by_field(
-    manager: Caller, path: str, field_map: Any, name: str, words: str
-) -> None:
-    for response in (
-        manager.patch(path, {"field_map": field_map}),
-        manager.post("/experiment", {"name": "another", "field_map": field_map}),
-    ):
-        assert response.status_code == 422
-        assert words in response.json()["errors"]["json"]["field_map"][name][0]
+WRONG_MAPS: list[tuple[Any, str, str]] = [
+    ({"note": "parameters.note"}, "note", "cannot be mapped. Fields: detector"),
+    ({"heartbeat_at": "parameters.a"}, "heartbeat_at", "cannot be mapped"),
+    ({"run_timeout": "parameters.a"}, "run_timeout", "cannot be mapped"),
+    ({"model": "parameters.a"}, "model", "cannot be mapped"),
+    ({"p_value": "p_value"}, "p_value", "a path below parameters"),
+    ({"p_value": "parameters"}, "p_value", "a path below parameters"),
+    ({"p_value": "parameters..a"}, "p_value", "Write names"),
+    ({"p_value": "parameters.$a"}, "p_value", "Write names"),
+    ({"p_value": 1}, "p_value", "Must be a string"),
+    ({"p_value": None}, "p_value", "Must not be null"),
+]
+
+
+def test_a_wrong_field_map_is_refused_by_field(manager: Caller, path: str) -> None:
+    for field_map, name, words in WRONG_MAPS:
+        for response in (
+            manager.patch(path, {"field_map": field_map}),
+            manager.post("/experiment", {"name": "another", "field_map": field_map}),
+        ):
+            assert response.status_code == 422
+            assert words in response.json()["errors"]["json"]["field_map"][name][0]
     assert manager.get(path).json()["field_map"] == NAMES
 
 
 def test_a_map_is_kept_by_a_put_and_cleared_by_null(manager: Caller, path: str) -> None:
     kept = manager.put(path, {"name": "renamed"}).json()
     assert kept["field_map"] == NAMES
+    empty: Any
     for empty in (None, {}):
         assert manager.patch(path, {"field_map": NAMES}).json()["field_map"] == NAMES
         assert manager.put(path, {"name": "renamed", "field_map": empty}).json()["field_map"] == {}
@@ -244,22 +243,22 @@ def test_a_map_is_kept_by_a_put_and_cleared_by_null(manager: Caller, path: str) 
     assert made["recomputation"] is None
 
 
-@pytest.mark.parametrize(
-    ("series_by", "words"),
-    [
-        (["job_status"], "Names: model"),
-        (["config.a"], "Names: model"),
-        (["parameters"], "Names: model"),
-        (["parameters..a"], "Write names"),
-        ([f"parameters.{name}" for name in "abcdef"], "at most 5"),
-        ("model", "Must be a list"),
-        ([1], "Must be a string"),
-    ],
-)
-def test_a_wrong_series_by_is_refused(manager: Caller, path: str, series_by: Any, words: str) -> None:
-    response = manager.patch(path, {"series_by": series_by})
-    assert response.status_code == 422
-    assert words in response.json()["message"]
+WRONG_SERIES: list[tuple[Any, str]] = [
+    (["job_status"], "Names: model"),
+    (["config.a"], "Names: model"),
+    (["parameters"], "Names: model"),
+    (["parameters..a"], "Write names"),
+    ([f"parameters.{name}" for name in "abcdef"], "at most 5"),
+    ("model", "Must be a list"),
+    ([1], "Must be a string"),
+]
+
+
+def test_a_wrong_series_by_is_refused(manager: Caller, path: str) -> None:
+    for series_by, words in WRONG_SERIES:
+        response = manager.patch(path, {"series_by": series_by})
+        assert response.status_code == 422
+        assert words in response.json()["message"]
 
 
 def test_a_series_is_what_the_experiment_says(manager: Caller, path: str) -> None:
@@ -275,6 +274,7 @@ def test_a_series_is_what_the_experiment_says(manager: Caller, path: str) -> Non
     }
     # Neither lists, nor objects, nor long texts make a series.
     assert report(manager, path, {"window": {"size": [5]}, "petal.length": "x" * 256})["series"] == {}
+    empty: Any
     for empty in (None, []):
         assert manager.patch(path, {"series_by": empty}).json()["series_by"] == default
 
@@ -340,7 +340,7 @@ def test_derived_fields_are_the_same_when_they_are_derived_again(sent: Any, para
     assert whole["observed_at"] is not None
     assert whole["series"] == series_of(whole, rules.series_by)
     assert with_derived(whole, rules) == whole
-    # Without a map, nothing but the sent values is left.
+    # Only the sent values are left without a map.
     plain = with_derived(whole, RunRules())
     assert {name: plain[name] for name in MAPPABLE_FIELDS if name in plain} == {
         "observed_at": run["created_at"],
