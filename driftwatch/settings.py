@@ -279,6 +279,7 @@ SPECTACULAR_SETTINGS = {
     "TAGS": [
         {"name": "experiment", "description": "Named containers of drift runs, private or public."},
         {"name": "drift", "description": "Drift runs: the results that detectors report."},
+        {"name": "series", "description": "Runs that are repetitions of one check, with their verdicts."},
         {"name": "access", "description": "Levels on an experiment and the reasons for them, previews, and transfers."},
         {"name": "user", "description": "Registration, and the registered user of the token."},
         {"name": "entitlement", "description": "The groups and roles in the token."},
