@@ -188,8 +188,8 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
     form = DriftForm
     list_display = (
         "model",
-        "observed_at",
-        "created_at",
+        "time",
+        "reported",
         "marked_verdict",
         "job_status",
         "experiment_link",
@@ -202,7 +202,7 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
     search_help_text = f"Model, detector or environment of the newest {NEWEST:,} runs"
     # No index over the runs of all experiments has their own time.
     ordering = ("-created_at", "-pk")
-    sortable_by = ("created_at",)
+    sortable_by = ("reported",)
     raw_id_fields = ("experiment",)
     formfield_overrides = {
         ForeignKey: {"form_class": ExperimentField},
@@ -247,6 +247,16 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
         record_export(identity_of_session(request), queryset, JSON_FILE)
         return as_json(queryset.defer(None))
 
+    # Their headings name the zone once, so that all columns fit.
+
+    @admin.display(description="time (UTC)")
+    def time(self, drift: Drift) -> str:
+        return f"{drift.observed_at:%Y-%m-%d %H:%M}"
+
+    @admin.display(description="reported (UTC)", ordering="created_at")
+    def reported(self, drift: Drift) -> str:
+        return f"{drift.created_at:%Y-%m-%d %H:%M}"
+
     @admin.display(description="tags")
     def tag_list(self, drift: Drift) -> str:
         return written_tags(drift.tags)
@@ -260,9 +270,9 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
         mark = ", unsupported" if drift.is_marked else ""
         return format_html("{}{}", self.verdict(drift), mark)
 
-    @admin.display(description="unsupported", boolean=True)
-    def measured_nothing(self, drift: Drift) -> bool:
-        return bool(unsupported_among([drift]))
+    @admin.display(description="unsupported")
+    def measured_nothing(self, drift: Drift) -> str:
+        return "Yes: it says no drift, but measured nothing" if unsupported_among([drift]) else "No"
 
     @admin.display(description="experiment")
     def experiment_link(self, drift: Drift) -> SafeString:

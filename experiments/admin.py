@@ -158,8 +158,7 @@ class ExperimentAdmin(ExperimentLevels, AuditedAdmin):
 
     @admin.display(description="field map")
     def mapped_fields(self, experiment: Experiment) -> SafeString:
-        rows = experiment.run_rules.field_map
-        return format_html("<ul>{}</ul>", format_html_join("", "<li>{}: {}</li>", rows)) if rows else NONE
+        return format_html_join(SafeString("<br>"), "{}: {}", experiment.run_rules.field_map) or NONE
 
     @admin.display(description="recomputation")
     def recomputation_progress(self, experiment: Experiment) -> str:
