@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from core.api.errors import sentences
 from core.identity import Level
 from drifts.statistics import TIME_FIELDS
+from drifts.verdict import MEASURED
 from experiments.models import Experiment
 from pages.chart_parameters import AXES, AXIS_CHOICES, ChartSerializer
 from pages.plot_page import PlotPage
@@ -122,7 +123,8 @@ class ChartPage(PlotPage):
             run_filter,
             status,
             form_values=form_values,
-            axes=AXES.values(),
+            axes=AXES,
+            measured=MEASURED,
             axis_choices=AXIS_CHOICES,
             x=AXES.get(form_values["x"], form_values["x"]),
             y=AXES.get(form_values["y"], form_values["y"]),

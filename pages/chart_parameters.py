@@ -11,10 +11,10 @@ from pages.plots.points import COUNT, FIELDS, TIME
 from pages.runs_view import MAX_SELECTED
 
 # The words for the axes that are no parameters. Addresses may have either.
-AXES = {COUNT: "Number of runs", **{name: field.label for name, field in FIELDS.items()}}
-AXIS_CHOICES = (
-    f"{', '.join(field.label for field in FIELDS.values())}, {AXES[COUNT]} (y only), "
-    "or a parameter such as parameters.window.size."
+AXES = {TIME: FIELDS[TIME].label, COUNT: "Number of runs", **{name: field.label for name, field in FIELDS.items()}}
+AXIS_CHOICES = ", ".join(
+    [f"{label} (y only)" if name == COUNT else label for name, label in AXES.items()]
+    + ["or a parameter such as parameters.window.size."]
 )
 AXIS_ADVICE: dict[str, Any] = {"name": f"Unknown axis. Choose {AXIS_CHOICES}"}
 SCALE_ADVICE: dict[str, Any] = {"invalid_choice": "Choose Linear or Log."}

@@ -1,6 +1,7 @@
 """The chart of an experiment: each address is drawn, or the page says why it cannot be."""
 
 import csv
+import datetime
 import io
 import re
 from typing import Any
@@ -15,6 +16,7 @@ from drifts.models import Drift
 from experiments.models import Experiment
 from pages import run_filter
 from pages.plots import points
+from pages.plots.scales import UTC
 from tests.caller import Caller
 from tests.profiler import reads_of
 from tests.session import through_session
@@ -82,10 +84,12 @@ def test_the_axes_suggest_the_parameters_that_hold_numbers(
     Drift.objects.create_in(experiment, job_status="Failed", model="forest", parameters={"error": "no data"})
     suggestions = reading.page().partition('id="chart-paths"')[2].partition("</datalist>")[0]
     suggested = re.findall('value="([^"]+)"', suggestions)
-    assert suggested == ["Time", "Number of runs", "parameters.a", "parameters.b.c"]
+    assert suggested == ["Time", "Number of runs", "Reported", "parameters.a", "parameters.b.c"]
+    Drift.objects.create_in(experiment, job_status="Completed", model="forest", p_value=0.5)
+    assert '<option value="p-value">' in reading.page()
 
 
-@pytest.mark.parametrize(("x", "y"), [("Time", "Number of runs"), ("time", "number of runs"), ("created_at", "count")])
+@pytest.mark.parametrize(("x", "y"), [("Time", "Number of runs"), ("time", "number of runs"), ("observed_at", "count")])
 def test_an_axis_is_named_as_on_the_page_or_as_in_the_api(reading: Reader, runs: list[Drift], x: str, y: str) -> None:
     page = reading.page(x=x, y=y)
     assert "Number of runs by Time (UTC)" in page
@@ -117,6 +121,64 @@ def test_two_parameters_are_drawn_and_runs_left_out_are_listed_with_the_reason(
     assert "R² = 1.0000" in page
     assert "fit and R² use the logarithm of x and y" in page
     assert "style=" not in page
+
+
+def test_the_typed_numbers_are_drawn(reading: Reader, experiment: Experiment) -> None:
+    numbers: list[dict[str, Any]] = [
+        {"p_value": 0.5, "statistic": -1.5, "threshold": 0.05, "sample_size": 9},
+        {"parameters": {"p_value": 0.25}},
+    ]
+    for each in numbers:
+        Drift.objects.create_in(experiment, job_status="Completed", model="forest", **each)
+    page = reading.page(x="p-value", y="statistic")
+    assert "Statistic by p-value" in page
+    assert "x = 0.5\ny = -1.5" in page
+    assert "1 run: p-value has no value" in page
+    assert '<th scope="col" class="number">p-value</th><th scope="col" class="number">Statistic</th>' in page
+    assert 'value="p-value"' in page
+    assert "x = 9\ny = 0.05" in reading.page(x="sample_size", y="Threshold")
+    header, *rows = csv.reader(io.StringIO(reading.get("chart.csv", x="p_value", y="sample_size").content.decode()))
+    assert header[4:6] == ["x: p_value", "y: sample_size"]
+    assert [row[4:] for row in rows] == [["0.5", "9.0", ""], ["", "", "p-value has no value"]]
+
+
+def test_a_chart_shows_the_time_of_the_data_or_of_the_report(reading: Reader, experiment: Experiment) -> None:
+    """Addresses from before runs had a time of their own name `created_at`."""
+    run = Drift.objects.create_in(
+        experiment, job_status="Completed", model="forest", observed_at=datetime.datetime(2026, 1, 2, 3, tzinfo=UTC)
+    )
+    reported = f"{run.created_at:%Y-%m-%d %H:%M:%S} UTC"
+    page = reading.page(x="observed_at", y="created_at", fit=1)
+    assert f"x = 2026-01-02 03:00:00 UTC\ny = {reported}" in page
+    assert "Reported (UTC) by Time (UTC)" in page
+    assert f'<td class="number">{reported}</td>' in page
+    page = reading.page(x="created_at")
+    assert "Number of runs by Reported (UTC)" in page
+    assert f"x from {reported} to {reported}" in page
+    header, row = csv.reader(io.StringIO(reading.get("chart.csv", x="observed_at", y="created_at").content.decode()))
+    assert header[1] == "observed_at"
+    assert row[1] == row[4] == "2026-01-02T03:00:00+00:00"
+    assert row[5] == run.created_at.isoformat()
+
+
+def test_a_line_between_two_times_names_both(reading: Reader, experiment: Experiment) -> None:
+    for day in (1, 2):
+        observed_at = datetime.datetime(2026, 1, day, tzinfo=UTC)
+        Drift.objects.create_in(experiment, job_status="Completed", model="forest", observed_at=observed_at)
+    assert "x is days since 2026-01-01 00:00:00 UTC; y is days since" in reading.page(
+        x="observed_at", y="created_at", fit=1
+    )
+
+
+def test_tooltips_mark_runs_that_measured_nothing(reading: Reader, experiment: Experiment) -> None:
+    for parameters in ({}, {}, {"a": 1}):
+        Drift.objects.create_in(experiment, job_status="Completed", model="forest", parameters=parameters)
+    marks = reading.page(x="observed_at", y="created_at")
+    assert marks.count("UTC: No drift (unsupported)\n") == 2
+    assert marks.count("UTC: No drift\n") == 1
+    bars = reading.page(x="parameters.a", y="count")
+    assert "No drift: 1 of 1 runs</title>" in bars
+    assert sum(map(int, re.findall(r"\nUnsupported: (\d+)</title>", reading.page()))) == 2
 
 
 def test_an_element_of_a_list_is_drawn(reading: Reader, experiment: Experiment) -> None:
@@ -192,7 +254,7 @@ def test_the_table_has_every_run_and_no_formulas(reading: Reader, runs: list[Dri
         ("y=count&y_scale=log", "The number of runs needs a linear axis."),
         ("x_scale=log", "Time needs a linear axis."),
         ("x=count", "Unknown axis. Choose Time, Number of runs (y only)"),
-        ("x=p_value", "Unknown axis. Choose Time, Number of runs (y only)"),
+        ("x=note", "Unknown axis. Choose Time, Number of runs (y only), p-value, Statistic, Threshold,"),
         ("x=parameters.", "Write names separated by single dots"),
         ("x=parameters..a", "Write names separated by single dots"),
         ("x=parameters.$where", "Write names separated by single dots"),

@@ -11,7 +11,6 @@ from xml.etree import ElementTree as ET
 import pytest
 from pytest_django import Settings
 
-from core.mongodb.documents import collection_of
 from drifts.models import Drift
 from experiments.models import Experiment
 from pages.plots import timeline
@@ -19,13 +18,14 @@ from pages.plots.scales import UTC
 from tests.caller import Caller
 from tests.profiler import reads_of
 from tests.session import through_session
+from tests.test_observed_at import as_older_record
 
 SVG = "{http://www.w3.org/2000/svg}"
 START = datetime.datetime(2026, 3, 5, 12, tzinfo=UTC)
 
 
 class Reader:
-    """A user who opens the timeline of an experiment. `reported` stores runs at any time."""
+    """A user who opens the timeline of an experiment. `reported` stores runs of any time."""
 
     def __init__(self, caller: Caller, settings: Settings, experiment: Experiment) -> None:
         self.client = through_session(caller, settings).client
@@ -35,13 +35,16 @@ class Reader:
     def reported(self, model: str, *verdicts: bool | None, step: datetime.timedelta) -> list[Drift]:
         """Store one run after the other: True is drift, None is a failed run."""
         fields = [
-            {"model": model, "job_status": "Failed" if each is None else "Completed", "drift_detected": bool(each)}
-            for each in verdicts
+            {
+                "model": model,
+                "job_status": "Failed" if each is None else "Completed",
+                "drift_detected": bool(each),
+                "parameters": {"p": 0.5},
+                "observed_at": START + number * step,
+            }
+            for number, each in enumerate(verdicts)
         ]
         ids = Drift.objects.create_all_in(self.experiment, fields)
-        for number, pk in enumerate(ids):
-            time = START + number * step
-            collection_of(Drift).update_one({"_id": pk.hex}, {"$set": {"created_at": time, "observed_at": time}})
         return [Drift.objects.get(pk=pk) for pk in ids]
 
     def get(self, page: str = "timeline", **query: Any) -> Any:
@@ -75,6 +78,23 @@ def test_few_runs_are_marks_that_link_to_them(reading: Reader) -> None:
     marks = [links[f"http://testserver{reading.path}/runs/{run.pk}"] for run in forest]
     assert [mark.get("class") for mark in marks] == ["drift", "no_drift", "unknown"]
     assert marks[0].findtext(f"{SVG}title") == "forest, 2026-03-05 12:00:00 UTC: Drift"
+
+
+def test_tooltips_mark_runs_that_measured_nothing(reading: Reader) -> None:
+    run, *_ = reading.reported("forest", False, False, step=HOUR)
+    Drift.objects.get(pk=run.pk).update(parameters={})
+    assert reading.page().count("forest, 2026-03-05 12:00:00 UTC: No drift (unsupported)</title>") == 1
+    reading.reported("forest", *[False] * 100, step=HOUR)
+    assert reading.page().count("\nUnsupported: 1</title>") == 1
+
+
+def test_older_runs_are_drawn_when_they_were_reported(reading: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline, "MAX_RUNS", 2)
+    first, second, _ = reading.reported("forest", True, False, True, step=DAY)
+    as_older_record(first.pk.hex, START + 10 * DAY)
+    as_older_record(second.pk.hex, START - 10 * DAY)
+    page = reading.page()
+    assert "2 runs from 2026-03-07 12:00 to 2026-03-15 12:00 UTC: 2 drift, 0 no drift, 0 unknown." in page
 
 
 def test_many_runs_are_cells_filled_by_their_drift_rate(reading: Reader) -> None:
