@@ -247,7 +247,7 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
         record_export(identity_of_session(request), queryset, JSON_FILE)
         return as_json(queryset.defer(None))
 
-    # Their headings name the zone once, so that all columns fit.
+    # The headings of times name the zone once, so that all columns fit.
 
     @admin.display(description="time (UTC)")
     def time(self, drift: Drift) -> str:
