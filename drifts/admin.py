@@ -191,7 +191,6 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
         "time",
         "reported",
         "marked_verdict",
-        "job_status",
         "experiment_link",
         "detector",
         "tag_list",
@@ -267,8 +266,10 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
 
     @admin.display(description="verdict")
     def marked_verdict(self, drift: Any) -> SafeString:
+        """Show the status in place of an unknown verdict, so that it needs no column of its own."""
+        label = drift.job_status if drift.verdict is Verdict.UNKNOWN else drift.verdict.label
         mark = ", unsupported" if drift.is_marked else ""
-        return format_html("{}{}", self.verdict(drift), mark)
+        return format_html('<span class="verdict {}">{}</span>{}', drift.verdict.value, label, mark)
 
     @admin.display(description="unsupported")
     def measured_nothing(self, drift: Drift) -> str:

@@ -102,6 +102,13 @@ class ListedIdWidget(ForeignKeyRawIdWidget):
         return super().label_and_url_for_value(value) if is_choice else ("", "")
 
 
+def label_parts(field: forms.SplitDateTimeField) -> None:
+    """Name the two inputs of a time for screen readers. Django writes the words beside them, but not as labels."""
+    assert isinstance(field.widget, forms.MultiWidget)
+    for part, widget in zip(("date", "time"), field.widget.widgets, strict=True):
+        widget.attrs["aria-label"] = f"{field.label}: {part}"
+
+
 class VersionedForm(forms.ModelForm):
     """A model form that holds the version of the object that it shows, and refuses to save over another version.
 
@@ -116,6 +123,9 @@ class VersionedForm(forms.ModelForm):
         is_new = self.instance._state.adding
         self.version = "" if is_new else self.version_in(self.instance)
         self.stored_name = "" if is_new else str(self.instance)
+        for field in self.fields.values():
+            if isinstance(field, forms.SplitDateTimeField):
+                label_parts(field)
 
     def version_in(self, instance: Model) -> str:
         """Return the version of the fields of this form in an object."""
