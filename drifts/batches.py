@@ -8,27 +8,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
+import pymongo
 from django.db import DatabaseError
 from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
 from core.background import ShouldStop
-from core.mongodb.documents import Document, collection_of, find_one, mongodb
+from core.mongodb.documents import WORK_SECONDS, Document, collection_of, with_django_errors
 from core.mongodb.errors import is_database_unavailable
-from core.mongodb.match import Mql
 from core.mongodb.order import Order
 from core.mongodb.querysets import both
-from core.mongodb.transaction import LONG, in_transaction
-from drifts.models import Drift, update_between, upgraded_document
+from drifts import schema
+from drifts.models import Drift, DriftQuerySet, update_between, upgraded_document
 from experiments.access import AccessControlled
 from experiments.models import Experiment
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-# A batch takes about 0.05 s. While it is written, a change of one of its runs waits.
 BATCH_SIZE = 200
 OLDEST_FIRST = Order.by("created_at", is_descending=False)
-# MongoDB ends the transaction of a killed process after 60 to 90 seconds. Until then, its runs cannot be written.
+# Seconds to wait for a database that is unavailable.
 LONGEST_OUTAGE = 120
 LONGEST_WAIT = 5
 
@@ -57,40 +56,51 @@ def completed_batch(experiment_id: uuid.UUID, after: Position, until: datetime.d
     Return None if there are none, or if the experiment is deleted: its runs are purged.
     """
     for span in OLDEST_FIRST.after(after):
-        match = both({"experiment_id": experiment_id.hex}, span, {"created_at": {"$lt": until}})
-        # Most experiments have no new runs, and need no transaction.
-        if find_one(Drift, match, projection={"_id": 1}) and (batch := complete(experiment_id, match)):
+        runs = Drift.objects.matching(both({"experiment_id": experiment_id.hex}, span, {"created_at": {"$lt": until}}))
+        if batch := completed(experiment_id, runs):
             return batch
     return None
 
 
-def complete_once(experiment_id: uuid.UUID, match: Mql) -> Batch | None:
-    experiment = Experiment.objects.reference_to(experiment_id)
-    if experiment is None:
-        return None
-    # A page has a bounded size: runs may have megabytes.
-    runs, _ = Drift.objects.matching(match).sorted_slice(OLDEST_FIRST, BATCH_SIZE)
-    if not runs:
-        return None
-    updates = [update for run in runs if (update := completing_update(run, experiment))]
-    if updates:
-        collection_of(Drift).bulk_write(updates, ordered=False, session=mongodb().session)
-    return Batch(len(runs), len(updates), Position(runs[-1]["created_at"], runs[-1]["_id"]))
+def completed(experiment_id: uuid.UUID, matching: DriftQuerySet) -> Batch | None:
+    """Complete the first of the runs. If some change meanwhile, read them again: older copies do not complete them."""
+    changed = 0
+    # Pages have a bounded size: runs may have megabytes.
+    while runs := matching.sorted_slice(OLDEST_FIRST, BATCH_SIZE)[0]:
+        # The rules are read last, so that they are as new as those that have completed the runs.
+        experiment = Experiment.objects.reference_to(experiment_id)
+        if experiment is None:
+            return None
+        updates = [update for run in runs if (update := completing_update(run, experiment))]
+        written = write(updates) if updates else 0
+        changed += written
+        if written == len(updates):
+            return Batch(len(runs), changed, Position(runs[-1]["created_at"], runs[-1]["_id"]))
+    return None
 
 
-# A change or deletion of one of the runs at the same time is a write conflict, so that neither overwrites the other.
-complete = in_transaction(complete_once, LONG)
+@with_django_errors
+def write(updates: list[UpdateOne]) -> int:
+    """Write the runs that are still as they were read, and return their number."""
+    with pymongo.timeout(WORK_SECONDS):
+        return collection_of(Drift).bulk_write(updates, ordered=False).matched_count
 
 
 def completing_update(run: Document, experiment: AccessControlled) -> UpdateOne | None:
-    """Return the write that completes a stored run again; None if it is complete."""
+    """Return the write that completes a stored run again; None if it is complete.
+
+    Its condition is the whole run as it was read, so that no change by a client is overwritten. A transaction could
+    hold that too, but if its process is killed, MongoDB locks all runs of the batch for a minute or more.
+    """
     try:
         update = update_between(run, upgraded_document(run, experiment))
     except Exception:
         # A damaged record must not hold up all others.
         logger.exception("Run %s of experiment %s cannot be upgraded. It stays as it is.", run["_id"], experiment.pk)
         return None
-    return UpdateOne({"_id": run["_id"], "experiment_id": experiment.pk.hex}, update) if update else None
+    absent = dict.fromkeys(schema.added_fields())
+    as_read = {name: {"$eq": value} for name, value in {**absent, **run}.items()}
+    return UpdateOne(as_read, update, hint="_id_") if update else None
 
 
 @contextmanager

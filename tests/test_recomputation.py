@@ -11,7 +11,7 @@ from core import timestamps
 from core.mongodb.documents import collection_of
 from drifts import batches
 from drifts import models as drift_models
-from drifts.models import Drift
+from drifts.models import Drift, DriftQuerySet
 from drifts.recomputation import recompute_runs
 from drifts.upgrades import upgrade_runs
 from experiments.models import Experiment
@@ -187,6 +187,19 @@ def test_a_run_that_is_stored_after_the_recomputation_follows_the_new_rules_soon
     }
 
 
+def test_an_upgrade_that_overlaps_the_recomputation_follows_the_new_rules(
+    runs: list[str], manager: Caller, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recompute() -> None:
+        set_map(manager, address)
+        recompute_runs(never)
+
+    # The first reading looks for runs of the time at which the last pass ended, and finds none.
+    meanwhile(monkeypatch, DriftQuerySet, "sorted_slice", recompute, call=2)
+    upgrade_runs(never)
+    assert [run["series"] for run in stored_runs()] == [SERIES] * 10
+
+
 def test_a_run_from_a_slow_request_and_a_fast_clock_is_found(
     manager: Caller, editor: Caller, address: str, path: str
 ) -> None:
@@ -208,13 +221,17 @@ def as_of_older_rules(run: str, created_at: datetime.datetime) -> None:
     )
 
 
-def meanwhile(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, other: Callable[[], object]) -> None:
-    """Run something else before the next call of a function."""
+def meanwhile(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, other: Callable[[], object], call: int = 1
+) -> None:
+    """Run something else before a call of a function: the next one, or a later one."""
     function = getattr(module, name)
+    left = iter(range(call - 1))
 
     def called(*arguments: Any, **options: Any) -> Any:
-        monkeypatch.setattr(module, name, function)
-        outside_the_transaction(other)
+        if next(left, None) is None:
+            monkeypatch.setattr(module, name, function)
+            outside_the_transaction(other)
         return function(*arguments, **options)
 
     monkeypatch.setattr(module, name, called)

@@ -130,14 +130,14 @@ def test_a_damaged_record_does_not_hold_up_the_others(older: list[str], caplog: 
 def test_a_second_process_stops(older: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one moves the place while the second one works on its batch."""
     reports: list[str] = []
-    complete = batches.complete
+    completed = batches.completed
 
     def complete_after_another(*arguments: Any) -> Any:
-        monkeypatch.setattr(batches, "complete", complete)
+        monkeypatch.setattr(batches, "completed", completed)
         upgrade_runs(after(1))
-        return complete(*arguments)
+        return completed(*arguments)
 
-    monkeypatch.setattr(batches, "complete", complete_after_another)
+    monkeypatch.setattr(batches, "completed", complete_after_another)
     upgrade_runs(never, reports.append)
     assert reports == ["Another process upgrades the runs."]
     assert Place.stored().visited == 3
@@ -183,6 +183,37 @@ def test_a_run_that_is_deleted_during_a_batch_stays_deleted(
     upgrade_runs(never)
     assert versions() == {"1.1.0": 9}
     assert editor.get(f"{path}/{older[0]}").status_code == 404
+
+
+def test_a_change_by_an_older_copy_during_a_batch_is_upgraded_too(
+    older: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = {"$set": {"model": "changed", "updated_at": timestamps.now()}}
+    first = {"_id": uuid.UUID(older[0]).hex}
+    during_the_next_batch(monkeypatch, lambda: collection_of(Drift).update_one(first, change))
+    upgrade_runs(never)
+    assert versions() == {"1.1.0": 10}
+    assert (stored(older[0])["model"], stored(older[0])["series"]) == ("changed", {"model": "changed"})
+
+
+def test_two_changes_in_one_millisecond_are_told_apart(older: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    change = {"$set": {"detector": "psi"}}
+    first = {"_id": uuid.UUID(older[0]).hex}
+    during_the_next_batch(monkeypatch, lambda: collection_of(Drift).update_one(first, change))
+    upgrade_runs(never)
+    assert stored(older[0])["series"] == {"model": "model 0", "detector": "psi"}
+
+
+def test_parameters_that_look_like_operators_are_data(experiment: Experiment) -> None:
+    deep: Any = 1
+    for _ in range(40):
+        deep = {"deep": [deep]}
+    parameters = {"$gt": 1, "$where": "false", "reference": {"$ref": "a", "$id": 1}, "deep": deep, "none": None}
+    run = Drift.objects.create_in(experiment, job_status="Completed", model="forest", parameters=parameters)
+    as_older_record(str(run.pk))
+    upgrade_runs(never)
+    assert versions() == {"1.1.0": 1}
+    assert Drift.objects.get(pk=run.pk).parameters == parameters
 
 
 @pytest.mark.parametrize("method", ["patch", "put"])
