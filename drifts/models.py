@@ -33,7 +33,7 @@ from core.mongodb.documents import (
 )
 from core.mongodb.match import Match, Mql
 from core.mongodb.order import Order
-from core.mongodb.querysets import MAX_PAGE_BYTES, FilterableQuerySet
+from core.mongodb.querysets import MAX_PAGE_BYTES, FilterableQuerySet, both
 from core.mongodb.transaction import LONG, in_transaction
 from core.tags import MAX_TAG
 from core.totals import total_of
@@ -50,6 +50,9 @@ from experiments.models import DeletedExperiment, Experiment
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 # A batch takes about a third of a second. Smaller batches take longer in all, and other requests wait as long.
 DELETED_AT_ONCE = 5_000
+# The most runs that `DriftQuerySet.newest` sorts in memory, and the fields that begin an index after the experiment.
+MAX_SORTED = 50_000
+INDEXED = frozenset({"model", "job_status", "drift_detected", "tags", "detector", "environment"})
 # The audit trail records all other fields of a run that is deleted. The event itself names the run and its experiment.
 UNRECORDED = frozenset({"id", "experiment", "schema_version", "updated_at", "derived", "rules_version"})
 
@@ -73,7 +76,11 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
 
     def matching(self, document: Mql) -> Self:
         """Return the runs that a match document matches. Runs without `observed_at` have their `created_at` instead."""
-        return self.where(ObservedMatch(document)) if observed.names_time(document) else super().matching(document)
+        return (
+            self.where(ObservedMatch(document))
+            if observed.names_any({observed.COLUMN}, document)
+            else super().matching(document)
+        )
 
     def sorted_slice(
         self, order: Order, limit: int, *, start: int = 0, after: Sequence[Any] | None = None, shape: Sequence[Mql] = ()
@@ -114,8 +121,21 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
         return observed.EXPRESSION if self.where(Match(observed.HAS_NO_TIME)).exists() else f"${observed.COLUMN}"
 
     def newest(self, limit: int, *shape: Mql) -> list[Document]:
-        """Return the newest runs by `observed_at`, changed by stages that keep `observed_at`."""
+        """Return the newest runs by `observed_at`, changed by stages that keep `observed_at`.
+
+        No index serves this order for the runs of a model, a status or a tag. MongoDB would read the runs of all models
+        until it has found enough. Up to `MAX_SORTED` runs are rather sorted in memory: for the 3,300 runs of a model
+        among 100,000, this takes 0.02 s instead of 0.12 s.
+        """
+        if self._has_indexed_condition() and self.count_up_to(MAX_SORTED + 1) <= MAX_SORTED:
+            time: Mql = {"$set": {observed.COLUMN: observed.EXPRESSION}}
+            return self.bounded(time, *shape, {"$sort": observed.NEWEST_OBSERVED.sort}, {"$limit": limit})[0]
         return self.sorted_slice(observed.NEWEST_OBSERVED, limit, shape=shape)[0]
+
+    def _has_indexed_condition(self) -> bool:
+        """Return whether each run has to match a condition on a field by which an index of its own finds runs."""
+        alternatives, conditions = self._compiled
+        return all(observed.names_any(INDEXED, both(each, *conditions), ("$and",)) for each in alternatives)
 
 
 BaseDriftManager = models.Manager.from_queryset(DriftQuerySet)

@@ -6,6 +6,7 @@ runs of 1.0.0, the second part reads one key of an index.
 """
 
 import datetime
+from collections.abc import Collection
 
 from core.filters.language import LOGICAL
 from core.mongodb.match import MatchAny, Mql
@@ -37,10 +38,10 @@ class ObservedMatch(MatchAny):
         super().__init__([both(document, HAS_TIME), both(on_fallback(document), HAS_NO_TIME)])
 
 
-def names_time(document: Mql) -> bool:
-    """Return whether a match document has a condition on `observed_at`."""
+def names_any(names: Collection[str], document: Mql, within: Collection[str] = LOGICAL) -> bool:
+    """Return whether a match document has a condition on one of the columns, also `within` these operators."""
     return any(
-        name == COLUMN or (name in LOGICAL and any(map(names_time, conditions)))
+        name in names or (name in within and any(names_any(names, each, within) for each in conditions))
         for name, conditions in document.items()
     )
 

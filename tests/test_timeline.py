@@ -97,6 +97,34 @@ def test_older_runs_are_drawn_when_they_were_reported(reading: Reader, monkeypat
     assert "2 runs from 2026-03-07 12:00 to 2026-03-15 12:00 UTC: 2 drift, 0 no drift, 0 unknown." in page
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"model": "forest"},
+        {"$and": [{"model": {"$in": ["forest"]}}, {"created_at": {"$gte": START}}]},
+        {"$and": [{"observed_at": {"$gte": START - 30 * DAY}}, {"model": "forest"}]},
+        {"$or": [{"model": "forest"}, {"parameters.p": 7}]},
+    ],
+)
+def test_the_newest_runs_of_a_model_are_sorted_unless_they_are_too_many(
+    reading: Reader, monkeypatch: pytest.MonkeyPatch, condition: Any
+) -> None:
+    """No index has the runs of a model by `observed_at`, so the runs of all models would be read."""
+    reading.reported("boost", *[False] * 200, step=HOUR)
+    forest = reading.reported("forest", *[True] * 20, step=-HOUR)
+    as_older_record(forest[19].pk.hex, START + DAY)
+    monkeypatch.setattr(timeline, "MAX_RUNS", 10)
+    runs = Drift.objects.of(reading.experiment).matching(condition)
+    with reads_of(Drift) as reads:
+        found, is_all = timeline.newest_of(runs)
+    assert [run.id for run in found] == [run.pk for run in (forest[19], *forest[:9])]
+    assert not is_all
+    is_sorted = "$or" not in condition
+    assert (max(read.documents for read in reads) < 30) == is_sorted
+    monkeypatch.setattr("drifts.models.MAX_SORTED", 19)
+    assert timeline.newest_of(runs) == (found, is_all)
+
+
 def test_many_runs_are_cells_filled_by_their_drift_rate(reading: Reader) -> None:
     reading.reported("forest", *[n % 4 == 0 for n in range(100)], step=HOUR)
     assert "A cell shows the shares of the verdicts" in reading.page()
