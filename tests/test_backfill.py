@@ -1,16 +1,22 @@
 """A backfill: runs of 400 past days, reported today in random order, are shown on the days of their data."""
 
+import csv
 import datetime
+import html
+import io
 import random
+import re
 from collections import Counter
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from pytest_django import Settings
 
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller
+from tests.session import through_session
 
 BERLIN = ZoneInfo("Europe/Berlin")
 FIRST = datetime.date(2024, 1, 1)
@@ -59,3 +65,22 @@ def test_statistics_by_day_show_a_backfill_as_it_happened(
         of_day = {"$gte": midnight(day).isoformat(), "$lt": midnight(day + datetime.timedelta(days=1)).isoformat()}
         assert ask(filter={"observed_at": of_day}, interval="day") == [(midnight(day).isoformat(), hours)]
         assert [count for _, count in ask(filter={"observed_at": of_day}, interval="hour")] == [1] * hours
+
+
+def test_the_timeline_and_the_chart_draw_a_backfill_as_it_happened(
+    backfilled: list[datetime.datetime], reader: Caller, settings: Settings, experiment: Experiment
+) -> None:
+    browser, pages = through_session(reader, settings).client, f"/experiments/{experiment.pk}"
+    page = browser.get(f"{pages}/timeline").content.decode()
+    assert f"{len(backfilled)} runs from 2024-01-01 11:00 to 2025-02-03 11:00 UTC" in page
+    rows = list(csv.DictReader(io.StringIO(browser.get(f"{pages}/timeline.csv").content.decode())))
+    for row in rows:
+        start, end = (datetime.datetime.fromisoformat(row[name]) for name in ("from", "until"))
+        assert int(row["runs"]) == sum(start <= time < end for time in backfilled)
+    addresses = re.findall(r'href="([^"]+)">(\d+) runs?<', page)
+    assert sum(int(number) for _, number in addresses) == len(backfilled)
+    address, number = addresses[len(addresses) // 2]
+    assert f"{number} runs" in browser.get(html.unescape(address)).content.decode()
+    assert "x from 2024-01-01 11:00:00 UTC to 2025-02-03 11:00:00 UTC" in browser.get(f"{pages}/chart").content.decode()
+    rows = list(csv.DictReader(io.StringIO(browser.get(f"{pages}/chart.csv").content.decode())))
+    assert [datetime.datetime.fromisoformat(row["observed_at"]) for row in rows] == backfilled[::-1]
