@@ -12,7 +12,7 @@ from accounts.models import ServiceToken
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller
-from tests.conftest import RUN
+from tests.conftest import RUN, purge_in_background
 from tests.crowd import RemoteUser, at_once, statuses
 from tests.live import LiveServer
 
@@ -194,6 +194,7 @@ def test_a_conditional_deletion_of_an_experiment_deletes_its_runs(drift: Drift, 
     path = f"/experiment/{drift.experiment_id}"
     tag = manager.get(path).headers["ETag"]
     assert manager.delete(path, headers={"If-Match": tag}).status_code == 204
+    purge_in_background()
     assert not Drift.objects.exists()
 
 
