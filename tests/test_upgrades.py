@@ -5,9 +5,11 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import DEFAULT, Mock
 
 import pytest
 from django.core.management import call_command
+from pymongo.errors import AutoReconnect
 
 from core import timestamps
 from core.mongodb.documents import collection_of
@@ -17,6 +19,7 @@ from drifts.models import Drift
 from drifts.upgrades import Place, upgrade_runs
 from experiments.models import LONGEST_REQUEST, Experiment
 from tests.caller import Caller
+from tests.profiler import reads_of
 from tests.test_observed_at import DAY, FIRST, as_older_record
 
 RUN = {"job_status": "Completed", "model": "forest", "drift_detected": False}
@@ -143,6 +146,34 @@ def test_a_second_process_stops(older: list[str], monkeypatch: pytest.MonkeyPatc
     assert Place.stored().visited == 3
     upgrade_runs(never)
     assert versions() == {"1.1.0": 10}
+
+
+def test_a_process_that_is_killed_before_it_stores_its_place_repeats_the_batch(
+    older: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade_runs(after(1))
+    with monkeypatch.context() as killed:
+        killed.setattr(Place, "moved_to", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            upgrade_runs(never)
+    assert versions() == {"1.0.0": 4, "1.1.0": 6}
+    upgrade_runs(never)
+    assert versions() == {"1.1.0": 10}
+    assert (Place.stored().visited, Place.stored().changed) == (10, 7)
+
+
+def test_an_upgrade_waits_for_a_database_that_is_unavailable(older: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    away = AutoReconnect("no primary")
+    write = Mock(wraps=batches.write, side_effect=[away, DEFAULT, away, *[DEFAULT] * 10])
+    monkeypatch.setattr(batches, "write", write)
+    upgrade_runs(never)
+    assert versions() == {"1.1.0": 10}
+
+
+def test_a_batch_reads_no_runs_but_its_own(older: list[str], experiment: Experiment) -> None:
+    with reads_of(Drift) as reads:
+        upgrade_runs(never)
+    assert all(read.documents <= batches.BATCH_SIZE and not read.sorts_in_memory for read in reads), reads
 
 
 # Clients that change the same runs
