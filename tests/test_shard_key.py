@@ -20,12 +20,15 @@ from pytest_django import Settings
 
 from core.mongodb.documents import mongodb
 from drifts.models import Drift
+from drifts.recomputation import recompute_runs
+from drifts.upgrades import upgrade_runs
 from driftwatch.api_urls import urlpatterns as api_patterns
 from experiments.models import DeletedExperiment, Experiment
 from pages.urls import urlpatterns as page_patterns
 from tests.caller import FORM, Caller
 from tests.conftest import RUN
 from tests.session import through_session, version_shown
+from tests.test_observed_at import as_older_record
 
 RUNS = Drift._meta.db_table
 # The names of a command's filters, below the list of its statements if it has one.
@@ -355,6 +358,20 @@ def test_a_purge_names_the_experiment(drift: Drift, recorder: Recorder) -> None:
     changes = [command for command in recorder.on_runs() if not is_read(command)]
     assert {next(iter(command)) for command in changes} == {"insert", "delete"}
     for command in changes:
+        assert_suits_a_sharded_cluster(command)
+
+
+def test_background_work_on_runs_names_the_experiment(
+    experiment: Experiment, drift: Drift, manager: Caller, recorder: Recorder
+) -> None:
+    as_older_record(str(drift.pk))
+    preparation = len(recorder.on_runs())
+    upgrade_runs(lambda: False)
+    manager.patch(f"/experiment/{experiment.pk}", {"field_map": {"p_value": "parameters.p_value"}})
+    recompute_runs(lambda: False)
+    commands = recorder.on_runs()[preparation:]
+    assert [next(iter(command)) for command in commands].count("update") == 2
+    for command in commands:
         assert_suits_a_sharded_cluster(command)
 
 
