@@ -360,3 +360,18 @@ def test_an_interrupted_deletion_holds_and_can_be_purged(
         assert browser.get(f"{server.url}{address}", timeout=TIMEOUT).status_code == 404
     assert "weld inspection" in server.manage("purge")
     assert stored["drifts_drift"].count_documents(of_it) == 0
+
+
+def test_runs_are_upgraded_while_the_service_serves(
+    server: LiveServer, anonymous: RemoteUser, older: OlderDatabase, stored: Database[Document]
+) -> None:
+    def shown() -> list[Document]:
+        response = anonymous.call("POST", f"{older.path('wine quality')}/drift/search?sort_by=observed_at", {})
+        assert response.status_code == 200, response.text
+        return [{**run, "schema_version": None, "series": None} for run in response.json()]
+
+    before = shown()
+    server.manage("upgrade_runs")
+    assert stored["drifts_drift"].distinct("schema_version") == ["1.1.0"]
+    assert stored["drifts_drift"].count_documents({"series": None}) == 0
+    assert shown() == before
