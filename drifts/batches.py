@@ -30,6 +30,7 @@ OLDEST_FIRST = Order.by("created_at", is_descending=False)
 # Seconds to wait for a database that is unavailable.
 LONGEST_OUTAGE = 120
 LONGEST_WAIT = 5
+LONGEST_PAUSE = 2
 
 
 class Position(NamedTuple):
@@ -108,7 +109,8 @@ def unhurried() -> Iterator[None]:
     """Wait as long as the block took, so that requests have half of the time for themselves."""
     started = time.monotonic()
     yield
-    time.sleep(time.monotonic() - started)
+    # A longer pause would delay a stop.
+    time.sleep(min(time.monotonic() - started, LONGEST_PAUSE))
 
 
 def persistent(work: Callable[[], T], should_stop: ShouldStop) -> T:
