@@ -165,13 +165,13 @@ class DriftForm(ApiForm):
     class Meta:
         widgets: ClassVar = {"note": LinesWidget}
 
+    def is_sent(self, name: str) -> bool:
+        """Send changes only: a sent field is derived no more, and the form shows no fractions of a second."""
+        return self.instance._state.adding or name in self.changed_data
+
     def clean(self) -> dict[str, Any]:
-        """Leave out what was not changed: a derived field is sent once it is saved, and the form shows no fractions
-        of a second.
-        """
         cleaned = super().clean()
-        is_new = self.instance._state.adding
-        return {name: value for name, value in cleaned.items() if is_new or name in self.changed_data}
+        return {name: value for name, value in cleaned.items() if name not in WRITABLE or self.is_sent(name)}
 
     def clean_experiment(self) -> Experiment:
         experiment: Experiment = self.cleaned_data["experiment"]

@@ -1,8 +1,8 @@
 """The fields of a run that its client did not send: the mapped ones, the default of `observed_at`, and `series`.
 
 A run stores the effective value of each field, which filters, sorts and indexes use. `derived` names the fields whose
-value the client did not send. Such a value is computed again whenever the parameters of the run or the rules of its
-experiment change; a sent value stays.
+value the client did not send. Such a value is computed again whenever the run or the rules of its experiment change; a
+sent value stays.
 """
 
 from collections.abc import Mapping
@@ -20,8 +20,6 @@ from drifts.parameters import part_at
 from experiments.run_rules import MAPPABLE_FIELDS, RunRules
 
 WINDOW = ("window_start", "window_end")
-# The fields whose change changes derived ones.
-INPUTS = frozenset({*MAPPABLE_FIELDS, "model", "parameters"})
 
 
 class EmptyWindow(Exception):

@@ -110,7 +110,10 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
         """Store new runs with their derived fields, for shells."""
         runs = list(objs)
         if runs:
-            insert_many(self.model, [run.new_document() for run in runs])
+            documents = [run.new_document() for run in runs]
+            insert_many(self.model, documents)
+            for run, stored in zip(runs, instances_of(self.model, documents), strict=True):
+                vars(run).update(vars(stored))
         return runs
 
     def time_expression(self) -> Any:
@@ -346,7 +349,8 @@ class Drift(models.Model):
         editable = {field.name for field in self._meta.concrete_fields if field.editable} - {"experiment"}
         stored = self._stored().get()
         chosen = editable & set(editable if names is None else names)
-        return {name: getattr(self, name) for name in chosen if getattr(self, name) != getattr(stored, name)}
+        values = ((name, getattr(self, name), getattr(stored, name)) for name in chosen)
+        return {name: new for name, new, old in values if not is_same(*map(timestamps.stored, (old, new)))}
 
     @in_transaction
     def update(self, **changes: Any) -> None:

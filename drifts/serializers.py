@@ -12,7 +12,7 @@ from core.api.serializers import (
     StrictText,
     Tags,
 )
-from drifts.derived import EmptyWindow, is_empty_window
+from drifts.derived import WINDOW, EmptyWindow, is_empty_window
 from drifts.fields import MAX_NOTE, typed_fields
 from drifts.models import Drift
 from drifts.verdict import JobStatus, Verdict
@@ -109,13 +109,27 @@ class DriftSerializer(StrictModelSerializer):
             raise serializers.ValidationError(
                 {"drift_detected": ["A completed run must say whether drift was detected: true or false."]}
             )
-        if is_empty_window(fields.get("window_start"), fields.get("window_end")):
+        if any(name in fields for name in WINDOW) and is_empty_window(*(self.sent(name, fields) for name in WINDOW)):
             raise serializers.ValidationError({"window_end": [str(EmptyWindow())]})
         return fields
 
+    def sent(self, name: str, fields: dict[str, Any]) -> Any:
+        """The value of a field that the client sends now, or has sent earlier and does not change."""
+        if name in fields or self.instance is None or name in (self.instance.derived or ()):
+            return fields.get(name)
+        return getattr(self.instance, name)
+
     def update(self, drift: Drift, changes: dict[str, Any]) -> Drift:
+        if not self.partial:
+            changes = without_derived(drift, changes)
         try:
             drift.update(**changes)
         except EmptyWindow as error:
             raise serializers.ValidationError({"window_end": [str(error)]}) from error
         return drift
+
+
+def without_derived(drift: Drift, sent: dict[str, Any]) -> dict[str, Any]:
+    """Leave out derived fields that a PUT repeats. The client has read the whole run, and writes it back."""
+    derived = drift.derived or ()
+    return {name: value for name, value in sent.items() if name not in derived or value != getattr(drift, name)}

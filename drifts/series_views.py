@@ -69,8 +69,9 @@ class SeriesView(SearchMixin, ExperimentResource):
                 without = total_of(runs.matching(HAS_NO_SERIES))
         except TooManySeries as error:
             raise ValidationError(
-                f"There are more than {MAX_SERIES:,} series. Choose a shorter period with since and until, or have the "
-                "experiment's series_by name fields with fewer values."
+                f"There are more than {MAX_SERIES:,} series, or their names are too long to compare. Choose a shorter "
+                "period with since and until, or have the experiment's series_by name fields with fewer or shorter "
+                "values."
             ) from error
         more = {"runs_without_series": without.number, "runs_without_series_is_exact": without.is_exact}
         shown = [SeriesSerializer(item).data for item in page.documents]

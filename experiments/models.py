@@ -120,7 +120,7 @@ class Experiment(AccessControlled, models.Model):
     series_by = ArrayField(models.CharField(max_length=255), null=True, blank=True, editable=False)
     field_map = models.JSONField(null=True, blank=True, editable=False)
     rules_version = models.IntegerField(null=True, blank=True, editable=False)
-    # The progress of applying such a change to stored runs: `RunRules` in run_rules.py.
+    # The progress of applying changed rules to stored runs: `Recomputation` in run_rules.py.
     recomputation = models.JSONField(null=True, blank=True, editable=False)
     run_timeout = models.IntegerField("time-out of runs (seconds)", null=True, blank=True, editable=False)
     created_at = models.DateTimeField("created", default=timestamps.now, editable=False)

@@ -57,8 +57,6 @@ FIELDS: Mapping[str, Field] = {
     "public": BooleanField("public"),
     "tags": StringListField("tags"),
     "config": JSONField("config"),
-    "series_by": StringListField("series_by"),
-    "field_map": JSONField("field_map"),
     "run_timeout": NumberField("run_timeout"),
     "created_at": TimeField("created_at"),
     "updated_at": TimeField("updated_at"),
@@ -120,6 +118,7 @@ class ExperimentView(SearchMixin, ExperimentResource):
         "restore": Level.MANAGE,
     }
     serializer_class = ExperimentSerializer
+    progress_fields = frozenset({"recomputation"})
     search_parameters = SearchParameters.sortable_by(("created_at", "name", "public"))
     filter_example = {"tags": "production", "created_at": {"$gte": "2026-01-01"}}
     conflict = "An experiment with this name already exists. Choose another name."

@@ -17,6 +17,7 @@ from drifts.admin import DriftAdmin
 from drifts.models import Drift
 from drifts.parameters import tree
 from experiments.models import Experiment
+from tests import golden
 from tests.caller import Caller, Client
 from tests.session import through_session, version_shown
 from tests.test_observed_at import as_older_record
@@ -91,18 +92,11 @@ def test_an_unsupported_run_is_marked_in_the_list_and_in_its_form(browser: Clien
         assert form.texts(".field-measured_nothing .readonly") == [answer]
 
 
-@pytest.mark.parametrize(("verdict", "runs"), [("drift", 10), ("no_drift", 11), ("unknown", 2)])
+@pytest.mark.parametrize(("verdict", "runs"), golden.VERDICTS.items())
 def test_the_verdict_filter_counts_as_statistics_do(
     browser: Client, experiment: Experiment, verdict: str, runs: int
 ) -> None:
-    fields: dict[str, dict[str, Any]] = {
-        "D": {"job_status": "Completed", "drift_detected": True},
-        "N": {"job_status": "Completed"},
-        "U": {"job_status": "Running"},
-        "F": {"job_status": "Failed"},
-    }
-    golden = [{"model": "forest", **fields[letter]} for letter in "NNDNNDDUDNDNNNNDDNNDFDD"]
-    Drift.objects.create_all_in(experiment, golden)
+    golden.store_g1(experiment)
     page = Shown(browser.get(LIST, {"verdict": verdict}))
     assert page.texts(".paginator") == [f"{runs} drift runs"]
 
@@ -368,3 +362,23 @@ def test_an_export_with_too_many_columns_is_refused(
 def test_an_address_sorts_only_by_indexed_fields(browser: Client, drift: Drift, other: Drift, column: int) -> None:
     """Require those reported last first, unless the column is the time of the report."""
     assert found(browser, o=str(column)) == (["forest", "=HYPERLINK()"] if column == 3 else ["=HYPERLINK()", "forest"])
+
+
+def test_a_run_whose_window_lies_within_a_second_can_be_saved(browser: Client, drift: Drift) -> None:
+    """The form shows whole seconds."""
+    start = datetime.datetime(2026, 1, 1, 0, 0, 0, 100_000, datetime.UTC)
+    end = start + datetime.timedelta(milliseconds=800)
+    drift.update(window_start=start, window_end=end)
+    address = reverse("admin:drifts_drift_change", args=[drift.pk])
+    saved = browser.post(address, shown_values(browser, address) | {"note": "checked"})
+    assert saved.status_code == 302, saved.context["adminform"].form.errors
+    drift.refresh_from_db()
+    assert (drift.note, drift.window_start, drift.window_end) == ("checked", start, end)
+
+
+def test_one_end_of_a_window_is_compared_with_the_stored_other(browser: Client, drift: Drift) -> None:
+    drift.update(window_start=datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC))
+    address = reverse("admin:drifts_drift_change", args=[drift.pk])
+    form = shown_values(browser, address) | {"window_end_0": "2026-01-01", "window_end_1": "00:00:00"}
+    refused = browser.post(address, form)
+    assert refused.context["adminform"].form.errors == {"window_end": ["Must be after window_start."]}

@@ -198,6 +198,21 @@ def test_a_conditional_deletion_of_an_experiment_deletes_its_runs(drift: Drift, 
     assert not Drift.objects.exists()
 
 
+def test_the_progress_of_background_work_conflicts_with_no_change(drift: Drift, manager: Caller) -> None:
+    path = f"/experiment/{drift.experiment_id}"
+    progress = manager.patch(path, {"series_by": ["model"]}).json()["recomputation"]
+    tag = manager.get(path).headers["ETag"]
+    stored = Experiment.objects.get()
+    Experiment.objects.update(recomputation={**stored.recomputation, "done": 1})  # type: ignore[dict-item]
+    # A client that polls the progress sees it.
+    polled = manager.get(path, headers={"If-None-Match": tag})
+    assert (polled.status_code, polled.json()["recomputation"]) == (200, progress | {"done": 1})
+    assert manager.patch(path, {"description": "red"}, headers={"If-Match": tag}).status_code == 200
+    Experiment.objects.update(recomputation=None)
+    tag = manager.get(path).headers["ETag"]
+    assert manager.get(path, headers={"If-None-Match": tag}).status_code == 304
+
+
 def counted(remote_user: RemoteUser, path: str, field: str) -> Iterator[Callable[[], requests.Response]]:
     """Calls that each read a counter and add one to it."""
     for _ in range(6):

@@ -170,3 +170,20 @@ def test_a_deleted_run_is_not_found(editor: Caller, drift: Drift) -> None:
     assert editor.delete(path).status_code == 204
     assert editor.get(path).status_code == 404
     assert editor.delete(path).status_code == 404
+
+
+def test_a_shell_stores_values_that_are_equal_in_python_but_not_in_json(drift: Drift) -> None:
+    for parameters in ({"a": 1, "b": 0}, {"a": True, "b": False}, {"a": 1.0, "b": 0.0}):
+        drift.parameters = parameters
+        drift.save()
+        stored = Drift.objects.get(pk=drift.pk).parameters
+        assert [type(value) for value in stored.values()] == [type(value) for value in parameters.values()]
+
+
+def test_runs_that_a_shell_stores_together_are_whole(experiment: Experiment) -> None:
+    (run,) = Drift.objects.bulk_create([Drift(experiment=experiment, model="forest", job_status="Running")])
+    assert run.series == {"model": "forest"}
+    assert run.observed_at == run.created_at
+    run.model = "tree"
+    run.save()
+    assert Drift.objects.get(pk=run.pk).series == {"model": "tree"}

@@ -164,6 +164,16 @@ def test_null_clears_the_sent_value_and_the_mapped_one_counts_again(editor: Call
     assert mapped(unmapped) == dict.fromkeys(MAPPABLE_FIELDS) | {"observed_at": run["created_at"]}
 
 
+def test_a_put_of_a_run_as_it_was_read_leaves_mapped_values_mapped(editor: Caller, path: str) -> None:
+    run = report(editor, path, {"p_value": 0.5})
+    address = f"{path}/drift/{run['id']}"
+    changed = editor.put(address, run | {"parameters": {"p_value": 0.1}}).json()
+    assert changed["p_value"] == 0.1
+    assert changed["observed_at"] == run["observed_at"]
+    assert editor.put(address, changed | {"p_value": 0.2}).json()["p_value"] == 0.2
+    assert editor.patch(address, {"parameters": {"p_value": 0.3}}).json()["p_value"] == 0.2
+
+
 def test_a_value_that_equals_the_mapped_one_is_sent_all_the_same(editor: Caller, path: str) -> None:
     run = report(editor, path, {"p_value": 0.5}, p_value=0.5)
     assert editor.patch(f"{path}/drift/{run['id']}", {"parameters": {"p_value": 0.1}}).json()["p_value"] == 0.5

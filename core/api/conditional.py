@@ -15,6 +15,7 @@ from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 
 from core.api.exceptions import PreconditionFailed
+from core.api.responses import JSONResponse, json_of
 from core.mongodb.transaction import in_transaction
 from core.versions import digest
 
@@ -34,9 +35,9 @@ def tagged(action: Action) -> Action:
     @wraps(action)
     def respond(view: Any, request: Request, **path: str) -> HttpResponse:
         response = action(view, request, **path)
-        tag = quote_etag(digest(response.content))
+        tag = quote_etag(digest(content_of(response, view)))
         response["ETag"], response["Vary"] = tag, "Authorization, Cookie"
-        if request.method in ("GET", "HEAD") and not allows(request, tag):
+        if request.method in ("GET", "HEAD") and not allows(request, tag) and not has_progress(response, view):
             kept = {name: response[name] for name in KEPT if name in response}
             # The length of the 200 (section 8.6). Without it, a middleware would add a length of 0.
             return HttpResponseNotModified(headers={**kept, "Content-Length": str(len(response.content))})
@@ -44,6 +45,18 @@ def tagged(action: Action) -> Action:
 
     respond.is_tagged = True  # type: ignore[attr-defined]
     return respond
+
+
+def content_of(response: HttpResponse, view: Any) -> bytes:
+    """Return the content that a client may have changed: without the progress of background work."""
+    if not isinstance(response, JSONResponse) or not view.progress_fields:
+        return response.content
+    return json_of({name: value for name, value in response.data.items() if name not in view.progress_fields})
+
+
+def has_progress(response: HttpResponse, view: Any) -> bool:
+    """Return whether the response shows progress, which a client with the same ETag may have seen earlier."""
+    return isinstance(response, JSONResponse) and any(response.data.get(name) for name in view.progress_fields)
 
 
 def conditional(action: Action) -> Action:

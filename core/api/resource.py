@@ -39,6 +39,8 @@ class Resource(GenericViewSet[Any]):
     path_parameters: ClassVar[Mapping[str, str]] = {}
     # A suffix for operation ids in the OpenAPI document, needed if two paths lead to one action.
     operation_suffix: str = ""
+    # The fields that show the progress of background work. They do not change the ETag.
+    progress_fields: ClassVar[frozenset[str]] = frozenset()
     # The size limit of bodies is `MAX_BULK_BYTES`.
     is_bulk: ClassVar[bool] = False
     conflict: ClassVar[str] = "It conflicts with an existing object. Read that, and change the request."

@@ -158,7 +158,7 @@ class ApiForm(VersionedForm):
         context = {"request": self.api_request()}
         stored = None if self.instance._state.adding else self.instance
         names = self.serializer(context=context).fields.keys() & cleaned.keys()
-        data = {name: self.sent(name) for name in names}
+        data = {name: self.sent(name) for name in names if self.is_sent(name)}
         checked = self.serializer(stored, data=data, partial=True, context=context)
         try:
             refuse_unstorable(data)
@@ -179,6 +179,10 @@ class ApiForm(VersionedForm):
     def error_prefix(self, data: dict[str, Any], name: str, part: str) -> str:
         """Return the beginning of a message about a part of a field, such as an entry of a list."""
         return ""
+
+    def is_sent(self, name: str) -> bool:
+        """Return whether the serializer receives this field. Others keep their values."""
+        return True
 
     def sent(self, name: str) -> Any:
         """Return the value of a field in the form of the API. JSON without text is an empty object."""
