@@ -91,6 +91,11 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
         with_time, without = (self.where(Match(each)) for each in (observed.HAS_TIME, observed.HAS_NO_TIME))
         if not without.aggregated({"$limit": 1}, {"$project": {"_id": 1}}):
             return super(DriftQuerySet, with_time).sorted_slice(order, limit, start=start, after=after, shape=shape)
+        # Runs beyond the page of those with a time are left out: MongoDB would skip all upgraded runs to find them.
+        times = [{"$project": {observed.COLUMN: 1}}]
+        page, _ = super(DriftQuerySet, with_time).sorted_slice(order, start + limit, after=after, shape=times)
+        if len(page) == start + limit:
+            without = without.where(Match(observed.fallback_up_to(page[-1][observed.COLUMN], order)))
         filled: Mql = {"$set": {observed.COLUMN: f"${observed.FALLBACK}"}}
         sources: list[tuple[DriftQuerySet, Order, list[Mql]]] = [
             (with_time, order, []),

@@ -31,6 +31,11 @@ def by_fallback(order: Order) -> Order:
     return Order((FALLBACK, "_id"), order.is_descending)
 
 
+def fallback_up_to(time: datetime.datetime, order: Order) -> Mql:
+    """Return the condition on runs without `observed_at` that they do not come after a time in this order."""
+    return {FALLBACK: {"$gte" if order.is_descending else "$lte": time}}
+
+
 class ObservedMatch(MatchAny):
     """A match document that names `observed_at`, for both kinds of runs."""
 

@@ -18,6 +18,7 @@ from drifts import schema
 from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller
+from tests.profiler import reads_of
 
 RUN = {"job_status": "Completed", "model": "forest", "drift_detected": False}
 FIRST = datetime.datetime(2026, 1, 1, 6, tzinfo=datetime.UTC)
@@ -162,6 +163,27 @@ def test_pages_by_time_neither_repeat_nor_skip_a_run(
     numbers = range(1, -(-len(mixed) // page_size) + 1)
     by_number = [run for number in numbers for run in editor.post(f"{path}/search?{query}&page={number}").json()]
     assert by_number == expected
+
+
+@pytest.mark.parametrize("order_by", ["asc", "desc"])
+def test_a_page_reads_few_runs_while_others_are_upgraded(
+    editor: Caller, path: str, experiment: Experiment, order_by: str
+) -> None:
+    """The runs that are not upgraded yet are the last of this order, behind all others."""
+    days = range(120) if order_by == "asc" else range(119, -1, -1)
+    pks = Drift.objects.create_all_in(experiment, [RUN] * len(days))
+    for position, (pk, day) in enumerate(zip(pks, days, strict=True)):
+        time = FIRST + day * DAY
+        change = {"created_at": time, "observed_at": time, "model": f"day {day}"}
+        mongodb().database[Drift._meta.db_table].update_one({"_id": pk.hex}, {"$set": change})
+        if position >= 60:
+            as_older_record(str(pk))
+    # Plans that suited the few runs of other tests.
+    mongodb().database.command("planCacheClear", Drift._meta.db_table)
+    with reads_of(Drift) as reads:
+        found = editor.post(f"{path}/search?sort_by=observed_at&order_by={order_by}&page_size=5").json()
+    assert [run["model"] for run in found] == [f"day {day}" for day in days[:5]]
+    assert all(read.documents <= 30 for read in reads if "$count" not in read.stages), reads
 
 
 def test_runs_of_equal_times_are_ordered_by_id(editor: Caller, path: str) -> None:
