@@ -9,28 +9,36 @@ from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 import pymongo
+from bson.raw_bson import RawBSONDocument
 from django.db import DatabaseError
 from pymongo import UpdateOne
-from pymongo.errors import PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
 
 from core.background import ShouldStop
-from core.mongodb.documents import WORK_SECONDS, Document, collection_of, with_django_errors
-from core.mongodb.errors import is_database_unavailable
+from core.mongodb.documents import WORK_SECONDS, collection_of, decoded, raw_within, with_django_errors
+from core.mongodb.errors import TOO_LARGE, UPDATED_TOO_LARGE, is_database_unavailable
+from core.mongodb.match import Mql
 from core.mongodb.order import Order
-from core.mongodb.querysets import both
+from core.mongodb.querysets import MAX_PAGE_BYTES, both
 from drifts import schema
-from drifts.models import Drift, DriftQuerySet, update_between, upgraded_document
+from drifts.models import Drift, update_between, upgraded_document
 from experiments.access import AccessControlled
 from experiments.models import Experiment
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 BATCH_SIZE = 200
+# How often a batch is read again whose runs change meanwhile.
+ATTEMPTS = 5
 OLDEST_FIRST = Order.by("created_at", is_descending=False)
 # Seconds to wait for a database that is unavailable.
 LONGEST_OUTAGE = 120
 LONGEST_WAIT = 5
 LONGEST_PAUSE = 2
+
+
+class Stopped(Exception):
+    """Raised if asked to stop before a batch is complete. Nothing has stored its place."""
 
 
 class Position(NamedTuple):
@@ -51,50 +59,72 @@ class Batch(NamedTuple):
     last: Position
 
 
-def completed_batch(experiment_id: uuid.UUID, after: Position, until: datetime.datetime) -> Batch | None:
+def completed_batch(
+    experiment_id: uuid.UUID, after: Position, until: datetime.datetime, should_stop: ShouldStop
+) -> Batch | None:
     """Complete the next runs of an experiment again, those created before `until`.
 
-    Return None if there are none, or if the experiment is deleted: its runs are purged.
+    Return None if there are none, or if the experiment is deleted: its runs are purged. Raises `Stopped`.
     """
     for span in OLDEST_FIRST.after(after):
-        runs = Drift.objects.matching(both({"experiment_id": experiment_id.hex}, span, {"created_at": {"$lt": until}}))
-        if batch := completed(experiment_id, runs):
+        match = both({"experiment_id": experiment_id.hex}, span, {"created_at": {"$lt": until}})
+        if batch := completed(experiment_id, match, should_stop):
             return batch
     return None
 
 
-def completed(experiment_id: uuid.UUID, matching: DriftQuerySet) -> Batch | None:
-    """Complete the first of the runs. If some change meanwhile, read them again: older copies do not complete them."""
+def completed(experiment_id: uuid.UUID, match: Mql, should_stop: ShouldStop) -> Batch | None:
+    """Complete the first of the runs. If some change meanwhile, read them again: older copies do not complete them.
+
+    Runs that are still not written after `ATTEMPTS` must not hold up all others. They are logged, and stay as they are.
+    """
     changed = 0
-    # Pages have a bounded size: runs may have megabytes.
-    while runs := matching.sorted_slice(OLDEST_FIRST, BATCH_SIZE)[0]:
+    for attempt in range(ATTEMPTS):
+        if attempt and should_stop():
+            raise Stopped
+        runs = first_runs(match)
         # The rules are read last, so that they are as new as those that have completed the runs.
         experiment = Experiment.objects.reference_to(experiment_id)
-        if experiment is None:
+        if not runs or experiment is None:
             return None
-        updates = [update for run in runs if (update := completing_update(run, experiment))]
-        written = write(updates) if updates else 0
+        updates = {run["_id"]: update for run in runs if (update := completing_update(run, experiment))}
+        written = write(list(updates.values())) if updates else 0
         changed += written
         if written == len(updates):
-            return Batch(len(runs), changed, Position(runs[-1]["created_at"], runs[-1]["_id"]))
-    return None
+            break
+    else:
+        logger.error("Runs of experiment %s cannot be upgraded and stay as they are: %s", experiment_id, list(updates))
+    return Batch(len(runs), changed, Position(runs[-1]["created_at"], runs[-1]["_id"]))
+
+
+def first_runs(match: Mql) -> list[RawBSONDocument]:
+    """Return the oldest runs that match. Their size is bounded, because runs may have megabytes."""
+    pipeline: list[Mql] = [{"$match": match}, {"$sort": OLDEST_FIRST.sort}, {"$limit": BATCH_SIZE}]
+    return raw_within(Drift, pipeline, MAX_PAGE_BYTES)[0]
 
 
 @with_django_errors
 def write(updates: list[UpdateOne]) -> int:
-    """Write the runs that are still as they were read, and return their number."""
-    with pymongo.timeout(WORK_SECONDS):
-        return collection_of(Drift).bulk_write(updates, ordered=False).matched_count
+    """Write the runs that are still as they were read, and return their number. A run may have become too large."""
+    try:
+        with pymongo.timeout(WORK_SECONDS):
+            return collection_of(Drift).bulk_write(updates, ordered=False).matched_count
+    except BulkWriteError as error:
+        if {each["code"] for each in error.details["writeErrors"]} <= {TOO_LARGE, UPDATED_TOO_LARGE}:
+            return int(error.details["nMatched"])
+        raise
 
 
-def completing_update(run: Document, experiment: AccessControlled) -> UpdateOne | None:
+def completing_update(run: RawBSONDocument, experiment: AccessControlled) -> UpdateOne | None:
     """Return the write that completes a stored run again; None if it is complete.
 
-    Its condition is the whole run as it was read, so that no change by a client is overwritten. A transaction could
-    hold that too, but if its process is killed, MongoDB locks all runs of the batch for a minute or more.
+    Its condition is the whole run as it is stored, so that no change by a client is overwritten: two changes may have
+    the same `updated_at`. A transaction could hold that too, but if its process is killed, MongoDB locks all runs of
+    the batch for a minute or more.
     """
     try:
-        update = update_between(run, upgraded_document(run, experiment))
+        (stored,) = decoded([run.raw])
+        update = update_between(stored, upgraded_document(stored, experiment))
     except Exception:
         # A damaged record must not hold up all others.
         logger.exception("Run %s of experiment %s cannot be upgraded. It stays as it is.", run["_id"], experiment.pk)
@@ -114,13 +144,18 @@ def unhurried() -> Iterator[None]:
 
 
 def persistent(work: Callable[[], T], should_stop: ShouldStop) -> T:
-    """Do the work, again while the database is unavailable. Raises its error after `LONGEST_OUTAGE` seconds."""
+    """Do the work, again while the database is unavailable. Raises its error after `LONGEST_OUTAGE` seconds.
+
+    Raises `Stopped` if asked to stop meanwhile.
+    """
     deadline, wait = time.monotonic() + LONGEST_OUTAGE, 0.1
     while True:
         try:
             return work()
         except (DatabaseError, PyMongoError) as error:
-            if not is_database_unavailable(error) or should_stop() or time.monotonic() > deadline:
+            if not is_database_unavailable(error) or time.monotonic() > deadline:
                 raise
+            if should_stop():
+                raise Stopped from error
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)

@@ -7,6 +7,7 @@ read the rules before the change may still store a run after this work is done: 
 
 import logging
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from core import timestamps
 from core.background import ShouldStop
 from core.mongodb.documents import collection_of, find_one
 from core.mongodb.match import Mql
-from drifts.batches import START, Position, completed_batch, persistent, unhurried
+from drifts.batches import START, Position, Stopped, completed_batch, persistent, unhurried
 from drifts.models import Drift
 from experiments.models import LONGEST_REQUEST, Experiment
 from experiments.run_rules import Recomputation
@@ -25,14 +26,16 @@ logger = logging.getLogger(__name__)
 
 def recompute_runs(should_stop: ShouldStop) -> None:
     """Apply changed rules to stored runs, until nothing is left or asked to stop. Experiments take turns."""
-    while pending := Experiment.objects.matching({"recomputation": {"$ne": None}}).ids():
-        for experiment in pending:
-            if should_stop():
-                return
-            persistent(partial(recompute_batch, uuid.UUID(experiment)), should_stop)
+    waiting = Experiment.objects.matching({"recomputation": {"$ne": None}})
+    with suppress(Stopped):
+        while pending := persistent(waiting.ids, should_stop):
+            for experiment in pending:
+                if should_stop():
+                    return
+                persistent(partial(recompute_batch, uuid.UUID(experiment), should_stop), should_stop)
 
 
-def recompute_batch(experiment_id: uuid.UUID) -> None:
+def recompute_batch(experiment_id: uuid.UUID, should_stop: ShouldStop) -> None:
     """Recompute the next runs of an experiment, and store the progress unless the rules have changed meanwhile."""
     fields = {"recomputation": 1, "rules_version": 1}
     stored = find_one(Experiment, {"_id": experiment_id.hex}, projection=fields)
@@ -44,7 +47,7 @@ def recompute_batch(experiment_id: uuid.UUID) -> None:
     after = Position(*recomputation.after) if recomputation.after else START
     until = timestamps.stored(recomputation.started_at + LONGEST_REQUEST)
     with unhurried():
-        batch = completed_batch(experiment_id, after, until)
+        batch = completed_batch(experiment_id, after, until, should_stop)
         if batch is None:
             write(same, None)
             logger.info("The %s of experiment %s applies to all of its runs.", recomputation.field, experiment_id)

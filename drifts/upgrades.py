@@ -22,7 +22,7 @@ from core import timestamps
 from core.background import ShouldStop
 from core.mongodb.documents import Document, mongodb
 from drifts import schema
-from drifts.batches import START, Position, completed_batch, persistent, unhurried
+from drifts.batches import START, Position, Stopped, completed_batch, persistent, unhurried
 from experiments.models import LONGEST_REQUEST, Experiment
 
 logger = logging.getLogger(__name__)
@@ -59,9 +59,11 @@ class Place:
         is_first = self == Place()
         try:
             moved = places().replace_one({"_id": schema.current(), **asdict(self)}, asdict(place), upsert=is_first)
-        except DuplicateKeyError as error:
-            raise Overtaken from error
-        if not (moved.matched_count or is_first):
+            is_moved = is_first or moved.matched_count == 1
+        except DuplicateKeyError:
+            is_moved = False
+        # The response to an earlier attempt may have been lost.
+        if not is_moved and Place.stored() != place:
             raise Overtaken
         return place
 
@@ -73,16 +75,20 @@ def upgrade_runs(should_stop: ShouldStop, report: Report = logger.info) -> None:
     except Overtaken:
         report("Another process upgrades the runs.")
         return
+    except Stopped:
+        return
     if place.changed:
         report(progress(place))
 
 
 def make_pass(should_stop: ShouldStop, report: Report) -> Place:
-    place = Place.stored()
+    place = persistent(Place.stored, should_stop)
     if place.started_at is None:
-        place = place.moved_to(Place(since=place.since, started_at=timestamps.stored(timestamps.now())))
+        begun = Place(since=place.since, started_at=timestamps.stored(timestamps.now()))
+        place = persistent(partial(place.moved_to, begun), should_stop)
     reported = time.monotonic()
-    for experiment in sorted(Experiment.objects.matching({"_id": {"$gte": place.experiment}}).ids()):
+    experiments = Experiment.objects.matching({"_id": {"$gte": place.experiment}})
+    for experiment in sorted(persistent(experiments.ids, should_stop)):
         while moved := visit(place, experiment, should_stop):
             place = moved
             if time.monotonic() > reported + SECONDS_BETWEEN_REPORTS:
@@ -91,20 +97,20 @@ def make_pass(should_stop: ShouldStop, report: Report) -> Place:
         if should_stop():
             return place
     assert place.started_at is not None
-    since = place.started_at - LONGEST_REQUEST
-    return place.moved_to(Place(since=since, visited=place.visited, changed=place.changed))
+    ended = Place(since=place.started_at - LONGEST_REQUEST, visited=place.visited, changed=place.changed)
+    return persistent(partial(place.moved_to, ended), should_stop)
 
 
 def visit(place: Place, experiment: str, should_stop: ShouldStop) -> Place | None:
     """Visit the next runs of an experiment. Return the place after them, or None without any or if asked to stop."""
-    return None if should_stop() else persistent(partial(visit_batch, place, experiment), should_stop)
+    return None if should_stop() else persistent(partial(visit_batch, place, experiment, should_stop), should_stop)
 
 
-def visit_batch(place: Place, experiment: str) -> Place | None:
+def visit_batch(place: Place, experiment: str, should_stop: ShouldStop) -> Place | None:
     assert place.started_at is not None
     after = place.after if place.experiment == experiment else Position(place.since)
     with unhurried():
-        batch = completed_batch(uuid.UUID(experiment), after, place.started_at)
+        batch = completed_batch(uuid.UUID(experiment), after, place.started_at, should_stop)
         if batch is None:
             return None
         visited, changed = place.visited + batch.visited, place.changed + batch.changed

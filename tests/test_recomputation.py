@@ -11,13 +11,19 @@ from core import timestamps
 from core.mongodb.documents import collection_of
 from drifts import batches
 from drifts import models as drift_models
-from drifts.models import Drift, DriftQuerySet
+from drifts.models import Drift
 from drifts.recomputation import recompute_runs
 from drifts.upgrades import upgrade_runs
-from experiments.models import Experiment
+from experiments.models import Experiment, ExperimentQuerySet
 from tests.caller import Caller
 from tests.test_observed_at import as_older_record
-from tests.test_upgrades import after, during_the_next_batch, never, outside_the_transaction
+from tests.test_upgrades import (
+    after,
+    during_the_next_batch,
+    never,
+    outside_the_transaction,
+    refuse_every_second_call,
+)
 
 RUN = {"job_status": "Completed", "model": "forest", "drift_detected": False, "parameters": {"p": 0.25, "d": "ks"}}
 MAP = {"p_value": "parameters.p", "detector": "parameters.d"}
@@ -143,6 +149,68 @@ def test_a_deleted_experiment_ends_its_recomputation(
     assert sum("p_value" in run for run in stored_runs()) == 3
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"p": 0.3, "$ref": "x", "$id": "y"},
+        {"$id": "y", "$ref": "x", "p": 0.3},
+        {"p": 0.3, "list": [{"$id": {"$ref": "x", "p": 1}, "$ref": "y"}]},
+    ],
+)
+def test_parameters_that_look_like_references_are_data(
+    runs: list[str], manager: Caller, editor: Caller, address: str, path: str, value: dict[str, Any]
+) -> None:
+    """The driver reads such objects as references, and writes their names in another order."""
+    pk = editor.post(path, RUN | {"parameters": value}).json()["id"]
+    set_map(manager, address)
+    recompute_runs(after(9))
+    assert manager.get(address).json()["recomputation"] is None
+    run = editor.get(f"{path}/{pk}").json()
+    assert (run["p_value"], run["parameters"]) == (0.3, value)
+
+
+# Failures
+
+
+def test_a_run_that_changes_whenever_it_is_read_does_not_hold_up_the_others(
+    runs: list[str], manager: Caller, address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    changing = {"_id": uuid.UUID(runs[4]).hex}
+
+    def change_before(updates: Any) -> int:
+        collection_of(Drift).update_one(changing, {"$inc": {"parameters.changes": 1}})
+        return write(updates)
+
+    write = batches.write
+    monkeypatch.setattr(batches, "write", change_before)
+    set_map(manager, address)
+    recompute_runs(after(9))
+    assert manager.get(address).json()["recomputation"] is None
+    assert [run["_id"] for run in stored_runs() if "p_value" not in run] == [changing["_id"]]
+    assert [changing["_id"] in record.message for record in caplog.records if record.levelname == "ERROR"] == [True]
+
+
+def test_a_stop_between_two_attempts_keeps_the_progress(
+    runs: list[str], manager: Caller, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_map(manager, address)
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "write", lambda updates: 0)
+        recompute_runs(after(2))
+    assert manager.get(address).json()["recomputation"]["done"] == 0
+    recompute_runs(never)
+    assert [run["series"] for run in stored_runs()] == [SERIES] * 10
+
+
+def test_a_recomputation_waits_for_a_database_that_is_unavailable(
+    runs: list[str], manager: Caller, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_every_second_call(monkeypatch, ExperimentQuerySet, "ids")
+    set_map(manager, address)
+    recompute_runs(never)
+    assert manager.get(address).json()["recomputation"] is None
+
+
 # Requests that have read the older rules
 
 
@@ -195,7 +263,7 @@ def test_an_upgrade_that_overlaps_the_recomputation_follows_the_new_rules(
         recompute_runs(never)
 
     # The first reading looks for runs of the time at which the last pass ended, and finds none.
-    meanwhile(monkeypatch, DriftQuerySet, "sorted_slice", recompute, call=2)
+    meanwhile(monkeypatch, batches, "first_runs", recompute, call=2)
     upgrade_runs(never)
     assert [run["series"] for run in stored_runs()] == [SERIES] * 10
 

@@ -1,23 +1,28 @@
 """The upgrade of stored runs while the service serves and writes: `drifts/upgrades.py` and `manage.py upgrade_runs`."""
 
 import datetime
+import itertools
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import DEFAULT, Mock
 
+import bson
 import pytest
 from django.core.management import call_command
+from django.db import DatabaseError
+from pymongo.collection import Collection
+from pymongo.common import MAX_BSON_SIZE
 from pymongo.errors import AutoReconnect
 
 from core import timestamps
 from core.mongodb.documents import collection_of
-from drifts import batches
+from drifts import batches, upgrades
 from drifts import models as drift_models
 from drifts.models import Drift
 from drifts.upgrades import Place, upgrade_runs
-from experiments.models import LONGEST_REQUEST, Experiment
+from experiments.models import LONGEST_REQUEST, Experiment, ExperimentQuerySet
 from tests.caller import Caller
 from tests.profiler import reads_of
 from tests.test_observed_at import DAY, FIRST, as_older_record
@@ -168,6 +173,64 @@ def test_an_upgrade_waits_for_a_database_that_is_unavailable(older: list[str], m
     monkeypatch.setattr(batches, "write", write)
     upgrade_runs(never)
     assert versions() == {"1.1.0": 10}
+
+
+def refuse_every_second_call(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+    """Have the first call of a function fail as without a primary, the third, and so on."""
+    function, calls = getattr(owner, name), itertools.count()
+
+    def called(*arguments: Any) -> Any:
+        if next(calls) % 2 == 0:
+            raise DatabaseError from AutoReconnect("no primary")
+        return function(*arguments)
+
+    monkeypatch.setattr(owner, name, called)
+
+
+@pytest.mark.parametrize(("owner", "name"), [(upgrades, "places"), (ExperimentQuerySet, "ids")])
+def test_each_step_of_an_upgrade_waits_for_the_database(
+    older: list[str], owner: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "BATCH_SIZE", 10)
+    with monkeypatch.context() as patch:
+        refuse_every_second_call(patch, owner, name)
+        upgrade_runs(never)
+    assert versions() == {"1.1.0": 10}
+    assert Place.stored().started_at is None, "the pass has ended"
+
+
+def test_a_place_is_stored_although_the_response_is_lost(older: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    reports: list[str] = []
+    replace_one, calls = Collection.replace_one, itertools.count()
+
+    def replace_and_lose(*arguments: Any, **options: Any) -> Any:
+        result = replace_one(*arguments, **options)
+        if next(calls) % 2 == 0:
+            raise AutoReconnect("connection closed")
+        return result
+
+    monkeypatch.setattr(batches, "BATCH_SIZE", 10)
+    monkeypatch.setattr(Collection, "replace_one", replace_and_lose)
+    upgrade_runs(never, reports.append)
+    assert reports == ["Upgrade to schema 1.1.0: visited 10 runs, changed 10."]
+
+
+def test_a_stop_without_a_database_is_no_failure(older: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upgrades, "places", Mock(side_effect=AutoReconnect("no primary")))
+    upgrade_runs(lambda: True)
+
+
+def test_a_run_that_became_too_large_does_not_hold_up_the_others(
+    older: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An older release has stored a run of nearly 16 MB. It has no room for the fields of the current version."""
+    monkeypatch.setattr(batches, "ATTEMPTS", 1)
+    large = {"_id": uuid.UUID(older[1]).hex}
+    room = MAX_BSON_SIZE - len(bson.encode(stored(older[1]))) - 20
+    collection_of(Drift).update_one(large, {"$set": {"parameters.text": "." * room}})
+    upgrade_runs(never)
+    assert versions() == {"1.0.0": 1, "1.1.0": 9}
+    assert large["_id"] in caplog.text
 
 
 def test_a_batch_reads_no_runs_but_its_own(older: list[str], experiment: Experiment) -> None:

@@ -85,21 +85,27 @@ def aggregate(model: type[Model], pipeline: list[Mql], **options: Any) -> list[D
     return list(collection_of(model).aggregate(pipeline, session=mongodb().session, **options))
 
 
-@with_django_errors
 def aggregate_within(model: type[Model], pipeline: list[Mql], room: int) -> tuple[list[Document], bool]:
     """Run a pipeline like `aggregate`, until its documents exceed `room` bytes of BSON. The first is always returned.
 
     Return also whether documents were left out. These are not decoded, which costs far more than reading them.
     """
-    taken: list[bytes | memoryview] = []
+    taken, is_cut = raw_within(model, pipeline, room)
+    return decoded([document.raw for document in taken]), is_cut
+
+
+@with_django_errors
+def raw_within(model: type[Model], pipeline: list[Mql], room: int) -> tuple[list[RawBSONDocument], bool]:
+    """Return the same as `aggregate_within`, as stored: decoding turns some objects into references."""
+    taken: list[RawBSONDocument] = []
     is_cut = False
     with raw_collection_of(model).aggregate(pipeline, session=mongodb().session) as found:
         for document in found:
             room -= len(document.raw)
             if is_cut := room < 0 and bool(taken):
                 break
-            taken.append(document.raw)
-    return decoded(taken), is_cut
+            taken.append(document)
+    return taken, is_cut
 
 
 def aggregate_one(model: type[Model], pipeline: list[Mql]) -> Document | None:

@@ -10,8 +10,9 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
-# MongoDB's error code for a document that exceeds its size limit.
+# MongoDB's error codes for a document that exceeds its size limit: for an insert, and for an update that lengthens it.
 TOO_LARGE = 10334
+UPDATED_TOO_LARGE = 17419
 # MongoDB's error code for a write in a transaction that conflicts with an unfinished one.
 WRITE_CONFLICT = 112
 
