@@ -21,7 +21,7 @@ from pymongo.errors import PyMongoError
 
 from core.models import BackgroundTask
 from core.mongodb.documents import Document, collection_of, upserted
-from core.mongodb.errors import is_database_unavailable
+from core.mongodb.errors import database_cause, is_database_unavailable
 from core.mongodb.lock import LEASE_SECONDS, renewed
 from core.printable import encodable
 
@@ -94,7 +94,7 @@ class Worker:
                 # The database may be unavailable. The task continues once it is back.
                 if not is_reported:
                     is_expected = is_database_unavailable(error)
-                    log.warning("Background task %s waits: %s", task.name, error, exc_info=not is_expected)
+                    log.warning("Background task %s waits: %s", task.name, described(error), exc_info=not is_expected)
                 is_reported = True
             self._is_stopping.wait(POLL_SECONDS)
 
@@ -110,8 +110,9 @@ class Worker:
             try:
                 task.run(lambda: lost.is_set() or self._is_stopping.is_set())
             except Exception as error:
-                log.exception("Background task %s failed.", task.name)
-                outcome, changes = Outcome.FAILED, failed(claimed, error)
+                is_expected, text = is_database_unavailable(error), described(error)
+                log.exception("Background task %s failed: %s", task.name, text, exc_info=not is_expected)
+                outcome, changes = Outcome.FAILED, failed(claimed, text)
             else:
                 is_stopped = lost.is_set() or self._is_stopping.is_set()
                 outcome, changes = (Outcome.STOPPED, {}) if is_stopped else (Outcome.SUCCEEDED, succeeded(task))
@@ -142,11 +143,14 @@ class Worker:
 
     def _release(self, task: Task, changes: Document) -> None:
         """Store the changes and end the lease. Without a database, try until it is back: a failure is not forgotten."""
+        is_reported = False
         while True:
             try:
                 self._update(task, {**changes, "holder": "", "lease_ends_at": None})
             except PyMongoError as error:
-                log.warning("The end of background task %s is not stored: %s", task.name, error)
+                if not is_reported:
+                    log.warning("The end of background task %s is not stored: %s", task.name, described(error))
+                is_reported = True
                 if self._is_stopping.wait(POLL_SECONDS):
                     return
             else:
@@ -167,7 +171,7 @@ def succeeded(task: Task) -> Document:
     return {"succeeded_at": "$$NOW", "due_at": due_at, "failures_in_a_row": 0}
 
 
-def failed(claimed: Document, error: Exception) -> Document:
+def failed(claimed: Document, error: str) -> Document:
     in_a_row = claimed["failures_in_a_row"]
     # The exponent is bounded because Python computes any power exactly.
     pause = min(FIRST_PAUSE * 2 ** min(in_a_row, 10), LONGEST_PAUSE)
@@ -175,8 +179,14 @@ def failed(claimed: Document, error: Exception) -> Document:
         "due_at": {"$add": ["$$NOW", milliseconds(pause)]},
         "failures": claimed["failures"] + 1,
         "failures_in_a_row": in_a_row + 1,
-        "error": literal(encodable(f"{type(error).__name__}: {error}"[:MAX_ERROR])),
+        "error": literal(encodable(error)),
     }
+
+
+def described(error: Exception) -> str:
+    """Return the kind and the text of an error: of the driver's, because Django's database errors have no text."""
+    cause = database_cause(error) or error
+    return f"{type(cause).__name__}: {cause}"[:MAX_ERROR]
 
 
 def milliseconds(time: timedelta) -> int:

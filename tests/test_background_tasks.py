@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import DatabaseError
 from pymongo.errors import AutoReconnect
 
 from core import background
@@ -168,7 +169,9 @@ def test_a_lease_is_renewed_while_its_task_runs() -> None:
     assert (stored().holder, stored().lease_ends_at) == ("", None)
 
 
-def test_a_task_stops_when_its_lease_cannot_be_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_stops_when_its_lease_cannot_be_renewed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def lose_the_database(should_stop: ShouldStop) -> None:
         def refuse(self: Worker, task: Task) -> bool:
             raise AutoReconnect("connection closed")
@@ -177,6 +180,9 @@ def test_a_task_stops_when_its_lease_cannot_be_renewed(monkeypatch: pytest.Monke
         until_stopped(should_stop)
 
     assert Worker([], lease_seconds=0.1).run_if_due(task(lose_the_database)) is Outcome.STOPPED
+    assert [line.message for line in caplog.records if "cannot be renewed" in line.message] == [
+        "The lease of test cannot be renewed: connection closed"
+    ]
 
 
 # Stopping.
@@ -253,11 +259,20 @@ def test_tasks_wait_for_a_database_that_is_unavailable(
         eventually(lambda: len(attempts) > 3)
         monkeypatch.setattr(background, "upserted", upserted)
         eventually(lambda: runs)
-    assert [record.message for record in caplog.records] == ["Background task test waits: connection closed"]
+    assert [record.message for record in caplog.records] == [
+        "Background task test waits: AutoReconnect: connection closed"
+    ]
     assert not caplog.records[0].exc_info
 
 
-def test_a_failure_is_stored_once_the_database_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_stored_once_the_database_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says once that it is not stored yet, and the stored error is the driver's."""
+
+    def lose_the_database(should_stop: ShouldStop) -> None:
+        raise DatabaseError from AutoReconnect("no primary")
+
     update, attempts = Worker._update, iter(range(3))
 
     def refuse_at_first(self: Worker, task: Task, changes: Any) -> bool:
@@ -266,8 +281,13 @@ def test_a_failure_is_stored_once_the_database_is_back(monkeypatch: pytest.Monke
         return update(self, task, changes)
 
     monkeypatch.setattr(Worker, "_update", refuse_at_first)
-    assert Worker([]).run_if_due(task(fail)) is Outcome.FAILED
-    assert (stored().failures, stored().holder) == (1, "")
+    assert Worker([]).run_if_due(task(lose_the_database)) is Outcome.FAILED
+    record = stored()
+    assert (record.failures, record.holder, record.error) == (1, "", "AutoReconnect: no primary")
+    assert [(line.message, bool(line.exc_info)) for line in caplog.records] == [
+        ("Background task test failed: AutoReconnect: no primary", False),
+        ("The end of background task test is not stored: AutoReconnect: connection closed", False),
+    ]
 
 
 # The command.

@@ -72,14 +72,18 @@ def keep_renewing(
     name: str, renew: Callable[[], bool], lease_seconds: float, ended: threading.Event, lost: threading.Event
 ) -> None:
     ends_at = time.monotonic() + lease_seconds
+    is_reported = False
     while not ended.wait(min(RENEWAL_SECONDS, lease_seconds / 6)):
         began_at = time.monotonic()
         try:
             is_held = renew()
         except PyMongoError as error:
-            log.warning("The lease of %s cannot be renewed: %s", name, error)
+            if not is_reported:
+                log.warning("The lease of %s cannot be renewed: %s", name, error)
+            is_reported = True
             is_held = time.monotonic() < ends_at
         else:
             ends_at = began_at + lease_seconds
+            is_reported = False
         if not is_held:
             lost.set()
