@@ -16,7 +16,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from core.background import ShouldStop
 from core.mongodb.documents import WORK_SECONDS, collection_of, decoded, raw_within, with_django_errors
-from core.mongodb.errors import TOO_LARGE, UPDATED_TOO_LARGE, is_database_unavailable
+from core.mongodb.errors import TOO_LARGE, UPDATED_TOO_LARGE, is_database_unavailable, is_unconfirmed
 from core.mongodb.match import Mql
 from core.mongodb.order import Order
 from core.mongodb.querysets import MAX_PAGE_BYTES, both
@@ -28,7 +28,7 @@ from experiments.models import Experiment
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 BATCH_SIZE = 200
-# How often a batch is read again whose runs change meanwhile.
+# The attempts to write a batch whose runs change after they are read.
 ATTEMPTS = 5
 OLDEST_FIRST = Order.by("created_at", is_descending=False)
 # Seconds to wait for a database that is unavailable.
@@ -110,9 +110,10 @@ def write(updates: list[UpdateOne]) -> int:
         with pymongo.timeout(WORK_SECONDS):
             return collection_of(Drift).bulk_write(updates, ordered=False).matched_count
     except BulkWriteError as error:
-        if {each["code"] for each in error.details["writeErrors"]} <= {TOO_LARGE, UPDATED_TOO_LARGE}:
-            return int(error.details["nMatched"])
-        raise
+        codes = {each["code"] for each in error.details["writeErrors"]}
+        if is_unconfirmed(error) or not codes <= {TOO_LARGE, UPDATED_TOO_LARGE}:
+            raise
+        return int(error.details["nMatched"])
 
 
 def completing_update(run: RawBSONDocument, experiment: AccessControlled) -> UpdateOne | None:

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.db import DatabaseError
 from pymongo.collection import Collection
 from pymongo.common import MAX_BSON_SIZE
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, BulkWriteError
 
 from core import timestamps
 from core.mongodb.documents import collection_of
@@ -231,6 +231,21 @@ def test_a_run_that_became_too_large_does_not_hold_up_the_others(
     upgrade_runs(never)
     assert versions() == {"1.0.0": 1, "1.1.0": 9}
     assert large["_id"] in caplog.text
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"writeErrors": [], "writeConcernErrors": [{"code": 64}], "nMatched": 3},
+        {"writeErrors": [{"code": 11600}], "writeConcernErrors": [], "nMatched": 0},
+    ],
+)
+def test_a_write_that_may_succeed_later_is_not_given_up(
+    details: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Collection, "bulk_write", Mock(side_effect=BulkWriteError(details)))
+    with pytest.raises((BulkWriteError, DatabaseError)):
+        batches.write([])
 
 
 def test_a_batch_reads_no_runs_but_its_own(older: list[str], experiment: Experiment) -> None:
