@@ -41,8 +41,9 @@ def path(address: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_batches_without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "BATCH_SIZE", 3)
+    monkeypatch.setattr(batches, "LONGEST_PAUSE", 0)
 
 
 @pytest.fixture

@@ -36,8 +36,9 @@ def path(experiment: Experiment) -> str:
 
 
 @pytest.fixture(autouse=True)
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_batches_without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "BATCH_SIZE", 3)
+    monkeypatch.setattr(batches, "LONGEST_PAUSE", 0)
 
 
 def never() -> bool:
@@ -128,8 +129,11 @@ def test_runs_of_a_deleted_experiment_are_left_to_the_purge(older: list[str], ex
     assert versions() == {"1.0.0": 7, "1.1.0": 3}
 
 
-def test_a_damaged_record_does_not_hold_up_the_others(older: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    collection_of(Drift).update_one({"_id": uuid.UUID(older[1]).hex}, {"$unset": {"parameters": ""}})
+@pytest.mark.parametrize("lost", [["parameters"], ["model", "parameters", "updated_at", "job_status", "tags"]])
+def test_a_damaged_record_does_not_hold_up_the_others(
+    older: list[str], lost: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    collection_of(Drift).update_one({"_id": uuid.UUID(older[1]).hex}, {"$unset": dict.fromkeys(lost, "")})
     upgrade_runs(never)
     assert versions() == {"1.0.0": 1, "1.1.0": 9}
     assert uuid.UUID(older[1]).hex in caplog.text
