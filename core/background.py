@@ -179,14 +179,14 @@ def failed(claimed: Document, error: str) -> Document:
         "due_at": {"$add": ["$$NOW", milliseconds(pause)]},
         "failures": claimed["failures"] + 1,
         "failures_in_a_row": in_a_row + 1,
-        "error": literal(encodable(error)),
+        "error": literal(error),
     }
 
 
 def described(error: Exception) -> str:
     """Return the kind and the text of an error: of the driver's, because Django's database errors have no text."""
     cause = database_cause(error) or error
-    return f"{type(cause).__name__}: {cause}"[:MAX_ERROR]
+    return encodable(f"{type(cause).__name__}: {cause}"[:MAX_ERROR])
 
 
 def milliseconds(time: timedelta) -> int:
