@@ -86,6 +86,8 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
         self, order: Order, limit: int, *, start: int = 0, after: Sequence[Any] | None = None, shape: Sequence[Mql] = ()
     ) -> tuple[list[Document], bool]:
         """Return the same as the base class. A sort by `observed_at` sorts runs without it by `created_at`."""
+        if order.keys[0] == "schema_version":
+            return self._slice_by_version(order, limit, start, after, shape)
         if order.keys[0] != observed.COLUMN:
             return super().sorted_slice(order, limit, start=start, after=after, shape=shape)
         with_time, without = (self.where(Match(each)) for each in (observed.HAS_TIME, observed.HAS_NO_TIME))
@@ -127,6 +129,28 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
         `observed.EXPRESSION` makes statistics take a third longer, so runs of schema 1.1.0 do without it.
         """
         return observed.EXPRESSION if self.where(Match(observed.HAS_NO_TIME)).exists() else f"${observed.COLUMN}"
+
+    def _slice_by_version(
+        self, order: Order, limit: int, start: int, after: Sequence[Any] | None, shape: Sequence[Mql]
+    ) -> tuple[list[Document], bool]:
+        """Return a slice in the order of the schema version, which no index serves: all runs are sorted in memory.
+
+        MongoDB would first try to sort by each index of the experiment: 5 s instead of 1.8 s for 1,000,000 runs. After
+        a position, the runs of the same version come first, by an index, and mostly fill the page.
+        """
+        found: list[Document] = []
+        is_cut = False
+        for at in order.after(after) if after is not None else [{}]:
+            # All runs of such a range have the same version.
+            sort = {name: way for name, way in order.sort.items() if not isinstance(at.get(name), str)}
+            skip: list[Mql] = [{"$skip": start}] if start else []
+            end: list[Mql] = [{"$sort": sort}, *skip, {"$limit": limit - len(found)}, *shape]
+            pipeline = [{"$match": self.match_document(at)}, *end]
+            more, is_cut = aggregate_within(self.model, pipeline, MAX_PAGE_BYTES, hint="drift_newest")
+            found += more
+            if is_cut or len(found) == limit:
+                break
+        return found, is_cut
 
     def newest(self, limit: int, *shape: Mql) -> list[Document]:
         """Return the newest runs by `observed_at`, changed by stages that keep `observed_at`.

@@ -194,6 +194,15 @@ def test_a_deep_page_after_a_cursor_reads_no_more_than_the_first(filter_: Any, s
         assert page.keys <= pages * PAGE
 
 
+def test_a_sort_by_version_reads_each_run_once_and_continues_by_an_index() -> None:
+    response, reads = search("sort_by=schema_version", {})
+    page = page_of(reads)
+    assert (index_of(page), page.documents, page.keys) == ("drift_newest", 100_000, 100_000)
+    cursor = json.loads(response.headers["X-Pagination"])["next_cursor"]
+    _, reads = search(f"sort_by=schema_version&cursor={cursor}", {})
+    assert sum(read.documents for read in reads if "$sort" in read.stages) <= 2 * PAGE
+
+
 @pytest.mark.parametrize("document", [{}, {"model": "model 7"}, {"verdict": "drift"}], ids=json.dumps)
 def test_a_total_is_counted_without_reading_documents(document: Any) -> None:
     response, reads = search("", document)

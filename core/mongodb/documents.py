@@ -85,21 +85,23 @@ def aggregate(model: type[Model], pipeline: list[Mql], **options: Any) -> list[D
     return list(collection_of(model).aggregate(pipeline, session=mongodb().session, **options))
 
 
-def aggregate_within(model: type[Model], pipeline: list[Mql], room: int) -> tuple[list[Document], bool]:
+def aggregate_within(model: type[Model], pipeline: list[Mql], room: int, **options: Any) -> tuple[list[Document], bool]:
     """Run a pipeline like `aggregate`, until its documents exceed `room` bytes of BSON. The first is always returned.
 
     Return also whether documents were left out. These are not decoded, which costs far more than reading them.
     """
-    taken, is_cut = raw_within(model, pipeline, room)
+    taken, is_cut = raw_within(model, pipeline, room, **options)
     return decoded([document.raw for document in taken]), is_cut
 
 
 @with_django_errors
-def raw_within(model: type[Model], pipeline: list[Mql], room: int) -> tuple[list[RawBSONDocument], bool]:
+def raw_within(
+    model: type[Model], pipeline: list[Mql], room: int, **options: Any
+) -> tuple[list[RawBSONDocument], bool]:
     """Return the same as `aggregate_within`, as stored: decoding turns some objects into references."""
     taken: list[RawBSONDocument] = []
     is_cut = False
-    with raw_collection_of(model).aggregate(pipeline, session=mongodb().session) as found:
+    with raw_collection_of(model).aggregate(pipeline, session=mongodb().session, **options) as found:
         for document in found:
             room -= len(document.raw)
             if is_cut := room < 0 and bool(taken):
