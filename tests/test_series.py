@@ -271,6 +271,24 @@ def test_a_refused_filter_names_its_path(reader: Caller, path: str) -> None:
         assert words in response.json()["errors"]["json"][where][0]
 
 
+UNESCAPED = {
+    "series.parameters.window.size": r"series.parameters\.window\.size",
+    r"series.parameters.petal\.length": r"series.parameters\.petal\\\.length",
+}
+
+
+@pytest.mark.parametrize("resource", ["series", "drift"])
+def test_a_name_without_its_escapes_is_refused_with_the_escaped_one(
+    windows: None, reader: Caller, path: str, resource: str
+) -> None:
+    for name, escaped in UNESCAPED.items():
+        response = reader.post(f"{path}/{resource}/search", {name: {"$exists": True}})
+        assert response.status_code == 422
+        (sentence,) = response.json()["errors"]["json"][name]
+        assert sentence == f"A name in series is one name. Write {escaped}."
+        assert reader.post(f"{path}/{resource}/search", {escaped: {"$exists": True}}).json()
+
+
 # Runs without a series, and the bound.
 
 

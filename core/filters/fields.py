@@ -137,7 +137,10 @@ class JSONField(Field):
 
 
 class SortedObjectField(JSONField):
-    """An object whose names are stored in order. Equal objects in a filter may have another order."""
+    """An object of scalars whose names are stored in order. Equal objects in a filter may have another order.
+
+    Its names may be paths themselves, whose dots are escaped in a filter.
+    """
 
     def value(self, value: Any) -> Any:
         sorted_value = dict(sorted(value.items())) if isinstance(value, dict) else value

@@ -14,6 +14,7 @@ from core.filters.fields import (
     FilterError,
     JSONField,
     ObjectListField,
+    SortedObjectField,
     StringField,
     StringListField,
 )
@@ -164,7 +165,11 @@ def find(name: str, fields: Mapping[str, Field] | None, path: str) -> tuple[Fiel
         case ObjectListField() if not dot:
             return field, field.guard
         case JSONField():
-            return value_inside(field, names_in(name, path)[1:], path), {}
+            _, *names = names_in(name, path)
+            if isinstance(field, SortedObjectField) and len(names) > 1:
+                advised = paths.join([root, paths.join(names)])
+                raise FilterError(path, f"A name in {root} is one name. Write {advised}.")
+            return value_inside(field, tuple(names), path), {}
         case _ if dot:
             raise FilterError(path, f"{root} has no such part.")
     return field, {}
