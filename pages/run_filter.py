@@ -8,8 +8,9 @@
 
 Operators are `eq ne lt lte gt gte exists contains`. A value to compare with a parameter is a number, true or false, or
 else a text; in double quotes it is always a text. `exists` takes true, false or nothing; `contains` searches
-for a part of a text and ignores case.
+for a part of a text and ignores case. The fields `series` and `parameters` themselves are compared with JSON objects.
 
+A path may also be the label of a field, in any case.
 The path in `where` is a JSON string if the text would mean something else without the quotes: in
 `"parameters.rate gt mean" lt 0.5` the name is "rate gt mean".
 """
@@ -34,7 +35,7 @@ from core.filters import paths
 from core.filters.fields import BooleanField, ComputedField, Field, JSONField, NumberField, TimeField, parse_time
 from core.json_text import parsed_text
 from core.mongodb.match import NOTHING, Mql
-from drifts.display import FILTER_CONTROLS, FilterControl
+from drifts.display import FILTER_CONTROLS, LABELS, FilterControl
 from drifts.parameters import ROOT
 from drifts.views import FIELDS
 
@@ -53,6 +54,9 @@ QUOTED, BARE = r'"(?:[^"\\]|\\.)*"', r'[^\s"](?:.*?\S)?'
 CONDITION = re.compile(rf"(?P<path>{QUOTED}|{BARE})\s+(?P<op>{'|'.join(OPERATORS)})(?:\s+(?P<value>.*))?", re.DOTALL)
 NUMBER = re.compile(r"[+-]?(?:[0-9]+(?P<fraction>\.[0-9]*)?|\.[0-9]+)(?P<power>[eE][+-]?[0-9]+)?")
 TRUTHS = {"true": True, "false": False}
+NAMES = {label.lower(): name for name, label in LABELS.items()}
+# The fields whose own value is an object, with a name and a value for an example.
+OBJECTS = {"series": ("model", "forest"), ROOT: ("p_value", 0.05)}
 MAX_CONDITIONS = 20
 MAX_LENGTH = 1_000
 MAX_FILTER = 4_000
@@ -291,7 +295,11 @@ def document_of(condition: Condition) -> Any:
         raise Refused(condition.error or INCOMPLETE)
     if not condition.path:
         raise Refused("Enter a field, such as parameters.p_value.")
-    path, operator, value = condition.path, condition.operator, condition.value
+    path, operator, value = (
+        NAMES.get(condition.path.strip().lower(), condition.path),
+        condition.operator,
+        condition.value,
+    )
     known = FIELDS.get(path.partition(".")[0])
     if known is None:
         raise Refused(unknown_field(path))
@@ -302,12 +310,12 @@ def document_of(condition: Condition) -> Any:
     if not value:
         raise Refused('Write a value to compare with; "" is the empty text.')
     if operator == "contains":
-        if "$regex" not in known.operators:
+        if "$regex" not in known.operators or path in OBJECTS:
             raise Refused(f"“{OPERATORS[operator]}” searches texts only. Choose another comparison.")
         return {path: {"$regex": re.escape(storable(unquoted(value))), "$options": "i"}}
     if f"${operator}" not in known.operators:
         raise Refused(f"{path} has no order. Choose “is” or “is not”.")
-    return {path: {f"${operator}": comparable(value, known)}}
+    return {path: {f"${operator}": whole_object(value, path) if path in OBJECTS else comparable(value, known)}}
 
 
 def unknown_field(path: str) -> str:
@@ -330,6 +338,15 @@ def comparable(text: str, known: Field) -> Any:
         except ValueError:
             raise Refused("Write a time in UTC, such as 2026-01-31 or 2026-01-31 12:00.") from None
     return storable(unquoted(text))
+
+
+def whole_object(text: str, path: str) -> Any:
+    """The object to compare a field of objects with. Raises `Refused`."""
+    if text.startswith("{"):
+        return expert_filter(text)
+    name, value = OBJECTS[path]
+    example = json.dumps({name: value})
+    raise Refused(f"Compare {path} with its values in braces, such as {example}, or choose {path}.{name}.")
 
 
 def existence(text: str) -> bool:
