@@ -178,9 +178,11 @@ def test_stored_values_are_suggested(client: Client, experiment: Experiment, run
     assert suggested("model") == sorted(MODELS)
     assert suggested("tag") == ["tag0", "tag1", "tag2", "tag3"]
     assert suggested("detector") == ["ks"]
-    fields, paths = ["created_at", "schema_version"], ["number", "nested.p_value", "nested.unit"]
+    fields, paths = ["created_at", "schema_version", "unsupported"], ["number", "nested.p_value", "nested.unit"]
     assert suggested("paths") == [*fields, *(f"parameters.{path}" for path in paths)]
-    assert shown.texts("datalist#suggested-paths option") == ["Reported", "Schema", "number", "number", "text"]
+    assert shown.texts("datalist#suggested-paths option") == [
+        *("Reported", "Schema", "Unsupported", "number", "number", "text"),
+    ]
 
 
 def test_a_name_that_no_path_can_hold_is_not_suggested(client: Client, experiment: Experiment) -> None:
