@@ -18,6 +18,7 @@ class SeriesName(ParameterPath):
 class SeriesBy(StrictList):
     """The names and paths whose values the runs of one series share."""
 
+    default_error_messages = {"max_length": "Choose at most {max_length}."}
     child = SeriesName()
 
     def __init__(self, **options: Any) -> None:

@@ -22,6 +22,8 @@ from pages.experiment_form import ExperimentForm
 from pages.page import ExperimentPage, Page
 from pages.suggestions import Suggestions
 
+APPLIED = ". The new rules are being applied to its stored runs: see the progress under Settings."
+
 
 class NewExperimentPage(Page):
     """The form of a new experiment."""
@@ -59,6 +61,7 @@ class EditExperimentPage(ExperimentPage):
     def update(self, request: Request, experiment_id: str) -> HttpResponse:
         """Save the form, unless the experiment was changed since the form was filled."""
         experiment, form = self.get_experiment(), ExperimentForm.sent(request.POST)
+        rules = experiment.run_rules
         with refusals(form):
             context = self.get_serializer_context()
             serializer = ExperimentSerializer(experiment, data=form.document(), partial=True, context=context)
@@ -68,8 +71,8 @@ class EditExperimentPage(ExperimentPage):
             except VersionConflict:
                 form.compare(experiment)
             if not form.newer:
-                follows = " Its stored runs follow in the background." if experiment.recomputation else ""
-                messages.success(request._request, f"“{form.values['name']}” was saved.{follows}")
+                is_applied = experiment.run_rules.version != rules.version
+                messages.success(request._request, f"“{form.values['name']}” was saved{APPLIED if is_applied else '.'}")
                 return redirect("experiment", experiment_id)
         return self.show_form(experiment, form, 409 if form.newer else 422)
 

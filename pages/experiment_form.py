@@ -9,11 +9,13 @@ from rest_framework.exceptions import APIException, ValidationError
 
 from core.api.errors import sentences
 from core.api.json_input import bounded_int, refuse_unstorable
+from core.filters.paths import is_path
 from core.json_text import parsed_text
 from core.tags import MAX_TAG, tags_of, written_tags
 from drifts.display import LABELS
+from drifts.parameters import ROOT
 from experiments.models import Experiment
-from experiments.run_rules import MAPPABLE_FIELDS, SERIES_FIELDS
+from experiments.run_rules import MAPPABLE_FIELDS, MAX_SERIES_BY, SERIES_FIELDS
 
 TEXTS = ("name", "description", "tags", "config", "run_timeout")
 FIELDS = (*TEXTS, "public", "series_by", "field_map")
@@ -85,7 +87,7 @@ class ExperimentForm:
             is_of_tag = name == "tags" and place
             shown = problem_of_tag(tags_of(self.values["tags"])[int(place)], sentence) if is_of_tag else sentence
             if name == "series_by" and place:
-                shown = f"{self.values[name][int(place)]}: {sentence}"
+                shown = problem_of_series(self.values[name][int(place)], sentence)
             control = path if name == "field_map" else name
             if control not in refused:
                 self.errors.setdefault(control or "non_field", []).append(shown)
@@ -120,8 +122,9 @@ class ExperimentForm:
 
     @property
     def series_paths(self) -> list[str]:
-        """The paths of the series, and an empty one to add."""
-        return [*(name for name in self.values["series_by"] if name not in SERIES_FIELDS), ""]
+        """The paths of the series, and empty ones to add: at least one, which may replace a field."""
+        names = self.values["series_by"]
+        return [*(name for name in names if name not in SERIES_FIELDS), *[""] * max(MAX_SERIES_BY - len(names), 1)]
 
     @property
     def mapped_fields(self) -> list[tuple[str, str, str, list[str]]]:
@@ -136,6 +139,14 @@ def problem_of_tag(tag: str, sentence: str) -> str:
     if len(tag) > MAX_TAG:
         return f'Tag "{tag[:MAX_TAG]}…" has more than {MAX_TAG} characters.'
     return f'Tag "{tag}": {sentence}'
+
+
+def problem_of_series(name: str, sentence: str) -> str:
+    """The problem of a parameter of the series. Fields have boxes to tick, so that other names are paths."""
+    path = f"{ROOT}.{name}"
+    if name.startswith(f"{ROOT}.") or not is_path(path):
+        return f"{name}: {sentence}"
+    return f"{name}: Write the path of a parameter, such as {path}."
 
 
 def config_of(text: str) -> Any:

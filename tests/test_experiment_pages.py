@@ -461,11 +461,17 @@ def test_the_rules_of_runs_are_set_and_the_page_tells_the_progress(
         "run_timeout": " 3600 ",
     }
     saved = send(browser, f"{path}/edit", form, follow=True).content.decode()
-    assert "“wine quality” was saved. Its stored runs follow in the background." in saved
+    applied = "The new rules are being applied to its stored runs: see the progress under Settings."
+    assert f"“wine quality” was saved. {applied}" in saved
     experiment.refresh_from_db()
     assert experiment.series_by == ["model", "model_version", "parameters.site"]
     assert experiment.field_map == {"p_value": "parameters.test.p", "sample_size": "parameters.n"}
     assert experiment.run_timeout == 3600
+    again = send(browser, f"{path}/edit", {**filled(browser, path), "description": "x"}, follow=True).content.decode()
+    assert "“wine quality” was saved." in again
+    assert applied not in again
+    shown = Shown(browser.get(f"{path}/edit"))
+    assert shown.all("input[name=series_by]:not([type=checkbox])", "value") == ["parameters.site", "", ""]
     recomputation: Any = experiment.recomputation
     Experiment.objects.update(recomputation={**recomputation, "done": 12_310, "total": 48_000})
     sentence = "Applying the changed fields from parameters to stored runs: 12,310 of 48,000 runs."
@@ -481,10 +487,19 @@ def test_the_rules_of_runs_are_set_and_the_page_tells_the_progress(
 @pytest.mark.parametrize(
     ("wrong", "control", "sentence"),
     [
-        ({"series_by": ["model", "p_value"]}, "series", "p_value: Unknown name. Names: model, detector"),
+        ({"series_by": ["model", "p_value"]}, "series", "p_value: Write the path of a parameter"),
+        (
+            {"series_by": ["model", "window.size"]},
+            "series",
+            "window.size: Write the path of a parameter, such as parameters.window.size.",
+        ),
         ({"series_by": ["parameters..x"]}, "series", "parameters..x: Write names separated by single dots"),
-        ({"series_by": [f"parameters.{each}" for each in "abcdef"]}, "series", "Must have at most 5 elements."),
-        ({"field_map.p_value": "p_value"}, "field_map.p_value", "Send a path below parameters"),
+        ({"series_by": [f"parameters.{each}" for each in "abcdef"]}, "series", "Choose at most 5."),
+        (
+            {"field_map.p_value": "p_value"},
+            "field_map.p_value",
+            "Write the path of a parameter, such as parameters.p_value.",
+        ),
         ({"field_map.feature": "parameters."}, "field_map.feature", "Write names separated by single dots"),
         ({"run_timeout": "an hour"}, "run_timeout", "Must be an integer."),
         ({"run_timeout": "-1"}, "run_timeout", "Must be an integer."),

@@ -14,7 +14,7 @@ class ParameterPath(StrictText):
 
     default_error_messages = {
         "name": "Unknown name. Names: {names}, a path such as parameters.p_value.",
-        "path": "Send a path below parameters, such as parameters.p_value.",
+        "path": "Write the path of a parameter, such as parameters.p_value.",
         "depth": f"No parameter is nested deeper than {MAX_DEPTH} levels.",
     }
     others: tuple[str, ...] = ()
