@@ -170,12 +170,17 @@ def test_a_line_between_two_times_names_both(reading: Reader, experiment: Experi
     )
 
 
-def test_tooltips_mark_runs_that_measured_nothing(reading: Reader, experiment: Experiment) -> None:
+def test_tooltips_mark_runs_that_measured_nothing_and_say_what_was_tested(
+    reading: Reader, experiment: Experiment
+) -> None:
     for parameters in ({}, {}, {"a": 1}):
         Drift.objects.create_in(experiment, job_status="Completed", model="forest", parameters=parameters)
     marks = reading.page(x="observed_at", y="created_at")
     assert marks.count("UTC: No drift (unsupported)\n") == 2
     assert marks.count("UTC: No drift\n") == 1
+    Drift.objects.get(parameters={"a": 1}).update(detector="ks <1>", feature="petal length")
+    tested = reading.page(x="observed_at", y="created_at")
+    assert tested.count("\nDetector: ks &lt;1&gt;\nFeature: petal length</title>") == 1
     bars = reading.page(x="parameters.a", y="count")
     assert "No drift: 1 of 1 runs</title>" in bars
     assert sum(map(int, re.findall(r"\nUnsupported: (\d+)</title>", reading.page()))) == 2

@@ -80,10 +80,12 @@ def test_few_runs_are_marks_that_link_to_them(reading: Reader) -> None:
     assert marks[0].findtext(f"{SVG}title") == "forest, 2026-03-05 12:00:00 UTC: Drift"
 
 
-def test_tooltips_mark_runs_that_measured_nothing(reading: Reader) -> None:
+def test_tooltips_mark_runs_that_measured_nothing_and_say_what_was_tested(reading: Reader) -> None:
     run, *_ = reading.reported("forest", False, False, step=HOUR)
     Drift.objects.get(pk=run.pk).update(parameters={})
     assert reading.page().count("forest, 2026-03-05 12:00:00 UTC: No drift (unsupported)</title>") == 1
+    Drift.objects.get(pk=run.pk).update(detector="ks", feature="length")
+    assert reading.page().count("No drift (unsupported)\nDetector: ks\nFeature: length</title>") == 1
     reading.reported("forest", *[False] * 100, step=HOUR)
     assert reading.page().count("\nUnsupported: 1</title>") == 1
 

@@ -48,6 +48,8 @@ class Point:
     is_unsupported: bool
     x: float
     y: float
+    detector: str | None = None
+    feature: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def points_of(runs: DriftQuerySet, x: str, y: str, *, log_x: bool, log_y: bool) 
         "unsupported": IS_UNSUPPORTED,
         "x": axis_value(x),
         "y": axis_value(y),
+        "detector": 1,
+        "feature": 1,
     }
     documents = runs.newest(MAX_POINTS + 1, {"$project": project})
     drawn: list[Point] = []
@@ -109,6 +113,8 @@ def point_of(document: Document, x: tuple[str, bool], y: tuple[str, bool]) -> Po
         document["unsupported"],
         placed(document["x"], *x),
         0.0 if y[0] == COUNT else placed(document["y"], *y),
+        document.get("detector"),
+        document.get("feature"),
     )
 
 

@@ -18,6 +18,7 @@ from pages.plots.plot import (
     CHARACTER,
     LABELS,
     RIGHT,
+    TESTED,
     TOP,
     UNSUPPORTED,
     WIDTH,
@@ -26,6 +27,7 @@ from pages.plots.plot import (
     legend,
     linked,
     shortened,
+    tested_text,
     verdict_text,
     x_axis,
 )
@@ -52,6 +54,8 @@ class Run:
     model: str
     verdict: Verdict
     is_unsupported: bool
+    detector: str | None
+    feature: str | None
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,8 @@ class Row(Verdicts):
 
 def newest_of(runs: DriftQuerySet) -> tuple[list[Run], bool]:
     """The newest `MAX_RUNS` runs by `observed_at`, and whether these are all."""
-    fields = {"observed_at": 1, "model": 1, "job_status": 1, "drift_detected": 1, "unsupported": IS_UNSUPPORTED}
+    names = ("observed_at", "model", "job_status", "drift_detected", *TESTED)
+    fields = {**dict.fromkeys(names, 1), "unsupported": IS_UNSUPPORTED}
     documents = runs.newest(MAX_RUNS + 1, {"$project": fields})
     found = [
         Run(
@@ -134,6 +139,8 @@ def newest_of(runs: DriftQuerySet) -> tuple[list[Run], bool]:
             document["model"],
             verdict_of(document["job_status"], document["drift_detected"]),
             document["unsupported"],
+            document.get("detector"),
+            document.get("feature"),
         )
         for document in documents[:MAX_RUNS]
     ]
@@ -214,7 +221,7 @@ class Timeline:
 
     def _marks(self, row: Row, top: float) -> Iterator[SafeString]:
         for run in row.runs:
-            explanation = f"{run.model}, {run.observed_at:%Y-%m-%d %H:%M:%S} UTC: {verdict_text(run)}"
+            explanation = f"{run.model}, {run.observed_at:%Y-%m-%d %H:%M:%S} UTC: {verdict_text(run)}{tested_text(run)}"
             mark = Mark(0, 0, run.verdict, explanation, self.address_of(run.id))
             yield linked(mark, self._across(run.observed_at), top + ROW / 2, 5.5)
 
