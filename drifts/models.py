@@ -46,6 +46,7 @@ from drifts.summaries import NEWEST, SHAPE, Summary, summaries_of
 from drifts.verdict import MATCHES, JobStatus, Verdict, is_unsupported, verdict_of
 from experiments.access import AccessControlled, ExperimentReference, readable_by
 from experiments.models import DeletedExperiment, Experiment
+from experiments.run_rules import MAPPABLE_FIELDS
 
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 # A batch takes about a third of a second. Smaller batches take longer in all, and other requests wait as long.
@@ -381,18 +382,30 @@ class Drift(models.Model):
         values = ((name, getattr(self, name), getattr(stored, name)) for name in chosen)
         return {name: new for name, new, old in values if not is_same(*map(timestamps.stored, (old, new)))}
 
-    @in_transaction
     def update(self, **changes: Any) -> None:
         """Write only the named fields, and those that are derived from them.
 
         Raises `DoesNotExist` if the run is deleted, and `EmptyWindow` if the window would end before it starts.
         """
+        self._write(changes, changed_document)
+
+    def replace(self, **values: Any) -> None:
+        """Write the run as a client has read and edited it. Derived fields that it repeats remain derived.
+
+        Raises the errors of `update`.
+        """
+        self._write(values, replaced_document)
+
+    @in_transaction
+    def _write(
+        self, values: Mapping[str, Any], written: Callable[[Document, Mapping[str, Any], AccessControlled], Document]
+    ) -> None:
         runs, criteria = collection_of(type(self)), {"_id": self.pk.hex, "experiment_id": self.experiment_id.hex}
         experiment = Experiment.objects.reference_to(self.experiment_id)
         stored = find_one(type(self), criteria)
         if experiment is None or stored is None:
             raise self.DoesNotExist
-        after = changed_document(stored, changes, experiment)
+        after = written(stored, values, experiment)
         if update := update_between(stored, after):
             runs.update_one(criteria, update, session=mongodb().session)
         vars(self).update(vars(instance_of(type(self), after)))
@@ -454,6 +467,25 @@ def changed_document(stored: Document, changes: Mapping[str, Any], experiment: A
         "updated_at": timestamps.stored(timestamps.now()),
     }
     return with_derived_fields({**document, **stored_values(changes), **own}, experiment)
+
+
+def replaced_document(stored: Document, values: Mapping[str, Any], experiment: AccessControlled) -> Document:
+    """The document of a stored run that a client replaces. Raises `EmptyWindow`.
+
+    The value of a field that no client has sent counts as sent only if it is a new one: neither the stored value, nor
+    the one that follows from the other values. The client has read the latter if the run has changed since.
+    """
+    before = schema.upgraded(stored)
+    derived = before.get("derived") or ()
+    unsent = {name for name in MAPPABLE_FIELDS if before.get(name) is None or name in derived}
+    others = {name: value for name, value in values.items() if name not in unsent}
+    following = changed_document(stored, others, experiment)
+    new = {
+        name: value
+        for name, value in values.items()
+        if name in unsent and timestamps.stored(value) not in (before.get(name), following.get(name))
+    }
+    return changed_document(stored, others | new, experiment)
 
 
 def upgraded_document(stored: Document, experiment: AccessControlled) -> Document:

@@ -120,16 +120,9 @@ class DriftSerializer(StrictModelSerializer):
         return getattr(self.instance, name)
 
     def update(self, drift: Drift, changes: dict[str, Any]) -> Drift:
-        if not self.partial:
-            changes = without_derived(drift, changes)
+        write = drift.update if self.partial else drift.replace
         try:
-            drift.update(**changes)
+            write(**changes)
         except EmptyWindow as error:
             raise serializers.ValidationError({"window_end": [str(error)]}) from error
         return drift
-
-
-def without_derived(drift: Drift, sent: dict[str, Any]) -> dict[str, Any]:
-    """Leave out derived fields that a PUT repeats. The client has read the whole run, and writes it back."""
-    derived = drift.derived or ()
-    return {name: value for name, value in sent.items() if name not in derived or value != getattr(drift, name)}

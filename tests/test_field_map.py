@@ -174,6 +174,27 @@ def test_a_put_of_a_run_as_it_was_read_leaves_mapped_values_mapped(editor: Calle
     assert editor.patch(address, {"parameters": {"p_value": 0.3}}).json()["p_value"] == 0.2
 
 
+def test_a_put_of_an_older_answer_leaves_mapped_values_mapped(manager: Caller, path: str) -> None:
+    """Another client has changed the parameters since the answer."""
+    others: list[dict[str, Any]] = [{"p_value": 0.9, "observed_at": "2026-01-01"}, {}]
+    for parameters in others:
+        answer = report(manager, path, {"p_value": 0.3})
+        address = f"{path}/drift/{answer['id']}"
+        manager.patch(address, {"parameters": parameters})
+        put = manager.put(address, answer).json()
+        assert mapped(put) == mapped(answer)
+        later = manager.patch(address, {"parameters": {"p_value": 0.5, "observed_at": TIME}}).json()
+        assert (later["p_value"], later["observed_at"]) == (0.5, TIME)
+
+
+def test_a_put_of_an_older_answer_may_change_a_mapped_value(manager: Caller, path: str) -> None:
+    answer = report(manager, path, {"p_value": 0.3})
+    address = f"{path}/drift/{answer['id']}"
+    manager.patch(address, {"parameters": {"p_value": 0.9}})
+    assert manager.put(address, answer | {"p_value": 0.4}).json()["p_value"] == 0.4
+    assert manager.patch(address, {"parameters": {"p_value": 0.5}}).json()["p_value"] == 0.4
+
+
 def test_a_value_that_equals_the_mapped_one_is_sent_all_the_same(editor: Caller, path: str) -> None:
     run = report(editor, path, {"p_value": 0.5}, p_value=0.5)
     assert editor.patch(f"{path}/drift/{run['id']}", {"parameters": {"p_value": 0.1}}).json()["p_value"] == 0.5
