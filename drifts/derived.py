@@ -5,6 +5,8 @@ value the client did not send. Such a value is computed again whenever the run o
 sent value stays.
 """
 
+import datetime
+import math
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
@@ -72,8 +74,11 @@ def is_empty_window(start: Any, end: Any) -> bool:
 def mapped_value(name: str, path: str, parameters: Any) -> Any:
     """Return the value at a path of the parameters; None unless the field could be sent with this value."""
     value = part_at(parameters, names_of(path))
+    # JSON has no times. Only another client of the database stores them in parameters.
+    if value is None or isinstance(value, datetime.datetime):
+        return None
     try:
-        return None if value is None else timestamps.stored(fields()[name].run_validation(value))
+        return timestamps.stored(fields()[name].run_validation(value))
     except (ValidationError, DjangoValidationError):
         return None
 
@@ -94,7 +99,8 @@ def series_value(run: Document, name: str) -> Any:
     match part_at(run["parameters"], names_of(name)):
         case str() as text if len(text) <= MAX_NAME:
             return text
-        case bool() | int() | float() as value:
+        # Only another client of the database stores numbers that are not finite.
+        case bool() | int() | float() as value if math.isfinite(value):
             return value
     return None
 

@@ -76,6 +76,29 @@ def test_stored_runs_follow_a_changed_map(runs: list[str], manager: Caller, addr
     assert {tuple(run["derived"]) for run in stored_runs()} == {("detector", "p_value", "observed_at")}
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_not_finite_are_neither_mapped_nor_part_of_a_series(
+    runs: list[str], number: float, manager: Caller, address: str, path: str
+) -> None:
+    """The API refuses such parameters, but a restored database may have them."""
+    collection_of(Drift).update_one({"_id": uuid.UUID(runs[5]).hex}, {"$set": {"parameters.p": number}})
+    numbers = ("p_value", "statistic", "threshold", "sample_size")
+    changed = {"field_map": dict.fromkeys(numbers, "parameters.p"), "series_by": ["model", "parameters.p"]}
+    assert manager.patch(address, changed).status_code == 200
+    recompute_runs(never)
+    (found,) = (run for run in stored_runs() if uuid.UUID(run["_id"]) == uuid.UUID(runs[5]))
+    assert {name for name in numbers if name in found} == set()
+    assert found["series"] == {"model": "forest"}
+
+
+def test_times_of_bson_are_not_mapped(runs: list[str], manager: Caller, address: str) -> None:
+    """JSON has no times. A restored database may have them."""
+    collection_of(Drift).update_one({"_id": uuid.UUID(runs[5]).hex}, {"$set": {"parameters.t": timestamps.now()}})
+    set_map(manager, address, field_map={"observed_at": "parameters.t"})
+    recompute_runs(never)
+    assert {run["rules_version"] for run in stored_runs()} == {1}
+
+
 def test_stored_runs_follow_changed_series(runs: list[str], manager: Caller, address: str) -> None:
     changed = manager.patch(address, {"series_by": ["parameters.d"]}).json()
     assert changed["recomputation"]["field"] == "series_by"

@@ -1,5 +1,6 @@
 """Serializers without type coercion: no string for a boolean, no number for a string, no unknown fields."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar, NoReturn, TypeVar
@@ -77,12 +78,13 @@ class StrictInteger(IntegerParameter):
 
 
 class StrictNumber(PlainMessages, serializers.FloatField):
-    """A JSON number."""
+    """A JSON number, which is finite."""
 
     default_error_messages = {"invalid": "Must be a number."}
 
     def to_internal_value(self, data: Any) -> float:
-        if not isinstance(data, int | float) or isinstance(data, bool):
+        is_number = isinstance(data, int | float) and not isinstance(data, bool)
+        if not is_number or (isinstance(data, float) and not math.isfinite(data)):
             self.fail("invalid")
         return data
 
