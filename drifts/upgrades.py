@@ -68,20 +68,24 @@ class Place:
         return place
 
 
-def upgrade_runs(should_stop: ShouldStop, report: Report = logger.info) -> None:
+def upgrade_runs(should_stop: ShouldStop) -> None:
     """Make a pass, or finish an interrupted one. Return early if asked to stop, or if another process makes one."""
     try:
-        place = make_pass(should_stop, report)
+        place = make_pass(should_stop, logger.info)
     except Overtaken:
-        report("Another process upgrades the runs.")
-        return
+        logger.info("Another process upgrades the runs.")
     except Stopped:
         return
-    if place.changed:
-        report(progress(place))
+    else:
+        if place.changed:
+            logger.info(progress(place))
 
 
 def make_pass(should_stop: ShouldStop, report: Report) -> Place:
+    """Make a pass, or finish an interrupted one, and return its end. `report` takes lines that tell the progress.
+
+    Raises `Stopped` if asked to stop, and `Overtaken` if another process makes the pass.
+    """
     place = persistent(Place.stored, should_stop)
     if place.started_at is None:
         begun = Place(since=place.since, started_at=timestamps.stored(timestamps.now()))
@@ -95,7 +99,7 @@ def make_pass(should_stop: ShouldStop, report: Report) -> Place:
                 report(progress(place))
                 reported = time.monotonic()
         if should_stop():
-            return place
+            raise Stopped
     assert place.started_at is not None
     ended = Place(since=place.started_at - LONGEST_REQUEST, visited=place.visited, changed=place.changed)
     return persistent(partial(place.moved_to, ended), should_stop)

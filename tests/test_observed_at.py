@@ -80,6 +80,18 @@ def test_a_time_may_be_a_day_ahead_of_the_server(editor: Caller, path: str) -> N
     assert "24 hours ahead of the server" in refused.json()["errors"]["json"]["observed_at"][0]
 
 
+@pytest.mark.parametrize("time", [FIRST - 60 * 365 * DAY, timezone.now() + 365 * DAY])
+def test_a_stored_time_out_of_bounds_can_be_written_back(editor: Caller, path: str, time: datetime.datetime) -> None:
+    """A clock that was wrong has stored it."""
+    run = editor.post(path, RUN).json()
+    as_older_record(run["id"], time)
+    read = editor.get(f"{path}/{run['id']}").json()
+    written = editor.put(f"{path}/{run['id']}", read)
+    assert (written.status_code, written.json()["observed_at"]) == (200, read["created_at"])
+    other = editor.patch(f"{path}/{run['id']}", {"observed_at": (time + 2 * (time - FIRST)).isoformat()})
+    assert other.status_code == 422
+
+
 def test_a_put_keeps_the_time_that_the_client_sent(editor: Caller, path: str) -> None:
     run = editor.post(path, RUN | {"observed_at": in_days(0)}).json()
     assert editor.put(f"{path}/{run['id']}", RUN).json()["observed_at"] == run["observed_at"]

@@ -10,7 +10,7 @@ from unittest.mock import DEFAULT, Mock
 
 import bson
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError
 from pymongo.collection import Collection
 from pymongo.common import MAX_BSON_SIZE
@@ -21,7 +21,7 @@ from core.mongodb.documents import collection_of
 from drifts import batches, upgrades
 from drifts import models as drift_models
 from drifts.models import Drift
-from drifts.upgrades import Place, upgrade_runs
+from drifts.upgrades import Place, make_pass, upgrade_runs
 from experiments.models import LONGEST_REQUEST, Experiment, ExperimentQuerySet
 from tests.caller import Caller
 from tests.profiler import reads_of
@@ -141,7 +141,6 @@ def test_a_damaged_record_does_not_hold_up_the_others(
 
 def test_a_second_process_stops(older: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one moves the place while the second one works on its batch."""
-    reports: list[str] = []
     completed = batches.completed
 
     def complete_after_another(*arguments: Any) -> Any:
@@ -150,8 +149,8 @@ def test_a_second_process_stops(older: list[str], monkeypatch: pytest.MonkeyPatc
         return completed(*arguments)
 
     monkeypatch.setattr(batches, "completed", complete_after_another)
-    upgrade_runs(never, reports.append)
-    assert reports == ["Another process upgrades the runs."]
+    with pytest.raises(CommandError, match="Another process upgrades the runs now"):
+        call_command("upgrade_runs")
     assert Place.stored().visited == 3
     upgrade_runs(never)
     assert versions() == {"1.1.0": 10}
@@ -204,7 +203,6 @@ def test_each_step_of_an_upgrade_waits_for_the_database(
 
 
 def test_a_place_is_stored_although_the_response_is_lost(older: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    reports: list[str] = []
     replace_one, calls = Collection.replace_one, itertools.count()
 
     def replace_and_lose(*arguments: Any, **options: Any) -> Any:
@@ -215,8 +213,8 @@ def test_a_place_is_stored_although_the_response_is_lost(older: list[str], monke
 
     monkeypatch.setattr(batches, "BATCH_SIZE", 10)
     monkeypatch.setattr(Collection, "replace_one", replace_and_lose)
-    upgrade_runs(never, reports.append)
-    assert reports == ["Upgrade to schema 1.1.0: visited 10 runs, changed 10."]
+    place = make_pass(never, lambda line: None)
+    assert (place.visited, place.changed) == (10, 10)
 
 
 def test_a_stop_without_a_database_is_no_failure(older: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,3 +361,15 @@ def test_all_runs_are_visited_again_on_request(older: list[str], capsys: pytest.
     assert "Visited 10 runs and changed 2" in capsys.readouterr().out
     assert versions() == {"1.1.0": 10}
     assert stored(older[0])["series"] == {"model": "pine"}
+
+
+def test_an_interrupted_command_fails_and_says_how_to_continue(
+    older: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(batches, "write", Mock(side_effect=[DEFAULT, KeyboardInterrupt], wraps=batches.write))
+        with pytest.raises(CommandError, match="Run the command again"):
+            call_command("upgrade_runs")
+    assert versions() == {"1.0.0": 7, "1.1.0": 3}
+    call_command("upgrade_runs")
+    assert versions() == {"1.1.0": 10}

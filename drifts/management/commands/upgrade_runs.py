@@ -4,11 +4,11 @@ import time
 from typing import Any
 
 import pymongo
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from drifts import schema
 from drifts.models import Drift
-from drifts.upgrades import Place, upgrade_runs, visit_all_again
+from drifts.upgrades import Overtaken, make_pass, visit_all_again
 from experiments.models import Experiment
 
 # Every run of an experiment is read.
@@ -33,11 +33,14 @@ class Command(BaseCommand):
         if options["all"]:
             visit_all_again()
         started = time.monotonic()
-        upgrade_runs(should_stop=lambda: False, report=self.show)
-        place = Place.stored()
-        if place.started_at is None:
-            seconds = time.monotonic() - started
-            self.show(f"Visited {place.visited:,} runs and changed {place.changed:,}. This took {seconds:.0f} s.")
+        try:
+            place = make_pass(should_stop=lambda: False, report=self.show)
+        except KeyboardInterrupt:
+            raise CommandError("Stopped before the end. Run the command again: it continues here.") from None
+        except Overtaken:
+            raise CommandError("Another process upgrades the runs now. Run the command again after it.") from None
+        seconds = time.monotonic() - started
+        self.show(f"Visited {place.visited:,} runs and changed {place.changed:,}. This took {seconds:.0f} s.")
 
     def count(self) -> None:
         total = 0
