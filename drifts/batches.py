@@ -21,7 +21,8 @@ from core.mongodb.match import Mql
 from core.mongodb.order import Order
 from core.mongodb.querysets import MAX_PAGE_BYTES, both
 from drifts import schema
-from drifts.models import Drift, update_between, upgraded_document
+from drifts.documents import update_between, upgraded_document
+from drifts.models import Drift
 from experiments.access import AccessControlled
 from experiments.models import Experiment
 

@@ -1,13 +1,10 @@
 """Drift runs, and the queries of them."""
 
-import datetime
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cache
 from itertools import islice
 from typing import Any, Self
 
-import bson
 import pymongo
 from django.db import models, transaction
 from django_mongodb_backend.fields import ArrayField
@@ -29,7 +26,6 @@ from core.mongodb.documents import (
     instance_of,
     instances_of,
     mongodb,
-    without_references,
 )
 from core.mongodb.match import Match, Mql
 from core.mongodb.order import Order
@@ -38,7 +34,7 @@ from core.mongodb.transaction import LONG, in_transaction
 from core.tags import MAX_TAG
 from core.totals import total_of
 from drifts import observed, schema
-from drifts.derived import derived_fields
+from drifts.documents import changed_document, is_same, new_document, replaced_document, update_between
 from drifts.fields import MAX_NAME, MAX_NOTE
 from drifts.observed import ObservedMatch
 from drifts.parameters import WITHOUT_LARGE_PARAMETERS
@@ -46,9 +42,7 @@ from drifts.summaries import NEWEST, SHAPE, Summary, summaries_of
 from drifts.verdict import MATCHES, JobStatus, Verdict, is_unsupported, verdict_of
 from experiments.access import AccessControlled, ExperimentReference, readable_by
 from experiments.models import DeletedExperiment, Experiment
-from experiments.run_rules import MAPPABLE_FIELDS
 
-EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 # A batch takes about a third of a second. Smaller batches take longer in all, and other requests wait as long.
 DELETED_AT_ONCE = 5_000
 # The most runs that `DriftQuerySet.newest` sorts in memory, and the fields that begin an index after the experiment.
@@ -91,28 +85,11 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
             return self._slice_by_version(order, limit, start, after, shape)
         if order.keys[0] != observed.COLUMN:
             return super().sorted_slice(order, limit, start=start, after=after, shape=shape)
-        with_time, without = (self.where(Match(each)) for each in (observed.HAS_TIME, observed.HAS_NO_TIME))
         if not self.has_older_records():
+            with_time = self.where(Match(observed.HAS_TIME))
             return super(DriftQuerySet, with_time).sorted_slice(order, limit, start=start, after=after, shape=shape)
-        # Runs beyond the page of those with a time are left out: MongoDB would skip all upgraded runs to find them.
-        times = [{"$project": {observed.COLUMN: 1}}]
-        page, _ = super(DriftQuerySet, with_time).sorted_slice(order, start + limit, after=after, shape=times)
-        if len(page) == start + limit:
-            without = without.where(Match(observed.fallback_up_to(page[-1][observed.COLUMN], order)))
-        filled: Mql = {"$set": {observed.COLUMN: f"${observed.FALLBACK}"}}
-        sources: list[tuple[DriftQuerySet, Order, list[Mql]]] = [
-            (with_time, order, []),
-            (without, observed.by_fallback(order), [filled]),
-        ]
-        pipelines: list[list[Mql]] = [
-            [{"$match": runs.match_document(at)}, {"$sort": own.sort}, {"$limit": start + limit}, *fill, *shape]
-            for runs, own, fill in sources
-            for at in (own.after(after) if after is not None else [{}])
-        ]
-        first, *others = pipelines
-        unions = [{"$unionWith": {"coll": self.model._meta.db_table, "pipeline": other}} for other in others]
-        end: list[Mql] = [{"$sort": order.sort}, {"$skip": start}, {"$limit": limit}]
-        return aggregate_within(self.model, [*first, *unions, *end], MAX_PAGE_BYTES)
+        pipeline = observed.first_of_both(self, order, start + limit, after, shape)
+        return aggregate_within(self.model, [*pipeline, {"$skip": start}, {"$limit": limit}], MAX_PAGE_BYTES)
 
     def bulk_create(self, objs: Iterable["Drift"], *args: Any, **options: Any) -> list["Drift"]:
         """Store new runs with their derived fields, for shells."""
@@ -437,93 +414,3 @@ class Drift(models.Model):
     def delete(self, using: Any = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
         """Delete the run. Unlike Django's method, keep its id, which a retry of the transaction needs."""
         return self._stored().delete()
-
-
-@cache
-def defaults() -> Document:
-    """The default of each field of the document of a run."""
-    added = schema.added_fields()
-    fields = (field for field in Drift._meta.concrete_fields if field.column not in added)
-    return {str(field.column): field.get_default() for field in fields}
-
-
-def time_of(identifier: uuid.UUID) -> datetime.datetime:
-    """The time of a UUID of version 7 (RFC 9562, section 5.7), to the millisecond."""
-    return EPOCH + datetime.timedelta(milliseconds=identifier.int >> 80)
-
-
-def new_document(experiment: AccessControlled, fields: Mapping[str, Any]) -> Document:
-    """The document of a new run with these validated fields.
-
-    The run's time is that of its id, so that both sort runs in the same order. Raises `EmptyWindow`.
-    """
-    pk = uuid7()
-    now = time_of(pk).replace(tzinfo=None)
-    own = {"_id": pk.hex, "experiment_id": experiment.pk.hex, "created_at": now, "updated_at": now}
-    document = {**defaults(), **own, **stored_values(fields)}
-    return without_nulls(document | derived_fields(document, experiment.run_rules))
-
-
-def changed_document(stored: Document, changes: Mapping[str, Any], experiment: AccessControlled) -> Document:
-    """The document of a stored run with these changes, in the current version of the schema. Raises `EmptyWindow`."""
-    document = schema.upgraded(stored)
-    own = {
-        "derived": [name for name in document.get("derived") or () if name not in changes],
-        "updated_at": timestamps.stored(timestamps.now()),
-    }
-    return with_derived_fields({**document, **stored_values(changes), **own}, experiment)
-
-
-def replaced_document(stored: Document, values: Mapping[str, Any], experiment: AccessControlled) -> Document:
-    """The document of a stored run that a client replaces. Raises `EmptyWindow`.
-
-    The value of a field that no client has sent counts as sent only if it is a new one: neither the stored value, nor
-    the one that follows from the other values. The client has read the latter if the run has changed since.
-    """
-    before = schema.upgraded(stored)
-    derived = before.get("derived") or ()
-    unsent = {name for name in MAPPABLE_FIELDS if before.get(name) is None or name in derived}
-    others = {name: value for name, value in values.items() if name not in unsent}
-    following = changed_document(stored, others, experiment)
-    new = {
-        name: value
-        for name, value in values.items()
-        if name in unsent and timestamps.stored(value) not in (before.get(name), following.get(name))
-    }
-    return changed_document(stored, others | new, experiment)
-
-
-def upgraded_document(stored: Document, experiment: AccessControlled) -> Document:
-    """The document of a stored run in the current version of the schema, by the present rules of its experiment."""
-    return with_derived_fields(schema.upgraded(stored), experiment)
-
-
-def update_between(stored: Document, after: Document) -> Mql:
-    """The update that turns a stored document into another one; empty if they are the same.
-
-    Fields that this release does not know are in both.
-    """
-    new = {name: value for name, value in after.items() if not is_same(stored.get(name), value)}
-    gone = dict.fromkeys(stored.keys() - after.keys(), "")
-    return ({"$set": new} if new else {}) | ({"$unset": gone} if gone else {})
-
-
-def is_same(stored: Any, value: Any) -> bool:
-    """Return whether two values are stored alike. Equal ones may not be, such as 1 and true."""
-    return stored is value or (stored == value and bson.encode({"": stored}) == bson.encode({"": value}))
-
-
-def with_derived_fields(document: Document, experiment: AccessControlled) -> Document:
-    """The document of a stored run with derived fields that fit its other fields and the experiment's rules."""
-    parameters = without_references(document["parameters"])
-    return without_nulls(document | derived_fields(document | {"parameters": parameters}, experiment.run_rules))
-
-
-def without_nulls(document: Document) -> Document:
-    """The document without the fields that are stored only if they have a value."""
-    added = schema.added_fields()
-    return {name: value for name, value in document.items() if value is not None or name not in added}
-
-
-def stored_values(fields: Mapping[str, Any]) -> Document:
-    return {name: timestamps.stored(value) for name, value in fields.items()}

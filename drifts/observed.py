@@ -6,12 +6,13 @@ runs of 1.0.0, the second part reads one key of an index.
 """
 
 import datetime
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from core.filters.language import LOGICAL
-from core.mongodb.match import MatchAny, Mql
+from core.mongodb.match import Match, MatchAny, Mql
 from core.mongodb.order import Order
-from core.mongodb.querysets import both
+from core.mongodb.querysets import FilterableQuerySet, both
 
 COLUMN, FALLBACK = "observed_at", "created_at"
 # Unlike `$exists`, a comparison with the earliest time is answered by an index alone.
@@ -60,6 +61,34 @@ def on_fallback(document: Mql) -> Mql:
         else:
             conditions.append({FALLBACK if name == COLUMN else name: condition})
     return both(*conditions)
+
+
+def first_of_both(
+    runs: FilterableQuerySet[Any], order: Order, limit: int, after: Sequence[Any] | None, shape: Sequence[Mql]
+) -> list[Mql]:
+    """Return the pipeline of the first runs of both kinds in an order by `observed_at`, on the collection of runs.
+
+    `after` and `shape` are those of `FilterableQuerySet.sorted_slice`. The pipeline ends with the sort.
+    """
+    with_time, without = (runs.where(Match(each)) for each in (HAS_TIME, HAS_NO_TIME))
+    # Runs beyond the page of those with a time are left out: MongoDB would skip all upgraded runs to find them.
+    times = [{"$project": {COLUMN: 1}}]
+    page, _ = FilterableQuerySet.sorted_slice(with_time, order, limit, after=after, shape=times)
+    if len(page) == limit:
+        without = without.where(Match(fallback_up_to(page[-1][COLUMN], order)))
+    filled: Mql = {"$set": {COLUMN: f"${FALLBACK}"}}
+    sources: list[tuple[FilterableQuerySet[Any], Order, list[Mql]]] = [
+        (with_time, order, []),
+        (without, by_fallback(order), [filled]),
+    ]
+    pipelines: list[list[Mql]] = [
+        [{"$match": kind.match_document(at)}, {"$sort": own.sort}, {"$limit": limit}, *fill, *shape]
+        for kind, own, fill in sources
+        for at in (own.after(after) if after is not None else [{}])
+    ]
+    first, *others = pipelines
+    unions = [{"$unionWith": {"coll": runs.model._meta.db_table, "pipeline": other}} for other in others]
+    return [*first, *unions, {"$sort": order.sort}]
 
 
 NEWEST_OBSERVED = order_by(COLUMN, is_descending=True)

@@ -13,7 +13,8 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from core import timestamps
-from drifts.models import Drift, time_of
+from drifts.documents import time_of
+from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import LIBFAKETIME, RUN

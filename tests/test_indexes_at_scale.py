@@ -20,7 +20,8 @@ from core.portal.changelists import COUNTED_AT_MOST
 from drifts import dashboard, schema
 from drifts.admin import NEWEST as NEWEST_IN_LIST
 from drifts.admin import SUGGESTED_FROM
-from drifts.models import Drift, time_of
+from drifts.documents import time_of
+from drifts.models import Drift
 from drifts.summaries import NEWEST
 from experiments.models import Experiment
 from tests.caller import Caller, Client

@@ -11,7 +11,8 @@ from pytest_django import Settings
 from accounts.models import User
 from audit.models import Event
 from core import timestamps
-from drifts.models import Drift, time_of
+from drifts.documents import time_of
+from drifts.models import Drift
 from drifts.serializers import DriftSerializer
 from drifts.verdict import JobStatus, Verdict
 from experiments.models import Experiment

@@ -11,7 +11,8 @@ import pytest
 
 from core.mongodb.documents import collection_of
 from drifts import exports, schema
-from drifts.models import Drift, defaults
+from drifts.documents import defaults
+from drifts.models import Drift
 from drifts.recomputation import recompute_runs
 from drifts.schema import SchemaVersion
 from drifts.upgrades import Place, upgrade_runs

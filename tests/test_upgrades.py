@@ -18,8 +18,7 @@ from pymongo.errors import AutoReconnect, BulkWriteError
 
 from core import timestamps
 from core.mongodb.documents import collection_of
-from drifts import batches, upgrades
-from drifts import models as drift_models
+from drifts import batches, documents, upgrades
 from drifts.models import Drift
 from drifts.upgrades import Place, make_pass, upgrade_runs
 from experiments.models import LONGEST_REQUEST, Experiment, ExperimentQuerySet
@@ -261,7 +260,7 @@ def test_a_batch_reads_no_runs_but_its_own(older: list[str], experiment: Experim
 
 def during_the_next_batch(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
     """Make the change after the upgrade has read its next batch, and before it writes it."""
-    compute = drift_models.upgraded_document
+    compute = documents.upgraded_document
 
     def compute_during_change(*arguments: Any) -> Any:
         monkeypatch.setattr(batches, "upgraded_document", compute)
