@@ -26,7 +26,7 @@ def commands() -> Iterator[list[dict[str, Any]]]:
 
 @dataclass
 class Read:
-    """A query. `stages` are the stages of an aggregation."""
+    """A query. `stages` are the stages of an aggregation. `compares_plans` is True if MongoDB has tried several."""
 
     stages: list[str]
     plan: str
@@ -34,6 +34,7 @@ class Read:
     documents: int
     returned: int
     sorts_in_memory: bool
+    compares_plans: bool
 
 
 @contextmanager
@@ -51,6 +52,7 @@ def reads_of(model: type[Model]) -> Iterator[list[Read]]:
             documents=entry["docsExamined"],
             returned=entry["nreturned"],
             sorts_in_memory=entry.get("hasSortStage", False),
+            compares_plans=entry.get("fromMultiPlanner", False),
         )
         for entry in entries
         if table in (entry["command"].get("aggregate"), entry["command"].get("find")) and "errCode" not in entry

@@ -195,6 +195,44 @@ def test_a_deep_page_after_a_cursor_reads_no_more_than_the_first(filter_: Any, s
         assert page.keys <= pages * PAGE
 
 
+@pytest.mark.parametrize(
+    ("filter_", "sort_by", "index"),
+    [
+        ({}, "created_at", "drift_newest"),
+        (TIMES, "created_at", "drift_newest"),
+        *(({}, sort_by, index) for sort_by, index in SORTS.items()),
+        ({"model": "model 7"}, "created_at", "drift_model"),
+        ({"model": {"$eq": "model 7"}, **TIMES}, "created_at", "drift_model"),
+        ({"verdict": "drift"}, "created_at", "drift_verdict"),
+        ({"tags": "canary"}, "created_at", "drift_tags"),
+    ],
+)
+def test_a_later_page_by_number_is_read_by_one_index_without_trying_others(
+    filter_: Any, sort_by: str, index: str
+) -> None:
+    """Each index that is tried skips the runs of the earlier pages."""
+    mongodb().database.command("planCacheClear", Drift._meta.db_table)
+    _, reads = search(f"sort_by={sort_by}&page=300", filter_)
+    page = page_of(reads)
+    assert (index_of(page), page.compares_plans) == (index, False)
+
+
+@pytest.mark.parametrize(
+    "filter_",
+    [
+        {"model": {"$in": ["model 7", "model 8"]}},
+        {"$or": [{"model": "model 7"}, {"tags": "canary"}]},
+        {"model": {"$regex": "^model 7"}},
+        {"detector": "PSI"},
+        {"parameters.p_value": {"$gt": 0.5}},
+    ],
+)
+def test_a_later_page_of_other_filters_is_found_as_before(filter_: Any) -> None:
+    response, _ = search("page=300", filter_)
+    cursor = json.loads(search("page=299", filter_)[0].headers["X-Pagination"])["next_cursor"]
+    assert search(f"cursor={cursor}", filter_)[0].json() == response.json()
+
+
 def test_a_sort_by_version_reads_each_run_once_and_continues_by_an_index() -> None:
     response, reads = search("sort_by=schema_version", {})
     page = page_of(reads)

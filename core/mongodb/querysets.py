@@ -9,6 +9,7 @@ from django.db.models.sql.where import AND
 from django.utils.functional import cached_property
 
 from core.mongodb.documents import Document, aggregate, aggregate_within, find_one, instance_of
+from core.mongodb.indexes import index_serving
 from core.mongodb.match import Match, MatchAny, Mql
 from core.mongodb.order import Order
 
@@ -86,6 +87,8 @@ class FilterableQuerySet(QuerySet[M_co]):
         if after is None:
             skip: list[Mql] = [{"$skip": start}] if start else []
             pipeline = [{"$match": self.match_document()}, sort, *skip, {"$limit": limit}, *shape]
+            if start and (index := index_serving(self.model, pipeline[0]["$match"], order)):
+                return aggregate_within(self.model, pipeline, MAX_PAGE_BYTES, hint=index)
         else:
             first, *others = ([{"$match": self.match_document(each)}, *end, *shape] for each in order.after(after))
             unions = [{"$unionWith": {"coll": self.model._meta.db_table, "pipeline": other}} for other in others]
