@@ -1,6 +1,9 @@
 """The page of one run."""
 
+import json
 from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import messages
@@ -19,6 +22,7 @@ from drifts.parameters import tree
 from drifts.views import DriftResource
 from experiments.models import Experiment
 from pages.page import ExperimentPage
+from pages.run_filter import MAX_LENGTH
 
 # The fields that a link to the run before or after shows.
 NEIGHBOUR: list[Mql] = [{"$project": {"observed_at": 1, "model": 1}}]
@@ -43,9 +47,7 @@ class RunPage(ExperimentPage, DriftResource):
         return self.show_of(
             experiment,
             "run.html",
-            run=run,
-            details=details_of(run),
-            parameters=tree(run.parameters),
+            **state_of(run),
             earlier=neighbour(experiment, run, is_later=False),
             later=neighbour(experiment, run, is_later=True),
             service=request.build_absolute_uri("/").rstrip("/"),
@@ -56,13 +58,7 @@ class RunPage(ExperimentPage, DriftResource):
     def state(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         """Render the part of the page that changes while a run is Running."""
         experiment, run = self.get_run(Drift.objects.one_to_show)
-        return self.show_of(
-            experiment,
-            "fragments/run_state.html",
-            run=run,
-            details=details_of(run),
-            parameters=tree(run.parameters),
-        )
+        return self.show_of(experiment, "fragments/run_state.html", **state_of(run))
 
     def confirm(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         """Ask whether to delete the run."""
@@ -75,6 +71,22 @@ class RunPage(ExperimentPage, DriftResource):
         run.delete_by(self.identity)
         messages.success(request._request, f"The run of “{run.model}” was deleted.")
         return redirect("experiment", experiment.pk)
+
+
+def state_of(run: Drift) -> dict[str, Any]:
+    """The context of the part of the page that changes while the run is Running."""
+    return {
+        "run": run,
+        "details": details_of(run),
+        "parameters": tree(run.parameters),
+        "series_query": series_query(run),
+    }
+
+
+def series_query(run: Drift) -> str:
+    """The query of the table of runs that shows the run's series; empty if a filter cannot name the series."""
+    where = f"series eq {json.dumps(run.series, ensure_ascii=False)}"
+    return urlencode({"where": where}) if run.series and len(where) <= MAX_LENGTH else ""
 
 
 def neighbour(experiment: Experiment, run: Drift, *, is_later: bool) -> Drift | None:

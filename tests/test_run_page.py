@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import subprocess
+from typing import Any
 
 import pytest
 import requests
@@ -64,6 +65,25 @@ def test_all_details_of_a_run_are_shown(client: Client, experiment: Experiment) 
     assert shown.texts("dl.tree dt") == ["p", "test", "names", "steps", "0", "size", "none", "empty"]
     leaves = shown.texts("dl.tree dd:not(:has(dl))")
     assert leaves == ["0.5", '["a", "b"]', "1", "null", "{}"]
+
+
+@pytest.mark.parametrize("site", [7, 'a "quoted" & <b>site</b>, \\d', "ä" * 200])
+def test_the_series_of_a_run_links_to_its_runs(client: Client, experiment: Experiment, site: Any) -> None:
+    experiment.series_by = ["model", r"parameters.the\.site"]
+    fields = {"job_status": "Completed", "drift_detected": False, "parameters": {"the.site": site}}
+    runs = [Drift.objects.create_in(experiment, model=model, **fields) for model in ("forest", "forest", "pine")]
+    page = Shown(client.get(address(runs[0])))
+    (link,) = page.all('dl.facts a[aria-label^="Runs of this series"]', "href")
+    assert Shown(client.get(link)).runs == [str(run.pk) for run in reversed(runs[:2])]
+
+
+def test_a_series_that_no_filter_can_name_has_no_link(client: Client, experiment: Experiment) -> None:
+    experiment.series_by = ["model", "detector", "environment", "feature", "model_version"]
+    texts = dict.fromkeys(experiment.series_by, "m" * 255)
+    run = Drift.objects.create_in(experiment, job_status="Running", **texts)
+    shown = Shown(client.get(address(run)))
+    assert not shown.tree.select('dl.facts a[aria-label^="Runs of this series"]')
+    assert "m" * 255 in shown.text
 
 
 def test_the_fields_of_a_backfilled_run_are_shown_with_the_time_of_its_report(
