@@ -83,10 +83,10 @@ def completed(experiment_id: uuid.UUID, match: Mql, should_stop: ShouldStop) -> 
     for attempt in range(ATTEMPTS):
         if attempt and should_stop():
             raise Stopped
-        runs = first_runs(match)
+        if not (runs := first_runs(match)):
+            return None
         # The rules are read last, so that they are as new as those that have completed the runs.
-        experiment = Experiment.objects.reference_to(experiment_id)
-        if not runs or experiment is None:
+        if (experiment := Experiment.objects.reference_to(experiment_id)) is None:
             return None
         updates = {run["_id"]: update for run in runs if (update := completing_update(run, experiment))}
         written = write(list(updates.values())) if updates else 0

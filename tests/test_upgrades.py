@@ -3,6 +3,7 @@
 import datetime
 import itertools
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -23,7 +24,7 @@ from drifts.models import Drift
 from drifts.upgrades import Place, make_pass, upgrade_runs
 from experiments.models import LONGEST_REQUEST, Experiment, ExperimentQuerySet
 from tests.caller import Caller
-from tests.profiler import reads_of
+from tests.profiler import commands, reads_of
 from tests.test_observed_at import DAY, FIRST, as_older_record
 
 RUN = {"job_status": "Completed", "model": "forest", "drift_detected": False}
@@ -111,6 +112,15 @@ def test_a_pass_visits_new_runs_only(older: list[str], editor: Caller, path: str
     editor.post(path, RUN)
     upgrade_runs(never)
     assert (Place.stored().visited, Place.stored().changed) == (1, 0)
+
+
+def test_a_pass_without_new_runs_takes_two_queries_for_each_experiment(older: list[str]) -> None:
+    upgrade_runs(never)
+    with commands() as seen:
+        upgrade_runs(never)
+    queries = Counter(entry["ns"].partition(".")[2] for entry in seen)
+    assert queries[Drift._meta.db_table] == 2
+    assert queries[Experiment._meta.db_table] == 1, "the list of all experiments"
 
 
 def test_runs_that_an_older_copy_stores_late_are_found(older: list[str], editor: Caller, path: str) -> None:
