@@ -23,7 +23,8 @@ EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 @cache
 def defaults() -> Document:
-    """The default of each field of the document of a run."""
+    """The default of each field of the document of a run. Runs must not share its objects and lists."""
+    # The model imports this module.
     run, added = apps.get_model("drifts", "Drift"), schema.added_fields()
     fields = (field for field in run._meta.concrete_fields if field.column not in added)
     return {str(field.column): field.get_default() for field in fields}
@@ -42,7 +43,8 @@ def new_document(experiment: AccessControlled, fields: Mapping[str, Any]) -> Doc
     pk = uuid7()
     now = time_of(pk).replace(tzinfo=None)
     own = {"_id": pk.hex, "experiment_id": experiment.pk.hex, "created_at": now, "updated_at": now}
-    document = {**defaults(), **own, **stored_values(fields)}
+    new = {name: value.copy() if isinstance(value, dict | list) else value for name, value in defaults().items()}
+    document = {**new, **own, **stored_values(fields)}
     return without_nulls(document | derived_fields(document, experiment.run_rules))
 
 

@@ -187,3 +187,13 @@ def test_runs_that_a_shell_stores_together_are_whole(experiment: Experiment) -> 
     run.model = "tree"
     run.save()
     assert Drift.objects.get(pk=run.pk).series == {"model": "tree"}
+
+
+def test_runs_share_none_of_their_defaults(experiment: Experiment) -> None:
+    """A shell may change the parameters of a run that it has stored without any."""
+    first = Drift.objects.create_in(experiment, job_status="Running", model="forest")
+    first.parameters["p_value"] = 0.5
+    first.tags.append("nightly")
+    first.save()
+    second = Drift.objects.create_in(experiment, job_status="Running", model="forest")
+    assert (second.parameters, second.tags) == ({}, [])
