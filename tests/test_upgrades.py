@@ -357,7 +357,7 @@ def test_the_command_upgrades_all_and_counts_what_is_left(
     assert capsys.readouterr().out == counted
     assert versions() == {"1.0.0": 10}
     call_command("upgrade_runs")
-    assert re.fullmatch(r"Visited 10 runs and changed 10\. This took \d+ s\.\n", capsys.readouterr().out)
+    assert re.fullmatch(r"Visited 10 runs and changed 10\. This command took \d+ s\.\n", capsys.readouterr().out)
     call_command("upgrade_runs", "--dry-run")
     assert capsys.readouterr().out == "0 runs are older than schema 1.1.0.\n"
 

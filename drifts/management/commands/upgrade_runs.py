@@ -40,7 +40,7 @@ class Command(BaseCommand):
         except Overtaken:
             raise CommandError("Another process upgrades the runs now. Run the command again after it.") from None
         seconds = time.monotonic() - started
-        self.show(f"Visited {place.visited:,} runs and changed {place.changed:,}. This took {seconds:.0f} s.")
+        self.show(f"Visited {place.visited:,} runs and changed {place.changed:,}. This command took {seconds:.0f} s.")
 
     def count(self) -> None:
         total = 0
