@@ -11,9 +11,8 @@ from rest_framework import serializers
 
 from core.api.serializers import PlainMessages, StrictInteger, StrictNumber, StrictText
 from core.filters.fields import parse_time
+from drifts.intervals import BEGINNING
 
-# Statistics know the time zones' offsets since then.
-EARLIEST = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 # Clocks differ, and a time without an offset may be meant in another zone.
 MOST_AHEAD = datetime.timedelta(hours=24)
 MAX_INTEGER = 2**63 - 1
@@ -48,7 +47,7 @@ class ObservedTime(StrictTime):
         # A client writes a run back as it has read it. An older record, or another clock, may have set such a time.
         if time == getattr(getattr(self.parent, "instance", None), "observed_at", None):
             return time
-        if time < EARLIEST:
+        if time < BEGINNING:
             self.fail("past")
         if time > (now := timezone.now()) + MOST_AHEAD:
             self.fail("future", now=f"{now:%Y-%m-%dT%H:%M:%SZ}")

@@ -18,7 +18,7 @@ from django.utils import timezone
 from core.mongodb.match import Mql
 
 UTC = datetime.UTC
-# The earliest time of a run.
+# The earliest time that a client may give a run.
 BEGINNING = datetime.datetime(1970, 1, 1, tzinfo=UTC)
 # The step between checks of an offset. Since 1970 no zone changed its offset twice within this time: the shortest
 # time between two changes was just under a week.
