@@ -32,9 +32,10 @@ BATCH_SIZE = 200
 # The attempts to write a batch whose runs change after they are read.
 ATTEMPTS = 5
 OLDEST_FIRST = Order.by("created_at", is_descending=False)
-# Seconds to wait for a database that is unavailable.
+# Seconds to wait for a database that is unavailable: in all, and between two attempts.
 LONGEST_OUTAGE = 120
 LONGEST_WAIT = 5
+# The most seconds between two batches. A longer pause would delay a stop.
 LONGEST_PAUSE = 2
 
 
@@ -138,10 +139,9 @@ def completing_update(run: RawBSONDocument, experiment: AccessControlled) -> Upd
 
 @contextmanager
 def unhurried() -> Iterator[None]:
-    """Wait as long as the block took, so that requests have half of the time for themselves."""
+    """Wait as long as the block took, up to `LONGEST_PAUSE`, so that requests have time for themselves."""
     started = time.monotonic()
     yield
-    # A longer pause would delay a stop.
     time.sleep(min(time.monotonic() - started, LONGEST_PAUSE))
 
 

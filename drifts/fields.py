@@ -1,4 +1,4 @@
-"""The fields that schema 1.1.0 added to a run, as the API takes them.
+"""The optional fields of a run that a field map may fill, as the API takes them.
 
 They also decide which values at the paths of a field map can fill a field.
 """

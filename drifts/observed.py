@@ -68,7 +68,8 @@ def first_of_both(
 ) -> list[Mql]:
     """Return the pipeline of the first runs of both kinds in an order by `observed_at`, on the collection of runs.
 
-    `after` and `shape` are those of `FilterableQuerySet.sorted_slice`. The pipeline ends with the sort.
+    `after` and `shape` are those of `FilterableQuerySet.sorted_slice`. The pipeline ends with the sort. Queries the
+    times of the first runs that have one.
     """
     with_time, without = (runs.where(Match(each)) for each in (HAS_TIME, HAS_NO_TIME))
     # Runs beyond the page of those with a time are left out: MongoDB would skip all upgraded runs to find them.

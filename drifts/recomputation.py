@@ -45,6 +45,7 @@ def recompute_batch(experiment_id: uuid.UUID, should_stop: ShouldStop) -> None:
     # A further change of the rules counts `rules_version` up.
     same = {"_id": experiment_id.hex, **stored}
     after = Position(*recomputation.after) if recomputation.after else START
+    # Requests that began before the change may have created runs by the older rules until then.
     until = timestamps.stored(recomputation.started_at + LONGEST_REQUEST)
     with unhurried():
         batch = completed_batch(experiment_id, after, until, should_stop)

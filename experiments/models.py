@@ -27,8 +27,8 @@ from core.versions import VersionConflict, version_of_fields
 from experiments.access import AccessControlled, ExperimentReference, readable_by
 from experiments.run_rules import Recomputation, RunRules
 
-# A request may add runs to an experiment for this long after its deletion. The clocks of two instances of the service
-# must differ by less.
+# A request takes less. So long after the deletion of an experiment it may add runs, and so long after a change of rules
+# it may store runs by the older ones. The clocks of two instances of the service must differ by less.
 LONGEST_REQUEST = datetime.timedelta(minutes=2)
 # The most characters of a configuration in a form.
 MAX_CONFIG_TEXT = 100_000

@@ -11,7 +11,7 @@ from core import timestamps
 SERIES_FIELDS = ("model", "detector", "environment", "feature", "model_version")
 DEFAULT_SERIES_BY = ("model", "detector", "environment", "feature")
 MAX_SERIES_BY = 5
-# The fields of a run that a field map may fill. The published client cannot send most of them.
+# The fields of a run that a field map may fill. The published client can send none of them.
 MAPPABLE_FIELDS = (
     "detector",
     "environment",

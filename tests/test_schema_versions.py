@@ -34,7 +34,7 @@ def path(experiment: Experiment) -> str:
 
 @pytest.fixture
 def newer(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """The release of version 1.2.0, until `rolled_back`."""
+    """The release of version 1.2.0, until `roll_back`."""
     with monkeypatch.context() as release:
         release.setattr(schema, "VERSIONS", [*schema.VERSIONS, VERSION])
         defaults.cache_clear()
