@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any, Self
 
 import pymongo
+from bson.raw_bson import RawBSONDocument
 from django.db import models, transaction
 from django_mongodb_backend.fields import ArrayField
 from uuid_utils.compat import uuid7
@@ -20,12 +21,14 @@ from core.mongodb.documents import (
     aggregate_one,
     aggregate_within,
     collection_of,
+    decoded,
     find_one,
     insert_many,
     insert_one,
     instance_of,
     instances_of,
     mongodb,
+    raw_within,
 )
 from core.mongodb.match import Match, Mql
 from core.mongodb.order import Order
@@ -121,19 +124,24 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
         MongoDB would first try to sort by each index of the experiment: 5 s instead of 1.8 s for 1,000,000 runs. After
         a position, the runs of the same version come first, by an index, and mostly fill the page.
         """
-        found: list[Document] = []
-        is_cut = False
+        found: list[RawBSONDocument] = []
+        room, is_cut = MAX_PAGE_BYTES, False
         for at in order.after(after) if after is not None else [{}]:
             # All runs of such a range have the same version.
             sort = {name: way for name, way in order.sort.items() if not isinstance(at.get(name), str)}
             skip: list[Mql] = [{"$skip": start}] if start else []
             end: list[Mql] = [{"$sort": sort}, *skip, {"$limit": limit - len(found)}, *shape]
             pipeline = [{"$match": self.match_document(at)}, *end]
-            more, is_cut = aggregate_within(self.model, pipeline, MAX_PAGE_BYTES, hint="drift_newest")
+            more, is_cut = raw_within(self.model, pipeline, room, hint="drift_newest")
+            room -= sum(len(run.raw) for run in more)
+            # The first run of a range is read whatever its size, but only the first one of the page is returned so.
+            if found and room < 0:
+                is_cut = True
+                break
             found += more
             if is_cut or len(found) == limit:
                 break
-        return found, is_cut
+        return decoded([run.raw for run in found]), is_cut
 
     def newest(self, limit: int, *shape: Mql) -> list[Document]:
         """Return the newest runs by `observed_at`, changed by stages that keep `observed_at`.

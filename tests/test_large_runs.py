@@ -15,7 +15,7 @@ from pytest_django import Settings
 from audit.models import EventQuerySet
 from core.mongodb import querysets
 from core.mongodb.documents import aggregate_within, mongodb
-from drifts import parameters
+from drifts import models, parameters
 from drifts.exports import as_csv, as_json
 from drifts.models import Drift, DriftQuerySet
 from experiments.models import Experiment
@@ -25,6 +25,7 @@ from tests.profiler import commands
 from tests.session import through_session
 from tests.test_cursors import following, ids, links, pagination
 from tests.test_experiment_pages import filled
+from tests.test_observed_at import as_older_record
 
 # The runs of these tests are small, and so are the bounds.
 ROOM = 5_000
@@ -34,7 +35,8 @@ SMALL = {"p_value": 0.5}
 
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(querysets, "MAX_PAGE_BYTES", ROOM)
+    for module in (querysets, models):
+        monkeypatch.setattr(module, "MAX_PAGE_BYTES", ROOM)
 
 
 def add(experiment: Experiment, *runs: dict[str, Any]) -> list[Drift]:
@@ -53,7 +55,10 @@ def path_of(experiment: Experiment) -> str:
 # Pages of searches.
 
 
-@pytest.mark.parametrize("query", ["page_size=10", "page_size=10&sort_by=model", "page_size=10&order_by=asc"])
+@pytest.mark.parametrize(
+    "query",
+    ["page_size=10", "page_size=10&sort_by=model", "page_size=10&sort_by=observed_at", "page_size=10&order_by=asc"],
+)
 @pytest.mark.parametrize("sizes", [[LARGE] * 12, [LARGE, SMALL] * 6, [SMALL] * 6 + [LARGE] * 6])
 def test_cursors_reach_every_run_once_where_pages_end_early(
     room: None, anonymous: Caller, public: Experiment, query: str, sizes: list[Any]
@@ -67,6 +72,21 @@ def test_cursors_reach_every_run_once_where_pages_end_early(
     for page in pages:
         assert pagination(page)["total"] == 12
         assert len(page.content) < 2 * ROOM
+
+
+@pytest.mark.parametrize("sort_by", ["observed_at", "schema_version"])
+def test_a_page_of_runs_of_two_versions_has_no_more_room(
+    room: None, anonymous: Caller, public: Experiment, sort_by: str
+) -> None:
+    """Two large runs fit on a page. The third one has a run of each version."""
+    runs = add(public, *[LARGE] * 12)
+    for run in runs[:7]:
+        as_older_record(str(run.pk))
+    query = f"page_size=10&sort_by={sort_by}"
+    first = anonymous.post(f"{path_of(public)}?{query}", {})
+    pages = [first, *following(anonymous, path_of(public), query, first)]
+    assert [run for page in pages for run in ids(page)] == newest_first(runs)
+    assert [len(ids(page)) for page in pages] == [2] * 6
 
 
 def test_a_page_that_ends_early_says_so_and_continues_by_cursor_only(
