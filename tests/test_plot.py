@@ -111,7 +111,7 @@ def holds(scale: Scale, values: list[float]) -> None:
 
 
 def point(x: float, y: float, verdict: Verdict = Verdict.DRIFT, model: str = "forest") -> Point:
-    return Point(uuid.uuid4(), datetime.datetime(2026, 3, 5, tzinfo=UTC), model, verdict, False, x, y)
+    return Point(uuid.uuid4(), datetime.datetime(2026, 3, 5, tzinfo=UTC), model, verdict, False, None, None, x, y)
 
 
 def chart(points: list[Point], **options: Any) -> Chart:

@@ -15,18 +15,16 @@ from drifts.verdict import Verdict
 from pages.plots.plot import (
     HEIGHT,
     LABELS,
-    UNSUPPORTED,
     WIDTH,
     Axis,
     Mark,
     Plot,
     Segment,
     legend,
-    tested_text,
-    verdict_text,
 )
 from pages.plots.points import COUNT, FIELDS, Point
 from pages.plots.regression import Fit, NoFit, fit, in_units
+from pages.plots.runs import UNSUPPORTED
 from pages.plots.scales import DAY, LinearScale, LogScale, Scale, TimeScale, moment
 from pages.plots.svg import Picture, element
 
@@ -146,8 +144,8 @@ class Chart:
 
     def _mark(self, point: Point) -> Mark:
         x, y = (f"{axis} = {format_value(getattr(point, axis), self.options[axis])}" for axis in "xy")
-        explanation = f"{point.model}, {point.observed_at:%Y-%m-%d %H:%M} UTC: {verdict_text(point)}\n{x}\n{y}"
-        explanation += tested_text(point)
+        explanation = f"{point.model}, {point.observed_at:%Y-%m-%d %H:%M} UTC: {point.verdict_text}\n{x}\n{y}"
+        explanation += point.tested_text
         return Mark(point.x, point.y, point.verdict, explanation, self.address_of(point.id))
 
     def _segments(self) -> Iterator[Segment]:

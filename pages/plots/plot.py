@@ -2,11 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from django.utils.safestring import SafeString
 
-from drifts.display import LABELS as FIELD_LABELS
 from drifts.verdict import Verdict
 from pages.plots.scales import Scale
 from pages.plots.svg import element
@@ -16,10 +14,7 @@ TOP, RIGHT, BOTTOM = 44, 28, 64
 # The average width of a character in labels, in pixels.
 CHARACTER = 7.2
 LABELS = {verdict: verdict.label for verdict in Verdict}
-UNSUPPORTED = "Unsupported"
 MAX_TITLE = 90
-# The fields that explain a run, besides its model.
-TESTED = ("detector", "feature")
 
 
 @dataclass(frozen=True)
@@ -49,34 +44,6 @@ class Segment:
     top: float
     verdict: Verdict | None
     explanation: str
-
-
-class Judged(Protocol):
-    """A run with its verdict. `is_unsupported` is True if it says no drift but measured nothing."""
-
-    @property
-    def verdict(self) -> Verdict: ...
-    @property
-    def is_unsupported(self) -> bool: ...
-
-
-def verdict_text(run: Judged) -> str:
-    """The verdict of a run for people."""
-    return f"{LABELS[run.verdict]} ({UNSUPPORTED.lower()})" if run.is_unsupported else LABELS[run.verdict]
-
-
-class Tested(Protocol):
-    """A run with its detector and the feature that it tested, if they are known."""
-
-    @property
-    def detector(self) -> str | None: ...
-    @property
-    def feature(self) -> str | None: ...
-
-
-def tested_text(run: Tested) -> str:
-    """Lines for the detector and the feature of a run, each after a line break."""
-    return "".join(f"\n{FIELD_LABELS[name]}: {value}" for name in TESTED if (value := getattr(run, name)))
 
 
 class Plot:

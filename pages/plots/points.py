@@ -14,8 +14,9 @@ from core.mongodb.match import Mql
 from drifts.display import DISPLAY_FIELDS
 from drifts.models import DriftQuerySet
 from drifts.statistics import TIME_FIELDS, parameter
-from drifts.verdict import IS_UNSUPPORTED, MEASURED, Verdict, verdict_of
-from pages.plots.scales import UTC, seconds_of
+from drifts.verdict import MEASURED
+from pages.plots.runs import READ, Run, in_utc
+from pages.plots.scales import seconds_of
 
 TIME = "observed_at"
 COUNT = "count"
@@ -38,18 +39,11 @@ class NotDrawn(Exception):
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(Run):
     """A run with its numbers on two axes. Times are in seconds since 1970. `y` is 0 if runs are only counted."""
 
-    id: uuid.UUID
-    observed_at: datetime.datetime
-    model: str
-    verdict: Verdict
-    is_unsupported: bool
     x: float
     y: float
-    detector: str | None = None
-    feature: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,18 +65,7 @@ def points_of(runs: DriftQuerySet, x: str, y: str, *, log_x: bool, log_y: bool) 
 
     An axis is a name of `FIELDS` or a parameter's path; y may be `count`.
     """
-    project = {
-        "observed_at": 1,
-        "model": 1,
-        "job_status": 1,
-        "drift_detected": 1,
-        "unsupported": IS_UNSUPPORTED,
-        "x": axis_value(x),
-        "y": axis_value(y),
-        "detector": 1,
-        "feature": 1,
-    }
-    documents = runs.newest(MAX_POINTS + 1, {"$project": project})
+    documents = runs.newest(MAX_POINTS + 1, {"$project": {**READ, "x": axis_value(x), "y": axis_value(y)}})
     drawn: list[Point] = []
     left_out: dict[str, list[Document]] = {}
     for document in documents[:MAX_POINTS]:
@@ -105,17 +88,7 @@ def axis_value(path: str) -> Any:
 
 
 def point_of(document: Document, x: tuple[str, bool], y: tuple[str, bool]) -> Point:
-    return Point(
-        uuid.UUID(document["_id"]),
-        in_utc(document["observed_at"]),
-        document["model"],
-        verdict_of(document["job_status"], document["drift_detected"]),
-        document["unsupported"],
-        placed(document["x"], *x),
-        0.0 if y[0] == COUNT else placed(document["y"], *y),
-        document.get("detector"),
-        document.get("feature"),
-    )
+    return Point.of(document, x=placed(document["x"], *x), y=0.0 if y[0] == COUNT else placed(document["y"], *y))
 
 
 def placed(value: Any, path: str, is_log: bool) -> float:
@@ -142,11 +115,6 @@ def number_of(value: Any) -> float:
         return float(value)
     except OverflowError:
         return math.inf
-
-
-def in_utc(time: datetime.datetime) -> datetime.datetime:
-    """Add the time zone to a time from MongoDB's driver, which returns UTC without it."""
-    return time.replace(tzinfo=UTC)
 
 
 def ids_of(documents: Iterable[Document]) -> list[uuid.UUID]:

@@ -12,26 +12,22 @@ from django.utils.safestring import SafeString
 
 from drifts.models import DriftQuerySet
 from drifts.outliers import full_scale
-from drifts.verdict import IS_UNSUPPORTED, Verdict, drift_rate, percent, verdict_of
+from drifts.verdict import Verdict, drift_rate, percent
 from pages.plots.plot import (
     BOTTOM,
     CHARACTER,
     LABELS,
     RIGHT,
-    TESTED,
     TOP,
-    UNSUPPORTED,
     WIDTH,
     Axis,
     Mark,
     legend,
     linked,
     shortened,
-    tested_text,
-    verdict_text,
     x_axis,
 )
-from pages.plots.points import in_utc
+from pages.plots.runs import READ, UNSUPPORTED, Run
 from pages.plots.scales import DAY, DAYS, SECONDS, TimeScale, moment
 from pages.plots.svg import Picture, element
 
@@ -43,19 +39,6 @@ MAX_PERIODS = 48
 STEPS = (*SECONDS, *DAYS, *(28 * DAY * 2**n for n in range(12)))
 ROW, CELL = 30, 24
 MAX_NAME = 28
-
-
-@dataclass(frozen=True)
-class Run:
-    """The fields of a run that a timeline needs."""
-
-    id: UUID
-    observed_at: datetime.datetime
-    model: str
-    verdict: Verdict
-    is_unsupported: bool
-    detector: str | None
-    feature: str | None
 
 
 @dataclass(frozen=True)
@@ -129,22 +112,8 @@ class Row(Verdicts):
 
 def newest_of(runs: DriftQuerySet) -> tuple[list[Run], bool]:
     """The newest `MAX_RUNS` runs by `observed_at`, and whether these are all."""
-    names = ("observed_at", "model", "job_status", "drift_detected", *TESTED)
-    fields = {**dict.fromkeys(names, 1), "unsupported": IS_UNSUPPORTED}
-    documents = runs.newest(MAX_RUNS + 1, {"$project": fields})
-    found = [
-        Run(
-            UUID(document["_id"]),
-            in_utc(document["observed_at"]),
-            document["model"],
-            verdict_of(document["job_status"], document["drift_detected"]),
-            document["unsupported"],
-            document.get("detector"),
-            document.get("feature"),
-        )
-        for document in documents[:MAX_RUNS]
-    ]
-    return found, len(documents) <= MAX_RUNS
+    documents = runs.newest(MAX_RUNS + 1, {"$project": READ})
+    return [Run.of(document) for document in documents[:MAX_RUNS]], len(documents) <= MAX_RUNS
 
 
 class Timeline:
@@ -221,7 +190,7 @@ class Timeline:
 
     def _marks(self, row: Row, top: float) -> Iterator[SafeString]:
         for run in row.runs:
-            explanation = f"{run.model}, {run.observed_at:%Y-%m-%d %H:%M:%S} UTC: {verdict_text(run)}{tested_text(run)}"
+            explanation = f"{run.model}, {run.observed_at:%Y-%m-%d %H:%M:%S} UTC: {run.verdict_text}{run.tested_text}"
             mark = Mark(0, 0, run.verdict, explanation, self.address_of(run.id))
             yield linked(mark, self._across(run.observed_at), top + ROW / 2, 5.5)
 
