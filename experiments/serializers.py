@@ -26,7 +26,7 @@ from experiments.models import (
     completed,
     max_permissions,
 )
-from experiments.run_rules import MAPPABLE_FIELDS, MAX_RUN_TIMEOUT, SERIES_FIELDS, default_series_by
+from experiments.run_rules import MAPPABLE_FIELDS, MAX_RUN_TIMEOUT, MAX_SERIES_BY, SERIES_FIELDS, default_series_by
 from experiments.run_rules_serializers import FieldMap, RecomputationSerializer, SeriesBy
 from experiments.sharing import Preview, UnknownUser, ids_of_emails, is_email, named_user, preview_of
 
@@ -136,7 +136,7 @@ class ExperimentSerializer(SharingSerializer):
     config = StrictObject(required=False, help_text="Any JSON object.")
     series_by = SeriesBy(
         required=False,
-        help_text="The fields whose values the runs of one series share: at most 5 of "
+        help_text=f"The fields whose values the runs of one series share: at most {MAX_SERIES_BY} of "
         f"{', '.join(SERIES_FIELDS)} and paths below `parameters.`. An empty list restores the default.",
     )
     field_map = FieldMap(
