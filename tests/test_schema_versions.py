@@ -1,6 +1,6 @@
 """Versions of the record of a run: a made-up version 1.2.0 comes, its runs are upgraded, and it goes again.
 
-docs/schema.md has the steps, which these tests follow.
+docs/schema.md has the steps to add a version. The fields of this one are in no model: step 1 is left out.
 """
 
 import uuid
