@@ -30,7 +30,7 @@ from core.mongodb.documents import (
     mongodb,
     raw_within,
 )
-from core.mongodb.match import Match, Mql
+from core.mongodb.match import Mql
 from core.mongodb.order import Order
 from core.mongodb.querysets import MAX_PAGE_BYTES, FilterableQuerySet, both
 from core.mongodb.transaction import LONG, in_transaction
@@ -84,12 +84,13 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
         self, order: Order, limit: int, *, start: int = 0, after: Sequence[Any] | None = None, shape: Sequence[Mql] = ()
     ) -> tuple[list[Document], bool]:
         """Return the same as the base class. A sort by `observed_at` sorts runs without it by `created_at`."""
-        if order.keys[0] == "schema_version":
-            return self._slice_by_version(order, limit, start, after, shape)
         if order.keys[0] != observed.COLUMN:
-            return super().sorted_slice(order, limit, start=start, after=after, shape=shape)
+            runs = observed.for_other_sorts(self)
+            if order.keys[0] == "schema_version":
+                return runs._slice_by_version(order, limit, start, after, shape)
+            return super(DriftQuerySet, runs).sorted_slice(order, limit, start=start, after=after, shape=shape)
         if not self.has_older_records():
-            with_time = self.where(Match(observed.HAS_TIME))
+            with_time = observed.of_kind(self, with_time=True)
             return super(DriftQuerySet, with_time).sorted_slice(order, limit, start=start, after=after, shape=shape)
         pipeline = observed.first_of_both(self, order, start + limit, after, shape)
         return aggregate_within(self.model, [*pipeline, {"$skip": start}, {"$limit": limit}], MAX_PAGE_BYTES)
@@ -112,8 +113,11 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
         return observed.EXPRESSION if self.has_older_records() else f"${observed.COLUMN}"
 
     def has_older_records(self) -> bool:
-        """Return whether one of the runs has no `observed_at`. Reads one key of an index."""
-        older = self.where(Match(observed.HAS_NO_TIME))
+        """Return whether one of the runs has no `observed_at`.
+
+        Reads one key of an index for each experiment. The runs of all experiments are read one by one.
+        """
+        older = observed.of_kind(self, with_time=False)
         return bool(older.aggregated({"$limit": 1}, {"$project": {"_id": 1}}))
 
     def _slice_by_version(

@@ -2,18 +2,19 @@
 
 Stored runs are upgraded while the service serves, and an older copy of the service may still write runs of 1.0.0.
 Therefore a condition on `observed_at` is a condition on either column, and a sort merges both kinds of runs. Without
-runs of 1.0.0, the second part reads one key of an index.
+runs of 1.0.0, the second kind takes one key of an index.
 """
 
 import datetime
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
 
 from core.filters.language import LOGICAL
 from core.mongodb.match import Match, MatchAny, Mql
 from core.mongodb.order import Order
 from core.mongodb.querysets import FilterableQuerySet, both
 
+Runs = TypeVar("Runs", bound=FilterableQuerySet[Any])
 COLUMN, FALLBACK = "observed_at", "created_at"
 # Unlike `$exists`, a comparison with the earliest time is answered by an index alone.
 HAS_TIME: Mql = {COLUMN: {"$gte": datetime.datetime.min}}
@@ -38,10 +39,35 @@ def fallback_up_to(time: datetime.datetime, order: Order) -> Mql:
 
 
 class ObservedMatch(MatchAny):
-    """A match document that names `observed_at`, for both kinds of runs."""
+    """A match document that names `observed_at`, for runs with that time or without it."""
 
     def __init__(self, document: Mql) -> None:
-        super().__init__([both(document, HAS_TIME), both(on_fallback(document), HAS_NO_TIME)])
+        self.with_time = Match(both(document, HAS_TIME))
+        self.without_time = Match(both(on_fallback(document), HAS_NO_TIME))
+        super().__init__([self.with_time.rhs, self.without_time.rhs])
+
+
+def of_kind(runs: Runs, *, with_time: bool) -> Runs:
+    """Return those of the runs that have `observed_at`, or the others. A condition on that time then has one part."""
+    found = replaced(runs, lambda match: match.with_time if with_time else match.without_time)
+    return found.where(Match(HAS_TIME if with_time else HAS_NO_TIME))
+
+
+def for_other_sorts(runs: Runs) -> Runs:
+    """Return the runs with conditions on `observed_at` that suit a sort by another column.
+
+    The index that finds runs without that time has no other order. With alternatives at the root, MongoDB would read
+    and sort all runs that match, instead of comparing runs in the order of another index.
+    """
+    return replaced(runs, lambda match: Match(match.rhs))
+
+
+def replaced(runs: Runs, replacement: Callable[[ObservedMatch], Match]) -> Runs:
+    found = runs.all()
+    where = found.query.where
+    children: list[Any] = [replacement(each) if isinstance(each, ObservedMatch) else each for each in where.children]
+    where.children = children
+    return found
 
 
 def names_any(names: Collection[str], document: Mql, within: Collection[str] = LOGICAL) -> bool:
@@ -71,7 +97,7 @@ def first_of_both(
     `after` and `shape` are those of `FilterableQuerySet.sorted_slice`. The pipeline ends with the sort. Queries the
     times of the first runs that have one.
     """
-    with_time, without = (runs.where(Match(each)) for each in (HAS_TIME, HAS_NO_TIME))
+    with_time, without = of_kind(runs, with_time=True), of_kind(runs, with_time=False)
     # Runs beyond the page of those with a time are left out: MongoDB would skip all upgraded runs to find them.
     times = [{"$project": {COLUMN: 1}}]
     page, _ = FilterableQuerySet.sorted_slice(with_time, order, limit, after=after, shape=times)

@@ -152,6 +152,7 @@ FILTERS = [
     ({"detector": "PSI"}, "drift_detector"),
     ({"environment": "production"}, "drift_environment"),
     ({"schema_version": schema.current()}, "drift_newest"),
+    ({"observed_at": {"$gte": "2026-01-01"}}, "drift_newest"),
 ]
 SORTS = {
     "model": "drift_model",
@@ -163,6 +164,7 @@ SEARCHES = [
     *((filter_, "created_at", index) for filter_, index in FILTERS),
     *(({}, sort_by, index) for sort_by, index in SORTS.items()),
     ({"observed_at": TIMES["created_at"]}, "observed_at", "drift_observed"),
+    ({"observed_at": {"$gte": "2026-01-01"}}, "model", "drift_model"),
 ]
 
 

@@ -178,8 +178,22 @@ def test_pages_by_time_neither_repeat_nor_skip_a_run(
 
 
 @pytest.mark.parametrize("order_by", ["asc", "desc"])
+@pytest.mark.parametrize("sort_by", ["observed_at", "created_at", "model", "drift_detected", "schema_version"])
+def test_pages_of_a_filter_by_time_neither_repeat_nor_skip_a_run(
+    editor: Caller, path: str, mixed: list[dict[str, Any]], sort_by: str, order_by: str
+) -> None:
+    query = f"sort_by={sort_by}&order_by={order_by}&page_size=3"
+    found = [run for page in pages(editor, path, query, {"observed_at": {"$gte": in_days(2)}}) for run in page]
+    expected = sorted(mixed[2:], key=lambda run: (run[sort_by], run["created_at"], run["id"]))
+    assert found == (expected if order_by == "asc" else expected[::-1])
+
+
+@pytest.mark.parametrize("order_by", ["asc", "desc"])
+@pytest.mark.parametrize(
+    ("sort_by", "body"), [("observed_at", {}), ("created_at", {"observed_at": {"$gte": "2026-01-01"}})]
+)
 def test_a_page_reads_few_runs_while_others_are_upgraded(
-    editor: Caller, path: str, experiment: Experiment, order_by: str
+    editor: Caller, path: str, experiment: Experiment, order_by: str, sort_by: str, body: Any
 ) -> None:
     """The runs that are not upgraded yet are the last of this order, behind all others."""
     days = range(120) if order_by == "asc" else range(119, -1, -1)
@@ -193,7 +207,7 @@ def test_a_page_reads_few_runs_while_others_are_upgraded(
     # Plans that suited the few runs of other tests.
     mongodb().database.command("planCacheClear", Drift._meta.db_table)
     with reads_of(Drift) as reads:
-        found = editor.post(f"{path}/search?sort_by=observed_at&order_by={order_by}&page_size=5").json()
+        found = editor.post(f"{path}/search?sort_by={sort_by}&order_by={order_by}&page_size=5", body).json()
     assert [run["model"] for run in found] == [f"day {day}" for day in days[:5]]
     assert all(read.documents <= 30 for read in reads if "$count" not in read.stages), reads
 
