@@ -1,16 +1,20 @@
 """Transactions: atomic, joined by nested ones, and retried for a limited time."""
 
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import DatabaseError, IntegrityError
-from pymongo.errors import OperationFailure
+from pymongo import MongoClient
+from pymongo.errors import ConfigurationError, OperationFailure
 
 from accounts.models import User
 from core.mongodb import transaction
 from core.mongodb.documents import find_one
 from core.mongodb.errors import is_database_unavailable
 from core.mongodb.transaction import Limits, in_transaction
+from tests.replica_set import Member
 
 
 @in_transaction
@@ -83,3 +87,22 @@ def test_the_operations_of_a_transaction_have_one_deadline_together() -> None:
     assert is_database_unavailable(refused.value)
     assert 1 <= len(seen) <= 10
     assert time.monotonic() - started < 2
+
+
+def test_a_server_without_a_role_in_its_replica_set_is_unavailable(tmp_path: Path) -> None:
+    """A server that starts again has none for a moment. This one has none until the set is initiated."""
+    member = Member(tmp_path)
+    member.start()
+    try:
+        with MongoClient[dict[str, Any]](member.address, directConnection=True) as client:
+            client.admin.command("ping")
+            with (
+                client.start_session() as session,
+                session.start_transaction(),
+                pytest.raises(ConfigurationError) as refused,
+            ):
+                client.test.runs.insert_one({}, session=session)
+    finally:
+        member.kill()
+    assert is_database_unavailable(refused.value)
+    assert not is_database_unavailable(ConfigurationError("Unknown option replicaset"))

@@ -3,6 +3,7 @@
 from django.db import DatabaseError
 from pymongo.errors import (
     BulkWriteError,
+    ConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
     ExecutionTimeout,
@@ -13,6 +14,8 @@ from pymongo.errors import (
 # MongoDB's error codes for a document that exceeds its size limit: for an insert, and for an update that lengthens it.
 TOO_LARGE = 10334
 UPDATED_TOO_LARGE = 17419
+# The driver's message for a server that it takes for one without sessions.
+NO_SESSIONS = "Sessions are not supported"
 # MongoDB's error code for a write in a transaction that conflicts with an unfinished one.
 WRITE_CONFLICT = 112
 
@@ -46,6 +49,14 @@ def is_unconfirmed(cause: PyMongoError | None) -> bool:
     return bool(details.get("writeConcernErrors")) and not details.get("writeErrors")
 
 
+def is_of_starting_server(cause: PyMongoError | None) -> bool:
+    """Return whether the driver refused a transaction because the server has no role in its replica set.
+
+    A server that has just started has none for a moment. The driver takes such a server for one without sessions.
+    """
+    return isinstance(cause, ConfigurationError) and str(cause).startswith(NO_SESSIONS)
+
+
 def is_database_unavailable(exc: BaseException) -> bool:
     """Return whether a retry may succeed.
 
@@ -55,6 +66,7 @@ def is_database_unavailable(exc: BaseException) -> bool:
     cause = database_cause(exc)
     return (
         isinstance(cause, ConnectionFailure | ExecutionTimeout | WriteConcernError)
+        or is_of_starting_server(cause)
         or is_unconfirmed(cause)
         or is_transient(exc)
         or bool(cause and cause.has_error_label("UnknownTransactionCommitResult"))
