@@ -107,19 +107,19 @@ def make_pass(should_stop: ShouldStop, report: Report) -> Place:
 
 def visit(place: Place, experiment: str, should_stop: ShouldStop) -> Place | None:
     """Visit the next runs of an experiment. Return the place after them, or None without any or if asked to stop."""
-    return None if should_stop() else persistent(partial(visit_batch, place, experiment, should_stop), should_stop)
-
-
-def visit_batch(place: Place, experiment: str, should_stop: ShouldStop) -> Place | None:
+    if should_stop():
+        return None
     assert place.started_at is not None
     after = place.after if place.experiment == experiment else Position(place.since)
+    next_batch = partial(completed_batch, uuid.UUID(experiment), after, place.started_at, should_stop)
     with unhurried():
-        batch = completed_batch(uuid.UUID(experiment), after, place.started_at, should_stop)
+        batch = persistent(next_batch, should_stop)
         if batch is None:
             return None
         visited, changed = place.visited + batch.visited, place.changed + batch.changed
         moved = replace(place, experiment=experiment, after=batch.last, visited=visited, changed=changed)
-        return place.moved_to(moved)
+        # A step of its own: the same batch would change no runs if it were repeated, and lead to another place.
+        return persistent(partial(place.moved_to, moved), should_stop)
 
 
 def visit_all_again() -> None:

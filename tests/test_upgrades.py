@@ -212,16 +212,19 @@ def test_each_step_of_an_upgrade_waits_for_the_database(
     assert Place.stored().started_at is None, "the pass has ended"
 
 
-def test_a_place_is_stored_although_the_response_is_lost(older: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_place_is_stored_although_the_response_is_lost(
+    older: list[str], lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every second response is lost: that of the start, of a batch, and of the end."""
     replace_one, calls = Collection.replace_one, itertools.count()
 
     def replace_and_lose(*arguments: Any, **options: Any) -> Any:
         result = replace_one(*arguments, **options)
-        if next(calls) % 2 == 0:
+        if next(calls) % 2 == lost:
             raise AutoReconnect("connection closed")
         return result
 
-    monkeypatch.setattr(batches, "BATCH_SIZE", 10)
     monkeypatch.setattr(Collection, "replace_one", replace_and_lose)
     place = make_pass(never, lambda line: None)
     assert (place.visited, place.changed) == (10, 10)
