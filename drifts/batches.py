@@ -15,6 +15,7 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from core.background import ShouldStop
+from core.filters.paths import is_plain
 from core.mongodb.documents import WORK_SECONDS, collection_of, decoded, raw_within, with_django_errors
 from core.mongodb.errors import TOO_LARGE, UPDATED_TOO_LARGE, is_database_unavailable, is_unconfirmed
 from core.mongodb.match import Mql
@@ -133,7 +134,8 @@ def completing_update(run: RawBSONDocument, experiment: AccessControlled) -> Upd
         logger.exception("Run %s of experiment %s cannot be upgraded. It stays as it is.", run["_id"], experiment.pk)
         return None
     absent = dict.fromkeys(schema.added_fields())
-    as_read = {name: {"$eq": value} for name, value in {**absent, **run}.items()}
+    # A condition cannot have a name with a dot or a dollar. No release stores such a field.
+    as_read = {name: {"$eq": value} for name, value in {**absent, **run}.items() if is_plain(name)}
     return UpdateOne(as_read, update, hint="_id_") if update else None
 
 

@@ -149,6 +149,27 @@ def test_a_damaged_record_does_not_hold_up_the_others(
     assert uuid.UUID(older[1]).hex in caplog.text
 
 
+def test_a_time_that_python_does_not_have_does_not_hold_up_the_others(
+    older: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = {"_id": uuid.UUID(older[1]).hex}
+    year_10000 = {"$toDate": {"$toLong": 253402300800000}}
+    collection_of(Drift).update_one(damaged, [{"$set": {"updated_at": year_10000}}])
+    upgrade_runs(never)
+    assert versions() == {"1.0.0": 1, "1.1.0": 9}
+    assert damaged["_id"] in caplog.text
+
+
+@pytest.mark.parametrize("name", ["$where", "a.b", ""])
+def test_a_field_that_no_release_stores_holds_up_no_run(older: list[str], name: str) -> None:
+    named = stored(older[1]) | {name: "by another client"}
+    collection_of(Drift).delete_one({"_id": named["_id"]})
+    collection_of(Drift).insert_one(named)
+    upgrade_runs(never)
+    assert versions() == {"1.1.0": 10}
+    assert stored(older[1])[name] == "by another client"
+
+
 def test_a_second_process_stops(older: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one moves the place while the second one works on its batch."""
     completed = batches.completed

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 import bson
 import pymongo
 from bson import DBRef
-from bson.codec_options import DEFAULT_CODEC_OPTIONS
+from bson.codec_options import DEFAULT_CODEC_OPTIONS, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import DateTimeField, Field, JSONField, Model, UUIDField
@@ -40,7 +40,10 @@ SCALARS = frozenset({str, int, float, bool, type(None)})
 # The time limit of one operation on many documents, and of a ping.
 WORK_SECONDS = 30
 PING_SECONDS = 0.5
-RAW = DEFAULT_CODEC_OPTIONS.with_options(document_class=RawBSONDocument)
+# A raw document with a time that Python does not have is read like any other. Decoding it fails.
+RAW = DEFAULT_CODEC_OPTIONS.with_options(
+    document_class=RawBSONDocument, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
 # Bytes of BSON that take 10 ms or more to decode.
 LARGE = 1_000_000
 
