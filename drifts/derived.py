@@ -40,16 +40,20 @@ def derived_fields(run: Document, rules: RunRules) -> Document:
     unsent = run.get("derived") or ()
     sent = {name: run[name] for name in MAPPABLE_FIELDS if run.get(name) is not None and name not in unsent}
     effective = dict(sent)
+    # A newer release may map fields that this one does not know. Their values stay.
+    unknown = [name for name in unsent if name not in MAPPABLE_FIELDS]
     for name, path in rules.field_map:
-        if name not in sent and (value := mapped_value(name, path, run["parameters"])) is not None:
+        if name not in MAPPABLE_FIELDS or name in sent:
+            continue
+        if (value := mapped_value(name, path, run["parameters"])) is not None:
             effective[name] = value
     refuse_or_drop_window(effective, sent)
     effective.setdefault("observed_at", run["created_at"])
     derived = [name for name in effective if name not in sent]
     return {
-        **dict.fromkeys(unsent),
+        **dict.fromkeys(name for name in unsent if name not in unknown),
         **{name: effective[name] for name in derived},
-        "derived": derived,
+        "derived": derived + unknown,
         "series": series_of(effective | {"model": run["model"], "parameters": run["parameters"]}, rules.series_by),
         "rules_version": rules.version or None,
     }

@@ -152,6 +152,20 @@ def test_a_rolled_back_release_applies_changed_rules_to_newer_runs(newer_run: st
     assert stored(newer_run)["reviewer"] == "ada"
 
 
+@pytest.mark.parametrize("method", ["patch", "put"])
+def test_a_rolled_back_release_keeps_mapped_values_of_fields_that_it_does_not_know(
+    newer_run: str, experiment: Experiment, editor: Caller, path: str, method: str
+) -> None:
+    field_map = {"reviewer": "parameters.name", "sample_size": "parameters.rows"}
+    Experiment.objects.filter(pk=experiment.pk).update(field_map=field_map, rules_version=1)
+    change(newer_run, {"derived": ["reviewer", "observed_at"]})
+    sent = RUN | {"parameters": {"rows": 9, "name": "bob"}}
+    assert getattr(editor, method)(f"{path}/{newer_run}", sent).json()["sample_size"] == 9
+    assert stored(newer_run)["reviewer"] == "ada"
+    assert set(stored(newer_run)["derived"]) == {"reviewer", "observed_at", "sample_size"}
+    assert editor.post(path, sent).json()["sample_size"] == 9
+
+
 def test_a_rolled_back_release_deletes_newer_runs(newer_run: str, editor: Caller, path: str) -> None:
     assert editor.delete(f"{path}/{newer_run}").status_code == 204
     assert found(editor, path, {}) == ["1.0.0", "1.1.0"]
