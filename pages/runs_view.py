@@ -19,6 +19,7 @@ MAX_SELECTED = 20
 MAX_COLUMNS = 10
 PAGE_SIZES = ("25", "50", "100")
 DIRECTIONS = {"desc": "Descending", "asc": "Ascending"}
+COLUMN_NAMES = {field.label.lower(): name for name, field in TABLE_CHOICES.items()}
 DEFAULTS = {"sort_by": "observed_at", "order_by": "desc", "page_size": PAGE_SIZES[0]}
 
 
@@ -27,7 +28,7 @@ class RunsView:
     """A filter, a sort, a page, chosen columns and selected runs.
 
     `after` and `before` are cursors: the page begins after the end, or ends before the start, of another page. A column
-    is the name of a field, or the path of a parameter.
+    is the name of a field, or the path of a parameter. An address may have the label of the field, in any case.
     """
 
     filter: RunFilter
@@ -45,7 +46,7 @@ class RunsView:
     def of(cls, query: QueryDict) -> Self:
         """The view of an address. Problems are listed in `errors`; none raises."""
         typed = {name: query.get(name) or default for name, default in DEFAULTS.items()}
-        columns = tuple(dict.fromkeys(path for path in query.getlist("column") if path.strip()))
+        columns = tuple(dict.fromkeys(column_of(text) for text in query.getlist("column") if text.strip()))
         selected, unknown = ids_of(query.getlist("selected"))
         errors = parameter_problems(typed)
         if errors:
@@ -175,6 +176,11 @@ def column_problems(columns: tuple[str, ...]) -> list[str]:
     if len(columns) > MAX_COLUMNS:
         problems.append(f"Columns: At most {MAX_COLUMNS} can be added.")
     return problems
+
+
+def column_of(text: str) -> str:
+    """The column that an address names by its name, its label or its path."""
+    return COLUMN_NAMES.get(text.strip().lower(), text)
 
 
 def label_of(column: str) -> str:

@@ -183,6 +183,9 @@ def test_stored_values_are_suggested(client: Client, experiment: Experiment, run
     assert shown.texts("datalist#suggested-paths option") == [
         *("Reported", "Schema", "Unsupported", "number", "number", "text"),
     ]
+    # The fields that can be columns have checkboxes, and "unsupported" is no column.
+    assert shown.all("#column", "list") == ["suggested-columns"]
+    assert suggested("columns") == [f"parameters.{path}" for path in paths]
 
 
 def test_a_name_that_no_path_can_hold_is_not_suggested(client: Client, experiment: Experiment) -> None:
@@ -404,6 +407,11 @@ def test_the_table_shows_and_sorts_by_the_time_and_by_the_time_of_reports(
 
 
 # Columns of fields.
+
+
+def test_a_column_can_be_typed_by_its_label(client: Client, experiment: Experiment, drift: Drift) -> None:
+    shown = show(client, experiment, "?column=p_value&column= Sample SIZE &column=P-value")
+    assert shown.all("input[name=column][checked]", "value") == ["p_value", "sample_size"]
 
 
 def test_fields_can_be_chosen_as_columns_like_parameters(client: Client, experiment: Experiment) -> None:
