@@ -519,6 +519,7 @@ def test_a_refused_rule_is_explained_beside_its_control(
     assert shown.all("form.experiment .error", "id") == [f"{control}-error"]
     assert f"{control}-error" in " ".join(shown.all("[aria-invalid]", "aria-describedby"))
     typed = shown.all("form.experiment input[aria-invalid]", "value")
+    assert "" not in typed
     assert set(typed) >= {value for values in wrong.values() for value in ([values] if str is type(values) else [])}
 
 
