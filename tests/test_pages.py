@@ -43,6 +43,14 @@ def test_the_process_the_api_and_the_pages_show_the_version_of_the_project(visit
     assert f"Drift Watch {version}" in Path("README.md").read_text()
 
 
+@pytest.mark.parametrize("index", ["README.md", "docs/README.md"])
+def test_each_page_of_the_documentation_is_listed(index: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)", Path(index).read_text())
+    listed = {(Path(index).parent / link).resolve() for link in links}
+    pages = {page.resolve() for page in Path("docs").glob("*.md")}
+    assert pages - {Path("docs/README.md").resolve()} <= listed
+
+
 def test_the_service_is_ready_with_a_primary_and_all_migrations(
     visitor: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
