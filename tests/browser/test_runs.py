@@ -55,9 +55,11 @@ def test_a_user_watches_a_run_complete_in_the_table_and_on_its_page(people: Peop
         expect(row(each, run)).to_contain_text("Running")
     table.bring_to_front()
     row(table, run).get_by_role("checkbox").check()
-    complete(ada, experiment, run, drift_detected=True, parameters={"p_value": 0.003})
+    at = "2026-01-31T06:00:00Z"
+    complete(ada, experiment, run, drift_detected=True, parameters={"p_value": 0.003}, observed_at=at)
 
     expect(row(table, run)).to_contain_text("Completed", timeout=FOLLOWED)
+    expect(row(table, run)).to_contain_text("2026-01-31 06:00:00")
     expect(row(table, run)).to_contain_text("▲ Drift")
     expect(row(table, run).get_by_role("checkbox")).to_be_checked()
     expect(row(table, other)).to_contain_text("Running")
@@ -66,6 +68,7 @@ def test_a_user_watches_a_run_complete_in_the_table_and_on_its_page(people: Peop
     page.bring_to_front()
     expect(row(page, run)).to_contain_text("Completed", timeout=FOLLOWED)
     expect(row(page, run)).to_contain_text("0.003")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Run of forest, 2026-01-31 06:00:00 UTC")
     expect(page.locator("#live")).to_have_text("forest: Completed.")
     for each in (table, page):
         assert each.evaluate(NEVER_LOADED_AGAIN)

@@ -64,6 +64,7 @@ function replace(running, text) {
     if (box) Object.assign(box, { checked: ticked.checked, disabled: ticked.disabled });
     const focused = old.contains(document.activeElement) ? document.activeElement.localName : null;
     old.replaceWith(now);
+    if (now.dataset.title) document.querySelector("h1").textContent = now.dataset.title;
     if (focused) now.querySelector(focused)?.focus();
   }
   if (said.length) place.textContent = `${said.join(". ")}.`;
