@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from drifts.verdict import Verdict
 from pages.plots.chart import AxisScale, Chart, Kind, format_value
-from pages.plots.plot import inside
+from pages.plots.plot import CHARACTER, WIDTH, Axis, inside, x_axis
 from pages.plots.points import COUNT, TIME, NotDrawn, Point, placed
 from pages.plots.scales import GREATEST, MAX_TICKS, UTC, LinearScale, LogScale, Scale, TimeScale
 from pages.plots.svg import element
@@ -242,6 +242,17 @@ def test_time_can_be_an_axis(axis: str) -> None:
     assert drawn.line.formula.replace("\N{MINUS SIGN}", "-") == ("y = 1 + 1·days" if axis == "x" else "days = -1 + 1·x")
     assert "days since 2026-03-05 00:00:00 UTC" in drawn.line.meaning
     assert "Time (UTC)" in drawn.picture.alone
+
+
+@pytest.mark.parametrize("left", [52, 180])
+@pytest.mark.parametrize("last", range(4, 12))
+def test_a_label_at_an_end_of_an_axis_is_within_the_picture(left: int, last: int) -> None:
+    start = datetime.datetime(2026, 11, 28, 20, 20, 28, tzinfo=UTC).timestamp()
+    axis = tree(x_axis(Axis("Time", TimeScale([start, start + last])), left, 400))
+    texts = [(float(text.attrib["x"]), str(text.text)) for text in axis.iter("text")]
+    assert len(texts) > 2
+    for x, text in texts:
+        assert CHARACTER * len(text) / 2 <= x <= WIDTH - CHARACTER * len(text) / 2
 
 
 def test_an_element_without_a_value_leaves_the_attribute_out() -> None:

@@ -123,7 +123,11 @@ def x_axis(axis: Axis, left: float, bottom: float) -> SafeString:
     for tick in axis.scale.ticks:
         x = left + tick.place * (right - left)
         drawn.append(element("line", class_="grid", x1=x, x2=x, y1=TOP, y2=bottom))
-        drawn.append(element("text", tick.label, x=x, y=bottom + 22, text_anchor="middle"))
+        # A long label at an end of the axis is not centred on its tick, because the picture would cut it off.
+        half = CHARACTER * len(tick.label) / 2
+        drawn.append(
+            element("text", tick.label, x=min(max(x, half), WIDTH - half), y=bottom + 22, text_anchor="middle")
+        )
     line = element("line", class_="axis", x1=left, x2=right, y1=bottom, y2=bottom)
     title = element("text", shortened(axis.title), class_="title", x=middle, y=bottom + 50, text_anchor="middle")
     return element("g", *drawn, line, title)
