@@ -52,6 +52,8 @@ class Command(BaseCommand):
             if count:
                 self.show(f"{experiment.name!r} ({experiment.pk}): {count:,} runs")
         self.show(f"{total:,} runs are older than schema {schema.current()}.")
+        if total:
+            self.show("If upgrade_runs leaves some, because they were restored from a dump, run it with --all.")
 
     def show(self, line: str) -> None:
         self.stdout.write(line)
