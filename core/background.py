@@ -126,8 +126,10 @@ class Worker:
 
         A missing time is before every other. A claim of this process whose response was lost is its own.
         """
-        is_free = {"$or": [{"$lte": ["$lease_ends_at", "$$NOW"]}, {"$eq": ["$holder", literal(self.holder)]}]}
-        is_claimed = {"$and": [{"$lte": ["$due_at", "$$NOW"]}, is_free]}
+        longest_lease = timedelta(seconds=max(self.lease_seconds, LEASE_SECONDS))
+        is_own: Document = {"$eq": ["$holder", literal(self.holder)]}
+        is_free = {"$or": [has_come("$lease_ends_at", longest_lease), is_own]}
+        is_claimed = {"$and": [has_come("$due_at", max(task.every, LONGEST_PAUSE)), is_free]}
         claim = {"holder": literal(self.holder), "lease_ends_at": self._lease_end, "started_at": "$$NOW"}
         defaults = {"failures": 0, "failures_in_a_row": 0, "error": ""}
         update = {
@@ -164,6 +166,15 @@ class Worker:
     @property
     def _lease_end(self) -> Document:
         return {"$add": ["$$NOW", round(self.lease_seconds * 1000)]}
+
+
+def has_come(time: str, longest: timedelta) -> Document:
+    """Return the expression that is true if a time has come.
+
+    It is true too for a time further away than `longest`: since it was stored, the clock has been set back.
+    """
+    latest: Document = {"$add": ["$$NOW", milliseconds(longest)]}
+    return {"$or": [{"$lte": [time, "$$NOW"]}, {"$gt": [time, latest]}]}
 
 
 def succeeded(task: Task) -> Document:

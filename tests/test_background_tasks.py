@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError
 from pymongo.errors import AutoReconnect
 
-from core import background
+from core import background, timestamps
 from core.background import MAX_ERROR, Outcome, ShouldStop, Task, Worker
 from core.models import BackgroundTask
 from core.mongodb.documents import mongodb, upserted
@@ -125,6 +125,18 @@ def test_a_task_runs_again_after_its_interval() -> None:
     make_due()
     assert worker.run_if_due(task(every=timedelta(0))) is Outcome.SUCCEEDED
     assert worker.run_if_due(task()) is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("stored_time", [{"due_at": HOUR}, {"lease_ends_at": HOUR, "holder": "a killed process"}])
+def test_a_task_waits_for_no_time_that_a_wrong_clock_has_stored(stored_time: dict[str, Any]) -> None:
+    """The database's clock was an hour ahead, and has been set back."""
+    worker, often = Worker([]), task(every=timedelta(seconds=5))
+    worker.run_if_due(often)
+    make_due()
+    now = timestamps.now()
+    times = {name: now + value if isinstance(value, timedelta) else value for name, value in stored_time.items()}
+    BackgroundTask.objects.update(**times)
+    assert worker.run_if_due(often) is Outcome.SUCCEEDED
 
 
 def test_a_look_at_a_task_that_is_not_due_writes_nothing() -> None:
