@@ -88,7 +88,7 @@ class NewestFilter(FormFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Drift]) -> QuerySet[Drift]:
         assert isinstance(queryset, DriftQuerySet)
         # The hint saves MongoDB from trying all indexes of the experiment, each until it has skipped the runs.
-        hint = {"hint": "drift_newest"} if chosen_experiment(request) else {}
+        hint: dict[str, Any] = {"hint": "drift_newest"} if chosen_experiment(request) else {}
         stages: list[Mql] = [{"$sort": NEWEST_FIRST.sort}, {"$skip": NEWEST}, {"$limit": 1}]
         left_out = aggregate(Drift, [{"$match": queryset.match_document()}, *stages], **hint)
         if not left_out:

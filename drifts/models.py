@@ -19,7 +19,6 @@ from core.mongodb.documents import (
     WORK_SECONDS,
     Document,
     aggregate_one,
-    aggregate_within,
     collection_of,
     decoded,
     find_one,
@@ -58,6 +57,9 @@ UNRECORDED = frozenset({"id", "experiment", "schema_version", "updated_at", "der
 class DriftQuerySet(FilterableQuerySet["Drift"]):
     """Named conditions on runs."""
 
+    # Background work moves runs in indexes, and from the runs without `observed_at` to those with it.
+    needs_one_moment = True
+
     def visible_to(self, identity: Identity) -> Self:
         """The runs of the experiments that the identity may read. Queries the ids of these experiments first."""
         if readable_by(identity):
@@ -93,7 +95,7 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
             with_time = observed.of_kind(self, with_time=True)
             return super(DriftQuerySet, with_time).sorted_slice(order, limit, start=start, after=after, shape=shape)
         pipeline = observed.first_of_both(self, order, start + limit, after, shape)
-        return aggregate_within(self.model, [*pipeline, {"$skip": start}, {"$limit": limit}], MAX_PAGE_BYTES)
+        return self.page_of([*pipeline, {"$skip": start}, {"$limit": limit}])
 
     def bulk_create(self, objs: Iterable["Drift"], *args: Any, **options: Any) -> list["Drift"]:
         """Store new runs with their derived fields, for shells."""
@@ -136,7 +138,7 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
             skip: list[Mql] = [{"$skip": start}] if start else []
             end: list[Mql] = [{"$sort": sort}, *skip, {"$limit": limit - len(found)}, *shape]
             pipeline = [{"$match": self.match_document(at)}, *end]
-            more, is_cut = raw_within(self.model, pipeline, room, hint="drift_newest")
+            more, is_cut = raw_within(self.model, pipeline, room, needs_one_moment=True, hint="drift_newest")
             room -= sum(len(run.raw) for run in more)
             # The first run of a range is read whatever its size, but only the first one of the page is returned so.
             if found and room < 0:

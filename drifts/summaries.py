@@ -58,7 +58,7 @@ def summaries_of(drifts: type[Model], experiments: Sequence[uuid.UUID]) -> dict[
         return found
     first, *others = [pipeline for experiment in experiments for pipeline in pipelines(experiment)]
     unions = [{"$unionWith": {"coll": drifts._meta.db_table, "pipeline": other}} for other in others]
-    for document in aggregate(drifts, [*first, *unions]):
+    for document in aggregate(drifts, [*first, *unions], needs_one_moment=True):
         found[uuid.UUID(document["_id"])].add(document)
     return found
 

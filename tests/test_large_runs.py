@@ -197,8 +197,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The documents that pages decode."""
     found: list[dict[str, Any]] = []
 
-    def recorded(*args: Any) -> Any:
-        documents, is_cut = aggregate_within(*args)
+    def recorded(*args: Any, **options: Any) -> Any:
+        documents, is_cut = aggregate_within(*args, **options)
         found.extend(documents)
         return documents, is_cut
 

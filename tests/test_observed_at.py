@@ -3,7 +3,9 @@
 import datetime
 import json
 import operator
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +15,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from core.mongodb.documents import mongodb
+from core.mongodb.documents import collection_of, mongodb
 from drifts import schema
 from drifts.models import Drift
 from experiments.models import Experiment
@@ -299,3 +301,40 @@ def compare(time: datetime.datetime, name: str, value: Any) -> bool:
 
 def parsed(time: str) -> datetime.datetime:
     return datetime.datetime.fromisoformat(time)
+
+
+@pytest.mark.parametrize(
+    ("query", "filter_"),
+    [
+        ("sort_by=observed_at&order_by=asc", {}),
+        ("sort_by=observed_at", {"observed_at": {"$gte": "2020-01-01"}}),
+        ("sort_by=created_at", {"observed_at": {"$gte": "2020-01-01"}}),
+    ],
+)
+def test_no_search_misses_a_run_that_is_upgraded_meanwhile(
+    editor: Caller, path: str, query: str, filter_: dict[str, Any]
+) -> None:
+    """A thread upgrades all runs but one, and makes them older records again, until all searches are done."""
+    body = [RUN | {"model": f"model {number}"} for number in range(20)]
+    ids = set(editor.post(f"{path}/bulk", body).json()["ids"])
+    as_older_record(min(ids))
+    runs = collection_of(Drift)
+    upgraded = list(runs.find({"observed_at": {"$exists": True}}))
+    is_done = threading.Event()
+
+    def upgrade_again_and_again() -> None:
+        while not is_done.is_set():
+            for run in upgraded:
+                runs.update_one({"_id": run["_id"]}, {"$unset": {"observed_at": ""}})
+            for run in upgraded:
+                runs.update_one({"_id": run["_id"]}, {"$set": {"observed_at": run["observed_at"]}})
+
+    with ThreadPoolExecutor(1) as pool:
+        upgrade = pool.submit(upgrade_again_and_again)
+        try:
+            found = [editor.post(f"{path}/search?page_size=100&{query}", filter_).json() for _ in range(100)]
+        finally:
+            is_done.set()
+        upgrade.result()
+    assert [len(page) for page in found] == [len(ids)] * 100
+    assert all({run["id"] for run in page} == ids for page in found)

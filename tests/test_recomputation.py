@@ -16,6 +16,7 @@ from drifts.recomputation import recompute_runs
 from drifts.upgrades import upgrade_runs
 from experiments.models import Experiment, ExperimentQuerySet
 from tests.caller import Caller
+from tests.profiler import commands
 from tests.test_observed_at import as_older_record
 from tests.test_upgrades import (
     after,
@@ -327,3 +328,22 @@ def meanwhile(
         return function(*arguments, **options)
 
     monkeypatch.setattr(module, name, called)
+
+
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("drift/search?sort_by=observed_at", {}),
+        ("drift/search", {"p_value": None}),
+        ("drift/stats", {"interval": "day"}),
+    ],
+)
+def test_background_work_changes_no_result_of_a_query_that_runs_meanwhile(
+    runs: list[str], editor: Caller, address: str, query: str, body: dict[str, Any]
+) -> None:
+    """Each query reads the state of one moment. Otherwise a longer one misses runs whose keys in an index change."""
+    with commands() as sent:
+        assert editor.post(f"{address}/{query}", body).status_code == 200
+    queries = [each["command"] for each in sent if each["command"].get("aggregate") == Drift._meta.db_table]
+    assert queries
+    assert {command["readConcern"]["level"] for command in queries} == {"snapshot"}

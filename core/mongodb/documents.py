@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
@@ -26,6 +26,7 @@ from django_mongodb_backend.query import wrap_database_errors
 from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from core.mongodb.base import DatabaseWrapper
 from core.mongodb.match import Mql
@@ -35,6 +36,7 @@ M = TypeVar("M", bound=Model)
 P = ParamSpec("P")
 T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
+D = TypeVar("D", bound=Mapping[str, Any])
 Convert: TypeAlias = Callable[[Any], Any]
 SCALARS = frozenset({str, int, float, bool, type(None)})
 # The time limit of one operation on many documents, and of a ping.
@@ -44,6 +46,7 @@ PING_SECONDS = 0.5
 RAW = DEFAULT_CODEC_OPTIONS.with_options(
     document_class=RawBSONDocument, datetime_conversion=DatetimeConversion.DATETIME_AUTO
 )
+SNAPSHOT = ReadConcern("snapshot")
 # Bytes of BSON that take 10 ms or more to decode.
 LARGE = 1_000_000
 
@@ -78,14 +81,26 @@ def collection_of(model: type[Model]) -> Collection[Document]:
     return mongodb().database[model._meta.db_table]
 
 
+def of_one_moment(collection: Collection[D], is_needed: bool) -> Collection[D]:
+    """Return the collection, for a query that must read the state of one moment if that is needed.
+
+    A longer query otherwise reads several states. It misses a document, or finds it twice, whose key in the index
+    changes meanwhile. In a transaction, all queries read the state of one moment.
+    """
+    return collection.with_options(read_concern=SNAPSHOT) if is_needed and not mongodb().session else collection
+
+
 @with_django_errors
-def aggregate(model: type[Model], pipeline: list[Mql], **options: Any) -> list[Document]:
+def aggregate(
+    model: type[Model], pipeline: list[Mql], *, needs_one_moment: bool = False, **options: Any
+) -> list[Document]:
     """Run a pipeline on the model's collection, in the current transaction if there is one.
 
     The documents must be small: `aggregate_within` and `aggregate_one` are for others. Raises Django's database errors,
     as a queryset does.
     """
-    return list(collection_of(model).aggregate(pipeline, session=mongodb().session, **options))
+    collection = of_one_moment(collection_of(model), needs_one_moment)
+    return list(collection.aggregate(pipeline, session=mongodb().session, **options))
 
 
 def aggregate_within(model: type[Model], pipeline: list[Mql], room: int, **options: Any) -> tuple[list[Document], bool]:
@@ -99,12 +114,13 @@ def aggregate_within(model: type[Model], pipeline: list[Mql], room: int, **optio
 
 @with_django_errors
 def raw_within(
-    model: type[Model], pipeline: list[Mql], room: int, **options: Any
+    model: type[Model], pipeline: list[Mql], room: int, *, needs_one_moment: bool = False, **options: Any
 ) -> tuple[list[RawBSONDocument], bool]:
     """Return the same as `aggregate_within`, as stored: decoding turns some objects into references."""
     taken: list[RawBSONDocument] = []
     is_cut = False
-    with raw_collection_of(model).aggregate(pipeline, session=mongodb().session, **options) as found:
+    collection = of_one_moment(raw_collection_of(model), needs_one_moment)
+    with collection.aggregate(pipeline, session=mongodb().session, **options) as found:
         for document in found:
             room -= len(document.raw)
             if is_cut := room < 0 and bool(taken):

@@ -22,6 +22,9 @@ M_co = TypeVar("M_co", bound=Model, covariant=True)
 class FilterableQuerySet(QuerySet[M_co]):
     """A queryset that takes match documents, and reads pages and counts at a bounded cost."""
 
+    # True if each query must read the state of one moment, because other processes change many documents meanwhile.
+    needs_one_moment = False
+
     def by_id(self, pk: uuid.UUID) -> M_co | None:
         """Return the object with this id, or None. Ignores the queryset's filters. For models with UUID ids."""
         document = find_one(self.model, {"_id": pk.hex})
@@ -65,11 +68,17 @@ class FilterableQuerySet(QuerySet[M_co]):
 
     def aggregated(self, *stages: Mql) -> list[Document]:
         """Return the result of aggregation stages on the documents."""
-        return aggregate(self.model, [{"$match": self.match_document()}, *stages])
+        pipeline = [{"$match": self.match_document()}, *stages]
+        return aggregate(self.model, pipeline, needs_one_moment=self.needs_one_moment)
 
     def bounded(self, *stages: Mql) -> tuple[list[Document], bool]:
         """Return the result of aggregation stages up to `MAX_PAGE_BYTES`, and whether documents were left out."""
-        return aggregate_within(self.model, [{"$match": self.match_document()}, *stages], MAX_PAGE_BYTES)
+        pipeline = [{"$match": self.match_document()}, *stages]
+        return self.page_of(pipeline)
+
+    def page_of(self, pipeline: list[Mql], **options: Any) -> tuple[list[Document], bool]:
+        """Return the result of a pipeline up to `MAX_PAGE_BYTES`, and whether documents were left out."""
+        return aggregate_within(self.model, pipeline, MAX_PAGE_BYTES, needs_one_moment=self.needs_one_moment, **options)
 
     def sorted_slice(
         self, order: Order, limit: int, *, start: int = 0, after: Sequence[Any] | None = None, shape: Sequence[Mql] = ()
@@ -88,19 +97,20 @@ class FilterableQuerySet(QuerySet[M_co]):
             skip: list[Mql] = [{"$skip": start}] if start else []
             pipeline = [{"$match": self.match_document()}, sort, *skip, {"$limit": limit}, *shape]
             if start and (index := index_serving(self.model, pipeline[0]["$match"], order)):
-                return aggregate_within(self.model, pipeline, MAX_PAGE_BYTES, hint=index)
+                return self.page_of(pipeline, hint=index)
         else:
             first, *others = ([{"$match": self.match_document(each)}, *end, *shape] for each in order.after(after))
             unions = [{"$unionWith": {"coll": self.model._meta.db_table, "pipeline": other}} for other in others]
             pipeline = [*first, *unions, *(end if unions else [])]
-        return aggregate_within(self.model, pipeline, MAX_PAGE_BYTES)
+        return self.page_of(pipeline)
 
     def count_up_to(self, limit: int) -> int:
         """Return the number of documents, at most `limit`."""
         match = self.match_document()
         # Counting all documents by the index of ids avoids reading them: they may be large.
         hint = {} if match else {"hint": "_id_"}
-        counted = aggregate(self.model, [{"$match": match}, {"$limit": limit}, {"$count": "number"}], **hint)
+        pipeline: list[Mql] = [{"$match": match}, {"$limit": limit}, {"$count": "number"}]
+        counted = aggregate(self.model, pipeline, needs_one_moment=self.needs_one_moment, **hint)
         return counted[0]["number"] if counted else 0
 
 
