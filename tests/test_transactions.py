@@ -106,3 +106,9 @@ def test_a_server_without_a_role_in_its_replica_set_is_unavailable(tmp_path: Pat
         member.kill()
     assert is_database_unavailable(refused.value)
     assert not is_database_unavailable(ConfigurationError("Unknown option replicaset"))
+
+
+def test_a_read_before_a_change_of_the_collection_is_to_be_repeated() -> None:
+    """MongoDB refuses it for a moment while the majority of the members does not have the change yet."""
+    assert is_database_unavailable(OperationFailure("Unable to read from a snapshot", code=246))
+    assert not is_database_unavailable(OperationFailure("Unrecognized pipeline stage", code=40324))

@@ -16,6 +16,8 @@ TOO_LARGE = 10334
 UPDATED_TOO_LARGE = 17419
 # The driver's message for a server that it takes for one without sessions.
 NO_SESSIONS = "Sessions are not supported"
+# MongoDB's error code for a read whose moment lies before a change of the collection, such as a new index.
+SNAPSHOT_UNAVAILABLE = 246
 # MongoDB's error code for a write in a transaction that conflicts with an unfinished one.
 WRITE_CONFLICT = 112
 
@@ -60,13 +62,14 @@ def is_of_starting_server(cause: PyMongoError | None) -> bool:
 def is_database_unavailable(exc: BaseException) -> bool:
     """Return whether a retry may succeed.
 
-    There is no primary, a time limit was over, the result of a commit is unknown, or a write conflict outlasted the
-    retries.
+    There is no primary, a time limit was over, the result of a commit is unknown, a write conflict outlasted the
+    retries, or the collection has just changed.
     """
     cause = database_cause(exc)
     return (
         isinstance(cause, ConnectionFailure | ExecutionTimeout | WriteConcernError)
         or is_of_starting_server(cause)
+        or getattr(cause, "code", None) == SNAPSHOT_UNAVAILABLE
         or is_unconfirmed(cause)
         or is_transient(exc)
         or bool(cause and cause.has_error_label("UnknownTransactionCommitResult"))
