@@ -69,7 +69,11 @@ def new_context(chromium: Browser, service: LiveServer) -> Iterator[Callable[[],
         is_ours = said.location["url"].startswith(service.url)
         # The browser reports each refused page as an error. Some tests cause such refusals on purpose.
         is_refusal = "status of 403" in said.text
-        if said.type in ("error", "warning") and is_ours and not is_refusal:
+        # A page that is left while it asks for the state of running runs gives up the request. A service that does not
+        # respond has other errors, such as ERR_CONNECTION_REFUSED.
+        follows = any(part in said.location["url"] for part in ("/running?", "/state?"))
+        is_given_up = follows and "net::ERR_FAILED" in said.text
+        if said.type in ("error", "warning") and is_ours and not (is_refusal or is_given_up):
             errors.append(f"{said.location}: {said.text}")
 
     contexts: list[BrowserContext] = []
