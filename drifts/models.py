@@ -138,7 +138,9 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
             skip: list[Mql] = [{"$skip": start}] if start else []
             end: list[Mql] = [{"$sort": sort}, *skip, {"$limit": limit - len(found)}, *shape]
             pipeline = [{"$match": self.match_document(at)}, *end]
-            more, is_cut = raw_within(self.model, pipeline, room, needs_one_moment=True, hint="drift_newest")
+            more, is_cut = raw_within(
+                self.model, pipeline, room, needs_one_moment=self.needs_one_moment, hint="drift_newest"
+            )
             room -= sum(len(run.raw) for run in more)
             # The first run of a range is read whatever its size, but only the first one of the page is returned so.
             if found and room < 0:

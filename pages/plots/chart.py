@@ -12,16 +12,7 @@ from django.utils.safestring import SafeString
 
 from drifts.statistics import TIME_FIELDS
 from drifts.verdict import Verdict
-from pages.plots.plot import (
-    HEIGHT,
-    LABELS,
-    WIDTH,
-    Axis,
-    Mark,
-    Plot,
-    Segment,
-    legend,
-)
+from pages.plots.plot import HEIGHT, LABELS, WIDTH, Axis, Mark, Plot, Segment, legend
 from pages.plots.points import COUNT, FIELDS, Point
 from pages.plots.regression import Fit, NoFit, fit, in_units
 from pages.plots.runs import UNSUPPORTED
