@@ -90,6 +90,18 @@ def test_nginx_refuses_malformed_requests_in_json(nginx: str) -> None:
 
 
 @pytest.mark.skipif(not NGINX, reason="there is no nginx here (apt-get install nginx-light)")
+def test_a_client_that_still_sends_its_request_line_can_read_the_refusal(nginx: str) -> None:
+    """nginx refuses the line at 72 KiB. A reset instead of the response comes in one of 60 requests."""
+    request = b"GET /%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % (b"a" * 74_000)
+    for cut in range(73_728, 74_028):
+        with connect(nginx, 0) as connection:
+            connection.sendall(request[:cut])
+            connection.sendall(request[cut:])
+            response = b"".join(iter(lambda: connection.recv(4096), b""))
+        assert response.startswith(b"HTTP/1.1 414"), cut
+
+
+@pytest.mark.skipif(not NGINX, reason="there is no nginx here (apt-get install nginx-light)")
 def test_errors_of_nginx_are_json_under_api(nginx: str) -> None:
     too_large = requests.post(f"{nginx}/api/v1/user/search", b" " * 10_000_000, timeout=10)
     assert (too_large.status_code, too_large.json()["code"]) == (413, 413)
