@@ -25,6 +25,7 @@ from accounts.tokens import identity_of_local_token, is_local
 from core.api.exceptions import ServiceUnavailable
 from core.client import bears_token
 from core.identity import Identity, RegisteredUser
+from core.metrics import count_look_up
 
 # RFC 6750, section 2.1.
 BEARER = re.compile(r"bearer(?: +([A-Za-z0-9._~+/-]+=*))? *", re.IGNORECASE)
@@ -57,6 +58,7 @@ class RecentIdentities:
     def get(self, token: str) -> Identity | None:
         with self._lock:
             cached = self._identities.get(digest_of(token))
+        count_look_up("identities", is_hit=cached is not None)
         return cached and cached.identity
 
     def add(self, token: str, identity: Identity, expires_at: float) -> None:

@@ -20,6 +20,7 @@ from accounts.exceptions import InvalidToken, PermanentRefusal
 from accounts.fetching import WaitingRequests, fetch
 from accounts.models.dropped_keys import DroppedKeys
 from core.identity import Identity
+from core.metrics import count_look_up
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class TrustedIssuer:
         """
         with self._profiles_changed:
             cached = self._profiles.get(digest_of(token))
+        count_look_up("userinfo", is_hit=cached is not None)
         if cached is None:
             with self.waiting.admit():
                 cached = self._fetch_profile(token, claims)

@@ -24,6 +24,7 @@ from core import timestamps
 from core.api.error_pages import retry_later
 from core.api.exceptions import RetryLater
 from core.api.throttling import address_of, count_login_as, count_login_from
+from core.metrics import REFUSED_REQUESTS
 from core.mongodb.documents import Document, collection_of, find_one, upserted
 from core.mongodb.match import Mql
 
@@ -75,6 +76,7 @@ def refuse_locked(account: str, address: str) -> None:
     is_locked = {"$expr": {"$gt": ["$locked_until", "$$NOW"]}}
     if stored := find_one(FailedLogins, {"_id": key_of(account, address), **is_locked}):
         locked_until = stored["locked_until"].replace(tzinfo=datetime.UTC)
+        REFUSED_REQUESTS.labels("locked").inc()
         raise LockedOut(seconds_between(timestamps.now(), locked_until))
 
 

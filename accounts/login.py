@@ -25,6 +25,7 @@ from accounts.provider import LoginRefused, NotAdmitted, error_named, provider, 
 from accounts.unfinished_logins import UnfinishedLogin
 from core.api.exceptions import RETRY_SECONDS
 from core.identity import ACCOUNT_DISABLED
+from core.metrics import FAILED_AUTHENTICATIONS
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def with_failure_pages(view: Callable[..., HttpResponse]) -> Callable[..., HttpR
             log.warning("Login refused: %s", refusal)
             return render(request, "not_admitted.html", {"reason": refusal}, status=403)
         except LoginRefused as refusal:
+            FAILED_AUTHENTICATIONS.labels("login").inc()
             log.warning("Login refused: %s", refusal)
             return render(request, "login_failed.html", {"reason": refusal}, status=400)
         except IssuerUnavailable as failure:

@@ -46,10 +46,9 @@ class SessionIdentityMiddleware:
 
 
 def is_page(request: HttpRequest) -> bool:
-    """Return whether the response is a page for a person, not data for a script or a health check."""
+    """Return whether the response is a page for a person, not data for a script."""
     return (
-        request.path_info not in settings.HEALTH_CHECKS
-        and request.method == "GET"
+        request.method == "GET"
         and "text/html" in request.headers.get("Accept", "")
         and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
         and "Authorization" not in request.headers

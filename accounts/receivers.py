@@ -14,6 +14,7 @@ from audit.models import Action
 from audit.trail import record
 from core.api.throttling import address_of
 from core.identity import identity_of_user
+from core.metrics import FAILED_AUTHENTICATIONS
 
 
 @receiver(user_logged_in)
@@ -46,6 +47,7 @@ def record_logout(user: User | None, **kwargs: Any) -> None:
 @receiver(user_login_failed)
 def record_failed_login(credentials: dict[str, Any], **kwargs: Any) -> None:
     """Record a failed login, with the name only if the account exists: other names may be mistyped passwords."""
+    FAILED_AUTHENTICATIONS.labels("login").inc()
     name = credentials.get("username")
     tried = User.objects.filter(issuer=settings.LOCAL_ISSUER, subject=name).first() if isinstance(name, str) else None
     record(Action.LOGIN_FAILED, None, tried)

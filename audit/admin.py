@@ -37,8 +37,8 @@ class EventAdmin(GuardedAdmin):
     required_levels = {"view": Requirement.ADMIN, "add": None, "change": None, "delete": None}
     list_display = ("created_at", "action", "actor", "target", "changed_fields", "address", "way")
     list_filter = ("action", "way", PeriodFilter)
-    search_fields = ("actor__email", "actor__subject", "target__name", "target__object_id", "address")
-    search_help_text = "Email or subject of the actor, name or id of the target, or address"
+    search_fields = ("actor__email", "actor__subject", "target__name", "target__object_id", "address", "request_id")
+    search_help_text = "Email or subject of the actor, name or id of the target, address, or request id"
     list_deferred = ("before", "after")
     ordering = ("-created_at", "-pk")
     sortable_by = ("created_at", "action")
@@ -54,6 +54,7 @@ class EventAdmin(GuardedAdmin):
         "changes",
         "address",
         "user_agent",
+        "request_id",
         "way",
         "expires_at",
     )

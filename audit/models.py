@@ -145,6 +145,9 @@ class Event(models.Model):
     experiment_id = models.UUIDField(null=True, help_text="The experiment, if the event is about one.")
     address = models.CharField(max_length=60, null=True, help_text="The client's IP address.")
     user_agent = models.CharField(max_length=300)
+    request_id = models.CharField(
+        "request id", max_length=64, null=True, help_text="The X-Request-ID, under which the log has the request."
+    )
     way = models.CharField("signed in with", max_length=7, choices=Way, help_text="How the actor authenticated.")
     before = models.JSONField(default=dict)
     after = models.JSONField(default=dict)
@@ -160,6 +163,7 @@ class Event(models.Model):
             models.Index(fields=["experiment_id", "-action", "-created_at", "-id"], name="event_experiment_action"),
             EmbeddedIndex(fields=["actor", "-created_at", "-id"], parts={"actor": "user_id"}, name="event_actor"),
             EmbeddedIndex(fields=["actor", "-created_at", "-id"], parts={"actor": "email"}, name="event_email"),
+            models.Index(fields=["request_id"], condition=models.Q(request_id__gt=""), name="event_request"),
             ExpiryIndex(fields=["expires_at"], name="event_expiry"),
         )
 

@@ -27,12 +27,12 @@ def events_of(user_id: uuid.UUID) -> EventQuerySet:
 def erase_from_events(
     user_id: uuid.UUID, issuer: str | None = None, subject: str | None = None, email: str | None = None
 ) -> int:
-    """Remove names, emails, addresses and user agents of the user from all events. Return the number of events.
+    """Remove what tells of the user from all events: names, emails, addresses, user agents and request ids.
 
-    With `issuer` and `subject`, events from before the registration get the user's id. `email` is the present one;
-    earlier ones are in the events.
+    Return the number of events. With `issuer` and `subject`, events from before the registration get the user's id.
+    `email` is the present one; earlier ones are in the events.
     """
-    nowhere = {"address": None, "user_agent": ""}
+    nowhere = {"address": None, "user_agent": "", "request_id": None}
     nobody = {f"actor.{name}": "" for name in ("issuer", "subject", "email")}
     unregistered = {"actor.user_id": None, "actor.issuer": issuer, "actor.subject": subject}
     changes: list[tuple[Mql, Mql]] = [

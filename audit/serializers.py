@@ -49,6 +49,7 @@ class EventSerializer(serializers.ModelSerializer[Event]):
             "experiment_id",
             "address",
             "user_agent",
+            "request_id",
             "way",
             "before",
             "after",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from django.db import models
 from django.http import HttpRequest
 
-from core.client import client_address, current_request
+from core.client import client_address, current_request, request_id
 from core.identity import Identity
 
 MAX_USER_AGENT = 300
@@ -25,6 +25,7 @@ class Source:
 
     address: str | None = None
     user_agent: str = ""
+    request_id: str | None = None
 
 
 COMMAND_LINE = Source()
@@ -40,6 +41,7 @@ def source_of(request: HttpRequest) -> Source:
     return Source(
         address=client_address(request),
         user_agent=request.headers.get("User-Agent", "")[:MAX_USER_AGENT],
+        request_id=request_id(),
     )
 
 

@@ -66,6 +66,7 @@ def event_of(
         experiment_id=experiment_of(target),
         address=origin.address,
         user_agent=origin.user_agent,
+        request_id=origin.request_id,
         way=way,
         before=before,
         after=after,

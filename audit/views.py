@@ -33,6 +33,7 @@ FIELDS: Mapping[str, Field] = {
     "target": ObjectField("target", TARGET),
     "experiment_id": UUIDField("experiment_id"),
     "address": StringField("address"),
+    "request_id": StringField("request_id"),
     "way": StringField("way"),
 }
 EXPORT_CHUNK = 100

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from core.api.error_pages import refusal
 from core.api.errors import log_unavailable
 from core.api.exceptions import ServiceUnavailable
+from core.metrics import REFUSED_REQUESTS
 
 # Threads that only health checks use.
 RESERVED_THREADS = 4
@@ -26,9 +27,8 @@ class CapacityMiddleware:
         self.free = BoundedSemaphore(max(1, settings.THREADS - RESERVED_THREADS))
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path_info in settings.HEALTH_CHECKS:
-            return self.get_response(request)
         if not self.free.acquire(blocking=False):
+            REFUSED_REQUESTS.labels("busy").inc()
             log_unavailable(ServiceUnavailable(BUSY))
             response = refusal(request, 503, BUSY)
             response["Retry-After"] = "1"

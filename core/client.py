@@ -1,38 +1,98 @@
-"""The current request, its duration, and its client: the IP address, and whether it sent a bearer token."""
+"""The current request: its id, its work until now, and its client's address and kind of authentication."""
 
 import ipaddress
+import re
 import time
-from collections.abc import Callable
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from rest_framework.request import Request
+from uuid_utils.compat import uuid7
+
+REQUEST_ID = "X-Request-ID"
+# A client's request id must not be able to look like anything else in a log.
+SANE_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+
+
+@dataclass(eq=False)
+class Work:
+    """The work on one request until now: its commands to MongoDB, and their duration in seconds."""
+
+    id: str
+    started_at: float = field(default_factory=time.monotonic)
+    commands: int = 0
+    command_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """The duration of the request until now."""
+        return time.monotonic() - self.started_at
+
 
 current_request: ContextVar[HttpRequest | None] = ContextVar("current_request", default=None)
-request_started: ContextVar[float] = ContextVar("request_started")
+current_work: ContextVar[Work | None] = ContextVar("current_work", default=None)
 
 
 class CurrentRequestMiddleware:
-    """Makes the current request and its start available to code below the views, such as the audit trail."""
+    """Makes the current request, its id and its work available to code below the views, such as the audit trail.
+
+    The response names the id.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        token = current_request.set(request)
-        request_started.set(time.monotonic())
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        work = Work(id_of(request))
+        of_request, of_work = current_request.set(request), current_work.set(work)
         try:
-            return self.get_response(request)
+            response: HttpResponseBase = self.get_response(request)
+            if isinstance(response, StreamingHttpResponse):
+                assert not response.is_async
+                response.streaming_content = in_this_context(response.streaming_content)  # type: ignore[arg-type]
         finally:
-            current_request.reset(token)
+            current_request.reset(of_request)
+            current_work.reset(of_work)
+        response[REQUEST_ID] = work.id
+        return response
+
+
+def id_of(request: HttpRequest) -> str:
+    """Return the request id that the client or a proxy chose, if it is sane, else a new one."""
+    sent: str = request.META.get("HTTP_X_REQUEST_ID", "")
+    return sent if SANE_ID.fullmatch(sent) else new_request_id()
+
+
+def new_request_id() -> str:
+    return uuid7().hex
+
+
+def in_this_context(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the parts of a streamed response. The code that makes them still sees the current request."""
+    context, rest = copy_context(), iter(parts)
+
+    def generated() -> Iterator[bytes]:
+        while (part := context.run(next, rest, None)) is not None:
+            yield part
+
+    return generated()
+
+
+def request_id() -> str | None:
+    """Return the id of the current request; None outside a request."""
+    work = current_work.get()
+    return work.id if work else None
 
 
 def seconds_since_start() -> float:
-    """Return the duration of the current request until now, in seconds."""
-    now = time.monotonic()
-    return now - request_started.get(now)
+    """Return the duration of the current request until now, in seconds; 0 outside a request."""
+    work = current_work.get()
+    return work.seconds if work else 0.0
 
 
 def client_address(request: HttpRequest | Request) -> str | None:

@@ -22,6 +22,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from core.metrics import count_look_up
 from core.models import StoredTotal
 from core.mongodb.documents import Document, collection_of
 from core.mongodb.errors import database_cause
@@ -86,6 +87,7 @@ def total_of(queryset: FilterableQuerySet[Any]) -> Total:
     key = key_of(queryset)
     with lock:
         cached = cache.get(key)
+    count_look_up("totals", is_hit=cached is not None)
     if cached:
         return cached.total
     if stored := stored_total(key):

@@ -2,7 +2,10 @@
 
 import gc
 import os
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -11,6 +14,11 @@ try:
     from driftwatch import settings
 except ImproperlyConfigured as error:
     sys.exit(str(error))
+
+# The processes count in files there (core/metrics.py). Child processes and new main processes inherit it.
+METRICS_PREFIX = "driftwatch-metrics-"
+if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix=METRICS_PREFIX)
 
 # In development, only this machine reaches the service.
 bind = f"0.0.0.0:{settings.PORT}" if settings.PRODUCTION else f"127.0.0.1:{settings.PORT}"
@@ -66,3 +74,18 @@ def post_fork(server: Any, worker: Any) -> None:
     """
     if settings.PIN_WORKERS and workers == len(cores):
         os.sched_setaffinity(0, {worker.core})
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """End the gauges of a worker that has ended, also of a killed one. Its counters stay in the sums."""
+    # Imported with the application, because it reads PROMETHEUS_MULTIPROC_DIR then.
+    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
+
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(server: Any) -> None:
+    """Remove the counts, unless another main process goes on with them (SIGUSR2), or this one did not make them."""
+    directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    if directory.name.startswith(METRICS_PREFIX) and not (server.reexec_pid or server.master_pid):
+        shutil.rmtree(directory, ignore_errors=True)

@@ -36,6 +36,7 @@ from core.mongodb.transaction import LONG, in_transaction
 from core.tags import MAX_TAG
 from core.totals import total_of
 from drifts import observed, schema
+from drifts.counts import count_end, count_outcomes
 from drifts.documents import changed_document, is_same, new_document, replaced_document, update_between
 from drifts.fields import MAX_NAME, MAX_NOTE
 from drifts.observed import ObservedMatch
@@ -103,6 +104,7 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
         if runs:
             documents = [run.new_document() for run in runs]
             insert_many(self.model, documents)
+            count_outcomes(documents)
             for run, stored in zip(runs, instances_of(self.model, documents), strict=True):
                 vars(run).update(vars(stored))
         return runs
@@ -240,6 +242,7 @@ class DriftManager(BaseDriftManager["Drift"]):
         """Store a new run with these validated fields."""
         document = new_document(experiment, fields)
         insert_one(Drift, document)
+        count_outcomes([document])
         return instance_of(Drift, document)
 
     def create_all_in(self, experiment: AccessControlled, runs: Iterable[Mapping[str, Any]]) -> list[uuid.UUID]:
@@ -258,6 +261,7 @@ class DriftManager(BaseDriftManager["Drift"]):
 
         in_transaction(insert_many, LONG)(Drift, documents)
         transaction.on_commit(remove_if_deleted)
+        count_outcomes(documents)
         return [uuid.UUID(document["_id"]) for document in documents]
 
 
@@ -346,6 +350,7 @@ class Drift(models.Model):
             return
         document = self.new_document()
         insert_one(type(self), document)
+        count_outcomes([document])
         vars(self).update(vars(instance_of(type(self), document)))
 
     # Reads older versions of the record, for `instances_of`.
@@ -406,6 +411,7 @@ class Drift(models.Model):
         after = written(stored, values, experiment)
         if update := update_between(stored, after):
             runs.update_one(criteria, update, session=mongodb().session)
+            count_end(stored, after)
         vars(self).update(vars(instance_of(type(self), after)))
 
     @in_transaction

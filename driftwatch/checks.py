@@ -1,5 +1,6 @@
 """System checks that refuse malformed or unsafe settings at each start."""
 
+import ipaddress
 import itertools
 import re
 import warnings
@@ -30,6 +31,7 @@ MAX_RENEWAL_SECONDS = 900
 MIN_THREADS = 16
 ENVIRONMENTS = ("development", "production")
 MIN_SECRET = 32
+MIN_METRICS_TOKEN = 16
 # The least number of different characters in a secret, and of different distances between neighbours.
 MIN_VARIETY = 8
 # Parts of secrets that stand in documentation and templates, without spaces and punctuation.
@@ -57,6 +59,7 @@ def check_settings(**options: Any) -> list[CheckMessage]:
             *limit_problems(),
             *database_problems(),
             *proxy_problems(),
+            *metrics_problems(),
             *([*production_problems(), *secret_problems(), *trust_problems()] if settings.PRODUCTION else []),
         ]
     ]
@@ -191,6 +194,21 @@ def proxy_problems() -> Iterator[tuple[str, str, str]]:
     header = settings.SECURE_PROXY_SSL_HEADER
     if header and not re.fullmatch(r"HTTP_[A-Z0-9_]+", header[0]):
         yield "E025", "SECURE_PROXY_SSL_HEADER is not the name of a header.", "Set a name such as X-Forwarded-Proto."
+
+
+def metrics_problems() -> Iterator[tuple[str, str, str]]:
+    if 0 < len(settings.METRICS_TOKEN) < MIN_METRICS_TOKEN or not settings.METRICS_TOKEN.isascii():
+        hint = "Set a random string, such as that of openssl rand -hex 32, or an empty value for none."
+        yield "E035", f"METRICS_TOKEN has fewer than {MIN_METRICS_TOKEN} characters, or others than ASCII.", hint
+    for network in settings.METRICS_NETWORKS:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            yield "E036", f"METRICS_NETWORKS has {network!r}: {error}.", "Set networks such as 10.0.0.0/8,fd00::/8."
+    if not 0 <= settings.WORK_METRICS_PORT < 65_536:
+        yield "E037", f"WORK_METRICS_PORT is {settings.WORK_METRICS_PORT}.", "Set a number to 65535, or 0 for none."
+    if not 0 <= settings.LOG_REQUEST_SHARE <= 1:
+        yield "E038", f"LOG_REQUEST_SHARE is {settings.LOG_REQUEST_SHARE:g}.", "Set a number from 0 to 1."
 
 
 def production_problems() -> Iterator[tuple[str, str, str]]:

@@ -1,18 +1,39 @@
-"""The text format of the log, in which no text of a client can look like a line of its own or move the cursor."""
+"""The formats of the log, in which no text of a client can look like a line of its own or move the cursor."""
 
 import logging
 from typing import Any
 
 from gunicorn import glogging  # type: ignore[import-untyped]
+from pythonjsonlogger.json import JsonFormatter
 
+from core.client import request_id
 from core.printable import escaped
+
+NAMES = {"levelname": "level", "name": "logger"}
+
+
+class RequestIdFilter(logging.Filter):
+    """Adds the id of the current request to each record, and filters nothing."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if current := request_id():
+            record.request_id = current
+        return True
+
+
+class JSONFormatter(JsonFormatter):
+    """One JSON object in a line: time (RFC 3339, UTC), level, logger, message, and what the record has besides."""
+
+    def __init__(self) -> None:
+        super().__init__("{levelname}{name}{message}", style="{", timestamp="time", rename_fields=NAMES)
 
 
 class OneLineFormatter(logging.Formatter):
-    """Escapes the control characters of a message. The lines of a traceback are indented."""
+    """Escapes the control characters of a message, and ends it with the request id. Tracebacks are indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
-        return escaped(super().formatMessage(record))
+        current = getattr(record, "request_id", None)
+        return escaped(super().formatMessage(record)) + (f" [{current}]" if current else "")
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the base class's name
         return indented(super().formatException(ei))
@@ -22,16 +43,21 @@ class OneLineFormatter(logging.Formatter):
 
 
 class GunicornLogger(glogging.Logger):
-    """gunicorn's logs, which keep their formats. With `--access-logfile`, they hold paths and headers of clients."""
+    """gunicorn's logs, in the same format. With `--access-logfile`, they hold paths and headers of clients."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
         # A log configuration of the operator keeps its formatters.
         if cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json:
             return
+        # Django's own access to the settings needs them to be complete. gunicorn reads its configuration before.
+        from driftwatch.settings import LOG_FORMAT  # noqa: PLC0415
+
         for handler in (*self.error_log.handlers, *self.access_log.handlers):
             plain = handler.formatter
-            handler.setFormatter(OneLineFormatter(plain._fmt, plain.datefmt))
+            is_json = LOG_FORMAT == "json"
+            handler.setFormatter(JSONFormatter() if is_json else OneLineFormatter(plain._fmt, plain.datefmt))
+            handler.addFilter(RequestIdFilter())
 
 
 def indented(text: str) -> str:

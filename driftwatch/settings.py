@@ -81,8 +81,16 @@ SECRET_KEY_FALLBACKS = [*filter(None, map(str.strip, env.list("SECRET_KEY_FALLBA
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
-CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match", "idempotency-key"]
-CORS_EXPOSE_HEADERS = ["X-Pagination", "Link", "WWW-Authenticate", "Retry-After", "ETag", "Idempotent-Replayed"]
+CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match", "idempotency-key", "x-request-id"]
+CORS_EXPOSE_HEADERS = [
+    "X-Pagination",
+    "Link",
+    "WWW-Authenticate",
+    "Retry-After",
+    "ETag",
+    "Idempotent-Replayed",
+    "X-Request-ID",
+]
 
 # Application
 
@@ -108,12 +116,14 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "core.client.CurrentRequestMiddleware",
+    "core.request_log.RequestLogMiddleware",
     "core.caching.NoStoreMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     # The middleware above neither waits for the database nor reads the body.
+    "driftwatch.operations.OperationsMiddleware",
     "core.capacity.CapacityMiddleware",
     "core.body_limit.BodyLimitMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -308,8 +318,17 @@ THREADS = env.int("THREADS", 64)
 # Seconds. Proxies and load balancers commonly keep idle connections for 60 s, and must close them before the service.
 KEEPALIVE = env.int("KEEPALIVE", 75)
 PIN_WORKERS = env.bool("PIN_WORKERS", True)
-# Health checks reach the process directly, over http, and are answered however busy it is.
-HEALTH_CHECKS = ("/livez", "/readyz")
+# The addresses for operators and their views (driftwatch/operations.py).
+OPERATIONS = {
+    "/livez": "driftwatch.health.livez",
+    "/readyz": "driftwatch.health.readyz",
+    "/metrics": "driftwatch.metrics.metrics",
+}
+# Bearers of the token and these networks may read the metrics, besides this machine.
+METRICS_TOKEN = env.str("METRICS_TOKEN", "")
+METRICS_NETWORKS: list[str] = [*filter(None, map(str.strip, env.list("METRICS_NETWORKS", default=[])))]
+# The port of the metrics of `manage.py work`; 0 for none.
+WORK_METRICS_PORT = env.int("WORK_METRICS_PORT", 0)
 # Store sample data at the first start of `manage.py serve` in development.
 SAMPLE_DATA = env.bool("SAMPLE_DATA", True)
 
@@ -321,7 +340,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", PRODUCTION)
-SECURE_REDIRECT_EXEMPT = [f"^{path[1:]}$" for path in HEALTH_CHECKS]
+SECURE_REDIRECT_EXEMPT = [f"^{path[1:]}$" for path in OPERATIONS]
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 31_536_000 if PRODUCTION else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_SECONDS > 0
 # The header that a proxy sets for https requests. The proxy must remove it from incoming requests.
@@ -346,6 +365,8 @@ CONTENT_SECURITY_POLICY = {
 
 LOG_LEVEL = one_of(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "LOG_LEVEL", env.str("LOG_LEVEL", "INFO").upper())
 LOG_FORMAT = one_of(("console", "json"), "LOG_FORMAT", env.str("LOG_FORMAT", "json" if PRODUCTION else "console"))
+# The share of the successful requests that the log has a line for, from 0 to 1. All others have one.
+LOG_REQUEST_SHARE = env.float("LOG_REQUEST_SHARE", 1.0)
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -355,31 +376,29 @@ LOGGING: dict[str, Any] = {
             "format": "{asctime} {levelname} {name}: {message}",
             "style": "{",
         },
-        "json": {
-            "()": "pythonjsonlogger.json.JsonFormatter",
-            "format": "{asctime}{levelname}{name}{message}",
-            "style": "{",
-        },
+        "json": {"()": "driftwatch.logs.JSONFormatter"},
     },
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",
             "formatter": LOG_FORMAT,
+            "filters": ["request_id"],
         },
         # A logger without handlers would write to stderr.
         "nowhere": {"class": "logging.NullHandler"},
     },
     "filters": {
-        # `core/api/errors.py` logs the cause of each 503 in one line.
-        "no_503": {
+        "request_id": {"()": "driftwatch.logs.RequestIdFilter"},
+        # Each request has its line (core/request_log.py), and each 503 another with its cause (core/api/errors.py).
+        "faults": {
             "()": "django.utils.log.CallbackFilter",
-            "callback": lambda record: getattr(record, "status_code", None) != HTTPStatus.SERVICE_UNAVAILABLE,
+            "callback": lambda record: getattr(record, "status_code", None) == HTTPStatus.INTERNAL_SERVER_ERROR,
         },
     },
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": ["stderr"], "propagate": False},
-        "django.request": {"filters": ["no_503"]},
+        "django.request": {"filters": ["faults"]},
         # A wrong Host header, which anyone can send, is refused and not worth a log entry.
         "django.security.DisallowedHost": {"handlers": ["nowhere"], "propagate": False},
     },

@@ -5,7 +5,7 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from driftwatch import health, home
+from driftwatch import home
 
 urlpatterns = [
     # Django tries the patterns in order: the most frequent requests come first.
@@ -14,8 +14,6 @@ urlpatterns = [
     path("api/latest/", include(("driftwatch.api_urls", "latest"))),
     path("", home.home, name="home"),
     path("favicon.ico", RedirectView.as_view(url=static("driftwatch/icon.svg"))),
-    path("livez", health.livez),
-    path("readyz", health.readyz),
     path("", include("accounts.urls")),
     path("", include("pages.urls")),
     path("admin/", admin.site.urls),

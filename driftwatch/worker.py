@@ -73,18 +73,23 @@ class Worker(ThreadWorker):
         """Refuse a request that gunicorn cannot read, in the JSON of the API. Its path may be unknown."""
         # Django is not set up yet when gunicorn imports this module.
         from core.api.errors import MAX_NAME, problem, shortened  # noqa: PLC0415
+        from core.client import REQUEST_ID, new_request_id  # noqa: PLC0415
+
+        request_id = new_request_id()
+        context = {"request_id": request_id}
 
         if isinstance(exc, errors.ParseException) and not isinstance(exc, FAULTS):
             status = REFUSALS.get(type(exc), HTTPStatus.BAD_REQUEST)
             reason = shortened(str(exc), MAX_NAME)
-            self.log.warning("%d for a request from %s: %s", status, addr and addr[0], reason)
+            self.log.warning("%d for a request from %s: %s", status, addr and addr[0], reason, extra=context)
             message = f"{reason}. Correct the request line or the header, then send the request again."
         else:
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            self.log.exception("Error handling a request")
+            self.log.exception("Error handling a request", extra=context)
             message = "This is a fault of the service. Try again later. Its log has the details."
-        body = json.dumps(problem(status, message))
+        body = json.dumps(problem(status, message) | context)
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+        head += f"{REQUEST_ID}: {request_id}\r\n"
         response = f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
         with contextlib.suppress(OSError):
             util.write_nonblock(client, response.encode())

@@ -75,7 +75,7 @@ def shown_to(user: User, event: Event) -> dict[str, Any]:
     """Return the event as the user may see it: without the person, if another one has changed the account."""
     shown = dict(EventSerializer(event).data)
     if event.actor.user_id not in (None, user.pk):
-        shown |= {"actor": None, "address": None, "user_agent": ""}
+        shown |= {"actor": None, "address": None, "user_agent": "", "request_id": None}
     return shown
 
 

@@ -89,7 +89,9 @@ def refusal(status: int, response: Any, request: str) -> dict[str, Any]:
     assert response["Content-Type"] == "application/json", request
     problem: dict[str, Any] = response.json()
     assert (problem["code"], problem["status"]) == (status, HTTPStatus(status).phrase), request
-    assert problem.keys() == {"code", "status", "message", *(["errors"] if status == 422 else [])}, request
+    assert problem.keys() == {"code", "status", "message", "request_id", *(["errors"] if status == 422 else [])}, (
+        request
+    )
     assert len(problem["message"].split()) >= 4, (request, "the message is a sentence")
     return problem
 

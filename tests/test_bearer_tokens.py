@@ -88,7 +88,7 @@ def assert_refused(authorization: str) -> None:
         assert response.status_code == 401, (path, response.content)
         assert response["WWW-Authenticate"].startswith("Bearer"), path
         refused = response.json()
-        assert refused.keys() == {"code", "status", "message"}
+        assert refused.keys() == {"code", "status", "message", "request_id"}
         assert (refused["code"], refused["status"]) == (401, "Unauthorized")
         assert len(refused["message"]) > 20
 

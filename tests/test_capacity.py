@@ -9,6 +9,7 @@ from django.test import RequestFactory
 from pytest_django import Settings
 
 from core.capacity import CapacityMiddleware
+from driftwatch.operations import OperationsMiddleware
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_one_request_more_is_refused_at_once(limited: CapacityMiddleware) -> Non
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 def test_health_checks_are_answered(limited: CapacityMiddleware, path: str) -> None:
-    assert limited(request(path)).status_code == 200
+    assert OperationsMiddleware(limited)(request(path)).status_code == 200
 
 
 def test_a_closed_response_frees_its_thread(limited: CapacityMiddleware) -> None:

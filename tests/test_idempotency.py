@@ -208,7 +208,7 @@ def test_a_repeat_neither_shows_nor_recreates_a_deleted_object(
     count = creation.model._default_manager.count()
     refused = sender.send(creation, creation.body, headers=KEY)
     assert refused.status_code == 404
-    assert refused.json().keys() == {"code", "status", "message"}
+    assert refused.json().keys() == {"code", "status", "message", "request_id"}
     assert creation.model._default_manager.count() == count
 
 

@@ -61,6 +61,10 @@ def problems(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> li
             {**PRODUCTION, "SECURE_PROXY_SSL_HEADER": "X-Forwarded-Proto", "TRUSTED_PROXIES": "1"}, id="a proxy"
         ),
         pytest.param({**PRODUCTION, "CSRF_TRUSTED_ORIGINS": "https://*.example.org"}, id="subdomains"),
+        pytest.param(
+            {"METRICS_TOKEN": "0123456789abcdef", "METRICS_NETWORKS": "10.0.0.0/8, fd00::/8", "LOG_REQUEST_SHARE": "0"},
+            id="metrics and logs",
+        ),
         pytest.param({"RATE_LIMIT": "", "RATE_LIMIT_LOGIN": "199/hour"}, id="limits"),
         pytest.param({"OIDC_ISSUERS": ISSUER}, id="an issuer"),
         pytest.param({"OIDC_RP_ISSUER": "https://login.example.org", **CLIENT}, id="browser login"),
@@ -147,6 +151,12 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
         ({"AUDIT_DAYS": "0"}, "AUDIT_DAYS is 0."),
         ({"TOKEN_OWNER_DAYS": "-1"}, "TOKEN_OWNER_DAYS is -1."),
         ({"SECURE_PROXY_SSL_HEADER": "a b"}, "SECURE_PROXY_SSL_HEADER is not the name of a header."),
+        ({"METRICS_TOKEN": "short"}, "METRICS_TOKEN has fewer than 16 characters"),
+        ({"METRICS_TOKEN": "ein Token, größer als 16"}, "METRICS_TOKEN has fewer than 16 characters, or others"),
+        ({"METRICS_NETWORKS": "10.0.0.0/8,here"}, "METRICS_NETWORKS has 'here'"),
+        ({"METRICS_NETWORKS": "10.0.0.1/8"}, "METRICS_NETWORKS has '10.0.0.1/8'"),
+        ({"WORK_METRICS_PORT": "65536"}, "WORK_METRICS_PORT is 65536."),
+        ({"LOG_REQUEST_SHARE": "1.5"}, "LOG_REQUEST_SHARE is 1.5."),
         ({"MONGODB_URI": "database.example.org"}, "MONGODB_URI is not an address of MongoDB."),
         ({"MONGODB_URI": "mongodb://"}, "Must provide at least one hostname or IP."),
         ({"MONGODB_URI": "mongodb://a:99999"}, "Port must be an integer between 0 and 65535."),

@@ -57,8 +57,11 @@ def longest_request(url: str, slow_clients: int) -> float:
 @pytest.mark.skipif(not NGINX, reason="there is no nginx here (apt-get install nginx-light)")
 def test_nginx_passes_what_clients_need(nginx: str, live: LiveServer) -> None:
     head = {"Idempotency-Key": "a", "Content-Type": "application/json", "Origin": "https://drift.example.org"}
-    found = requests.post(f"{nginx}/api/v1/experiment/search", "{}", headers=head, timeout=10)
-    assert found.status_code == 200
+    named = head | {"X-Request-ID": "pipeline-7"}
+    found = requests.post(f"{nginx}/api/v1/experiment/search", "{}", headers=named, timeout=10)
+    assert (found.status_code, found.headers["X-Request-ID"]) == (200, "pipeline-7")
+    # Metrics stay with the operator.
+    assert requests.get(f"{nginx}/metrics", timeout=10).status_code == 404
     assert found.headers["X-Pagination"]
     long_token = requests.get(
         f"{nginx}/api/v1/user/self", headers={"Authorization": f"Bearer {'x' * 60_000}"}, timeout=10
@@ -87,6 +90,7 @@ def test_nginx_refuses_malformed_requests_in_json(nginx: str) -> None:
             head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
         assert int(head.split()[1]) == json.loads(body)["code"] == status, malformed[:100]
         assert b"Content-Type: application/json" in head
+        assert f"X-Request-ID: {json.loads(body)['request_id']}".encode() in head
 
 
 @pytest.mark.skipif(not NGINX, reason="there is no nginx here (apt-get install nginx-light)")

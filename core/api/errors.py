@@ -10,7 +10,7 @@ from typing import Any
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import IntegrityError
 from rest_framework import views
-from rest_framework.exceptions import MethodNotAllowed, NotFound, ValidationError
+from rest_framework.exceptions import AuthenticationFailed, MethodNotAllowed, NotFound, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -22,7 +22,8 @@ from core.api.exceptions import (
     ServiceUnavailable,
 )
 from core.api.responses import JSONResponse
-from core.client import current_request, seconds_since_start
+from core.client import current_request, request_id, seconds_since_start
+from core.metrics import FAILED_AUTHENTICATIONS
 from core.mongodb.errors import is_database_unavailable, is_document_too_large
 from core.printable import encodable
 
@@ -38,15 +39,17 @@ GONE = "This object no longer exists. It has been deleted."
 
 
 def problem(code: int, message: str, errors: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the body of an error response: `code`, `status`, `message`, and `errors` for a 422."""
+    """Return the body of an error response: `code`, `status`, `message`, `request_id`, and `errors` for a 422."""
     body: dict[str, Any] = {"code": code, "status": HTTPStatus(code).phrase, "message": encodable(message)}
-    return body | ({"errors": errors} if errors else {})
+    return body | ({"errors": errors} if errors else {}) | {"request_id": request_id()}
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> JSONResponse | None:
     """Handle exceptions for Django REST framework. None, for a bug of the service, leads to a 500."""
     if isinstance(exc, ValidationError):
         return invalid(exc)
+    if isinstance(exc, AuthenticationFailed):
+        FAILED_AUTHENTICATIONS.labels("token").inc()
     if is_database_unavailable(exc):
         log_unavailable(exc)
         exc = ServiceUnavailable()

@@ -61,6 +61,9 @@ class ProblemSerializer(serializers.Serializer[dict[str, Any]]):
     errors: Any = serializers.DictField(
         required=False, help_text="On a 422: the messages by field, under `json` (the body) or `query`."
     )
+    request_id = serializers.CharField(
+        help_text="The `X-Request-ID` of the request. The log of the service has the details under it."
+    )
 
 
 REFUSALS = {

@@ -22,6 +22,7 @@ from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
 from core.api.exceptions import RetryLater
+from core.metrics import REFUSED_REQUESTS
 from core.models import RequestCount
 from core.mongodb.documents import collection_of, upserted
 from core.mongodb.errors import is_database_unavailable
@@ -143,7 +144,7 @@ class Limiter:
         with self._lock:
             tally = self._tallies.setdefault(key, Tally())
             if (wait := tally.refused_until - time.monotonic()) > 0:
-                raise TooManyRequests(scope, rate, wait)
+                raise refusal(scope, rate, wait)
             tally.pending += 1
             if tally.pending < rate.batch and tally.shared + tally.pending <= rate.limit:
                 return
@@ -162,7 +163,7 @@ class Limiter:
             if not count.is_admitted:
                 wait = count.wait(rate)
                 tally.refused_until = time.monotonic() + wait
-                raise TooManyRequests(scope, rate, wait)
+                raise refusal(scope, rate, wait)
 
     def charge(self, scope: str, caller: str, rate: Rate, number: int) -> None:
         """Count a request that has passed as `number` more. The caller's next request adds them to the counter."""
@@ -174,6 +175,11 @@ class Limiter:
 def limiter() -> Limiter:
     """Return the limiter of this process."""
     return Limiter()
+
+
+def refusal(scope: str, rate: Rate, wait: float) -> TooManyRequests:
+    REFUSED_REQUESTS.labels("rate").inc()
+    return TooManyRequests(scope, rate, wait)
 
 
 def key_of(scope: str, caller: str, rate: Rate) -> str:

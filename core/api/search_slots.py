@@ -19,6 +19,7 @@ from core.api.exceptions import RetryLater
 from core.api.throttling import address_of
 from core.client import current_request
 from core.identity import identity_behind
+from core.metrics import REFUSED_REQUESTS
 
 # The limits of a worker with so many threads or more: beyond, processors are scarcer than threads. A worker with fewer
 # has a share of them. All searches, with as many that wait, then take half of the threads.
@@ -83,7 +84,7 @@ class Slots:
                 return
             waiting = Counter(name for turn in self._queue for name in names_of(turn.groups))
             if crowded := full_group(groups, waiting):
-                raise TooManySearches(crowded.subject)
+                raise refusal(crowded)
             turn = Turn(groups)
             self._queue.append(turn)
         turn.has_come.wait(WAIT_SECONDS)
@@ -91,7 +92,7 @@ class Slots:
             # The turn may have come after the wait.
             if not turn.has_come.is_set():
                 self._queue.remove(turn)
-                raise TooManySearches(full.subject)
+                raise refusal(full)
 
     def _free(self, groups: Sequence[Group]) -> None:
         with self._lock:
@@ -101,6 +102,11 @@ class Slots:
                     self._running.update(names_of(turn.groups))
                     self._queue.remove(turn)
                     turn.has_come.set()
+
+
+def refusal(group: Group) -> TooManySearches:
+    REFUSED_REQUESTS.labels("searches").inc()
+    return TooManySearches(group.subject)
 
 
 @cache

@@ -8,6 +8,7 @@ from django_mongodb_backend import base
 from django_mongodb_backend.operations import DatabaseOperations as BackendOperations
 
 from core.mongodb import embedded
+from core.mongodb.commands import CommandCounter
 from core.mongodb.schema import DatabaseSchemaEditor
 
 
@@ -32,5 +33,5 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_connection_params(self) -> dict[str, Any]:
         """Return the connection parameters. Without a `HOST`, connect to the embedded server and start it if needed."""
-        params: dict[str, Any] = super().get_connection_params()
+        params: dict[str, Any] = super().get_connection_params() | {"event_listeners": [CommandCounter()]}
         return params if params["host"] else {**params, "host": embedded.uri()}

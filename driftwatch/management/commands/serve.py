@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -53,12 +54,17 @@ class Command(BaseCommand):
         administrator, samples = ("", "") if settings.PRODUCTION else first_start()
         # Both processes use the database of this process, and never start their own.
         environment = os.environ | ({"MONGODB_URI": database.uri} if database else {})
+        with tempfile.TemporaryDirectory(prefix="driftwatch-counts-") as counts:
+            self.serve(environment | {"PROMETHEUS_MULTIPROC_DIR": counts}, welcome(administrator, samples), database)
+
+    def serve(self, environment: Mapping[str, str], text: str, database: embedded.EmbeddedServer | None) -> None:
+        """Start both processes, greet once gunicorn responds, and stop them at an interruption."""
         gunicorn = start(GUNICORN, environment)
         worker = BackgroundWorker(environment)
         on_interruption(signal.default_int_handler)
         try:
             wait_until_ready(gunicorn)
-            self.stdout.write(welcome(administrator, samples))
+            self.stdout.write(text)
             self.stdout.flush()
             watch(gunicorn, worker, database)
         except KeyboardInterrupt:

@@ -5,9 +5,11 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from core.background import Worker
+from driftwatch.metrics import serve_metrics
 from driftwatch.tasks import TASKS
 
 log = logging.getLogger(__name__)
@@ -31,5 +33,16 @@ class Command(BaseCommand):
                     names = ", ".join(task.name for task in failed)
                     raise CommandError(f"Failed: {names}. The log above has the causes. The tasks are tried again.")
             else:
+                if port := settings.WORK_METRICS_PORT:
+                    start_metrics(port)
                 log.info("Background tasks run in this process: %s.", ", ".join(task.name for task in TASKS))
                 thread.submit(worker.run).result()
+
+
+def start_metrics(port: int) -> None:
+    """Serve the metrics of this process. As with gunicorn, in development only this machine reaches them."""
+    try:
+        serve_metrics("0.0.0.0" if settings.PRODUCTION else "127.0.0.1", port)  # noqa: S104 - the view has its rule
+    except OSError as error:
+        message = f"Port {port} cannot be used ({error.strerror}). Set WORK_METRICS_PORT to another one."
+        raise CommandError(message) from error

@@ -1,0 +1,176 @@
+"""`/metrics`: the metrics of the service for Prometheus.
+
+The counts of all processes of gunicorn (`core/metrics.py`), and the state that the database has.
+"""
+
+import ipaddress
+import logging
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import pymongo
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIRequest
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse
+from django.utils.crypto import constant_time_compare
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.exposition import ThreadingWSGIServer, choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+from pymongo.errors import PyMongoError
+
+from core.api.error_pages import read_only, refusal
+from core.client import bears_token
+from core.models import BackgroundTask
+from drifts import schema
+
+log = logging.getLogger(__name__)
+
+# The time limit of the questions to the database. Without a response, the other metrics are shown.
+QUESTION_SECONDS = 1.0
+# Requests within this time share one response, so that they cost the database little.
+SHARED_SECONDS = 1.0
+# Headers of proxies. A request with one of them does not come directly.
+FORWARDING = ("Forwarded", "Via", "X-Real-Ip")
+FOR_WHOM = (
+    "Metrics are for this machine, for METRICS_NETWORKS and for bearers of METRICS_TOKEN, "
+    "in a request that no proxy has forwarded. Send Authorization: Bearer <METRICS_TOKEN>, or ask the operator."
+)
+NOT_OURS = "This is not METRICS_TOKEN. Ask the operator for it, or send no token from this machine."
+
+
+@read_only
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Return the metrics in the text format of Prometheus, or of OpenMetrics if the client accepts that."""
+    if bears_token(request):
+        if not has_metrics_token(request):
+            response = refusal(request, 401, NOT_OURS)
+            response["WWW-Authenticate"] = 'Bearer realm="Drift Watch metrics"'
+            return response
+    elif not is_from_operator(request):
+        return refusal(request, 403, FOR_WHOM)
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return HttpResponse(encode(registry()), content_type)
+
+
+def has_metrics_token(request: HttpRequest) -> bool:
+    """Return whether the request has the token of `METRICS_TOKEN`. None fits an empty setting."""
+    token = request.headers["Authorization"][len("bearer") :].strip()
+    return bool(settings.METRICS_TOKEN) and constant_time_compare(token, settings.METRICS_TOKEN)
+
+
+def is_from_operator(request: HttpRequest) -> bool:
+    """Return whether the request comes directly, from this machine or from `METRICS_NETWORKS`."""
+    if any(name in FORWARDING or name.startswith("X-Forwarded-") for name in request.headers):
+        return False
+    try:
+        address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or any(address in ipaddress.ip_network(each) for each in settings.METRICS_NETWORKS)
+
+
+def registry() -> CollectorRegistry:
+    """Return the registry of all metrics. A process alone has those of Python and of the process too."""
+    found = CollectorRegistry()
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        MultiProcessCollector(found)  # type: ignore[no-untyped-call]
+    else:
+        found.register(REGISTRY)
+    found.register(state)
+    return found
+
+
+class State(Collector):
+    """The metrics that are read from the database: runs and background tasks. Also tells whether it responds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the last result."""
+        self._metrics: list[Metric] = []
+        self._expires_at = 0.0
+
+    def describe(self) -> list[Metric]:
+        """Return no metrics: their registration must not ask the database."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics. One thread asks, and others get its result or the last one."""
+        with self._lock:
+            if time.monotonic() >= self._expires_at:
+                self._metrics = list(current_state())
+                self._expires_at = time.monotonic() + SHARED_SECONDS
+            return iter(self._metrics)
+
+
+state = State()
+
+
+def current_state() -> Iterator[Metric]:
+    labels = {"version": settings.VERSION, "python": platform.python_version(), "schema": schema.current()}
+    build = GaugeMetricFamily("driftwatch_build_info", "The running release. Always 1.", labels=list(labels))
+    build.add_metric(list(labels.values()), 1)
+    yield build
+    is_up = GaugeMetricFamily("driftwatch_database_up", "1 if the database answered the questions for these metrics.")
+    try:
+        with pymongo.timeout(QUESTION_SECONDS):
+            found = [*task_metrics()]
+    except (DatabaseError, PyMongoError) as error:
+        log.warning("Metrics of the database are left out: %s", error.__cause__ or error)
+        found = []
+    is_up.add_metric([], bool(found))
+    yield is_up
+    yield from found
+
+
+def task_metrics() -> Iterator[Metric]:
+    """Return the metrics of background tasks, which all processes share. Their times are of the database's clock."""
+    name, label = "driftwatch_background_task", ["task"]
+    succeeded = GaugeMetricFamily(f"{name}_last_success_timestamp_seconds", "The last success.", labels=label)
+    duration = GaugeMetricFamily(f"{name}_duration_seconds", "Seconds of the last run that ended.", labels=label)
+    failures = CounterMetricFamily(f"{name}_failures", "Runs that failed.", labels=label)
+    in_a_row = GaugeMetricFamily(f"{name}_failures_in_a_row", "Runs that failed since the last success.", labels=label)
+    for task in BackgroundTask.objects.all():
+        if task.succeeded_at:
+            succeeded.add_metric([task.name], task.succeeded_at.timestamp())
+        if task.duration is not None:
+            duration.add_metric([task.name], task.duration)
+        failures.add_metric([task.name], task.failures)
+        in_a_row.add_metric([task.name], task.failures_in_a_row)
+    return iter([succeeded, duration, failures, in_a_row])
+
+
+class QuietHandler(WSGIRequestHandler):
+    """Closes a connection that sends nothing for some seconds, and logs no request."""
+
+    timeout = 5
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Log nothing."""
+
+
+def serve_metrics(host: str, port: int) -> WSGIServer:
+    """Serve `/metrics` of this process alone, in a thread. Raises `OSError` if the port is not free."""
+    server = make_server(host, port, application, ThreadingWSGIServer, QuietHandler)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server
+
+
+def application(environ: dict[str, object], start_response: object) -> list[bytes]:
+    """Respond to a request of the metrics of `manage.py work` (PEP 3333)."""
+    request = WSGIRequest(environ)
+    is_known = request.path_info == "/metrics"
+    response = metrics(request) if is_known else refusal(request, 404, "This port has /metrics alone.")
+    assert callable(start_response)
+    start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
+    return [response.content]
