@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pymongo
 from django.conf import settings
@@ -166,11 +167,10 @@ def serve_metrics(host: str, port: int) -> WSGIServer:
     return server
 
 
-def application(environ: dict[str, object], start_response: object) -> list[bytes]:
+def application(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     """Respond to a request of the metrics of `manage.py work` (PEP 3333)."""
     request = WSGIRequest(environ)
     is_known = request.path_info == "/metrics"
     response = metrics(request) if is_known else refusal(request, 404, "This port has /metrics alone.")
-    assert callable(start_response)
     start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
     return [response.content]

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -17,13 +20,15 @@ from pytest_django import Settings
 
 from core.background import Worker
 from core.metrics import BoundedNames
+from driftwatch.management.commands.serve import is_free
 from driftwatch.metrics import state
 from driftwatch.tasks import TASKS
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import RUN
 from tests.crowd import RemoteUser
-from tests.live import LiveServer
+from tests.live import ROOT, LiveServer
+from tests.ports import free_port
 from tests.provider import Provider
 
 TOKEN = "a token of Prometheus"
@@ -264,6 +269,44 @@ def test_counts_are_sums_of_all_workers_and_survive_killed_ones(alone: LiveServe
             time.sleep(0.05)
     # A second scrape of each worker, whichever responds, has the same count.
     assert {sample(scraped(alone.url), "driftwatch_runs_total", labels) for _ in range(6)} == {30}
+
+
+def test_background_work_shows_its_own_metrics(live: LiveServer) -> None:
+    port = free_port()
+    environment = {**live.environment, "WORK_METRICS_PORT": str(port)}
+    work = subprocess.Popen([sys.executable, "manage.py", "work"], cwd=ROOT, env=environment)
+    try:
+        wait_until_taken(port)
+        found = scraped(f"http://127.0.0.1:{port}")
+        assert sample(found, "driftwatch_database_up", {}) == 1
+        assert sample(found, "process_start_time_seconds", {}) > 0
+        assert requests.get(f"http://127.0.0.1:{port}/livez", timeout=10).status_code == 404
+        forwarded = {"X-Forwarded-For": "192.0.2.1"}
+        assert requests.get(f"http://127.0.0.1:{port}/metrics", headers=forwarded, timeout=10).status_code == 403
+    finally:
+        work.terminate()
+        assert work.wait(30) == 0
+
+
+def test_background_work_says_that_its_port_is_taken(live: LiveServer) -> None:
+    port = urlsplit(live.url).port
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        subprocess.run(
+            [sys.executable, "manage.py", "work"],
+            cwd=ROOT,
+            env={**live.environment, "WORK_METRICS_PORT": str(port)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert f"Port {port} cannot be used (Address already in use)" in failed.value.stderr
+
+
+def wait_until_taken(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while is_free(port):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_the_files_of_the_counts_are_removed_at_the_end(alone: LiveServer, tmp_path: Path) -> None:
