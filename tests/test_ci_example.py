@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import BUSYBOX, CURL
 from tests.crowd import RemoteUser, unique
 from tests.live import ROOT, LiveServer
 from tests.ports import free_port
@@ -78,8 +79,10 @@ class Pipeline:
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
     """A directory with a `curl` that notes its arguments, and retries once, not for half a minute."""
+    if not CURL:
+        pytest.skip("there is no curl here (apt-get install curl)")
     curl = tmp_path / "curl"
-    curl.write_text(f'#!/bin/sh\necho "$@" >"{tmp_path}/arguments"\nexec {shutil.which("curl")} "$@" --retry 1\n')
+    curl.write_text(f'#!/bin/sh\necho "$@" >"{tmp_path}/arguments"\nexec {CURL} "$@" --retry 1\n')
     curl.chmod(0o755)
     return tmp_path
 
@@ -161,7 +164,7 @@ def test_optional_fields_narrow_the_runs(pipeline: Pipeline, field: str) -> None
 
 
 def shells() -> list[Any]:
-    no_busybox = pytest.mark.skipif(not shutil.which("busybox"), reason="there is no busybox here")
+    no_busybox = pytest.mark.skipif(not BUSYBOX, reason="there is no busybox here (apt-get install busybox)")
     return [
         pytest.param(("sh",), id="sh"),
         pytest.param(("bash", "--posix"), id="bash"),
@@ -173,7 +176,7 @@ def shells() -> list[Any]:
 def test_names_and_parameters_with_odd_characters(pipeline: Pipeline, shell: tuple[str, ...]) -> None:
     if shell[0] == "busybox":
         for applet in APPLETS:
-            (pipeline.programs / applet).symlink_to(str(shutil.which("busybox")))
+            (pipeline.programs / applet).symlink_to(str(BUSYBOX))
     pipeline.report(drift=False, hours_ago=2)
     decoys = {"id": "x", "verdict": "drift", 'a\\"}],[{': ["\\", '"', {"verdict": "drift", "observed_at": "2001"}]}
     odd = {"model": ODD_NAME, "feature": ODD_NAME, "parameters": decoys}
