@@ -1,12 +1,15 @@
 """The service as it runs in production: gunicorn workers, over HTTP."""
 
 import os
+import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 import requests
@@ -17,6 +20,14 @@ from tests.ports import free_port
 START_SECONDS = 60
 GUNICORN = ["-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "driftwatch.wsgi"]
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def gunicorn_configuration() -> dict[str, Any]:
+    """The settings of gunicorn. The variable that they set, for its processes, does not stay in this process."""
+    with patch.dict(os.environ):
+        configuration = runpy.run_path(str(ROOT / "deploy" / "gunicorn.conf.py"))
+        shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    return configuration
 
 
 class LiveServer:

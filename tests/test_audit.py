@@ -586,6 +586,7 @@ def test_the_api_representation_of_an_event(scene: Scene) -> None:
     assert scene.manager.user
     assert event.pop("id")
     assert event.pop("created_at") < event.pop("expires_at")
+    assert event.pop("request_id")
     assert event == {
         "action": "visibility_changed",
         "actor": {

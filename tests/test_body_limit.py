@@ -23,7 +23,7 @@ from tests.live import LiveServer
 
 JSON_TYPE = "application/json"
 JSON = {"Content-Type": JSON_TYPE}
-ADDRESSES = ["/login", "/experiments/new", "/admin/login/", "/livez", "/nothing", "/api/v1/user", "/api/v1/nothing"]
+ADDRESSES = ["/login", "/experiments/new", "/admin/login/", "/nothing", "/api/v1/user", "/api/v1/nothing"]
 TEN_MB = 10_000_000
 
 

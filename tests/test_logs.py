@@ -2,7 +2,6 @@
 
 import json
 import logging
-import runpy
 from copy import deepcopy
 from logging.config import DictConfigurator
 from pathlib import Path
@@ -13,7 +12,7 @@ from django.conf import settings
 from gunicorn.config import Config  # type: ignore[import-untyped]
 
 from driftwatch.logs import GunicornLogger
-from tests.live import ROOT
+from tests.live import gunicorn_configuration
 
 FORGED = "wine\n2026-11-28 12:00:00,000 ERROR root: \x1b[31mforged\r\u2028\x85\ud800"
 
@@ -64,7 +63,7 @@ def test_a_log_configuration_of_the_operator_keeps_its_formatters(monkeypatch: p
 
 
 def test_the_logs_of_gunicorn_escape_control_characters(tmp_path: Path) -> None:
-    assert runpy.run_path(str(ROOT / "deploy" / "gunicorn.conf.py"))["logger_class"] == "driftwatch.logs.GunicornLogger"
+    assert gunicorn_configuration()["logger_class"] == "driftwatch.logs.GunicornLogger"
     configuration = Config()
     configuration.set("accesslog", str(tmp_path / "access"))
     configuration.set("errorlog", str(tmp_path / "error"))

@@ -1,7 +1,6 @@
 """A reload (SIGHUP) replaces the workers, and every request is answered meanwhile."""
 
 import gc
-import runpy
 import signal
 import socket
 import time
@@ -13,7 +12,7 @@ import psutil
 import pytest
 import requests
 
-from tests.live import ROOT, LiveServer
+from tests.live import LiveServer, gunicorn_configuration
 
 PATIENCE = 20
 # The start of a worker that loads the application takes several seconds.
@@ -65,7 +64,7 @@ def test_workers_inherit_no_thread_and_no_connection_to_the_database(live: LiveS
 
 
 def test_the_loaded_application_is_exempt_from_garbage_collection() -> None:
-    configuration = runpy.run_path(str(ROOT / "deploy" / "gunicorn.conf.py"))
+    configuration = gunicorn_configuration()
     try:
         configuration["when_ready"](None)
         assert gc.get_freeze_count() > 100_000
@@ -96,7 +95,7 @@ def eventually(condition: Callable[[], object]) -> None:
 
 def test_idle_connections_outlive_those_of_common_balancers(monkeypatch: pytest.MonkeyPatch) -> None:
     def keepalive() -> int:
-        configuration = runpy.run_path(str(ROOT / "deploy" / "gunicorn.conf.py"))
+        configuration = gunicorn_configuration()
         return int(configuration["keepalive"])
 
     assert keepalive() == 75

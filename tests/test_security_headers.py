@@ -1,7 +1,6 @@
 """Security headers, and the settings of production."""
 
 import os
-import runpy
 import subprocess
 import sys
 
@@ -11,7 +10,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from driftwatch import settings as driftwatch_settings
-from tests.live import ROOT, LiveServer
+from tests.live import ROOT, LiveServer, gunicorn_configuration
 
 HTML = {"Accept": "text/html"}
 PRODUCTION = {
@@ -83,7 +82,7 @@ def test_a_client_on_this_machine_chooses_no_scheme_or_path(live: LiveServer, he
 
 def test_the_operator_may_let_gunicorn_read_the_headers_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driftwatch_settings, "FORWARDED_ALLOW_IPS", "10.0.0.0/8")
-    configuration = runpy.run_path(str(ROOT / "deploy" / "gunicorn.conf.py"))
+    configuration = gunicorn_configuration()
     assert configuration["forwarded_allow_ips"] == "10.0.0.0/8"
     assert not {"secure_scheme_headers", "forwarder_headers"} & configuration.keys()
 
