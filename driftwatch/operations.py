@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
@@ -16,10 +16,15 @@ class OperationsMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
-        self.views: dict[str, Callable[[HttpRequest], HttpResponseBase]] = {
+        self.views: dict[str, Callable[[HttpRequest], HttpResponse]] = {
             path: import_string(name) for path, name in settings.OPERATIONS.items()
         }
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        view = self.views.get(request.path_info, self.get_response)
-        return view(request)
+        view = self.views.get(request.path_info)
+        if view is None:
+            return self.get_response(request)
+        response = view(request)
+        # Django's `CommonMiddleware`, which comes later, does this for other responses.
+        response["Content-Length"] = str(len(response.content))
+        return response

@@ -58,7 +58,7 @@ def test_djangos_deployment_check_passes_in_production() -> None:
 
 
 def test_production_accepts_https_only_from_an_explicitly_trusted_proxy() -> None:
-    printed = run("-c", ASK, SECURE_PROXY_SSL_HEADER="X-Forwarded-Proto", TRUSTED_PROXIES="1")
+    printed = run("-c", ASK, LOG_LEVEL="ERROR", SECURE_PROXY_SSL_HEADER="X-Forwarded-Proto", TRUSTED_PROXIES="1")
     *_, redirect, alive, status, hsts, cookies = printed.splitlines()
     assert redirect == "https://drift.example.org/login"
     assert alive == status == "200"
