@@ -4,7 +4,7 @@ import datetime
 import logging
 import threading
 import time
-from typing import Any
+from typing import Any, TypeAlias
 
 import pymongo
 from django.conf import settings
@@ -28,7 +28,12 @@ MAX_CLOCK_DIFFERENCE = datetime.timedelta(seconds=1)
 # The threads of a process that wait for a check at once.
 MAX_WAITING = 4
 CHECKS = ("mongodb", "clock", "migrations")
-OK, UNKNOWN = "ok", "unknown"
+OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
+# A part in another state does not keep the process from serving.
+RED = {FAILED, UNKNOWN}
+# The result of one check: its `status`, its duration in `ms`, and what else it has found.
+Check: TypeAlias = dict[str, Any]
+NOT_CHECKED: Check = {"status": UNKNOWN, "ms": None}
 
 
 @read_only
@@ -41,7 +46,7 @@ def livez(request: HttpRequest) -> JsonResponse:
 def readyz(request: HttpRequest) -> JsonResponse:
     """Return 200 if this process can serve requests, else 503 with the problem of each check."""
     checks = readiness.checks()
-    ready = set(checks.values()) == {OK}
+    ready = RED.isdisjoint(check["status"] for check in checks.values())
     return JsonResponse(
         {"status": "ok" if ready else "unavailable", "checks": checks},
         status=200 if ready else 503,
@@ -61,17 +66,18 @@ class Readiness:
         self.clear()
 
     def clear(self) -> None:
-        """Forget the last result."""
-        self._checks = dict.fromkeys(CHECKS, UNKNOWN)
+        """Forget the last results."""
+        self._checks = dict.fromkeys(CHECKS, NOT_CHECKED)
         self._expires_at = 0.0
+        self._is_migrated = False
 
-    def checks(self) -> dict[str, str]:
-        """Return the result of each check: `ok`, the problem, or `unknown`."""
+    def checks(self) -> dict[str, Check]:
+        """Return the result of each check."""
         if self._is_expired() and self._waiting.acquire(blocking=False):
             try:
                 with self._lock:
                     if self._is_expired():
-                        self._checks = checked()
+                        self._checks = self._checked()
                         self._expires_at = time.monotonic() + CACHE_SECONDS
             finally:
                 self._waiting.release()
@@ -80,29 +86,44 @@ class Readiness:
     def _is_expired(self) -> bool:
         return time.monotonic() >= self._expires_at
 
+    def _checked(self) -> dict[str, Check]:
+        """Check that the primary responds and belongs to a replica set, clocks agree, and migrations are applied."""
+        checks = dict.fromkeys(CHECKS, NOT_CHECKED)
+        with pymongo.timeout(CHECK_SECONDS):
+            started_at, asked_at = time.perf_counter(), timestamps.now()
+            try:
+                hello = mongodb().database.command("hello")
+            except (DatabaseError, PyMongoError) as error:
+                problem = problem_of(error, "the primary is not reachable")
+                return {**checks, "mongodb": result(started_at, problem)}
+            difference = clock_difference(hello, asked_at, timestamps.now())
+            checks["mongodb"] = result(started_at, replica_set_problem(hello))
+            checks["clock"] = result(started_at, clock_problem(difference)) | {
+                "difference_ms": difference // datetime.timedelta(milliseconds=1)
+            }
+            started_at = time.perf_counter()
+            checks["migrations"] = result(started_at, self._migration_problem())
+        return checks
+
+    def _migration_problem(self) -> str | None:
+        """Return why the database does not fit this release, or None.
+
+        Migrations that are applied stay so while the process runs, so that the database is not asked again.
+        """
+        try:
+            self._is_migrated = self._is_migrated or migrations_are_applied()
+        except (DatabaseError, PyMongoError) as error:
+            return problem_of(error, "they cannot be read")
+        return None if self._is_migrated else "run `manage.py migrate`"
+
 
 readiness = Readiness()
 
 
-def checked() -> dict[str, str]:
-    """Check that MongoDB's primary responds and belongs to a replica set, the clocks agree, and migrations are applied.
-
-    Return the result of each check.
-    """
-    checks = dict.fromkeys(CHECKS, UNKNOWN)
-    with pymongo.timeout(CHECK_SECONDS):
-        try:
-            asked_at = timestamps.now()
-            hello = mongodb().database.command("hello")
-        except (DatabaseError, PyMongoError) as error:
-            return {**checks, "mongodb": problem_of(error, "the primary is not reachable")}
-        checks["mongodb"] = replica_set_problem(hello) or OK
-        checks["clock"] = clock_problem(hello, asked_at, timestamps.now()) or OK
-        try:
-            checks["migrations"] = OK if migrations_are_applied() else "run `manage.py migrate`"
-        except (DatabaseError, PyMongoError) as error:
-            checks["migrations"] = problem_of(error, "they cannot be read")
-    return checks
+def result(started_at: float, problem: str | None) -> Check:
+    """Return the result of a check that began at this time of `time.perf_counter`."""
+    check = {"status": FAILED if problem else OK, "ms": round((time.perf_counter() - started_at) * 1000, 1)}
+    return {**check, "problem": problem} if problem else check
 
 
 def problem_of(error: Exception, problem: str) -> str:
@@ -118,14 +139,23 @@ def replica_set_problem(hello: dict[str, Any]) -> str | None:
     return "the server belongs to no replica set, which transactions need: start it with --replSet, and initiate it"
 
 
-def clock_problem(hello: dict[str, Any], asked_at: datetime.datetime, answered_at: datetime.datetime) -> str | None:
-    """Return how far this machine's clock is from the database's, or None if it is within the tolerance."""
+def clock_difference(
+    hello: dict[str, Any], asked_at: datetime.datetime, answered_at: datetime.datetime
+) -> datetime.timedelta:
+    """Return how far this machine's clock is ahead of the database's at least, or behind it if negative.
+
+    The database read its clock between the two times, so that a smaller difference cannot be told from its delay.
+    """
     of_database = hello["localTime"].replace(tzinfo=datetime.UTC)
-    ahead, behind = asked_at - of_database, of_database - answered_at
-    if max(ahead, behind) <= MAX_CLOCK_DIFFERENCE:
+    return max(asked_at - of_database, datetime.timedelta()) or min(answered_at - of_database, datetime.timedelta())
+
+
+def clock_problem(difference: datetime.timedelta) -> str | None:
+    """Return by how much this machine's clock is wrong, or None if that is within the tolerance."""
+    if abs(difference) <= MAX_CLOCK_DIFFERENCE:
         return None
-    seconds = max(ahead, behind).total_seconds()
-    return f"this machine's clock is {seconds:.1f} s {'ahead of' if ahead > behind else 'behind'} the database's"
+    direction = "ahead of" if difference > datetime.timedelta() else "behind"
+    return f"this machine's clock is {abs(difference).total_seconds():.1f} s {direction} the database's"
 
 
 def migrations_are_applied() -> bool:

@@ -2,6 +2,7 @@
 
 import datetime
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,6 +16,14 @@ from driftwatch import health
 
 NOW = datetime.datetime(2026, 11, 28, 12, 0, tzinfo=datetime.UTC)
 REPLICA = {"isWritablePrimary": True, "setName": "driftwatch"}
+
+
+@pytest.fixture(autouse=True)
+def unchecked() -> Iterator[None]:
+    """The process has checked nothing before the test, and keeps no result of it."""
+    health.readiness.clear()
+    yield
+    health.readiness.clear()
 
 
 def hello(**more: Any) -> dict[str, Any]:
@@ -52,18 +61,19 @@ def test_transactions_need_a_replica_set_or_a_sharded_cluster(server: dict[str, 
 def test_a_clock_further_than_a_second_from_the_databases_is_a_problem(
     asked_at: datetime.datetime, answered_at: datetime.datetime, problem: str | None
 ) -> None:
-    assert health.clock_problem(hello(), asked_at, answered_at) == problem
+    assert health.clock_problem(health.clock_difference(hello(), asked_at, answered_at)) == problem
 
 
 def test_a_process_with_a_wrong_clock_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     right = timestamps.now
     monkeypatch.setattr(timestamps, "now", lambda: right() + seconds(60))
-    health.readiness.clear()
     response = Client().get("/readyz")
-    health.readiness.clear()
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0
-    assert "ahead of the database's" in response.json()["checks"]["clock"]
+    clock = response.json()["checks"]["clock"]
+    assert clock["status"] == "failed"
+    assert clock["difference_ms"] == pytest.approx(60_000, abs=1_000)
+    assert "ahead of the database's" in clock["problem"]
 
 
 def test_a_check_that_fails_is_named_and_logged(
@@ -73,36 +83,70 @@ def test_a_check_that_fails_is_named_and_logged(
         raise DatabaseError from OperationFailure("not authorized", 13)
 
     monkeypatch.setattr(health, "migrations_are_applied", refuse)
-    health.readiness.clear()
     checks = Client().get("/readyz").json()["checks"]
-    health.readiness.clear()
-    assert checks == {"mongodb": "ok", "clock": "ok", "migrations": "they cannot be read"}
+    assert {name: check["status"] for name, check in checks.items()} == {
+        "mongodb": "ok",
+        "clock": "ok",
+        "migrations": "failed",
+    }
+    assert checks["migrations"]["problem"] == "they cannot be read"
     assert "not authorized" in caplog.text
 
 
+def test_each_check_has_its_duration() -> None:
+    checks = Client().get("/readyz").json()["checks"]
+    assert all(check["ms"] >= 0 for check in checks.values())
+    assert checks["mongodb"]["ms"] > 0
+    assert "problem" not in checks["mongodb"]
+
+
 def test_many_requests_share_one_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    checked: list[bool] = []
-    monkeypatch.setattr(health, "migrations_are_applied", lambda: not checked.append(True))  # type: ignore[func-returns-value]
-    health.readiness.clear()
-    assert {Client().get("/readyz").status_code for _ in range(20)} == {200}
+    checked = counted(monkeypatch, applied=False)
+    assert {Client().get("/readyz").status_code for _ in range(20)} == {503}
     assert len(checked) < 5
+
+
+def test_migrations_are_asked_for_until_they_are_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "CACHE_SECONDS", 0)
+    readiness = health.Readiness()
+    missing = counted(monkeypatch, applied=False)
+    assert [readiness.checks()["migrations"]["status"] for _ in range(3)] == ["failed"] * 3
+    assert len(missing) == 3
+    applied = counted(monkeypatch, applied=True)
+    assert [readiness.checks()["migrations"]["status"] for _ in range(3)] == ["ok"] * 3
+    assert len(applied) == 1
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, *, applied: bool) -> list[None]:
+    """Set whether the migrations are applied; return a list that grows with each question."""
+    asked: list[None] = []
+
+    def respond() -> bool:
+        asked.append(None)
+        return applied
+
+    monkeypatch.setattr(health, "migrations_are_applied", respond)
+    return asked
 
 
 def test_many_requests_during_a_slow_check_hold_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, over = threading.Barrier(2), threading.Event()
 
-    def check_slowly() -> dict[str, str]:
+    def check_slowly() -> bool:
         begun.wait(10)
-        over.wait(10)
-        return dict.fromkeys(health.CHECKS, health.OK)
+        return over.wait(10)
 
-    monkeypatch.setattr(health, "checked", check_slowly)
+    monkeypatch.setattr(health, "migrations_are_applied", check_slowly)
     monkeypatch.setattr(health, "MAX_WAITING", 1)
     readiness = health.Readiness()
+
+    def statuses() -> set[str]:
+        return {check["status"] for check in readiness.checks().values()}
+
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(readiness.checks)
+        waiting = pool.submit(statuses)
         begun.wait(10)
-        assert set(readiness.checks().values()) == {"unknown"}, "at once"
+        assert statuses() == {"unknown"}, "at once"
         over.set()
-        assert set(waiting.result().values()) == {"ok"}
-    assert set(readiness.checks().values()) == {"ok"}
+        assert waiting.result() == {"ok"}
+    assert statuses() == {"ok"}
