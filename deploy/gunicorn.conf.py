@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 try:
     from driftwatch import settings
+    from driftwatch.draining import drain_before_stop
 except ImproperlyConfigured as error:
     sys.exit(str(error))
 
@@ -47,7 +48,7 @@ control_socket_disable = True
 
 
 def when_ready(server: Any) -> None:
-    """Collect garbage rarely in the workers, which are forked from this process.
+    """Drain before a stop, and collect garbage rarely in the workers, which are forked from this process.
 
     While a worker decodes a large document, no other thread runs. By default, Python collects after 700 new objects,
     and every hundredth collection scans all objects: half a million values take 3 times as long, and 5 to 10 times if
@@ -57,6 +58,8 @@ def when_ready(server: Any) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(5_000, 10, 50)
+    if settings.DRAIN_SECONDS:
+        drain_before_stop(server, settings.DRAIN_SECONDS)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

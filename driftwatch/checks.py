@@ -149,6 +149,9 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
     if settings.KEEPALIVE < 0:
         hint = "Set more seconds than the proxy keeps idle connections, or 0 to close each after its response."
         yield "E027", f"KEEPALIVE is {settings.KEEPALIVE}.", hint
+    if settings.DRAIN_SECONDS < 0:
+        hint = "Set the seconds that balancers need to notice a red /readyz, or 0 to stop at once."
+        yield "E035", f"DRAIN_SECONDS is {settings.DRAIN_SECONDS:g}.", hint
     numbers = {
         "SEARCH_TIME_LIMIT": settings.SEARCH_TIME_LIMIT,
         "SEARCH_TIME_LIMIT_ANONYMOUS": settings.SEARCH_TIME_LIMIT_ANONYMOUS,

@@ -17,6 +17,7 @@ from core import timestamps
 from core.api.error_pages import read_only
 from core.api.exceptions import RETRY_SECONDS
 from core.mongodb.documents import mongodb
+from driftwatch.draining import is_draining
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ CACHE_SECONDS = 1.0
 MAX_CLOCK_DIFFERENCE = datetime.timedelta(seconds=1)
 # The threads of a process that wait for a check at once.
 MAX_WAITING = 4
+# The checks that ask the database.
 CHECKS = ("mongodb", "clock", "migrations")
 OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
 # A part in another state does not keep the process from serving.
@@ -45,7 +47,7 @@ def livez(request: HttpRequest) -> JsonResponse:
 @read_only
 def readyz(request: HttpRequest) -> JsonResponse:
     """Return 200 if this process can serve requests, else 503 with the problem of each check."""
-    checks = readiness.checks()
+    checks = {**readiness.checks(), "serving": serving()}
     ready = RED.isdisjoint(check["status"] for check in checks.values())
     return JsonResponse(
         {"status": "ok" if ready else "unavailable", "checks": checks},
@@ -54,8 +56,13 @@ def readyz(request: HttpRequest) -> JsonResponse:
     )
 
 
+def serving() -> Check:
+    """Check that the process does not stop soon."""
+    return result(time.perf_counter(), "the service stops" if is_draining() else None)
+
+
 class Readiness:
-    """The checks of readiness, made by one thread at a time and shared by the requests of a second.
+    """The checks of readiness that ask the database, made by one thread at a time and shared by the requests of a second.
 
     A check waits for the database. Requests beyond a few get the last result, so that they hold no threads.
     """

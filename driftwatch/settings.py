@@ -317,6 +317,8 @@ WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", len(os.sched_getaffinity(0)))
 THREADS = env.int("THREADS", 64)
 # Seconds. Proxies and load balancers commonly keep idle connections for 60 s, and must close them before the service.
 KEEPALIVE = env.int("KEEPALIVE", 75)
+# The seconds between SIGTERM and the end of serving, in which `/readyz` is red (driftwatch/draining.py).
+DRAIN_SECONDS = env.float("DRAIN_SECONDS", 5.0 if PRODUCTION else 0.0)
 PIN_WORKERS = env.bool("PIN_WORKERS", True)
 # The addresses for operators and their views (driftwatch/operations.py).
 OPERATIONS = {

@@ -1,8 +1,9 @@
 """gunicorn's threaded worker, for clients that send more than the service reads, that close slowly, or that gunicorn
 refuses.
 
-It relies on gunicorn 27 beyond its documentation: `handle`, `handle_request`, `handle_error` and `req.should_close`;
-`body.buf` and `body.reader` with its `length` or `parser`; 64 KiB of a body that it reads itself.
+It relies on gunicorn 27 beyond its documentation: `handle`, `handle_request`, `handle_error`, `set_accept_enabled`,
+`accept`, `sockets`, `nr_conns` and `req.should_close`; `body.buf` and `body.reader` with its `length` or `parser`; 64 KiB
+of a body that it reads itself.
 """
 
 import contextlib
@@ -18,6 +19,8 @@ from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.http import errors  # type: ignore[import-untyped]
 from gunicorn.http.body import Body, LengthReader  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
+
+from driftwatch.draining import is_draining
 
 READ_BY_GUNICORN = 64 * 1024
 CLOSING_SECONDS = 2.0
@@ -45,10 +48,35 @@ class Worker(ThreadWorker):
 
     closing = threading.BoundedSemaphore(MAX_CLOSING)
 
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Start or end to accept connections. At a stop, accept those that wait, and refuse others from now on.
+
+        gunicorn keeps the socket open until its last request has ended. Connections wait there for up to 20 s, and are
+        reset in the end.
+        """
+        super().set_accept_enabled(enabled)
+        if enabled or self.alive:
+            return
+        for listener in self.sockets:
+            while self.accepts(listener):
+                pass
+            listener.close()
+
+    def accepts(self, listener: Any) -> bool:
+        """Accept a connection if one waits, and return whether one did."""
+        before = self.nr_conns
+        self.accept(listener)
+        return bool(self.nr_conns > before)
+
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """Handle a request; the response says `Connection: close` if much of the request's body is unread."""
-        closes = req.should_close
-        req.should_close = lambda: closes() or unread(req.body) >= READ_BY_GUNICORN
+        """Handle a request; the response says `Connection: close` if much of the request's body is unread.
+
+        It does so too while the service drains. Clients then open their next connection to another instance, and few
+        are left at the end whose request may cross the close of an idle connection.
+        """
+        # gunicorn asks again before the next request, which must be served if this response has promised that.
+        closes, drains = req.should_close, is_draining()
+        req.should_close = lambda: closes() or drains or unread(req.body) >= READ_BY_GUNICORN
         keeps = super().handle_request(req, conn)
         if not keeps and not unread(req.body):
             shut(conn.sock, socket.SHUT_RDWR)

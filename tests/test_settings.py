@@ -119,6 +119,7 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
         ({"RATE_LIMIT_LOGIN": "200/hour"}, "RATE_LIMIT_LOGIN is '200/hour', which is too high"),
         ({"VAR_DIR": "/proc/none", "SECRET_KEY": ""}, "VAR_DIR is '/proc/none', which cannot be used: "),
         ({"PORT": "65536"}, "PORT is 65536."),
+        ({"DRAIN_SECONDS": "-1"}, "DRAIN_SECONDS is -1."),
         ({"RATE_LIMIT_LOGIN": "0/minute"}, "RATE_LIMIT_LOGIN is '0/minute', which is not a rate"),
         ({"TRUSTED_PROXIES": "-1"}, "TRUSTED_PROXIES is negative"),
         ({**PRODUCTION, "SECRET_KEY": "short"}, "SECRET_KEY is shorter"),
