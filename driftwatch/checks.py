@@ -57,6 +57,7 @@ def check_settings(**options: Any) -> list[CheckMessage]:
         for identifier, problem, hint in [
             *identity_problems(),
             *limit_problems(),
+            *serving_problems(),
             *database_problems(),
             *proxy_problems(),
             *metrics_problems(),
@@ -143,15 +144,6 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
         yield "E024", f"PORT is {settings.PORT}.", "Set a number from 1 to 65535."
     if settings.TRUSTED_PROXIES < 0:
         yield "E021", "TRUSTED_PROXIES is negative.", "Set the number of proxies in front of the service, 0 or more."
-    if settings.THREADS < MIN_THREADS:
-        hint = f"Set {MIN_THREADS} or more. {RESERVED_THREADS} of them only answer health checks."
-        yield "E026", f"THREADS is {settings.THREADS}.", hint
-    if settings.KEEPALIVE < 0:
-        hint = "Set more seconds than the proxy keeps idle connections, or 0 to close each after its response."
-        yield "E027", f"KEEPALIVE is {settings.KEEPALIVE}.", hint
-    if settings.DRAIN_SECONDS < 0:
-        hint = "Set the seconds that balancers need to notice a red /readyz, or 0 to stop at once."
-        yield "E035", f"DRAIN_SECONDS is {settings.DRAIN_SECONDS:g}.", hint
     numbers = {
         "SEARCH_TIME_LIMIT": settings.SEARCH_TIME_LIMIT,
         "SEARCH_TIME_LIMIT_ANONYMOUS": settings.SEARCH_TIME_LIMIT_ANONYMOUS,
@@ -163,6 +155,18 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
     for name, number in numbers.items():
         if number <= 0:
             yield "E022", f"{name} is {number:g}.", "Set a number above 0."
+
+
+def serving_problems() -> Iterator[tuple[str, str, str]]:
+    if settings.THREADS < MIN_THREADS:
+        hint = f"Set {MIN_THREADS} or more. {RESERVED_THREADS} of them only answer health checks."
+        yield "E026", f"THREADS is {settings.THREADS}.", hint
+    if settings.KEEPALIVE < 0:
+        hint = "Set more seconds than the proxy keeps idle connections, or 0 to close each after its response."
+        yield "E027", f"KEEPALIVE is {settings.KEEPALIVE}.", hint
+    if settings.DRAIN_SECONDS < 0:
+        hint = "Set the seconds that balancers need to notice a red /readyz, or 0 to stop at once."
+        yield "E035", f"DRAIN_SECONDS is {settings.DRAIN_SECONDS:g}.", hint
 
 
 def database_problems() -> Iterator[tuple[str, str, str]]:

@@ -62,7 +62,7 @@ def serving() -> Check:
 
 
 class Readiness:
-    """The checks of readiness that ask the database, made by one thread at a time and shared by the requests of a second.
+    """The checks that ask the database, made by one thread at a time and shared by the requests of a second.
 
     A check waits for the database. Requests beyond a few get the last result, so that they hold no threads.
     """

@@ -2,8 +2,8 @@
 refuses.
 
 It relies on gunicorn 27 beyond its documentation: `handle`, `handle_request`, `handle_error`, `set_accept_enabled`,
-`accept`, `sockets`, `nr_conns` and `req.should_close`; `body.buf` and `body.reader` with its `length` or `parser`; 64 KiB
-of a body that it reads itself.
+`accept`, `sockets`, `nr_conns` and `req.should_close`; `body.buf` and `body.reader` with its `length` or `parser`; 64
+KiB of a body that it reads itself.
 """
 
 import contextlib
