@@ -26,8 +26,6 @@ CHECK_SECONDS = 1.0
 CACHE_SECONDS = 1.0
 # The difference between the clocks of this machine and of the database that the order of runs tolerates.
 MAX_CLOCK_DIFFERENCE = datetime.timedelta(seconds=1)
-# The threads of a process that wait for a check at once.
-MAX_WAITING = 4
 # The checks that ask the database.
 CHECKS = ("mongodb", "clock", "migrations")
 OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
@@ -64,12 +62,12 @@ def serving() -> Check:
 class Readiness:
     """The checks that ask the database, made by one thread at a time and shared by the requests of a second.
 
-    A check waits for the database. Requests beyond a few get the last result, so that they hold no threads.
+    A check waits for the database. Requests meanwhile get the last result, so that they hold no thread that `/livez`
+    needs.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting = threading.BoundedSemaphore(MAX_WAITING)
         self.clear()
 
     def clear(self) -> None:
@@ -80,18 +78,13 @@ class Readiness:
 
     def checks(self) -> dict[str, Check]:
         """Return the result of each check."""
-        if self._is_expired() and self._waiting.acquire(blocking=False):
+        if time.monotonic() >= self._expires_at and self._lock.acquire(blocking=False):
             try:
-                with self._lock:
-                    if self._is_expired():
-                        self._checks = self._checked()
-                        self._expires_at = time.monotonic() + CACHE_SECONDS
+                self._checks = self._checked()
+                self._expires_at = time.monotonic() + CACHE_SECONDS
             finally:
-                self._waiting.release()
+                self._lock.release()
         return self._checks
-
-    def _is_expired(self) -> bool:
-        return time.monotonic() >= self._expires_at
 
     def _checked(self) -> dict[str, Check]:
         """Check that the primary responds and belongs to a replica set, clocks agree, and migrations are applied."""

@@ -12,7 +12,9 @@ from django.test import Client
 from pymongo.errors import OperationFailure
 
 from core import timestamps
+from core.capacity import RESERVED_THREADS
 from driftwatch import health
+from driftwatch.worker import MAX_CLOSING
 
 NOW = datetime.datetime(2026, 11, 28, 12, 0, tzinfo=datetime.UTC)
 REPLICA = {"isWritablePrimary": True, "setName": "driftwatch"}
@@ -126,7 +128,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, *, applied: bool) -> list[None]:
     return asked
 
 
-def test_many_requests_during_a_slow_check_hold_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_during_a_slow_check_hold_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, over = threading.Barrier(2), threading.Event()
 
     def check_slowly() -> bool:
@@ -134,7 +136,6 @@ def test_many_requests_during_a_slow_check_hold_few_threads(monkeypatch: pytest.
         return over.wait(10)
 
     monkeypatch.setattr(health, "migrations_are_applied", check_slowly)
-    monkeypatch.setattr(health, "MAX_WAITING", 1)
     readiness = health.Readiness()
 
     def statuses() -> set[str]:
@@ -147,3 +148,8 @@ def test_many_requests_during_a_slow_check_hold_few_threads(monkeypatch: pytest.
         over.set()
         assert waiting.result() == {"ok"}
     assert statuses() == {"ok"}
+
+
+def test_a_thread_is_left_for_the_liveness_check() -> None:
+    """One thread waits for the database, and some for clients to close."""
+    assert 1 + MAX_CLOSING < RESERVED_THREADS
