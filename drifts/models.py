@@ -55,6 +55,16 @@ INDEXED = frozenset({"model", "job_status", "drift_detected", "tags", "detector"
 UNRECORDED = frozenset({"id", "experiment", "schema_version", "updated_at", "derived", "rules_version"})
 
 
+class NotRunning(Exception):
+    """Raised for a heartbeat of a run that is not Running. The message is safe to show."""
+
+    def __init__(self, job_status: str) -> None:
+        super().__init__(
+            f"The run is {job_status}, and only a Running run takes a heartbeat. "
+            "Stop sending them, or set job_status to Running first."
+        )
+
+
 class DriftQuerySet(FilterableQuerySet["Drift"]):
     """Named conditions on runs."""
 
@@ -237,6 +247,19 @@ class DriftManager(BaseDriftManager["Drift"]):
         """The same run for a page: `parameters` is None if they are too large to show."""
         run = self.of(experiment).matching({"_id": drift_id.hex})
         return next(instances_of(Drift, run.aggregated(WITHOUT_LARGE_PARAMETERS)), None)
+
+    def heartbeat(self, experiment: AccessControlled, drift_id: uuid.UUID) -> None:
+        """Store the time, by the database's clock, as that of a sign of life of a Running run.
+
+        Neither `updated_at` nor an index changes. Raises `NotRunning`, and `DoesNotExist` without such a run.
+        """
+        run = {"_id": drift_id.hex, "experiment_id": experiment.pk.hex}
+        running = {**run, "job_status": JobStatus.RUNNING.value}
+        written = collection_of(Drift).update_one(running, [{"$set": {"heartbeat_at": "$$NOW"}}])
+        if not written.matched_count:
+            if (stored := find_one(Drift, run, projection={"job_status": 1})) is None:
+                raise Drift.DoesNotExist
+            raise NotRunning(stored["job_status"])
 
     def create_in(self, experiment: AccessControlled, **fields: Any) -> "Drift":
         """Store a new run with these validated fields."""

@@ -38,7 +38,7 @@ class DriftSerializer(StrictModelSerializer):
         help_text="The fields and parameters, by the experiment's `series_by`, that make runs repetitions of one "
         "check; null for a run of schema 1.0.0.",
     )
-    heartbeat_at = serializers.DateTimeField(read_only=True, allow_null=True)
+    heartbeat_at = serializers.DateTimeField(read_only=True, allow_null=True, help_text="The last sign of life.")
     note = StrictText(max_length=MAX_NOTE, allow_null=True, required=False, help_text="Any text.")
     run_timeout = StrictInteger(
         min_value=1,

@@ -6,9 +6,11 @@ from typing import Any
 
 from django.http import Http404
 from django.utils.functional import cached_property
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
 from core.api.conditional import conditional, tagged
+from core.api.exceptions import Conflict
 from core.api.idempotency import idempotent
 from core.api.openapi import responds
 from core.api.responses import JSONResponse, NoContent
@@ -28,10 +30,10 @@ from core.filters.fields import (
 )
 from core.identity import Level, Requirement
 from core.mongodb.order import Order
-from drifts.models import Drift, DriftQuerySet
+from drifts.models import Drift, DriftQuerySet, NotRunning
 from drifts.observed import order_by
 from drifts.serializers import DriftSerializer
-from drifts.verdict import MATCHES, UNSUPPORTED
+from drifts.verdict import MATCHES, UNSUPPORTED, JobStatus
 from experiments.views import ExperimentResource, id_in_path
 
 FIELDS: Mapping[str, Field] = {
@@ -126,11 +128,17 @@ class DriftView(DriftSearchMixin, DriftResource):
         "update": Level.EDIT,
         "partial_update": Level.EDIT,
         "destroy": Level.EDIT,
+        "heartbeat": Level.EDIT,
     }
+    progress_fields = frozenset({"heartbeat_at"})
     filter_example = {"verdict": "drift", "parameters.p_value": {"$lt": 0.01}}
 
     def get_queryset(self) -> DriftQuerySet:
         return Drift.objects.of(self.get_reference())
+
+    def has_progress(self, content: Mapping[str, Any]) -> bool:
+        # The last heartbeat of a run that has ended does not change any more.
+        return content["job_status"] == JobStatus.RUNNING and super().has_progress(content)
 
     @responds(201)
     @idempotent
@@ -171,4 +179,20 @@ class DriftView(DriftSearchMixin, DriftResource):
     def destroy(self, request: Request, experiment_id: str, drift_id: str) -> NoContent:
         """Delete the run."""
         self.get_drift().delete_by(self.identity)
+        return NoContent()
+
+    @extend_schema(request=None)
+    @responds(204, 409)
+    def heartbeat(self, request: Request, experiment_id: str, drift_id: str) -> NoContent:
+        """Report that a Running run is alive, so that its time-out begins again. Needs no body.
+
+        `heartbeat_at` becomes the present time; `updated_at` and the ETag do not change. The response for a run that is
+        not Running is 409.
+        """
+        try:
+            Drift.objects.heartbeat(self.get_reference(), self.drift_id)
+        except Drift.DoesNotExist:
+            self.existing(None)
+        except NotRunning as error:
+            raise Conflict(str(error)) from error
         return NoContent()

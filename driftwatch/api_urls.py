@@ -28,6 +28,7 @@ urlpatterns = [
     path("experiment/<str:experiment_id>/drift/search", DriftView.as_view({"post": "search"})),
     path("experiment/<str:experiment_id>/drift/stats", DriftStatisticsView.as_view({"post": "stats"})),
     path("experiment/<str:experiment_id>/drift/<str:drift_id>", DriftView.as_view(ONE)),
+    path("experiment/<str:experiment_id>/drift/<str:drift_id>/heartbeat", DriftView.as_view({"post": "heartbeat"})),
     path("experiment/<str:experiment_id>/series/search", SeriesView.as_view({"post": "search"})),
     path("experiment", ExperimentView.as_view({"post": "create"})),
     path("experiment/search", ExperimentView.as_view({"post": "search"})),

@@ -25,6 +25,7 @@ from tests.provider import Provider
 from tests.session import through_session
 
 # The status that each role gets. `public` differs from `private` where a public experiment is open to more roles.
+# The run is Completed, so a heartbeat that a role may send is a 409.
 ROLES = "         anonymous newcomer outsider stranger reader watcher editor manager admin".split()
 TABLE = """
 experiment create           private 401 403 403 201 201 201 201 201 201
@@ -57,6 +58,8 @@ drift      destroy          private 401 403 403 403 403 403 204 204 204
 drift      destroy          public  401 403 403 403 403 403 204 204 204
 drift      stats            private 403 403 403 403 200 200 200 200 200
 drift      stats            public  200 200 200 200 200 200 200 200 200
+drift      heartbeat        private 401 403 403 403 403 403 409 409 409
+drift      heartbeat        public  401 403 403 403 403 403 409 409 409
 series     search           private 403 403 403 403 200 200 200 200 200
 series     search           public  200 200 200 200 200 200 200 200 200
 visible_drift search        private 200 200 200 200 200 200 200 200 200

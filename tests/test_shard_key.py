@@ -64,6 +64,7 @@ REQUESTS = {
     "replace if unchanged": Request("PUT", f"{API}/drift/{{run}}", RUN, EXISTING),
     "change": Request("PATCH", f"{API}/drift/{{run}}", {"tags": ["late"]}),
     "change if unchanged": Request("PATCH", f"{API}/drift/{{run}}", {"tags": ["late"]}, EXISTING),
+    "heartbeat": Request("POST", f"{API}/drift/{{other}}/heartbeat"),
     "delete": Request("DELETE", f"{API}/drift/{{run}}"),
     "delete if unchanged": Request("DELETE", f"{API}/drift/{{run}}", None, EXISTING),
     "search": Request("POST", f"{API}/drift/search", {}),
@@ -153,8 +154,8 @@ def browser(admin: Caller, settings: Settings) -> Caller:
 
 @pytest.fixture
 def other(drift: Drift) -> Drift:
-    """A second run of the experiment."""
-    return Drift.objects.create_in(drift.experiment, **RUN)
+    """A second run of the experiment, which is Running."""
+    return Drift.objects.create_in(drift.experiment, job_status="Running", model="forest")
 
 
 def send(caller: Caller, request: Request, **ids: Any) -> Any:

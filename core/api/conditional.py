@@ -56,7 +56,7 @@ def content_of(response: HttpResponse, view: Any) -> bytes:
 
 def has_progress(response: HttpResponse, view: Any) -> bool:
     """Return whether the response shows progress, which a client with the same ETag may have seen earlier."""
-    return isinstance(response, JSONResponse) and any(response.data.get(name) for name in view.progress_fields)
+    return isinstance(response, JSONResponse) and view.has_progress(response.data)
 
 
 def conditional(action: Action) -> Action:

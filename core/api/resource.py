@@ -39,7 +39,7 @@ class Resource(GenericViewSet[Any]):
     path_parameters: ClassVar[Mapping[str, str]] = {}
     # A suffix for operation ids in the OpenAPI document, needed if two paths lead to one action.
     operation_suffix: str = ""
-    # The fields that show the progress of background work. They do not change the ETag.
+    # The fields that show the progress of work. They do not change the ETag.
     progress_fields: ClassVar[frozenset[str]] = frozenset()
     # The size limit of bodies is `MAX_BULK_BYTES`.
     is_bulk: ClassVar[bool] = False
@@ -125,6 +125,10 @@ class Resource(GenericViewSet[Any]):
     def default_response_headers(self) -> dict[str, str]:
         """Omit the library's `Allow` header: only a 405 carries it."""
         return {}
+
+    def has_progress(self, content: Mapping[str, Any]) -> bool:
+        """Return whether the content of a response shows progress that may go on without another ETag."""
+        return any(content.get(name) for name in self.progress_fields)
 
     def save(self, serializer: BaseSerializer[Any], status: int = 200) -> JSONResponse:
         """Validate and save, and return a response with the saved object."""
