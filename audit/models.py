@@ -37,6 +37,7 @@ class Action(models.TextChoices):
     EXPERIMENT_RESTORED = "experiment_restored", "Experiment restored"
     EXPERIMENT_DELETED = "experiment_deleted", "Experiment deleted"
     DRIFT_DELETED = "drift_deleted", "Drift run deleted"
+    RUN_OVERDUE = "run_overdue", "Drift run overdue"
     EXPORTED = "exported", "Exported"
     USER_ERASED = "user_erased", "Account erased"
     ADMIN_ADDED = "admin_added", "Added in the admin portal"
@@ -50,6 +51,11 @@ class ActorKind(models.TextChoices):
     USER = "user", "User"
     ANONYMOUS = "anonymous", "Anonymous"
     COMMAND_LINE = "command line", "Command line"
+    SERVICE = "service", "Drift Watch"
+
+
+# The events that the service itself causes, in background tasks.
+BY_SERVICE = frozenset({Action.RUN_OVERDUE})
 
 
 class Actor(EmbeddedModel):

@@ -10,7 +10,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django_mongodb_backend.models import EmbeddedModel
 
-from audit.models import Action, Actor, ActorKind, Event, Target
+from audit.models import BY_SERVICE, Action, Actor, ActorKind, Event, Target
 from audit.source import Way, source, way_of
 from core.identity import Identity
 
@@ -61,7 +61,7 @@ def event_of(
     origin, way = source(), way_of(identity)
     return Event(
         action=Action(action),
-        actor=actor_for(identity, way),
+        actor=actor_for(identity, way, action),
         target=target_for(target),
         experiment_id=experiment_of(target),
         address=origin.address,
@@ -73,9 +73,10 @@ def event_of(
     )
 
 
-def actor_for(identity: Identity | None, way: Way) -> Actor:
+def actor_for(identity: Identity | None, way: Way, action: Action) -> Actor:
     if identity is None or identity.is_anonymous:
-        kind = ActorKind.COMMAND_LINE if way is Way.COMMAND else ActorKind.ANONYMOUS
+        somebody = ActorKind.COMMAND_LINE if way is Way.COMMAND else ActorKind.ANONYMOUS
+        kind = ActorKind.SERVICE if action in BY_SERVICE else somebody
         return Actor(kind=kind, issuer="", subject="", email="")
     return Actor(
         kind=ActorKind.USER,

@@ -26,7 +26,7 @@ from core.portal.filters import FormFilter, PeriodFilter, TagFilter, TextFilter
 from core.portal.forms import ApiForm, JSONText, LinesWidget, TagsField
 from core.tags import written_tags
 from drifts.exports import CSV_FILE, JSON_FILE, TooManyColumns, as_csv, as_json, record_export
-from drifts.models import Drift, DriftQuerySet
+from drifts.models import OVERDUE, Drift, DriftQuerySet
 from drifts.parameters import tree
 from drifts.serializers import DriftSerializer
 from drifts.verdict import UNSUPPORTED, Verdict
@@ -80,7 +80,7 @@ class NewestFilter(FormFilter):
     title = "limit"
     template = "admin/drifts/newest_filter.html"
     parameters = ()
-    limited = frozenset({"verdict", "job_status__exact", "model", "tag", "q"})
+    limited = frozenset({"verdict", "job_status__exact", "overdue", "model", "tag", "q"})
 
     def has_output(self) -> bool:
         return not self.limited.isdisjoint(self.request.GET)
@@ -111,6 +111,18 @@ class VerdictFilter(admin.SimpleListFilter):
         assert isinstance(queryset, DriftQuerySet)
         verdict = self.value()
         return queryset.with_verdict(Verdict(verdict)) if verdict in set(Verdict) else queryset
+
+
+class OverdueFilter(admin.SimpleListFilter):
+    title = "overdue"
+    parameter_name = "overdue"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "Overdue")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Drift]) -> QuerySet[Drift]:
+        assert isinstance(queryset, DriftQuerySet)
+        return queryset.matching(OVERDUE) if self.value() == "yes" else queryset
 
 
 class ModelFilter(TextFilter):
@@ -195,7 +207,16 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
         "detector",
         "tag_list",
     )
-    list_filter = (ExperimentFilter, ReportedFilter, NewestFilter, VerdictFilter, "job_status", ModelFilter, TagFilter)
+    list_filter = (
+        ExperimentFilter,
+        ReportedFilter,
+        NewestFilter,
+        VerdictFilter,
+        "job_status",
+        OverdueFilter,
+        ModelFilter,
+        TagFilter,
+    )
     list_prefetch_related = (Prefetch("experiment", Experiment.objects.without_large_fields()),)
     search_fields = ("model", "detector", "environment")
     search_help_text = f"Model, detector or environment of the newest {NEWEST:,} runs"
@@ -268,7 +289,7 @@ class DriftAdmin(ExperimentLevels, AuditedAdmin):
     def marked_verdict(self, drift: Any) -> SafeString:
         """Show the status in place of an unknown verdict, so that it needs no column of its own."""
         label = drift.job_status if drift.verdict is Verdict.UNKNOWN else drift.verdict.label
-        mark = ", unsupported" if drift.is_marked else ""
+        mark = ", unsupported" if drift.is_marked else ", overdue" if drift.overdue else ""
         return format_html('<span class="verdict {}">{}</span>{}', drift.verdict.value, label, mark)
 
     @admin.display(description="unsupported")

@@ -160,10 +160,17 @@ def dashboard_of(identity: Identity) -> Dashboard:
     )
 
 
-def newest_of(runs: DriftQuerySet) -> list[Drift]:
-    return list(
-        instances_of(Drift, runs.aggregated({"$sort": NEWEST_FIRST.sort}, {"$limit": LISTED}, WITHOUT_PARAMETERS))
-    )
+def newest_of(running: DriftQuerySet) -> list[Drift]:
+    """The newest of these Running runs.
+
+    The index `drift_running` begins with the time-out. It has the runs without one in the order of time, and the others
+    are few.
+    """
+    end: list[Mql] = [{"$sort": NEWEST_FIRST.sort}, {"$limit": LISTED}, WITHOUT_PARAMETERS]
+    timeouts: list[Mql] = [{"run_timeout": None}, {"run_timeout": {"$gt": 0}}]
+    first, other = ([{"$match": running.match_document(timeout)}, *end] for timeout in timeouts)
+    both = {"$unionWith": {"coll": Drift._meta.db_table, "pipeline": other}}
+    return list(instances_of(Drift, aggregate(Drift, [*first, both, *end], needs_one_moment=True)))
 
 
 def days_of(runs: DriftQuerySet, today: datetime.date) -> list[Day]:

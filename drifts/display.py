@@ -78,8 +78,9 @@ DISPLAY_FIELDS = (
     DisplayField("tags", "Tags", "tags", table="right"),
     DisplayField("note", "Note", table="choice"),
     DisplayField("series", "Series", "series"),
-    # The verdict shows it as a mark.
+    # The verdict shows these two as marks.
     DisplayField("unsupported", "Unsupported", in_details=False),
+    DisplayField("overdue", "Overdue", in_details=False),
     DisplayField("run_timeout", "Time-out (seconds)", "number"),
     DisplayField("heartbeat_at", "Last heartbeat", "time"),
     DisplayField("created_at", "Reported", "time", table="choice", in_comparison=False, sort="created_at"),

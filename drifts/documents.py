@@ -51,11 +51,13 @@ def new_document(experiment: AccessControlled, fields: Mapping[str, Any]) -> Doc
 def changed_document(stored: Document, changes: Mapping[str, Any], experiment: AccessControlled) -> Document:
     """The document of a stored run with these changes, in the current version of the schema. Raises `EmptyWindow`."""
     document = schema.upgraded(stored)
+    # A report of the status takes the place of the service's own.
+    cleared = {"overdue": None} if "job_status" in changes else {}
     own = {
         "derived": [name for name in document.get("derived") or () if name not in changes],
         "updated_at": timestamps.stored(timestamps.now()),
     }
-    return with_derived_fields({**document, **stored_values(changes), **own}, experiment)
+    return with_derived_fields({**document, **cleared, **stored_values(changes), **own}, experiment)
 
 
 def replaced_document(stored: Document, values: Mapping[str, Any], experiment: AccessControlled) -> Document:

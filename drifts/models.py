@@ -53,6 +53,9 @@ MAX_SORTED = 50_000
 INDEXED = frozenset({"model", "job_status", "drift_detected", "tags", "detector", "environment"})
 # The audit trail records all other fields of a run that is deleted. The event itself names the run and its experiment.
 UNRECORDED = frozenset({"id", "experiment", "schema_version", "updated_at", "derived", "rules_version"})
+# The runs that the service has made Failed (overdue.py). An older copy of the service does not clear the field when a
+# client reports later, so it counts only while the run is Failed.
+OVERDUE: Mql = {"job_status": JobStatus.FAILED.value, "overdue": True}
 
 
 class NotRunning(Exception):
@@ -313,6 +316,8 @@ class Drift(models.Model):
     note = models.CharField(max_length=MAX_NOTE, null=True, blank=True)
     heartbeat_at = models.DateTimeField("last heartbeat", null=True, blank=True, editable=False)
     run_timeout = models.IntegerField("time-out (seconds)", null=True, blank=True)
+    # Stored only if it is true; `complete` makes it false otherwise.
+    overdue = models.BooleanField(null=True, editable=False)
     series = models.JSONField(null=True, blank=True, editable=False)
     # Internal: the fields that the client did not send, and the version of the rules that they come from.
     derived = ArrayField(models.CharField(max_length=20), null=True, blank=True, editable=False)
@@ -356,8 +361,9 @@ class Drift(models.Model):
             ),
             models.Index(fields=["-created_at", "-id"], name="drift_newest_of_all"),
             # Few runs are Running at a time. Stale ones are older than most runs, so the index above finds them late.
+            # Runs with a time-out of their own come first, for `overdue.py`. The status lets a count read keys only.
             models.Index(
-                fields=["-created_at", "-id"],
+                fields=["-job_status", "-run_timeout", "-created_at", "-id"],
                 condition=models.Q(job_status=JobStatus.RUNNING.value),
                 name="drift_running",
             ),
@@ -376,13 +382,17 @@ class Drift(models.Model):
         count_outcomes([document])
         vars(self).update(vars(instance_of(type(self), document)))
 
-    # Reads older versions of the record, for `instances_of`.
-    complete = staticmethod(schema.complete)
+    @staticmethod
+    def complete(run: dict[str, Any]) -> None:
+        """Give a run that was read, maybe in an older version, the values that are not stored. For `instances_of`."""
+        schema.complete(run)
+        if "overdue" in run:
+            run["overdue"] = run["overdue"] is True and run.get("job_status") == JobStatus.FAILED
 
     @classmethod
     def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any], **options: Any) -> Self:
         read = dict(zip(field_names, values, strict=True))
-        schema.complete(read)
+        cls.complete(read)
         return super().from_db(db, field_names, read.values(), **options)
 
     @property

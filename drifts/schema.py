@@ -36,6 +36,7 @@ VERSIONS = [
             "note",
             "heartbeat_at",
             "run_timeout",
+            "overdue",
             "series",
             "derived",
             "rules_version",

@@ -45,7 +45,11 @@ class DriftSerializer(StrictModelSerializer):
         max_value=MAX_RUN_TIMEOUT,
         allow_null=True,
         required=False,
-        help_text="Seconds that the run may take.",
+        help_text="Seconds that the run may take without a heartbeat; else the `run_timeout` of its experiment counts.",
+    )
+    overdue = serializers.BooleanField(
+        read_only=True,
+        help_text="True if the service made the run Failed because its time-out was over. A later report clears it.",
     )
     unsupported = serializers.BooleanField(
         read_only=True,
@@ -82,6 +86,7 @@ class DriftSerializer(StrictModelSerializer):
             "unsupported",
             "run_timeout",
             "heartbeat_at",
+            "overdue",
             "schema_version",
             "created_at",
             "updated_at",
@@ -93,6 +98,7 @@ class DriftSerializer(StrictModelSerializer):
             "series",
             "unsupported",
             "heartbeat_at",
+            "overdue",
             "schema_version",
             "created_at",
             "updated_at",

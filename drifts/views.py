@@ -30,7 +30,7 @@ from core.filters.fields import (
 )
 from core.identity import Level, Requirement
 from core.mongodb.order import Order
-from drifts.models import Drift, DriftQuerySet, NotRunning
+from drifts.models import OVERDUE, Drift, DriftQuerySet, NotRunning
 from drifts.observed import order_by
 from drifts.serializers import DriftSerializer
 from drifts.verdict import MATCHES, UNSUPPORTED, JobStatus
@@ -62,6 +62,7 @@ FIELDS: Mapping[str, Field] = {
     "unsupported": ComputedField("unsupported", {True: UNSUPPORTED, False: {"$nor": [UNSUPPORTED]}}),
     "run_timeout": NumberField("run_timeout"),
     "heartbeat_at": TimeField("heartbeat_at"),
+    "overdue": ComputedField("overdue", {True: OVERDUE, False: {"$nor": [OVERDUE]}}),
     "schema_version": StringField("schema_version"),
     "created_at": TimeField("created_at"),
     "updated_at": TimeField("updated_at"),

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from core.background import Task
+from drifts.overdue import fail_overdue_runs
 from drifts.recomputation import recompute_runs
 from drifts.upgrades import upgrade_runs
 from experiments.models import DeletedExperiment
@@ -19,6 +20,12 @@ TASKS = (
         label="Recomputation of runs after a change of rules",
         every=timedelta(seconds=5),
         run=recompute_runs,
+    ),
+    Task(
+        name="fail_overdue_runs",
+        label="Failure of overdue runs",
+        every=timedelta(seconds=15),
+        run=fail_overdue_runs,
     ),
     Task(
         name="upgrade_runs",

@@ -143,6 +143,7 @@ class Experiment(AccessControlled, models.Model):
             models.Index(fields=["-updated_at", "-created_at", "-id"], name="experiment_changed"),
             # Background work looks for the few that are not null.
             models.Index(fields=["recomputation"], name="experiment_recomputation"),
+            models.Index(fields=["run_timeout"], condition=Q(run_timeout__gt=0), name="experiment_run_timeout"),
             # MongoDB merges the experiments that a member may read from these two indexes, in the order of time. Other
             # orders have no such index: if several suit one of the conditions, MongoDB picks any, whatever the sort.
             models.Index(fields=["-public", "-created_at", "-id"], name="experiment_public"),

@@ -152,7 +152,7 @@ class ExperimentSerializer(SharingSerializer):
         max_value=MAX_RUN_TIMEOUT,
         allow_null=True,
         required=False,
-        help_text="Seconds that a run may take unless it has its own `run_timeout`.",
+        help_text="Seconds that a run may take without a heartbeat, unless it has its own `run_timeout`.",
     )
     cleared_by_null: ClassVar[dict[str, Any]] = {
         "description": str,

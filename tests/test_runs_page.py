@@ -178,12 +178,13 @@ def test_stored_values_are_suggested(client: Client, experiment: Experiment, run
     assert suggested("model") == sorted(MODELS)
     assert suggested("tag") == ["tag0", "tag1", "tag2", "tag3"]
     assert suggested("detector") == ["ks"]
-    fields, paths = ["created_at", "schema_version", "unsupported"], ["number", "nested.p_value", "nested.unit"]
-    assert suggested("paths") == [*fields, *(f"parameters.{path}" for path in paths)]
+    fields, paths = ["created_at", "schema_version"], ["number", "nested.p_value", "nested.unit"]
+    marks = ["unsupported", "overdue"]
+    assert suggested("paths") == [*fields, *marks, *(f"parameters.{path}" for path in paths)]
     assert shown.texts("datalist#suggested-paths option") == [
-        *("Reported", "Schema", "Unsupported", "number", "number", "text"),
+        *("Reported", "Schema", "Unsupported", "Overdue", "number", "number", "text"),
     ]
-    # The fields that can be columns have checkboxes, and "unsupported" is no column.
+    # The fields that can be columns have checkboxes, and the marks of a verdict are no columns.
     assert shown.all("#column", "list") == ["suggested-columns"]
     assert suggested("columns") == [f"parameters.{path}" for path in paths]
 

@@ -4,6 +4,7 @@ A sharded cluster sends a command that names the experiment to the shard that ha
 shards.
 """
 
+import datetime
 import json
 import re
 import uuid
@@ -18,8 +19,9 @@ from pymongo import MongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from pytest_django import Settings
 
-from core.mongodb.documents import mongodb
+from core.mongodb.documents import collection_of, mongodb
 from drifts.models import Drift
+from drifts.overdue import fail_overdue_runs
 from drifts.recomputation import recompute_runs
 from drifts.upgrades import upgrade_runs
 from driftwatch.api_urls import urlpatterns as api_patterns
@@ -373,6 +375,20 @@ def test_background_work_on_runs_names_the_experiment(
     commands = recorder.on_runs()[preparation:]
     assert [next(iter(command)) for command in commands].count("update") == 2
     for command in commands:
+        assert_suits_a_sharded_cluster(command)
+
+
+def test_only_the_search_for_overdue_runs_asks_all_shards(other: Drift, recorder: Recorder) -> None:
+    overdue = {"run_timeout": 1, "created_at": datetime.datetime(2026, 1, 1)}
+    collection_of(Drift).update_one({"_id": other.pk.hex}, {"$set": overdue})
+    preparation = len(recorder.on_runs())
+    fail_overdue_runs(lambda: False)
+    commands = recorder.on_runs()[preparation:]
+    searches = [command for command in commands if command.get("aggregate") == Experiment._meta.db_table]
+    assert ["autocommit" in command for command in searches] == [False, False]
+    others = [command for command in commands if command not in searches]
+    assert [next(iter(command)) for command in others] == ["find", "find", "update"]
+    for command in others:
         assert_suits_a_sharded_cluster(command)
 
 
