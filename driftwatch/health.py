@@ -2,7 +2,6 @@
 
 import datetime
 import logging
-import threading
 import time
 from typing import Any, TypeAlias
 
@@ -17,6 +16,7 @@ from core import timestamps
 from core.api.error_pages import read_only
 from core.api.exceptions import RETRY_SECONDS
 from core.mongodb.documents import mongodb
+from core.shared import Shared
 from driftwatch.draining import is_draining
 
 log = logging.getLogger(__name__)
@@ -45,13 +45,18 @@ def livez(request: HttpRequest) -> JsonResponse:
 @read_only
 def readyz(request: HttpRequest) -> JsonResponse:
     """Return 200 if this process can serve requests, else 503 with the problem of each check."""
-    checks = {**readiness.checks(), "serving": serving()}
-    ready = RED.isdisjoint(check["status"] for check in checks.values())
+    found = checks()
+    ready = RED.isdisjoint(check["status"] for check in found.values())
     return JsonResponse(
-        {"status": "ok" if ready else "unavailable", "checks": checks},
+        {"status": "ok" if ready else "unavailable", "checks": found},
         status=200 if ready else 503,
         headers={} if ready else {"Retry-After": RETRY_SECONDS},
     )
+
+
+def checks() -> dict[str, Check]:
+    """Return the result of each check of `/readyz`."""
+    return {**readiness.get(), "serving": serving()}
 
 
 def serving() -> Check:
@@ -59,32 +64,16 @@ def serving() -> Check:
     return result(time.perf_counter(), "the service stops" if is_draining() else None)
 
 
-class Readiness:
-    """The checks that ask the database, made by one thread at a time and shared by the requests of a second.
-
-    A check waits for the database. Requests meanwhile get the last result, so that they hold no thread that `/livez`
-    needs.
-    """
+class Readiness(Shared[dict[str, Check]]):
+    """The checks that ask the database, shared by the requests of a second."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.clear()
+        super().__init__(self._checked, dict.fromkeys(CHECKS, NOT_CHECKED), CACHE_SECONDS)
 
-    def clear(self) -> None:
-        """Forget the last results."""
-        self._checks = dict.fromkeys(CHECKS, NOT_CHECKED)
-        self._expires_at = 0.0
+    def forget(self) -> None:
+        """Forget the last results, and that migrations are applied."""
+        super().forget()
         self._is_migrated = False
-
-    def checks(self) -> dict[str, Check]:
-        """Return the result of each check."""
-        if time.monotonic() >= self._expires_at and self._lock.acquire(blocking=False):
-            try:
-                self._checks = self._checked()
-                self._expires_at = time.monotonic() + CACHE_SECONDS
-            finally:
-                self._lock.release()
-        return self._checks
 
     def _checked(self) -> dict[str, Check]:
         """Check that the primary responds and belongs to a replica set, clocks agree, and migrations are applied."""

@@ -8,7 +8,6 @@ import logging
 import os
 import platform
 import threading
-import time
 from collections.abc import Iterator
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -29,7 +28,10 @@ from pymongo.errors import PyMongoError
 from core.api.error_pages import read_only, refusal
 from core.client import bears_token
 from core.models import BackgroundTask
+from core.shared import Shared
 from drifts import schema
+from drifts.overdue import MAX_COUNTED, overdue_count, running_count
+from driftwatch.health import OK, checks
 
 log = logging.getLogger(__name__)
 
@@ -90,51 +92,55 @@ def registry() -> CollectorRegistry:
 
 
 class State(Collector):
-    """The metrics that are read from the database: runs and background tasks. Also tells whether it responds."""
+    """The metrics that are read from the database. The requests of a second share them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.forget()
-
-    def forget(self) -> None:
-        """Forget the last result."""
-        self._metrics: list[Metric] = []
-        self._expires_at = 0.0
+        self.shared = Shared[list[Metric]](current_state, [], SHARED_SECONDS)
 
     def describe(self) -> list[Metric]:
         """Return no metrics: their registration must not ask the database."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Return the metrics. One thread asks, and others get its result or the last one."""
-        with self._lock:
-            if time.monotonic() >= self._expires_at:
-                self._metrics = list(current_state())
-                self._expires_at = time.monotonic() + SHARED_SECONDS
-            return iter(self._metrics)
+        """Return the build and the state of the service."""
+        labels = {"version": settings.VERSION, "python": platform.python_version(), "schema": schema.current()}
+        build = GaugeMetricFamily("driftwatch_build_info", "The running release. Always 1.", labels=list(labels))
+        build.add_metric(list(labels.values()), 1)
+        yield build
+        ready = GaugeMetricFamily("driftwatch_ready", "1 for each check of /readyz that is ok.", labels=["check"])
+        for name, check in checks().items():
+            ready.add_metric([name], check["status"] == OK)
+        yield ready
+        yield from self.shared.get()
 
 
-state = State()
-
-
-def current_state() -> Iterator[Metric]:
-    labels = {"version": settings.VERSION, "python": platform.python_version(), "schema": schema.current()}
-    build = GaugeMetricFamily("driftwatch_build_info", "The running release. Always 1.", labels=list(labels))
-    build.add_metric(list(labels.values()), 1)
-    yield build
-    is_up = GaugeMetricFamily("driftwatch_database_up", "1 if the database answered the questions for these metrics.")
+def current_state() -> list[Metric]:
+    """Return the metrics of the database; without a response of it, that alone."""
     try:
         with pymongo.timeout(QUESTION_SECONDS):
-            found = [*task_metrics()]
+            found = [*run_metrics(), *task_metrics()]
     except (DatabaseError, PyMongoError) as error:
         log.warning("Metrics of the database are left out: %s", error.__cause__ or error)
         found = []
-    is_up.add_metric([], bool(found))
-    yield is_up
-    yield from found
+    is_up = GaugeMetricFamily(
+        "driftwatch_database_up", "1 if the database answered the questions for these metrics.", float(bool(found))
+    )
+    return [is_up, *found]
 
 
-def task_metrics() -> Iterator[Metric]:
+def run_metrics() -> list[Metric]:
+    """Return the numbers of runs that are not over, in the whole service."""
+    return [
+        GaugeMetricFamily("driftwatch_runs_running", f"Running runs, up to {MAX_COUNTED:,}.", value=running_count()),
+        GaugeMetricFamily(
+            "driftwatch_runs_overdue",
+            "Running runs whose time-out is over, and that no background task has made Failed yet.",
+            value=overdue_count(),
+        ),
+    ]
+
+
+def task_metrics() -> list[Metric]:
     """Return the metrics of background tasks, which all processes share. Their times are of the database's clock."""
     name, label = "driftwatch_background_task", ["task"]
     succeeded = GaugeMetricFamily(f"{name}_last_success_timestamp_seconds", "The last success.", labels=label)
@@ -148,7 +154,10 @@ def task_metrics() -> Iterator[Metric]:
             duration.add_metric([task.name], task.duration)
         failures.add_metric([task.name], task.failures)
         in_a_row.add_metric([task.name], task.failures_in_a_row)
-    return iter([succeeded, duration, failures, in_a_row])
+    return [succeeded, duration, failures, in_a_row]
+
+
+state = State()
 
 
 class QuietHandler(WSGIRequestHandler):

@@ -1,5 +1,6 @@
 """`/metrics`: who may read it, and what it counts, over all workers and after killed ones."""
 
+import datetime
 import os
 import signal
 import subprocess
@@ -18,8 +19,11 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
+from core import timestamps
 from core.background import Worker
 from core.metrics import BoundedNames
+from drifts.models import Drift
+from drifts.overdue import fail_overdue_runs
 from driftwatch.management.commands.serve import is_free
 from driftwatch.metrics import state
 from driftwatch.tasks import TASKS
@@ -189,6 +193,29 @@ def test_bulk_counts_each_run_and_a_refused_bulk_none(editor: Caller, experiment
 VERDICTS = ("drift", "no_drift", "unknown")
 
 
+def test_an_overdue_run_is_shown_and_counts_once_when_it_is_made_failed(
+    editor: Caller, experiment: Experiment, value: Read, client: Client
+) -> None:
+    path = f"/experiment/{experiment.id}/drift"
+    run = editor.post(path, {**RUNNING, "run_timeout": 60}).json()["id"]
+    editor.post(path, RUNNING)
+    long_ago = timestamps.now() - datetime.timedelta(hours=1)
+    Drift.objects.filter(pk=run, experiment=experiment).update(created_at=long_ago)
+    assert runs_now(client) == {"running": 2, "overdue": 1}
+    fail_overdue_runs(lambda: False)
+    assert runs_now(client) == {"running": 1, "overdue": 0}
+    assert editor.patch(f"{path}/{run}", RUN).status_code == 200
+    assert value("driftwatch_failed_runs_total", reason="overdue") == 1
+    assert value("driftwatch_runs_total", experiment=str(experiment.id), verdict="unknown") == 1
+    assert value("driftwatch_runs_total", experiment=str(experiment.id), verdict="drift") == 0
+
+
+def runs_now(client: Client) -> dict[str, float]:
+    state.shared.forget()
+    found = samples(text_string_to_metric_families(client.get("/metrics").content.decode()))
+    return {name: sample(found, f"driftwatch_runs_{name}", {}) for name in ("running", "overdue")}
+
+
 def test_a_repeated_request_counts_its_run_once(editor: Caller, experiment: Experiment, value: Read) -> None:
     for _ in range(3):
         sent = editor.post(f"/experiment/{experiment.id}/drift", RUN, headers={"Idempotency-Key": "1"})
@@ -226,7 +253,7 @@ def test_cache_hits_are_counted(editor: Caller, experiment: Experiment, value: R
 
 def test_the_state_of_background_tasks_is_shown(client: Client) -> None:
     Worker(TASKS).run_once()
-    state.forget()
+    state.shared.forget()
     found = samples(text_string_to_metric_families(client.get("/metrics").content.decode()))
     for task in TASKS:
         labels = {"task": task.name}
@@ -234,6 +261,8 @@ def test_the_state_of_background_tasks_is_shown(client: Client) -> None:
         assert abs(succeeded - time.time()) < 60
         assert sample(found, "driftwatch_background_task_failures_in_a_row", labels) == 0
     assert sample(found, "driftwatch_database_up", {}) == 1
+    checks = {dict(labels)["check"] for name, labels in found if name == "driftwatch_ready"}
+    assert checks == {"mongodb", "clock", "migrations", "serving"}
 
 
 # Several workers

@@ -59,7 +59,7 @@ def test_the_service_is_ready_with_a_primary_and_all_migrations(
     assert response.json()["status"] == "ok"
     assert {check["status"] for check in response.json()["checks"].values()} == {"ok"}
 
-    health.readiness.clear()
+    health.readiness.forget()
     monkeypatch.setattr(health, "migrations_are_applied", lambda: False)
     response = visitor.get("/readyz")
     assert response.status_code == 503

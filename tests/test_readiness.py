@@ -23,9 +23,9 @@ REPLICA = {"isWritablePrimary": True, "setName": "driftwatch"}
 @pytest.fixture(autouse=True)
 def unchecked() -> Iterator[None]:
     """The process has checked nothing before the test, and keeps no result of it."""
-    health.readiness.clear()
+    health.readiness.forget()
     yield
-    health.readiness.clear()
+    health.readiness.forget()
 
 
 def hello(**more: Any) -> dict[str, Any]:
@@ -109,10 +109,10 @@ def test_migrations_are_asked_for_until_they_are_applied(monkeypatch: pytest.Mon
     monkeypatch.setattr(health, "CACHE_SECONDS", 0)
     readiness = health.Readiness()
     missing = counted(monkeypatch, applied=False)
-    assert [readiness.checks()["migrations"]["status"] for _ in range(3)] == ["failed"] * 3
+    assert [readiness.get()["migrations"]["status"] for _ in range(3)] == ["failed"] * 3
     assert len(missing) == 3
     applied = counted(monkeypatch, applied=True)
-    assert [readiness.checks()["migrations"]["status"] for _ in range(3)] == ["ok"] * 3
+    assert [readiness.get()["migrations"]["status"] for _ in range(3)] == ["ok"] * 3
     assert len(applied) == 1
 
 
@@ -139,7 +139,7 @@ def test_requests_during_a_slow_check_hold_no_thread(monkeypatch: pytest.MonkeyP
     readiness = health.Readiness()
 
     def statuses() -> set[str]:
-        return {check["status"] for check in readiness.checks().values()}
+        return {check["status"] for check in readiness.get().values()}
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(statuses)
