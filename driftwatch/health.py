@@ -123,9 +123,10 @@ def problem_of(error: Exception, problem: str) -> str:
 
 def replica_set_problem(hello: dict[str, Any]) -> str | None:
     """Return why MongoDB cannot run transactions, or None. `hello` is its response to that command."""
-    if "setName" in hello or hello.get("msg") == "isdbgrid":
-        return None
-    return "the server belongs to no replica set, which transactions need: start it with --replSet, and initiate it"
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        return "the server belongs to no replica set, which transactions need: start it with --replSet, and initiate it"
+    # The driver sends commands to any member with `directConnection`.
+    return None if hello["isWritablePrimary"] else "the server is not the primary: name all members in MONGODB_URI"
 
 
 def clock_difference(

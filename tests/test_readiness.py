@@ -42,10 +42,13 @@ def seconds(number: float) -> datetime.timedelta:
         (REPLICA, True),
         ({"isWritablePrimary": True, "msg": "isdbgrid"}, True),
         ({"isWritablePrimary": True}, False),
+        ({"isWritablePrimary": False, "setName": "driftwatch"}, False),
     ],
-    ids=["a replica set", "a sharded cluster", "a single server"],
+    ids=["a replica set", "a sharded cluster", "a single server", "a secondary"],
 )
-def test_transactions_need_a_replica_set_or_a_sharded_cluster(server: dict[str, Any], is_suitable: bool) -> None:
+def test_transactions_need_the_primary_of_a_replica_set_or_a_sharded_cluster(
+    server: dict[str, Any], is_suitable: bool
+) -> None:
     assert (health.replica_set_problem(server) is None) is is_suitable
 
 
