@@ -14,8 +14,6 @@ from core.identity import Requirement
 from core.models import BackgroundTask
 from core.portal.permissions import GuardedAdmin
 
-# A due task starts within seconds while `manage.py work` runs.
-OVERDUE = datetime.timedelta(minutes=1)
 MAX_LISTED_ERROR = 100
 
 
@@ -92,9 +90,9 @@ class BackgroundTaskAdmin(GuardedAdmin):
     @admin.display
     def state(self, task: BackgroundTask) -> str:
         now = timestamps.now()
-        if task.lease_ends_at and task.lease_ends_at > now:
+        if task.is_running(now):
             return f"Running since {display_for_value(task.started_at, '')}"
-        if task.due_at is None or task.due_at < now - OVERDUE:
+        if task.is_overdue(now):
             return "Overdue: manage.py work does not run"
         if task.failures_in_a_row:
             return f"Failing, next attempt {display_for_value(task.due_at, '')}"

@@ -1,8 +1,13 @@
 """Internal records of the service. Their app label is `driftwatch`; `core/apps.py` gives the reason."""
 
+import datetime
+
 from django.db import models
 
 from core.mongodb.indexes import ExpiryIndex
+
+# A due task starts within seconds while `manage.py work` runs.
+OVERDUE = datetime.timedelta(minutes=1)
 
 
 class StoredResponse(models.Model):
@@ -83,3 +88,11 @@ class BackgroundTask(models.Model):
 
     def __str__(self) -> str:
         return self.label
+
+    def is_running(self, now: datetime.datetime) -> bool:
+        """Return whether a process holds the task."""
+        return self.lease_ends_at is not None and self.lease_ends_at > now
+
+    def is_overdue(self, now: datetime.datetime) -> bool:
+        """Return whether the task waits for a process since a minute: none runs."""
+        return not self.is_running(now) and (self.due_at is None or self.due_at < now - OVERDUE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import DatabaseError
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Index, Model
 from django_mongodb_backend.schema import DatabaseSchemaEditor as BackendSchemaEditor
 from pymongo import IndexModel
@@ -65,3 +66,24 @@ class DatabaseSchemaEditor(BackendSchemaEditor):
         if unique and not index.condition and not any(field.null for field in fields):
             index = FullIndex(index)  # type: ignore[assignment]
         super().add_index(model, index, field=field, unique=unique, **options)
+
+
+class Recorder(DatabaseSchemaEditor):
+    """A schema editor that keeps the indexes that it would create."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.indexes: list[IndexModel] = []
+
+    def get_collection(self, name: str) -> Recorder:
+        return self
+
+    def create_indexes(self, indexes: list[IndexModel]) -> None:
+        self.indexes += indexes
+
+
+def declared_indexes(connection: BaseDatabaseWrapper, model: type[Model]) -> list[IndexModel]:
+    """Return the indexes that the collection of a model should have, besides that of `_id`."""
+    recorder = Recorder(connection)
+    recorder._create_model_indexes(model)
+    return recorder.indexes
