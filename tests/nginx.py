@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from driftwatch.management.commands.serve import is_free
 from tests.live import ROOT
-from tests.ports import free_port
+from tests.ports import free_port, is_listening
 
 # Debian has it in /usr/sbin, which is not on every PATH.
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -26,12 +25,16 @@ class Nginx:
         self.url = f"http://127.0.0.1:{self.port}"
         self.directory = Path(tempfile.mkdtemp(prefix="nginx-"))
         self.directory.chmod(0o755)
-        (self.directory / "nginx.conf").write_text(self.configuration(urlsplit(service).netloc))
+        text = (ROOT / "deploy" / "nginx.conf").read_text()
+        for pattern, replacement in self.changes(urlsplit(service).netloc).items():
+            text, found = re.subn(pattern, replacement, text)
+            assert found, pattern
+        (self.directory / "nginx.conf").write_text(text)
 
-    def configuration(self, service: str) -> str:
-        """Return the deployed configuration with other ports, other files, and no TLS."""
+    def changes(self, service: str) -> dict[str, str]:
+        """Return what differs from the deployed configuration: other ports, other files, and no TLS."""
         paths = "".join(f"{name}_temp_path {self.directory}/{name};\n" for name in TEMPORARY)
-        changes = {
+        return {
             r"user www-data;": "",
             r"pid [^;]+;": f"daemon off;\npid {self.directory}/pid;\nerror_log {self.directory}/error.log;",
             r"http \{": f"http {{\naccess_log off;\n{paths}",
@@ -40,17 +43,12 @@ class Nginx:
             r"listen 443 ssl http2;": f"listen 127.0.0.1:{self.port};",
             r"ssl_certificate(_key)? [^;]+;": "",
         }
-        text = (ROOT / "deploy" / "nginx.conf").read_text()
-        for pattern, replacement in changes.items():
-            text, found = re.subn(pattern, replacement, text)
-            assert found, pattern
-        return text
 
     def start(self) -> None:
         assert NGINX
         self.process = subprocess.Popen([NGINX, "-p", self.directory, "-c", self.directory / "nginx.conf"])
         deadline = time.monotonic() + START_SECONDS
-        while is_free(self.port):
+        while not is_listening(self.port):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError("nginx did not start. See its error above.")

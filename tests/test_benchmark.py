@@ -21,6 +21,12 @@ from tests.live import ROOT, LiveServer
 LITTLE = {"BENCH_RUNS": "500", "BENCH_EXPERIMENTS": "20", "BENCH_SECONDS": "0.1", "BENCH_ROUNDS": "1"}
 
 
+def test_the_scripts_start_without_settings_of_django() -> None:
+    command = [sys.executable, "-c", "import benchmarks.attacks, benchmarks.failover"]
+    done = subprocess.run(command, cwd=ROOT, env={}, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def bench(results: Path, **environment: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """Run the benchmark, and give its output, its exit status and its JSON."""
     done = subprocess.run(
