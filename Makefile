@@ -2,11 +2,12 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+SBOM ?= var/sbom.json
 # Node.js is optional: the tests that need it are left out where there is no npm.
 NODE_TOOLS := $(if $(shell command -v npm),tests/node/node_modules/.package-lock.json)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo bench failover attacks check lint wording imports types migrations bandit advisories requirements clean
+.PHONY: help run test demo bench failover attacks image sbom check lint wording imports types migrations bandit deployment advisories requirements clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,7 +30,14 @@ failover: .venv/dev  ## Break a replica set under load, and check that nothing i
 attacks: .venv/dev  ## Attack the service as deployed, and show how long others wait; see benchmarks/README.md
 	@$(BIN)/python -m benchmarks.attacks
 
-check: lint wording imports types migrations bandit advisories  ## Run all checks but the tests: the seven targets below
+image: .venv/dev  ## Build the image, and run it behind nginx on a replica set; see docs/deployment.md
+	@$(BIN)/python -m benchmarks.image
+
+sbom: .venv/dev .venv-image/image  ## List the packages of the image in var/sbom.json (CycloneDX)
+	@mkdir -p $(dir $(SBOM))
+	@$(BIN)/python -W ignore::UserWarning -m cyclonedx_py environment --output-reproducible --pyproject pyproject.toml -o $(SBOM) .venv-image/bin/python
+
+check: lint wording imports types migrations bandit deployment advisories  ## Run all checks but the tests: the eight targets below
 
 lint: .venv/dev  ## Check style and format
 	$(BIN)/ruff check .
@@ -50,6 +58,9 @@ migrations: .venv/dev  ## Check that each change of a model has its migration
 bandit: .venv/dev  ## Look for known weaknesses in the code
 	$(BIN)/bandit -q -r core audit accounts experiments drifts pages driftwatch -c pyproject.toml
 
+deployment: .venv/dev  ## Check the Dockerfile
+	$(BIN)/hadolint Dockerfile
+
 advisories: .venv/dev  ## Look for known vulnerabilities in the dependencies
 	$(BIN)/python .ci/advisories.py $(BIN)/pip-audit -r requirements.txt --no-deps --disable-pip
 
@@ -59,7 +70,7 @@ requirements: .venv/dev  ## Upgrade the pinned requirements, with their hashes
 	done
 
 clean:  ## Remove the environments and the embedded database
-	rm -rf .venv .venv-client tests/node/node_modules var
+	rm -rf .venv .venv-client .venv-image tests/node/node_modules var
 
 # Each environment is created once, and updated when its pins change.
 
@@ -74,6 +85,14 @@ clean:  ## Remove the environments and the embedded database
 .venv/dev: requirements-dev.txt requirements.txt | .venv/bin/python
 	$(BIN)/pip install -q --disable-pip-version-check --no-input --require-hashes -r requirements-dev.txt
 	@touch $@ .venv/service
+
+# The packages of the image, for their list. `Dockerfile` installs the same.
+
+.venv-image/image: requirements.txt deploy/requirements.sed | .venv/bin/python
+	$(PYTHON) -m venv --without-pip --clear .venv-image
+	sed -f deploy/requirements.sed requirements.txt > .venv-image/requirements.txt
+	$(BIN)/pip --python .venv-image/bin/python install -q --disable-pip-version-check --no-input --require-hashes -r .venv-image/requirements.txt
+	@touch $@
 
 # The published client pins older libraries than the service, so it has its own environment.
 

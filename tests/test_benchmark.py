@@ -22,7 +22,7 @@ LITTLE = {"BENCH_RUNS": "500", "BENCH_EXPERIMENTS": "20", "BENCH_SECONDS": "0.1"
 
 
 def test_the_scripts_start_without_settings_of_django() -> None:
-    command = [sys.executable, "-c", "import benchmarks.attacks, benchmarks.failover"]
+    command = [sys.executable, "-c", "import benchmarks.attacks, benchmarks.failover, benchmarks.image"]
     done = subprocess.run(command, cwd=ROOT, env={}, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
