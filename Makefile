@@ -58,8 +58,9 @@ migrations: .venv/dev  ## Check that each change of a model has its migration
 bandit: .venv/dev  ## Look for known weaknesses in the code
 	$(BIN)/bandit -q -r core audit accounts experiments drifts pages driftwatch -c pyproject.toml
 
-deployment: .venv/dev  ## Check the Dockerfile
+deployment: .venv/dev  ## Check the Dockerfile and the compose file
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 
 advisories: .venv/dev  ## Look for known vulnerabilities in the dependencies
 	$(BIN)/python .ci/advisories.py $(BIN)/pip-audit -r requirements.txt --no-deps --disable-pip
