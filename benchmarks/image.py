@@ -5,7 +5,9 @@ and `deploy/nginx.conf`. Each step prints one line.
 """
 
 import json
+import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,13 +25,14 @@ from environs import Env
 
 from benchmarks.containers import Buildah, Container, Image
 from driftwatch.settings import VERSION
-from tests.nginx import Nginx
+from tests.nginx import NGINX, Nginx
 from tests.ports import free_port
 from tests.replica_set import ReplicaSet
 
 env = Env()
 STORAGE = env.path("IMAGE_STORAGE", Path("var/image"))
 BASE = env.str("IMAGE_BASE", "")
+PROGRAMS = ("buildah", "mmdebstrap", "openssl")
 HOST = "drift.example.org"
 READY_SECONDS = 60
 WRITERS = 8
@@ -175,6 +178,9 @@ def stored(runs: str, session: requests.Session) -> int:
 
 
 def main() -> None:
+    missing = [program for program in PROGRAMS if not shutil.which(program)] + ["nginx"] * (not NGINX)
+    if missing or os.geteuid():
+        sys.exit(f"Run this as root, with {', '.join(PROGRAMS)} and nginx. Missing: {', '.join(missing) or 'root'}.")
     buildah = Buildah(STORAGE.resolve())
     started = time.monotonic()
     buildah.build(BASE, VERSION)
