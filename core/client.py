@@ -36,6 +36,8 @@ class Work:
 
 current_request: ContextVar[HttpRequest | None] = ContextVar("current_request", default=None)
 current_work: ContextVar[Work | None] = ContextVar("current_work", default=None)
+# The id of the trace that records the current request or background task, if one does (driftwatch/tracing.py).
+trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
 
 
 class CurrentRequestMiddleware:

@@ -29,6 +29,14 @@ ISSUER_MEMBERS: dict[str, type | tuple[type, ...]] = {
 MAX_RENEWAL_SECONDS = 900
 # The shares of searches are one or more from here on (core/api/search_slots.py).
 MIN_THREADS = 16
+TRACE_SAMPLERS = (
+    "parentbased_traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "traceidratio",
+    "always_on",
+    "always_off",
+)
 ENVIRONMENTS = ("development", "production")
 MIN_SECRET = 32
 MIN_METRICS_TOKEN = 16
@@ -61,6 +69,7 @@ def check_settings(**options: Any) -> list[CheckMessage]:
             *database_problems(),
             *proxy_problems(),
             *metrics_problems(),
+            *(trace_problems() if settings.OTEL_EXPORTER_OTLP_ENDPOINT else []),
             *([*production_problems(), *secret_problems(), *trust_problems()] if settings.PRODUCTION else []),
         ]
     ]
@@ -216,6 +225,22 @@ def metrics_problems() -> Iterator[tuple[str, str, str]]:
         yield "E037", f"WORK_METRICS_PORT is {settings.WORK_METRICS_PORT}.", "Set a number to 65535, or 0 for none."
     if not 0 <= settings.LOG_REQUEST_SHARE <= 1:
         yield "E038", f"LOG_REQUEST_SHARE is {settings.LOG_REQUEST_SHARE:g}.", "Set a number from 0 to 1."
+
+
+def trace_problems() -> Iterator[tuple[str, str, str]]:
+    """Report values that OpenTelemetry would replace by others, with one line in the log of each worker."""
+    if not re.match("https?://[^/]", settings.OTEL_EXPORTER_OTLP_ENDPOINT):
+        hint = "Set the address of a collector, such as http://localhost:4318."
+        yield "E040", "OTEL_EXPORTER_OTLP_ENDPOINT is not an http or https address.", hint
+    if settings.OTEL_EXPORTER_OTLP_PROTOCOL != "http/protobuf":
+        hint = "Set http/protobuf, and the address at which the collector takes it: port 4318 by default."
+        yield "E041", f"OTEL_EXPORTER_OTLP_PROTOCOL is {settings.OTEL_EXPORTER_OTLP_PROTOCOL!r}.", hint
+    if settings.OTEL_TRACES_SAMPLER not in TRACE_SAMPLERS:
+        hint = f"Set one of: {', '.join(TRACE_SAMPLERS)}."
+        yield "E042", f"OTEL_TRACES_SAMPLER is {settings.OTEL_TRACES_SAMPLER!r}.", hint
+    if not re.fullmatch(r"0(\.\d*)?|1(\.0*)?|\.\d+", settings.OTEL_TRACES_SAMPLER_ARG):
+        hint = "Set the share of requests to trace, from 0 to 1."
+        yield "E043", f"OTEL_TRACES_SAMPLER_ARG is {settings.OTEL_TRACES_SAMPLER_ARG!r}.", hint
 
 
 def production_problems() -> Iterator[tuple[str, str, str]]:

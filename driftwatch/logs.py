@@ -6,18 +6,20 @@ from typing import Any
 from gunicorn import glogging  # type: ignore[import-untyped]
 from pythonjsonlogger.json import JsonFormatter
 
-from core.client import request_id
+from core.client import request_id, trace_id
 from core.printable import escaped
 
 NAMES = {"levelname": "level", "name": "logger"}
 
 
 class RequestIdFilter(logging.Filter):
-    """Adds the id of the current request to each record, and filters nothing."""
+    """Adds the id of the current request and of its trace to each record, and filters nothing."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if current := request_id():
             record.request_id = current
+        if current := trace_id.get():
+            record.trace_id = current
         return True
 
 

@@ -134,6 +134,14 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+# Traces, sent to a collector if its address is set. Nothing imports OpenTelemetry otherwise (driftwatch/tracing.py).
+OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+OTEL_EXPORTER_OTLP_HEADERS = env.str("OTEL_EXPORTER_OTLP_HEADERS", "")
+OTEL_EXPORTER_OTLP_PROTOCOL = env.str("OTEL_EXPORTER_OTLP_PROTOCOL", "") or "http/protobuf"
+OTEL_TRACES_SAMPLER = env.str("OTEL_TRACES_SAMPLER", "") or "parentbased_traceidratio"
+OTEL_TRACES_SAMPLER_ARG = env.str("OTEL_TRACES_SAMPLER_ARG", "") or "0.1"
+if OTEL_EXPORTER_OTLP_ENDPOINT:
+    MIDDLEWARE.insert(0, "driftwatch.tracing.TraceMiddleware")
 ROOT_URLCONF = "driftwatch.urls"
 WSGI_APPLICATION = "driftwatch.wsgi.application"
 APPEND_SLASH = False

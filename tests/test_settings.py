@@ -23,6 +23,7 @@ PRODUCTION = {
 }
 CLIENT = {"OIDC_RP_CLIENT_ID": "drift-watch", "OIDC_RP_CLIENT_SECRET": "a secret"}
 ISSUER = '[{"issuer": "https://login.example.org", "audience": ["drift"], "entitlements": "groups"}]'
+TRACES = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}
 
 WEAK = {
     "django-insecure-k2v^8w#1ql0c!x7z$m9d@e4r&t5y*u6i": "is a placeholder",
@@ -77,6 +78,9 @@ def problems(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> li
             },
             id="a special issuer",
         ),
+        pytest.param({**TRACES, "OTEL_TRACES_SAMPLER": "always_on"}, id="all traces"),
+        pytest.param({**TRACES, "OTEL_TRACES_SAMPLER": "", "OTEL_TRACES_SAMPLER_ARG": "0.25"}, id="some traces"),
+        pytest.param({"OTEL_TRACES_SAMPLER": "xray", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, id="no traces"),
         pytest.param({"MONGODB_URI": "mongodb+srv://u:p%2Fw@nowhere.invalid/?w=majority"}, id="a name to look up"),
         pytest.param({"MONGODB_URI": "mongodb://a,b:27018/?replicaSet=x&compressors=zstd,zlib"}, id="a replica set"),
     ],
@@ -159,6 +163,14 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
         ({"WORK_METRICS_PORT": "65536"}, "WORK_METRICS_PORT is 65536."),
         ({"LOG_REQUEST_SHARE": "1.5"}, "LOG_REQUEST_SHARE is 1.5."),
         ({"MONGODB_URI": "database.example.org"}, "MONGODB_URI is not an address of MongoDB."),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"},
+            "OTEL_EXPORTER_OTLP_ENDPOINT is not an http or https address",
+        ),
+        ({**TRACES, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc'. Set http/protobuf"),
+        ({**TRACES, "OTEL_TRACES_SAMPLER": "ratio"}, "OTEL_TRACES_SAMPLER is 'ratio'. Set one of: parentbased_"),
+        ({**TRACES, "OTEL_TRACES_SAMPLER_ARG": "10%"}, "OTEL_TRACES_SAMPLER_ARG is '10%'. Set the share"),
+        ({**TRACES, "OTEL_TRACES_SAMPLER_ARG": "1.5"}, "OTEL_TRACES_SAMPLER_ARG is '1.5'. Set the share"),
         ({"MONGODB_URI": "mongodb://"}, "Must provide at least one hostname or IP."),
         ({"MONGODB_URI": "mongodb://a:99999"}, "Port must be an integer between 0 and 65535."),
         ({"MONGODB_URI": "mongodb+srv://a:27017"}, "must not include a port number."),

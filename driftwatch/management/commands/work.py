@@ -2,13 +2,15 @@
 
 import logging
 import signal
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from core.background import Worker
+from core.background import Task, Worker
 from driftwatch.metrics import serve_metrics
 from driftwatch.tasks import TASKS
 
@@ -22,12 +24,23 @@ class Command(BaseCommand):
         parser.add_argument("--once", action="store_true", help="run the tasks that are due now, and exit")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        worker = Worker(TASKS)
+        with ExitStack() as stack:
+            tasks: Sequence[Task] = TASKS
+            if settings.OTEL_EXPORTER_OTLP_ENDPOINT:
+                from driftwatch import tracing  # noqa: PLC0415 - it imports OpenTelemetry
+
+                tracing.start()
+                stack.callback(tracing.stop)
+                tasks = [tracing.traced(task) for task in TASKS]
+            self.work(Worker(tasks), once=options["once"])
+
+    def work(self, worker: Worker, *, once: bool) -> None:
+        """Run the tasks that are due now, with `once`, or else until a signal interrupts."""
         for interruption in (signal.SIGINT, signal.SIGTERM):
             signal.signal(interruption, lambda *_: worker.stop())
         # The handler runs in this thread, which therefore only waits: it must not hold the lock that `stop` takes.
         with ThreadPoolExecutor(1) as thread:
-            if options["once"]:
+            if once:
                 failed = thread.submit(worker.run_once).result()
                 if failed:
                     names = ", ".join(task.name for task in failed)
