@@ -12,7 +12,7 @@ from core.printable import escaped
 NAMES = {"levelname": "level", "name": "logger"}
 
 
-class RequestIdFilter(logging.Filter):
+class ContextFilter(logging.Filter):
     """Adds the id of the current request and of its trace to each record, and filters nothing."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -59,7 +59,7 @@ class GunicornLogger(glogging.Logger):
             plain = handler.formatter
             is_json = LOG_FORMAT == "json"
             handler.setFormatter(JSONFormatter() if is_json else OneLineFormatter(plain._fmt, plain.datefmt))
-            handler.addFilter(RequestIdFilter())
+            handler.addFilter(ContextFilter())
 
 
 def indented(text: str) -> str:

@@ -392,13 +392,13 @@ LOGGING: dict[str, Any] = {
         "stderr": {
             "class": "logging.StreamHandler",
             "formatter": LOG_FORMAT,
-            "filters": ["request_id"],
+            "filters": ["context"],
         },
         # A logger without handlers would write to stderr.
         "nowhere": {"class": "logging.NullHandler"},
     },
     "filters": {
-        "request_id": {"()": "driftwatch.logs.RequestIdFilter"},
+        "context": {"()": "driftwatch.logs.ContextFilter"},
         # Each request has its line (core/request_log.py), and each 503 another with its cause (core/api/errors.py).
         "faults": {
             "()": "django.utils.log.CallbackFilter",

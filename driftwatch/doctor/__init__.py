@@ -1,4 +1,4 @@
-"""What an operator looks at first when something is wrong. `manage.py doctor` prints it. Nothing is changed."""
+"""The findings that an operator looks at first when something is wrong. `manage.py doctor` prints them."""
 
 from collections.abc import Callable, Iterator
 from typing import TypeAlias

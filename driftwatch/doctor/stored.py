@@ -1,4 +1,4 @@
-"""What is stored: migrations, collections with their indexes, and the state of the background tasks."""
+"""The findings about what is stored: migrations, collections, their indexes, and the state of background tasks."""
 
 import datetime
 import json
