@@ -29,8 +29,9 @@ from experiments.models import DeletedExperiment, Experiment
 logger = logging.getLogger(__name__)
 # The most runs of an experiment that are made Failed before those of others have their turn.
 AT_ONCE = 100
-# The most runs that a metric counts, and the most seconds for it.
-MAX_COUNTED = 100_000
+# The most runs that the two metrics count, from keys of an index and from runs, and the most seconds for it.
+MAX_RUNNING = 100_000
+MAX_OVERDUE = 10_000
 METRIC_SECONDS = 1.0
 RUNNING: Mql = {"job_status": JobStatus.RUNNING.value}
 HAS_TIMEOUT: Mql = {"run_timeout": {"$gt": 0}}
@@ -96,7 +97,7 @@ def fail_if_overdue(key: RunKey) -> bool:
         return False
     timeout = {"$ifNull": ["$run_timeout", experiment.get("run_timeout")]}
     named = {"_id": key.run_id, "experiment_id": key.experiment_id}
-    stored = find_one(Drift, {**named, **RUNNING, **is_over(timeout)})
+    stored = find_one(Drift, {**named, **RUNNING, "$expr": is_over(timeout)})
     if stored is None:
         return False
     run = instance_of(Drift, stored)
@@ -118,30 +119,30 @@ def note_with_reason(note: str | None, seconds: int) -> str:
 
 
 def running_count() -> int:
-    """Return the number of Running runs of all experiments, at most `MAX_COUNTED`, from an index alone.
+    """Return the number of Running runs of all experiments, at most `MAX_RUNNING`, from an index alone.
 
     The runs of a deleted experiment count until they are removed. Raises Django's database errors, also if the count
     takes longer than `METRIC_SECONDS`.
     """
-    return counted([{"$match": RUNNING}], Drift)
+    return counted(Drift, [{"$match": RUNNING}], MAX_RUNNING)
 
 
 def overdue_count() -> int:
-    """Return the number of overdue runs that are still Running, at most `MAX_COUNTED`. Raises the same errors."""
-    return counted(overdue(MAX_COUNTED), Experiment)
+    """Return the number of overdue runs that are still Running, at most `MAX_OVERDUE`. Raises the same errors."""
+    return counted(Experiment, overdue(MAX_OVERDUE), MAX_OVERDUE)
 
 
-def counted(pipeline: list[Mql], model: type[Drift] | type[Experiment]) -> int:
+def counted(model: type[Drift] | type[Experiment], pipeline: list[Mql], limit: int) -> int:
     with pymongo.timeout(METRIC_SECONDS):
-        found = aggregate(model, [*pipeline, {"$limit": MAX_COUNTED}, {"$count": "runs"}])
+        found = aggregate(model, [*pipeline, {"$limit": limit}, {"$count": "runs"}])
     return int(found[0]["runs"]) if found else 0
 
 
 def is_over(timeout: Mql | str) -> Mql:
-    """Return the condition that a time-out, an expression in seconds, is over. Null is never over."""
+    """Return the expression that is true if a time-out, an expression in seconds, is over. Null is never over."""
     alive_at = {"$max": ["$created_at", "$heartbeat_at"]}
     excess = {"$subtract": [{"$subtract": ["$$NOW", alive_at]}, {"$multiply": [timeout, 1000]}]}
-    return {"$expr": {"$gt": [excess, 0]}}
+    return {"$gt": [excess, 0]}
 
 
 def overdue(limit: int, deleted: Sequence[str] = ()) -> list[Mql]:
@@ -151,15 +152,17 @@ def overdue(limit: int, deleted: Sequence[str] = ()) -> list[Mql]:
     `deleted` experiments. Experiments and runs without a time-out are not read.
     """
     end: list[Mql] = [{"$limit": limit}, {"$project": {"experiment_id": 1}}]
-    # The index `drift_running` begins with the runs that have one.
-    own: Mql = {**RUNNING, **HAS_TIMEOUT, "experiment_id": {"$nin": list(deleted)}, **is_over("$run_timeout")}
-    by_own_timeout = [{"$match": own}, *end]
+    # The index `drift_running` begins with the runs that have one. For a condition on the experiment that is not an
+    # expression, MongoDB may choose an index that begins with the experiment, and read all Running runs.
+    is_deleted = {"$in": ["$experiment_id", list(deleted)]}
+    own: Mql = {"$and": [is_over("$run_timeout"), {"$not": [is_deleted]}]}
+    by_own_timeout = [{"$match": {**RUNNING, **HAS_TIMEOUT, "$expr": own}}, *end]
     of_experiment: Mql = {
         "from": Drift._meta.db_table,
         "localField": "_id",
         "foreignField": "experiment_id",
         "let": {"timeout": "$run_timeout"},
-        "pipeline": [{"$match": {**RUNNING, "run_timeout": None, **is_over("$$timeout")}}, *end],
+        "pipeline": [{"$match": {**RUNNING, "run_timeout": None, "$expr": is_over("$$timeout")}}, *end],
         "as": "run",
     }
     return [

@@ -111,9 +111,9 @@ def test_a_main_process_that_another_one_follows_does_not_drain(start: Start, mo
     second = next(child for child in first.children() if child.pid not in before)
     # gunicorn's main process handles the signal when its workers serve.
     eventually(lambda: len(second.children()) == len(before))
-    live.process.terminate()
-    assert live.process.wait(PATIENCE) == 0
     try:
+        live.process.terminate()
+        assert live.process.wait(PATIENCE) == 0
         assert requests.get(f"{live.url}/readyz", timeout=PATIENCE).json()["checks"]["serving"]["status"] == "ok"
     finally:
         second.kill()

@@ -21,7 +21,7 @@ from drifts import overdue
 from drifts.models import Drift
 from drifts.overdue import fail_overdue_runs, note_with_reason, overdue_count, overdue_runs, running_count
 from driftwatch.tasks import TASKS
-from experiments.models import Experiment
+from experiments.models import DeletedExperiment, Experiment
 from experiments.run_rules import MAX_RUN_TIMEOUT
 from tests.caller import Caller
 from tests.conftest import purge_in_background
@@ -443,6 +443,7 @@ def test_running_runs_without_a_time_out_are_not_read(
     editor: Caller, path: str, experiment: Experiment, manager: Caller
 ) -> None:
     other = manager.post("/experiment", {"name": "another", "run_timeout": 60}).json()["id"]
+    DeletedExperiment.objects.create(id=uuid.uuid4(), name="deleted")
     Experiment.objects.bulk_create(Experiment(name=f"experiment {number}") for number in range(100))
     Drift.objects.create_all_in(experiment, [RUN] * 500)
     Drift.objects.create_all_in(Experiment.objects.get(pk=other), [FINISHED] * 500)
@@ -450,9 +451,12 @@ def test_running_runs_without_a_time_out_are_not_read(
     late = new(manager, f"/experiment/{other}/drift")
     with commands() as entries:
         assert {key.run_id for key in overdue_runs()} == {uuid.UUID(pk).hex, uuid.UUID(late).hex}
-    (entry,) = (each for each in entries if each["op"] == "command")
-    assert entry["keysExamined"] < 10
-    assert entry["docsExamined"] < 10
+        assert overdue_count() == 2
+    (*_, finding, counting) = entries
+    for entry in (finding, counting):
+        assert entry["command"]["aggregate"] == Experiment._meta.db_table
+        assert entry["keysExamined"] < 10
+        assert entry["docsExamined"] < 10
 
 
 def test_running_runs_are_counted_from_an_index_alone(editor: Caller, path: str, experiment: Experiment) -> None:
@@ -465,10 +469,11 @@ def test_running_runs_are_counted_from_an_index_alone(editor: Caller, path: str,
 
 
 def test_the_numbers_have_a_limit(editor: Caller, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overdue, "MAX_COUNTED", 2)
+    monkeypatch.setattr(overdue, "MAX_RUNNING", 2)
+    monkeypatch.setattr(overdue, "MAX_OVERDUE", 1)
     for _ in range(3):
         new(editor, path, run_timeout=60)
-    assert (running_count(), overdue_count()) == (2, 2)
+    assert (running_count(), overdue_count()) == (2, 1)
 
 
 @pytest.mark.parametrize("number", [running_count, overdue_count])
@@ -529,6 +534,26 @@ def test_an_overdue_run_is_marked_on_the_pages(
     shown = Shown(browser.get(f"{page}/runs/{id_of(run)}"))
     assert shown.texts(".facts .tag") == [mark]
     assert REASON in shown.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        (RUN, ["86400, of the experiment"]),
+        ({**RUN, "run_timeout": 60}, ["60"]),
+        (FINISHED, []),
+    ],
+)
+def test_the_page_of_a_running_run_shows_the_time_out_that_counts(
+    fields: dict[str, Any], shown: list[str], reader: Caller, experiment: Experiment, settings: Settings
+) -> None:
+    Experiment.objects.update(run_timeout=86_400)
+    run = Drift.objects.create_in(experiment, **fields)
+    browser = through_session(reader, settings).client
+    for part in ("", "/state"):
+        page = Shown(browser.get(f"/experiments/{experiment.pk}/runs/{run.pk}{part}"))
+        facts = zip(page.texts("dl.facts dt"), page.texts("dl.facts dd"), strict=True)
+        assert [value for name, value in facts if name == "Time-out (seconds)"] == shown
 
 
 def test_an_overdue_run_is_marked_in_the_portal_and_found_there(

@@ -1,4 +1,4 @@
-"""The findings that an operator looks at first when something is wrong. `manage.py doctor` prints them."""
+"""The report of `manage.py doctor`: the first look of an operator when something is wrong. It changes nothing."""
 
 from collections.abc import Callable, Iterator
 from typing import TypeAlias

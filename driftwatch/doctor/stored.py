@@ -1,4 +1,4 @@
-"""The findings about what is stored: migrations, collections, their indexes, and the state of background tasks."""
+"""The contents of the database: migrations, collections with their indexes, and the state of the background tasks."""
 
 import datetime
 import json
