@@ -31,6 +31,7 @@ from tests.crowd import RemoteUser, unique
 from tests.live import LiveServer
 from tests.nginx import NGINX
 from tests.node import NODE
+from tests.prometheus import PROMETHEUS
 from tests.provider import Provider
 from tests.template_variables import watched
 
@@ -56,6 +57,8 @@ def pytest_report_header() -> list[str]:
         "nginx in front of the service is LEFT OUT: there is no nginx here (apt-get install nginx-light)": not NGINX,
         "The check for pipelines is LEFT OUT, or run in fewer shells: there is no curl or no busybox here "
         "(apt-get install curl busybox)": not (CURL and BUSYBOX),
+        "The alerts and the dashboard are LEFT OUT: there is no Prometheus with Alertmanager here "
+        "(apt-get install prometheus prometheus-alertmanager)": not PROMETHEUS,
     }
     return [sentence for sentence, is_left_out in left_out.items() if is_left_out]
 
