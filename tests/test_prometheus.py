@@ -1,11 +1,25 @@
-"""The files of `deploy/prometheus/`, judged by Prometheus and Alertmanager."""
+"""The files of `deploy/prometheus/`, judged by Prometheus and Alertmanager, and one alert from start to end."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.prometheus import ALERTS, DEPLOYED, MISSING, PROMETHEUS, copied, judge
+from core.mongodb.embedded import EmbeddedServer
+from tests.live import LiveServer
+from tests.prometheus import (
+    ALERTS,
+    DEPLOYED,
+    MISSING,
+    PROMETHEUS,
+    Alertmanager,
+    Prometheus,
+    Receiver,
+    copied,
+    judge,
+)
+from tests.test_database_unavailable import eventually
 
 needs_prometheus = pytest.mark.skipif(not PROMETHEUS, reason=MISSING)
 
@@ -41,3 +55,69 @@ def test_each_alert_says_what_happens_and_where_to_read_more() -> None:
         assert alert["labels"]["severity"] in ("critical", "warning")
         assert set(alert["annotations"]) == {"summary", "description", "runbook"}
         assert alert["annotations"]["runbook"] == f"docs/operations.md#{alert['alert'].lower()}"
+
+
+# An alert
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[tuple[LiveServer, EmbeddedServer]]:
+    """The service and its database, which the test stops."""
+    database = EmbeddedServer(tmp_path / "mongodb")
+    database.start()
+    live = LiveServer(MONGODB_URI=database.uri, MONGODB_NAME="alerts", METRICS_TOKEN="the-token-of-prometheus")
+    live.start()
+    yield live, database
+    live.stop()
+    database.stop()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.stop()
+
+
+@pytest.fixture
+def alertmanager(receiver: Receiver, tmp_path: Path) -> Iterator[Alertmanager]:
+    (tmp_path / "alertmanager").mkdir()
+    alertmanager = Alertmanager(tmp_path / "alertmanager")
+    alertmanager.start(receiver.url)
+    eventually(alertmanager.is_ready)
+    yield alertmanager
+    alertmanager.stop()
+
+
+@pytest.fixture
+def prometheus(
+    service: tuple[LiveServer, EmbeddedServer], alertmanager: Alertmanager, tmp_path: Path
+) -> Iterator[Prometheus]:
+    (tmp_path / "prometheus").mkdir()
+    prometheus = Prometheus(tmp_path / "prometheus")
+    prometheus.start(service[0].url, service[0].environment["METRICS_TOKEN"], alertmanager.address)
+    eventually(prometheus.is_ready)
+    yield prometheus
+    prometheus.stop()
+
+
+@needs_prometheus
+def test_an_alert_of_an_unavailable_database_fires_and_ends(
+    service: tuple[LiveServer, EmbeddedServer], prometheus: Prometheus, receiver: Receiver
+) -> None:
+    database = service[1]
+    eventually(lambda: prometheus.value("driftwatch_database_up") == 1)
+    assert receiver.find("DriftWatchDatabaseAway", "firing") is None
+    assert database.process
+    database.process.kill()
+    database.process.wait()
+    try:
+        eventually(lambda: receiver.find("DriftWatchDatabaseAway", "firing"))
+        assert receiver.find("DriftWatchDatabaseAway", "resolved") is None
+    finally:
+        database.start()
+    eventually(lambda: receiver.find("DriftWatchDatabaseAway", "resolved"))
+    fired = receiver.find("DriftWatchDatabaseAway", "firing")
+    assert fired
+    assert fired["receiver"] == "on-call"
+    assert fired["annotations"]["summary"] == "MongoDB does not respond to any copy of Drift Watch."
