@@ -1,12 +1,23 @@
 """The files of `deploy/prometheus/`, judged by Prometheus and Alertmanager, and one alert from start to end."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.test import Client
+from prometheus_client.parser import text_string_to_metric_families
+from pymongo.errors import OperationFailure
 
+from core.background import Worker
+from core.mongodb.documents import mongodb
 from core.mongodb.embedded import EmbeddedServer
+from driftwatch.metrics import state
+from driftwatch.tasks import TASKS
+from experiments.models import Experiment
+from tests.caller import Caller
+from tests.conftest import RUN
 from tests.live import LiveServer
 from tests.prometheus import (
     ALERTS,
@@ -25,6 +36,12 @@ needs_prometheus = pytest.mark.skipif(not PROMETHEUS, reason=MISSING)
 
 PANELS = json.loads((DEPLOYED / "grafana.json").read_text())["panels"]
 DASHBOARD = [target["expr"] for panel in PANELS for target in panel.get("targets", ())]
+SELECTOR = re.compile(r"(driftwatch_\w+)(?:\{(.*?)\})?")
+MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"(.*?)"')
+# Prometheus adds these labels to those of the service.
+OF_TARGETS = {"job", "instance"}
+# The labels whose values the service chooses.
+CHOSEN = {"check", "reason", "result", "verdict", "way"}
 
 
 @needs_prometheus
@@ -55,6 +72,27 @@ def test_each_alert_says_what_happens_and_where_to_read_more() -> None:
         assert alert["labels"]["severity"] in ("critical", "warning")
         assert set(alert["annotations"]) == {"summary", "description", "runbook"}
         assert alert["annotations"]["runbook"] == f"docs/operations.md#{alert['alert'].lower()}"
+
+
+def test_the_service_has_every_series_of_the_alerts_and_the_dashboard(editor: Caller, experiment: Experiment) -> None:
+    for drift_detected in (True, False):
+        editor.post(f"/experiment/{experiment.id}/drift", {**RUN, "drift_detected": drift_detected})
+    Worker(TASKS).run_once()
+    with pytest.raises(OperationFailure):
+        mongodb().database.command("nonsense")
+    state.shared.forget()
+    metrics = text_string_to_metric_families(Client().get("/metrics").content.decode())
+    samples = [sample for family in metrics for sample in family.samples]
+    for expression in (*(alert["expr"] for alert in ALERTS), *DASHBOARD):
+        for name, matchers in SELECTOR.findall(expression):
+            labels = [sample.labels for sample in samples if sample.name == name]
+            assert labels, f"{name} in {expression}"
+            for label, kind, values in MATCHER.findall(matchers):
+                if label not in OF_TARGETS:
+                    assert label in labels[0], f"{label} in {expression}"
+                if label in CHOSEN:
+                    existing = {each[label] for each in labels}
+                    assert set(values.split("|")) <= existing, f"{label}{kind}{values} in {expression}"
 
 
 # An alert
