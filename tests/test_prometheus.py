@@ -18,7 +18,7 @@ from driftwatch.tasks import TASKS
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.conftest import RUN
-from tests.live import LiveServer
+from tests.live import ROOT, LiveServer
 from tests.prometheus import (
     ALERTS,
     DEPLOYED,
@@ -72,6 +72,11 @@ def test_each_alert_says_what_happens_and_where_to_read_more() -> None:
         assert alert["labels"]["severity"] in ("critical", "warning")
         assert set(alert["annotations"]) == {"summary", "description", "runbook"}
         assert alert["annotations"]["runbook"] == f"docs/operations.md#{alert['alert'].lower()}"
+
+
+def test_the_operations_page_has_a_section_for_each_alert() -> None:
+    headings = re.findall(r"^#+ (DriftWatch\w+)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted(alert["alert"] for alert in ALERTS)
 
 
 def test_the_service_has_every_series_of_the_alerts_and_the_dashboard(editor: Caller, experiment: Experiment) -> None:
