@@ -33,6 +33,8 @@ POLL_SECONDS = 1.0
 # The pause after a failure. Each further failure in a row doubles it, up to the longest one.
 FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=10)
+# A time further in the future than its longest distance and this is one of a clock that was set back.
+SLACK = timedelta(minutes=1)
 MAX_ERROR = 2_000
 
 
@@ -171,9 +173,10 @@ class Worker:
 def has_come(time: str, longest: timedelta) -> Document:
     """Return the expression that is true if a time has come.
 
-    It is true too for a time further away than `longest`: since it was stored, the clock has been set back.
+    It is true too for a time much further away than `longest`: since it was stored, the clock has been set back. A
+    write that MongoDB repeats after a conflict keeps its `$$NOW`, which may be earlier than that of the other write.
     """
-    latest: Document = {"$add": ["$$NOW", milliseconds(longest)]}
+    latest: Document = {"$add": ["$$NOW", milliseconds(longest + SLACK)]}
     return {"$or": [{"$lte": [time, "$$NOW"]}, {"$gt": [time, latest]}]}
 
 

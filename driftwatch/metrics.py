@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -30,7 +30,7 @@ from core.client import bears_token
 from core.models import BackgroundTask
 from core.shared import Shared
 from drifts import schema
-from drifts.overdue import MAX_COUNTED, overdue_count, running_count
+from drifts.overdue import MAX_OVERDUE, MAX_RUNNING, overdue_count, running_count
 from driftwatch.health import OK, checks
 
 log = logging.getLogger(__name__)
@@ -115,26 +115,31 @@ class State(Collector):
 
 
 def current_state() -> list[Metric]:
-    """Return the metrics of the database; without a response of it, that alone."""
+    """Return the metrics of the database, without those that it does not answer in time."""
+    tasks = answer(task_metrics)
+    # A count may take long although the database responds.
+    runs = answer(run_metrics) if tasks else []
+    text = "1 if the database answers questions for these metrics."
+    return [GaugeMetricFamily("driftwatch_database_up", text, float(bool(tasks))), *tasks, *runs]
+
+
+def answer(question: Callable[[], list[Metric]]) -> list[Metric]:
+    """Return the metrics; none if the database does not respond within `QUESTION_SECONDS`."""
     try:
         with pymongo.timeout(QUESTION_SECONDS):
-            found = [*run_metrics(), *task_metrics()]
+            return question()
     except (DatabaseError, PyMongoError) as error:
         log.warning("Metrics of the database are left out: %s", error.__cause__ or error)
-        found = []
-    is_up = GaugeMetricFamily(
-        "driftwatch_database_up", "1 if the database answered the questions for these metrics.", float(bool(found))
-    )
-    return [is_up, *found]
+        return []
 
 
 def run_metrics() -> list[Metric]:
     """Return the numbers of runs that are not over, in the whole service."""
     return [
-        GaugeMetricFamily("driftwatch_runs_running", f"Running runs, up to {MAX_COUNTED:,}.", value=running_count()),
+        GaugeMetricFamily("driftwatch_runs_running", f"Running runs, up to {MAX_RUNNING:,}.", value=running_count()),
         GaugeMetricFamily(
             "driftwatch_runs_overdue",
-            "Running runs whose time-out is over, and that no background task has made Failed yet.",
+            f"Running runs whose time-out is over and that no task has made Failed yet, up to {MAX_OVERDUE:,}.",
             value=overdue_count(),
         ),
     ]
