@@ -1,7 +1,10 @@
 """The embedded MongoDB: only the account that started it can connect."""
 
+import signal
 import stat
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,25 @@ def test_another_process_finds_the_server(embedded: EmbeddedServer) -> None:
     other = EmbeddedServer(embedded.directory)
     other.start()
     assert (other.process, other.uri, other.is_running) == (None, embedded.uri, True)
+
+
+def test_another_process_waits_for_a_slow_server(embedded: EmbeddedServer) -> None:
+    assert embedded.process
+    other = EmbeddedServer(embedded.directory)
+    embedded.process.send_signal(signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            starting = thread.submit(other.start)
+            time.sleep(1.5)
+            assert not starting.done()
+            embedded.process.send_signal(signal.SIGCONT)
+            starting.result()
+    finally:
+        embedded.process.send_signal(signal.SIGCONT)
+    assert other.process is None
+    assert embedded.is_running
+    with MongoClient[Any](embedded.uri) as client:
+        assert client.older.runs.find_one({"_id": 1})
 
 
 def test_a_path_that_is_too_long_for_a_socket_is_explained(tmp_path: Path) -> None:

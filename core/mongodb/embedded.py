@@ -72,7 +72,12 @@ class EmbeddedServer:
                 "Set VAR_DIR to a directory with a shorter path."
             )
         with locked(self.directory):
-            if not self._is_primary():
+            if self._is_primary():
+                return
+            # A second server would take the socket away from one that is only slow.
+            if self._listens():
+                self._wait_until_primary()
+            else:
                 self._spawn()
 
     def stop(self) -> None:
