@@ -62,11 +62,14 @@ def requests(status: str, values: str, route: str = "/runs") -> dict[str, str]:
     return {f'{REQUESTS}_count{{instance="a", route="{route}", method="POST", status="{status}"}}': values}
 
 
-def durations(name: str, quick: int, slow: int) -> dict[str, str]:
+def durations(name: str, quick: int, slow: int, route: str = "/runs") -> dict[str, str]:
     """Return a histogram that gets so many observations of 0.1 s (quick) and of 10 s (slow) each minute."""
     within = {"0.1": quick, "1": quick, "5": quick, "10": quick + slow, "+Inf": quick + slow}
-    buckets = {f'{name}_bucket{{instance="a", le="{bound}"}}': f"0+{number}x180" for bound, number in within.items()}
-    return buckets | {f'{name}_count{{instance="a"}}': f"0+{quick + slow}x180"}
+    buckets = {
+        f'{name}_bucket{{instance="a", route="{route}", le="{bound}"}}': f"0+{number}x180"
+        for bound, number in within.items()
+    }
+    return buckets | {f'{name}_count{{instance="a", route="{route}"}}': f"0+{quick + slow}x180"}
 
 
 def refused(reason: str, values: str) -> dict[str, str]:
@@ -177,11 +180,21 @@ SITUATIONS: dict[str, tuple[dict[str, str], dict[int, list[str]]]] = {
         {60: ["DriftWatchErrors"]},
     ),
     "one request in a hundred fails": (HEALTHY | requests("5xx", "0+13x180"), {60: []}),
-    "two of four requests fail": (
-        WITHOUT_REQUESTS | requests("2xx", "0+0x30 1+1x1 2+0x148") | requests("5xx", "0+0x30 1+1x1 2+0x148"),
-        every_minute(30, 45),
+    "few requests come, and half of them fail": (
+        WITHOUT_REQUESTS | requests("2xx", "0+1x180") | requests("5xx", "0+1x180"),
+        {60: []},
     ),
-    "health checks fail": (HEALTHY | requests("5xx", "0+6000x180", route="/readyz"), {60: []}),
+    "health checks fail, and one request in 400": (
+        HEALTHY | requests("5xx", "0+6000x180", route="/readyz") | requests("5xx", "0+3x180"),
+        {60: []},
+    ),
+    "health checks fail, and half of few requests": (
+        WITHOUT_REQUESTS
+        | requests("5xx", "0+6000x180", route="/readyz")
+        | requests("2xx", "0+1x180")
+        | requests("5xx", "0+1x180"),
+        {60: []},
+    ),
     "one request in twenty takes 10 s": (
         HEALTHY | durations(REQUESTS, quick=95, slow=5),
         {10: [], 60: ["DriftWatchSlow"]},
@@ -189,6 +202,16 @@ SITUATIONS: dict[str, tuple[dict[str, str], dict[int, list[str]]]] = {
     "one request in a thousand takes 10 s": (HEALTHY | durations(REQUESTS, quick=999, slow=1), {60: []}),
     "few requests come, and are slow": (
         WITHOUT_REQUESTS | durations(REQUESTS, quick=0, slow=2),
+        {60: []},
+    ),
+    "few requests come, and are slow, with many health checks": (
+        WITHOUT_REQUESTS
+        | durations(REQUESTS, quick=0, slow=2)
+        | durations(REQUESTS, quick=1000, slow=0, route="/readyz"),
+        {60: []},
+    ),
+    "health checks are slow": (
+        HEALTHY | durations(REQUESTS, quick=100, slow=0) | durations(REQUESTS, quick=0, slow=100, route="/readyz"),
         {60: []},
     ),
     "one database command in ten takes 10 s": (
@@ -203,6 +226,7 @@ SITUATIONS: dict[str, tuple[dict[str, str], dict[int, list[str]]]] = {
     ),
     "too many searches come": (HEALTHY | refused("searches", "_x30 5+60x150"), {30: [], 60: ["DriftWatchBusy"]}),
     "too many requests come for a moment": (HEALTHY | refused("busy", "0+0x30 25+0x149"), every_minute(30, 45)),
+    "a request is refused each minute": (HEALTHY | refused("busy", "0+1x180"), {60: []}),
     "clients exceed their rates": (HEALTHY | refused("rate", "0+600x180"), {60: []}),
     "passwords are guessed for half an hour": (
         HEALTHY | refused_identities("login", "0+0x30 10+10x30 310+0x119"),
@@ -220,12 +244,43 @@ SITUATIONS: dict[str, tuple[dict[str, str], dict[int, list[str]]]] = {
         {30: [], 60: ["DriftWatchTokensFail"]},
     ),
     "one request in twenty has a bad token": (HEALTHY | refused_identities("token", "0+60x180"), {60: []}),
-    "two of four requests have bad tokens": (
+    "few requests come, and half of them have bad tokens": (
         WITHOUT_REQUESTS
-        | requests("2xx", "0+0x30 1+1x1 2+0x148")
-        | requests("4xx", "0+0x30 1+1x1 2+0x148")
-        | refused_identities("token", "0+0x30 1+1x1 2+0x148"),
-        every_minute(30, 50),
+        | requests("2xx", "0+0.5x180")
+        | requests("4xx", "0+0.5x180")
+        | refused_identities("token", "0+0.5x180"),
+        {60: []},
+    ),
+    "half of the requests have bad tokens, among many health checks": (
+        WITHOUT_REQUESTS
+        | requests("2xx", "0+10000x180", route="/livez")
+        | requests("2xx", "0+10x180")
+        | requests("4xx", "0+10x180")
+        | refused_identities("token", "0+10x180"),
+        {60: ["DriftWatchTokensFail"]},
+    ),
+    "one request in 15 has a bad token, and logins fail": (
+        WITHOUT_REQUESTS
+        | requests("2xx", "0+24x180")
+        | requests("4xx", "0+6x180")
+        | refused_identities("token", "0+2x180")
+        | refused_identities("login", "0+4.5x180"),
+        {60: []},
+    ),
+    "few requests come, half of them with bad tokens, and logins fail": (
+        WITHOUT_REQUESTS
+        | requests("2xx", "0+0.5x180")
+        | requests("4xx", "0+0.5x180")
+        | refused_identities("token", "0+0.5x180")
+        | refused_identities("login", "0+3x180"),
+        {60: []},
+    ),
+    "many requests have bad tokens for a moment": (
+        WITHOUT_REQUESTS
+        | requests("2xx", "0+10x180")
+        | requests("4xx", "0+0x30 100+0x149")
+        | refused_identities("token", "0+0x30 100+0x149"),
+        every_minute(30, 60),
     ),
     "a task no longer succeeds": (
         HEALTHY | changed("0+60x30 1800+0x150", SUCCESS),
@@ -260,6 +315,11 @@ SITUATIONS: dict[str, tuple[dict[str, str], dict[int, list[str]]]] = {
     "many jobs die": (
         HEALTHY | {'driftwatch_failed_runs_total{instance="c", reason="overdue"}': "0+0x30 20+0x149"},
         {30: [], 40: ["DriftWatchRunsTimeOut"], 100: []},
+    ),
+    "a job dies each half hour": (
+        HEALTHY
+        | {'driftwatch_failed_runs_total{instance="c", reason="overdue"}': "0+0x29 1+0x29 2+0x29 3+0x29 4+0x29"},
+        every_minute(60, 120),
     ),
     "many jobs report that they failed": (
         HEALTHY | {'driftwatch_failed_runs_total{instance="a", reason="reported"}': "0+10x180"},
