@@ -31,7 +31,7 @@ from core.models import BackgroundTask
 from core.shared import Shared
 from drifts import schema
 from drifts.overdue import MAX_OVERDUE, MAX_RUNNING, overdue_count, running_count
-from driftwatch.health import OK, checks
+from driftwatch.health import RED, checks
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +107,11 @@ class State(Collector):
         build = GaugeMetricFamily("driftwatch_build_info", "The running release. Always 1.", labels=list(labels))
         build.add_metric(list(labels.values()), 1)
         yield build
-        ready = GaugeMetricFamily("driftwatch_ready", "1 for each check of /readyz that is ok.", labels=["check"])
+        ready = GaugeMetricFamily(
+            "driftwatch_ready", "1 for each check of /readyz that does not make it red.", labels=["check"]
+        )
         for name, check in checks().items():
-            ready.add_metric([name], check["status"] == OK)
+            ready.add_metric([name], check["status"] not in RED)
         yield ready
         yield from self.shared.get()
 

@@ -80,7 +80,7 @@ def test_the_report_has_aligned_lines_and_ends_with_the_numbers() -> None:
     lines = output.getvalue().splitlines()
     start = lines.index("Background tasks")
     columns = {line.index(" ok  ") for line in lines[start + 1 : start + 1 + len(TASKS)]}
-    assert columns == {len("  recompute_runs ")}
+    assert columns == {len("  ") + max(len(task.name) for task in TASKS) + len(" ")}
     assert re.fullmatch(r"Problems: 0\. Warnings: \d\.", lines[-1])
 
 
@@ -125,7 +125,8 @@ def test_a_database_without_migrations_is_a_problem() -> None:
 
 @pytest.mark.usefixtures("worked")
 def test_tasks_that_no_process_runs_or_that_fail_are_problems() -> None:
-    purge, recompute_runs, upgrade_runs = BackgroundTask.objects.order_by("name")
+    names = ("purge", "recompute_runs", "upgrade_runs")
+    purge, recompute_runs, upgrade_runs = (BackgroundTask.objects.get(name=name) for name in names)
     minute = datetime.timedelta(minutes=1)
     purge.due_at = timestamps.now() - 2 * minute
     recompute_runs.failures_in_a_row, recompute_runs.error = 3, "OSError: no space"

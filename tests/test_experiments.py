@@ -122,6 +122,7 @@ def test_two_experiments_cannot_share_a_name(manager: Caller, experiment: Experi
         "code": 409,
         "status": "Conflict",
         "message": "An experiment with this name already exists. Choose another name.",
+        "request_id": response["X-Request-ID"],
     }
     assert sorted(Experiment.objects.values_list("name", flat=True)) == ["other", "wine quality"]
 

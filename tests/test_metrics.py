@@ -21,7 +21,7 @@ from pytest_django import Settings
 
 from core import timestamps
 from core.background import Worker
-from core.metrics import BoundedNames
+from core.metrics import MAX_EXPERIMENTS, BoundedNames
 from drifts.models import Drift
 from drifts.overdue import fail_overdue_runs
 from driftwatch.management.commands.serve import is_free
@@ -40,8 +40,9 @@ Read = Callable[..., float]
 
 
 @pytest.fixture
-def value() -> Read:
-    """The increase of a counter of this process since the start of the test."""
+def value(monkeypatch: pytest.MonkeyPatch) -> Read:
+    """The increase of a counter of this process since the start of the test. No experiment has a label before."""
+    monkeypatch.setattr("core.metrics.experiments", BoundedNames(MAX_EXPERIMENTS))
     before = samples(REGISTRY.collect())
     return lambda name, **labels: sample(samples(REGISTRY.collect()), name, labels) - sample(before, name, labels)
 

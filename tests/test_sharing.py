@@ -282,7 +282,8 @@ def test_a_preview_is_refused_like_the_update(
     response = caller.post(f"/experiment/{experiment.id}/access/preview", body)
     assert response.status_code == 422
     if "name" not in body:
-        assert response.json() == caller.patch(f"/experiment/{experiment.id}", body).json()
+        same_id = {"X-Request-ID": response["X-Request-ID"]}
+        assert response.json() == caller.patch(f"/experiment/{experiment.id}", body, headers=same_id).json()
 
 
 # Handover.
