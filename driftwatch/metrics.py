@@ -108,7 +108,7 @@ class State(Collector):
         build.add_metric(list(labels.values()), 1)
         yield build
         ready = GaugeMetricFamily(
-            "driftwatch_ready", "1 for each check of /readyz that does not make it red.", labels=["check"]
+            "driftwatch_ready", "1 for each check that leaves /readyz green.", labels=["check"]
         )
         for name, check in checks().items():
             ready.add_metric([name], check["status"] not in RED)
