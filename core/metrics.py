@@ -8,6 +8,10 @@ import threading
 
 from prometheus_client import Counter, Histogram
 
+from core.metric_files import use_count_files
+
+use_count_files()
+
 # The experiments that have their own label in each process. All others share `other`, because each label costs memory
 # here and in Prometheus.
 MAX_EXPERIMENTS = 100

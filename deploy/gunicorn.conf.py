@@ -1,5 +1,6 @@
 """Settings of gunicorn for `manage.py serve` and for production. https://docs.gunicorn.org/en/stable/settings.html"""
 
+import contextlib
 import gc
 import os
 import shutil
@@ -63,7 +64,9 @@ def when_ready(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give a new worker the core with the fewest workers."""
+    """Give a new worker the core with the fewest workers, and a directory to count in if that was removed."""
+    with contextlib.suppress(OSError):
+        Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).mkdir(mode=0o700)
     taken = [other.core for other in server.WORKERS.values()]
     worker.core = min(cores, key=taken.count)
 

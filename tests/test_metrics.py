@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import requests
 from django.test import Client
 from prometheus_client import REGISTRY
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
@@ -299,6 +301,49 @@ def test_counts_are_sums_of_all_workers_and_survive_killed_ones(alone: LiveServe
             time.sleep(0.05)
     # A second scrape of each worker, whichever responds, has the same count.
     assert {sample(scraped(alone.url), "driftwatch_runs_total", labels) for _ in range(6)} == {30}
+
+
+def test_requests_are_served_without_the_files_of_the_counts(alone: LiveServer, tmp_path: Path) -> None:
+    [directory] = tmp_path.glob("driftwatch-metrics-*")
+    shutil.rmtree(directory)
+    directory.touch()
+    replace_workers(alone)
+    assert {requests.get(f"{alone.url}{path}", timeout=10).status_code for path in ("/experiments", "/readyz")} == {200}
+    directory.unlink()
+    replace_workers(alone)
+    requests.get(f"{alone.url}/experiments", timeout=10)
+    labels = {"route": "/experiments", "method": "GET", "status": "2xx"}
+    assert sample(scraped(alone.url), "driftwatch_http_request_duration_seconds_count", labels) == 1
+
+
+def replace_workers(server: LiveServer) -> None:
+    workers = psutil.Process(server.process.pid).children()
+    for worker in workers:
+        worker.kill()
+    psutil.wait_procs(workers, 10)
+    while not server.has_all_workers():
+        time.sleep(0.05)
+
+
+COUNT_MANY = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+from core.metrics import REFUSED_REQUESTS
+for _ in range(2):
+    for number in range(2_000):
+        REFUSED_REQUESTS.labels(str(number)).inc()
+print(sum(REFUSED_REQUESTS.labels(str(number))._value.get() for number in range(2_000)))
+"""
+
+
+@pytest.mark.parametrize("space", [0, 100_000])
+def test_a_process_counts_on_when_its_disk_is_full(tmp_path: Path, space: int) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", COUNT_MANY, str(space)]
+    printed = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+    assert float(printed) == 4_000
+    shown = [*MultiProcessCollector(None, str(tmp_path)).collect()]  # type: ignore[no-untyped-call]
+    assert bool(shown) is (space > 0)
 
 
 def test_background_work_shows_its_own_metrics(live: LiveServer) -> None:
