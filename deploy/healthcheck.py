@@ -11,8 +11,10 @@ TIMEOUT = 3
 def main(path: str) -> str | None:
     """Return the problem, or None."""
     url = f"http://127.0.0.1:{os.environ.get('PORT', '8000')}{path}"
+    # The container may have the address of a proxy for other requests, in HTTP_PROXY.
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT):
+        with directly.open(url, timeout=TIMEOUT):
             return None
     except urllib.error.HTTPError as error:
         return f"{error.code}: {error.read().decode()}"

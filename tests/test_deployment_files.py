@@ -127,6 +127,10 @@ def test_the_health_check_passes_while_the_service_responds(port: str) -> None:
     assert [health(path, PORT=port) for path in ("/livez", "/readyz")] == [0, 0]
 
 
+def test_the_health_check_does_not_use_the_proxy_of_the_container(port: str) -> None:
+    assert health("/livez", PORT=port, http_proxy=f"http://127.0.0.1:{free_port()}") == 0
+
+
 def test_the_health_check_fails_for_an_error_and_without_a_service(port: str) -> None:
     assert health("/nothing", PORT=port) == 1
     assert health("/livez", PORT=str(free_port())) == 1
