@@ -215,7 +215,7 @@ def proxy_problems() -> Iterator[tuple[str, str, str]]:
 def metrics_problems() -> Iterator[tuple[str, str, str]]:
     if 0 < len(settings.METRICS_TOKEN) < MIN_METRICS_TOKEN or not settings.METRICS_TOKEN.isascii():
         hint = "Set a random string, such as that of openssl rand -hex 32, or an empty value for none."
-        yield "E035", f"METRICS_TOKEN has fewer than {MIN_METRICS_TOKEN} characters, or others than ASCII.", hint
+        yield "E039", f"METRICS_TOKEN has fewer than {MIN_METRICS_TOKEN} characters, or others than ASCII.", hint
     for network in settings.METRICS_NETWORKS:
         try:
             ipaddress.ip_network(network)

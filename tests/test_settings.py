@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
+from pytest_django import Settings
 
 from driftwatch import checks
 from tests.live import GUNICORN, ROOT
@@ -259,3 +260,11 @@ def test_a_value_can_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path:
     secret.write_text(PRODUCTION["SECRET_KEY"] + "\n")
     without = {name: value for name, value in PRODUCTION.items() if name != "SECRET_KEY"}
     assert problems(monkeypatch, {**without, "SECRET_KEY_FILE": str(secret)}) == []
+
+
+def test_each_problem_has_an_id_of_its_own(settings: Settings) -> None:
+    settings.DRAIN_SECONDS, settings.METRICS_TOKEN = -1, "short"
+    settings.METRICS_NETWORKS, settings.WORK_METRICS_PORT, settings.LOG_REQUEST_SHARE = ["?"], -1, 2
+    settings.THREADS, settings.KEEPALIVE, settings.PORT, settings.TRUSTED_PROXIES = 1, -1, 0, -1
+    ids = [problem.id for problem in checks.check_settings()]
+    assert len(ids) == len({*ids}) == 9
