@@ -9,6 +9,7 @@ import os
 import platform
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 QUESTION_SECONDS = 1.0
 # Requests within this time share one response, so that they cost the database little.
 SHARED_SECONDS = 1.0
+# The connections to the metrics of `manage.py work` at once.
+MAX_CONNECTIONS = 16
 # Headers of proxies. A request with one of them does not come directly.
 FORWARDING = ("Forwarded", "Via", "X-Real-Ip")
 FOR_WHOM = (
@@ -167,6 +170,28 @@ def task_metrics() -> list[Metric]:
 state = State()
 
 
+class MetricsServer(ThreadingWSGIServer):
+    """Serves a few connections at once, and closes those beyond: others must not take the memory of the process."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        super().__init__(*args, **options)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve the connection in a thread if one is free."""
+        if self.free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve the connection, in its thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.free.release()
+
+
 class QuietHandler(WSGIRequestHandler):
     """Closes a connection that sends nothing for some seconds, and logs no request."""
 
@@ -178,7 +203,7 @@ class QuietHandler(WSGIRequestHandler):
 
 def serve_metrics(host: str, port: int) -> WSGIServer:
     """Serve `/metrics` of this process alone, in a thread. Raises `OSError` if the port is not free."""
-    server = make_server(host, port, application, ThreadingWSGIServer, QuietHandler)
+    server = make_server(host, port, application, MetricsServer, QuietHandler)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
 

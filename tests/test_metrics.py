@@ -4,10 +4,13 @@ import datetime
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +30,7 @@ from core.metrics import MAX_EXPERIMENTS, BoundedNames
 from drifts.models import Drift
 from drifts.overdue import fail_overdue_runs
 from driftwatch.management.commands.serve import is_free
-from driftwatch.metrics import state
+from driftwatch.metrics import MAX_CONNECTIONS, QuietHandler, serve_metrics, state
 from driftwatch.tasks import TASKS
 from experiments.models import Experiment
 from tests.caller import Caller
@@ -361,6 +364,26 @@ def test_background_work_shows_its_own_metrics(live: LiveServer) -> None:
     finally:
         work.terminate()
         assert work.wait(30) == 0
+
+
+def test_idle_connections_to_the_metrics_of_background_work_take_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QuietHandler, "timeout", 60)
+    before, port = threading.active_count(), free_port()
+    server = serve_metrics("127.0.0.1", port)
+    try:
+        with ExitStack() as connections:
+            for _ in range(2 * MAX_CONNECTIONS):
+                connections.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+            # Connections are served in order: this one is closed after the others are taken.
+            with socket.create_connection(("127.0.0.1", port), 10) as beyond:
+                assert beyond.recv(1) == b""
+            assert threading.active_count() <= before + 1 + MAX_CONNECTIONS
+        while threading.active_count() > before + 1:
+            time.sleep(0.05)
+        assert requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).status_code == 200
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_background_work_says_that_its_port_is_taken(live: LiveServer) -> None:
