@@ -110,9 +110,7 @@ class State(Collector):
         build = GaugeMetricFamily("driftwatch_build_info", "The running release. Always 1.", labels=list(labels))
         build.add_metric(list(labels.values()), 1)
         yield build
-        ready = GaugeMetricFamily(
-            "driftwatch_ready", "1 for each check that leaves /readyz green.", labels=["check"]
-        )
+        ready = GaugeMetricFamily("driftwatch_ready", "1 for each check that leaves /readyz green.", labels=["check"])
         for name, check in checks().items():
             ready.add_metric([name], check["status"] not in RED)
         yield ready
