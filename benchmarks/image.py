@@ -172,7 +172,7 @@ def stop_under_load(copy: Container, runs: str, new_client: Callable[[], request
 
 
 def stored(runs: str, session: requests.Session) -> int:
-    found = session.post(f"{runs}/search", json={}, params={"limit": 1})
+    found = session.post(f"{runs}/search", json={}, params={"page_size": 1})
     found.raise_for_status()
     return int(json.loads(found.headers["X-Pagination"])["total"])
 

@@ -5,6 +5,7 @@ that any of them can show the sums of all, and nothing is lost with a process th
 """
 
 import threading
+from itertools import product
 
 from prometheus_client import Counter, Histogram
 
@@ -53,15 +54,14 @@ CACHE_REQUESTS = Counter(
 )
 
 # Labels whose values are known exist from the start, so that a first increase is one.
-for reason in ("rate", "searches", "locked", "busy"):
-    REFUSED_REQUESTS.labels(reason)
-for way in ("token", "login"):
-    FAILED_AUTHENTICATIONS.labels(way)
-for reason in ("reported", "overdue"):
-    FAILED_RUNS.labels(reason)
-for cache in ("identities", "totals", "userinfo"):
-    for result in ("hit", "miss"):
-        CACHE_REQUESTS.labels(cache, result)
+for metric, label_sets in {
+    REFUSED_REQUESTS: [("rate",), ("searches",), ("locked",), ("busy",)],
+    FAILED_AUTHENTICATIONS: [("token",), ("login",)],
+    FAILED_RUNS: [("reported",), ("overdue",)],
+    CACHE_REQUESTS: product(("identities", "totals", "userinfo"), ("hit", "miss")),
+}.items():
+    for labels in label_sets:
+        metric.labels(*labels)
 
 
 class BoundedNames:

@@ -97,14 +97,6 @@ def worker_exit(server: Any, worker: Any) -> None:
         tracing.stop()
 
 
-def child_exit(server: Any, worker: Any) -> None:
-    """End the gauges of a worker that has ended, also of a killed one. Its counters stay in the sums."""
-    # Imported with the application, because it reads PROMETHEUS_MULTIPROC_DIR then.
-    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
-
-    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
-
-
 def on_exit(server: Any) -> None:
     """Remove the counts, unless another main process goes on with them (SIGUSR2), or this one did not make them."""
     directory = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])

@@ -68,9 +68,8 @@ def failed_runs(should_stop: ShouldStop) -> Iterator[bool]:
 
 def overdue_runs() -> list[RunKey]:
     """Find overdue runs of experiments that are not deleted, at most `AT_ONCE` of each."""
-    deleted = [pk.hex for pk in DeletedExperiment.objects.values_list("pk", flat=True)]
     with pymongo.timeout(WORK_SECONDS):
-        return [RunKey.of(run) for run in aggregate(Experiment, overdue(AT_ONCE, deleted))]
+        return [RunKey.of(run) for run in aggregate(Experiment, overdue(AT_ONCE, deleted_experiments()))]
 
 
 def failed_or_logged(key: RunKey) -> bool:
@@ -129,7 +128,11 @@ def running_count() -> int:
 
 def overdue_count() -> int:
     """Return the number of overdue runs that are still Running, at most `MAX_OVERDUE`. Raises the same errors."""
-    return counted(Experiment, overdue(MAX_OVERDUE), MAX_OVERDUE)
+    return counted(Experiment, overdue(MAX_OVERDUE, deleted_experiments()), MAX_OVERDUE)
+
+
+def deleted_experiments() -> list[str]:
+    return [pk.hex for pk in DeletedExperiment.objects.values_list("pk", flat=True)]
 
 
 def counted(model: type[Drift] | type[Experiment], pipeline: list[Mql], limit: int) -> int:

@@ -112,13 +112,13 @@ def describe(span: Span, request: HttpRequest, response: HttpResponseBase) -> No
             "http.request.method": method,
             "http.response.status_code": status,
             "driftwatch.request_id": response.headers[REQUEST_ID],
-            "url.path": request.path,
             "url.scheme": request.scheme or "",
         }
     )
     if (route := route_of(request)) != NO_ROUTE:
         span.update_name(f"{method} {route}")
-        span.set_attribute("http.route", route)
+        # Another path is any text of the client.
+        span.set_attributes({"http.route": route, "url.path": request.path})
     if status >= 500:
         span.set_status(StatusCode.ERROR)
         span.set_attribute("error.type", str(status))

@@ -197,6 +197,7 @@ def test_each_setting_of_the_readme_is_shown() -> None:
         ("SECRET_KEY_FALLBACKS", ["hunter2"], "set"),
         ("SECRET_KEY", "", "set"),
         ("MONGODB_URI", "mongodb://ada:hunter2@a,b/?replicaSet=rs0", "mongodb://ada:***@a,b/?replicaSet=rs0"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://hunter2@collector:4318", "https://***@collector:4318"),
         ("MONGODB_URI", "mongodb://ada:h@unter2@a/", "mongodb://ada:***@a/"),
         (
             "MONGODB_URI",

@@ -350,7 +350,7 @@ def test_runs_of_a_deleted_experiment_are_left_to_the_purge(
     assert overdue_runs() == []
     fail_overdue_runs(never)
     assert {document["job_status"] for document in collection_of(Drift).find()} == {"Running"}
-    assert events() == []
+    assert (events(), overdue_count()) == ([], 0)
     purge_in_background()
     assert (running_count(), overdue_count()) == (0, 0)
 
@@ -452,9 +452,8 @@ def test_running_runs_without_a_time_out_are_not_read(
     with commands() as entries:
         assert {key.run_id for key in overdue_runs()} == {uuid.UUID(pk).hex, uuid.UUID(late).hex}
         assert overdue_count() == 2
-    (*_, finding, counting) = entries
+    finding, counting = (entry for entry in entries if entry["command"]["aggregate"] == Experiment._meta.db_table)
     for entry in (finding, counting):
-        assert entry["command"]["aggregate"] == Experiment._meta.db_table
         assert entry["keysExamined"] < 10
         assert entry["docsExamined"] < 10
 
@@ -483,11 +482,11 @@ def test_a_number_that_takes_too_long_is_an_error(number: Callable[[], int], mon
         number()
 
 
-def test_each_number_takes_one_query() -> None:
-    for number in (running_count, overdue_count):
-        with commands() as entries:
-            number()
-        assert [entry["op"] for entry in entries] == ["command"]
+@pytest.mark.parametrize(("number", "queries"), [(running_count, 1), (overdue_count, 2)])
+def test_a_number_takes_few_queries(number: Callable[[], int], queries: int) -> None:
+    with commands() as entries:
+        number()
+    assert len(entries) == queries
 
 
 def test_the_work_is_a_background_task() -> None:

@@ -61,7 +61,8 @@ def test_nginx_passes_what_clients_need(nginx: str, live: LiveServer) -> None:
     found = requests.post(f"{nginx}/api/v1/experiment/search", "{}", headers=named, timeout=10)
     assert (found.status_code, found.headers["X-Request-ID"]) == (200, "pipeline-7")
     # Metrics stay with the operator.
-    assert requests.get(f"{nginx}/metrics", timeout=10).status_code == 404
+    metrics = requests.get(f"{nginx}/metrics", headers={"X-Request-ID": "pipeline-8"}, timeout=10)
+    assert (metrics.status_code, metrics.headers["X-Request-ID"]) == (404, "pipeline-8")
     assert found.headers["X-Pagination"]
     long_token = requests.get(
         f"{nginx}/api/v1/user/self", headers={"Authorization": f"Bearer {'x' * 60_000}"}, timeout=10

@@ -221,7 +221,11 @@ def test_health_checks_and_their_commands_are_not_traced(traced: LiveServer, col
     trace_of(collector, get(traced, "/none"))
     beginnings = [each for each in collector.spans() if not each.span.parent_span_id]
     assert all(each.is_of_server for each in beginnings)
-    assert not {each.attributes["url.path"] for each in beginnings} & {"/livez", "/readyz", "/metrics"}
+    assert not {each.attributes.get("url.path") for each in beginnings} & {
+        "/livez",
+        "/readyz",
+        "/metrics",
+    }
 
 
 def test_a_run_of_a_background_task_is_a_trace(traced: LiveServer, collector: Collector) -> None:
@@ -238,14 +242,14 @@ def test_a_tenth_of_the_requests_is_traced_unless_their_client_decides() -> None
     collector = Collector()
     with service(collector) as live:
         for number in range(100):
-            get(live, f"/undecided/{number}")
-            get(live, f"/dropped/{number}", traceparent=f"00-{TRACE}-{PARENT}-00")
+            get(live, f"/experiments/undecided-{number}")
+            get(live, f"/experiments/dropped-{number}", traceparent=f"00-{TRACE}-{PARENT}-00")
         sampled, _ = trace_of(collector, get(live, "/sampled", traceparent=f"00-{TRACE}-{PARENT}-01"))
     collector.stop()
     assert (sampled.trace_id, sampled.span.parent_span_id.hex()) == (TRACE, PARENT)
     others = [each.attributes["url.path"] for each in collector.spans() if each.is_of_server and each != sampled]
     assert 0 < len(others) < 50
-    assert all(path.startswith("/undecided/") for path in others)
+    assert all(path.startswith("/experiments/undecided-") for path in others)
 
 
 def test_a_collector_that_fails_harms_no_request_fills_no_log_and_delays_no_end() -> None:

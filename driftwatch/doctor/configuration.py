@@ -17,8 +17,8 @@ from driftwatch.settings import env
 
 # The names of settings that hold secrets, as a whole.
 SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|KEY|FALLBACKS|HEADERS)$")
-# The parts of an address that do: the password of its user, and some options of MongoDB.
-PASSWORD = re.compile(r"(?<=//)([^:@]*):.*(?=@)")
+# The parts of an address that do: the password of its user, or a user without one, and some options of MongoDB.
+PASSWORD = re.compile(r"(?<=//)(?:([^:@/]*):)?.*(?=@)")
 OPTION = re.compile(r"([^?&=]*(?:password|token|secret|authMechanismProperties)[^=&]*)=[^&]*", re.IGNORECASE)
 PACKAGES = ("django-mongodb-backend", "pymongo", "gunicorn")
 
@@ -47,7 +47,8 @@ def shown(name: str, value: Any) -> str:
         return "not set"
     if not isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
-    return OPTION.sub(r"\1=***", PASSWORD.sub(r"\1:***", value))
+    shown = PASSWORD.sub(lambda found: "***" if found[1] is None else f"{found[1]}:***", value)
+    return OPTION.sub(r"\1=***", shown)
 
 
 def checked_settings() -> Iterator[Finding]:
