@@ -199,6 +199,10 @@ def test_each_setting_of_the_readme_is_shown() -> None:
         ("MONGODB_URI", "mongodb://ada:hunter2@a,b/?replicaSet=rs0", "mongodb://ada:***@a,b/?replicaSet=rs0"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://hunter2@collector:4318", "https://***@collector:4318"),
         ("MONGODB_URI", "mongodb://ada:h@unter2@a/", "mongodb://ada:***@a/"),
+        ("MONGODB_URI", "mongodb:/ada:hunter2@a:27017/", "mongodb:/ada:***@a:27017/"),
+        ("MONGODB_URI", "mongodb:ada:hunter2@a:27017/", "mongodb:ada:***@a:27017/"),
+        ("MONGODB_URI", "ada:hun:ter2@a:27017/", "ada:***@a:27017/"),
+        ("MONGODB_URI", "mongodb://a:27017,b:27017/", "mongodb://a:27017,b:27017/"),
         (
             "MONGODB_URI",
             "mongodb://a/?tlsCertificateKeyFilePassword=hunter2&tls=true",
@@ -209,6 +213,7 @@ def test_each_setting_of_the_readme_is_shown() -> None:
             "mongodb://a/?authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
             "mongodb://a/?authMechanismProperties=***",
         ),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://a:4318/?api_key=hunter2", "https://a:4318/?api_key=***"),
         ("CACHE_URL", "redis://:hunter2@cache:6379/0", "redis://:***@cache:6379/0"),
         ("EMAIL_URL", "smtp://mail.example.org:25", "smtp://mail.example.org:25"),
         ("TOKEN_OWNER_DAYS", 90, "90"),

@@ -17,9 +17,10 @@ from driftwatch.settings import env
 
 # The names of settings that hold secrets, as a whole.
 SECRET = re.compile(r"(SECRET|TOKEN|PASSWORD|KEY|FALLBACKS|HEADERS)$")
-# The parts of an address that do: the password of its user, or a user without one, and some options of MongoDB.
-PASSWORD = re.compile(r"(?<=//)(?:([^:@/]*):)?.*(?=@)")
-OPTION = re.compile(r"([^?&=]*(?:password|token|secret|authMechanismProperties)[^=&]*)=[^&]*", re.IGNORECASE)
+# The parts of an address that do: the password of its user, or a user without one, and some options of MongoDB. An
+# address that is mistyped may lack its slashes or its scheme.
+PASSWORD = re.compile(r"^((?:[\w+.-]+://|mongodb(?:\+srv)?:/?)?)(?:([^:@/]*):)?.*(?=@)", re.DOTALL)
+OPTION = re.compile(r"([^?&=]*(?:password|token|secret|api.?key|authMechanismProperties)[^=&]*)=[^&]*", re.IGNORECASE)
 PACKAGES = ("django-mongodb-backend", "pymongo", "gunicorn")
 
 
@@ -47,8 +48,8 @@ def shown(name: str, value: Any) -> str:
         return "not set"
     if not isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
-    shown = PASSWORD.sub(lambda found: "***" if found[1] is None else f"{found[1]}:***", value)
-    return OPTION.sub(r"\1=***", shown)
+    hidden = PASSWORD.sub(lambda found: found[1] + (f"{found[2]}:***" if found[2] is not None else "***"), value)
+    return OPTION.sub(r"\1=***", hidden)
 
 
 def checked_settings() -> Iterator[Finding]:
