@@ -42,6 +42,12 @@ STOP_SECONDS = 1.0
 QUIET_SECONDS = 600.0
 # The loggers that report each batch which the collector does not take.
 NOISY_LOGGERS = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk._shared_internal")
+# The loggers that quote headers of clients which are malformed.
+QUOTING_LOGGERS = (
+    "opentelemetry.baggage.propagation",
+    "opentelemetry.trace.propagation.tracecontext",
+    "opentelemetry.trace.span",
+)
 # Settings that a file or a default may give, and that OpenTelemetry reads from the environment.
 VARIABLES = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -61,6 +67,8 @@ def start() -> None:
     os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "http,database"
     for name in NOISY_LOGGERS:
         logging.getLogger(name).addFilter(Seldom())
+    for name in QUOTING_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
     provider = TracerProvider(resource=resource(), shutdown_on_exit=False)
     provider.sampler = RequestsAndTasks(provider.sampler)
     provider.add_span_processor(BatchSpanProcessor(Exporter()))

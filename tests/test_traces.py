@@ -179,6 +179,14 @@ def test_the_log_names_the_trace_of_a_request(traced: LiveServer, collector: Col
     assert ids[root.attributes["driftwatch.request_id"]] == root.trace_id
 
 
+def test_headers_of_a_trace_that_are_malformed_are_not_in_the_log(traced: LiveServer) -> None:
+    parent = f"00-{TRACE}-{PARENT}-01"
+    for name, value in (("baggage", "a{}=secret,secret"), ("tracestate", "a{}=secret,secret")):
+        assert get(traced, "/none", traceparent=parent, **{name: value}).status_code == 404
+    assert get(traced, "/none", traceparent="secret").status_code == 404
+    assert "secret" not in traced.log.read_text()
+
+
 def test_commands_for_a_streamed_response_belong_to_its_trace(
     traced: LiveServer, collector: Collector, issuer: Issuer
 ) -> None:
