@@ -305,6 +305,7 @@ def test_a_busy_service_is_asked_again(pipeline: Pipeline, gateway: Gateway, sta
     [
         ((503, '{"code": 503, "message": "Again \\"later\\"."}'), 'responded with 503 .*\nAgain \\\\"later'),
         ((502, "<html>Bad gateway</html>"), "responded with 502 .*\nThe response is not of Drift Watch"),
+        ((403, '{"message": "No\x1b[2J\n::error::access"}'), r"responded with 403 .*\nNo \[2J ::error::access\n"),
         ((301, ""), "responded with 301 .*\nThe response is not of Drift Watch"),
         ((200, "<html>Log in</html>"), "not with a run of Drift Watch"),
         ((200, ""), "not with a run of Drift Watch"),

@@ -64,7 +64,12 @@ text_of() {
       # A quote after an odd number of backslashes belongs to the text.
       inside = match($0, /\\+$/) && RLENGTH % 2
       if (depth == at) text = text $0 (inside ? RS : "")
-      if (is_wanted && !inside) { print text; exit }
+      if (is_wanted && !inside) {
+        # JSON has no raw control character in a text. They could move the cursor, or be a command to the pipeline.
+        gsub(/[\001-\037\177]/, " ", text)
+        print text
+        exit
+      }
       next
     }
     {
