@@ -17,7 +17,7 @@ from audit.models import Action
 from audit.trail import record
 from core.background import ShouldStop, described
 from core.mongodb.documents import WORK_SECONDS, Document, aggregate, find_one, instance_of
-from core.mongodb.errors import is_database_unavailable
+from core.mongodb.errors import is_database_unavailable, is_write_conflict
 from core.mongodb.match import Mql
 from core.mongodb.transaction import in_transaction
 from drifts.batches import Stopped, persistent
@@ -77,9 +77,13 @@ def failed_or_logged(key: RunKey) -> bool:
     try:
         return fail_if_overdue(key)
     except Exception as error:
+        experiment, run = (uuid.UUID(pk) for pk in key)
+        if is_write_conflict(error):
+            # MongoDB keeps the lock of a process that was killed in a transaction for a minute. Others need not wait.
+            logger.warning("Run %s of experiment %s is locked. It is made Failed later.", run, experiment)
+            return False
         if is_database_unavailable(error):
             raise
-        experiment, run = (uuid.UUID(pk) for pk in key)
         logger.error("Run %s of experiment %s cannot be made Failed: %s", run, experiment, described(error))  # noqa: TRY400
         return False
 

@@ -412,6 +412,19 @@ def test_a_run_that_cannot_be_written_does_not_hold_up_the_others(
     assert problem.startswith(f"Run {ids[1]} of experiment {id_of(path.removesuffix('/drift'))} cannot be made Failed")
 
 
+def test_a_run_that_is_locked_does_not_hold_up_the_others(editor: Caller, path: str) -> None:
+    """MongoDB ends the transaction of a process that was killed after a minute."""
+    ids = [new(editor, path, run_timeout=60) for _ in range(3)]
+    runs = collection_of(Drift)
+    with runs.database.client.start_session() as session, session.start_transaction():
+        runs.update_one({"_id": uuid.UUID(ids[1]).hex}, {"$set": {"note": "locked"}}, session=session)
+        fail_overdue_runs(never)
+        assert [stored(pk)["job_status"] for pk in ids] == ["Failed", "Running", "Failed"]
+        session.abort_transaction()
+    fail_overdue_runs(never)
+    assert stored(ids[1])["job_status"] == "Failed"
+
+
 @pytest.mark.parametrize("name", ["overdue_runs", "fail_if_overdue"])
 def test_the_work_waits_for_a_database_that_is_unavailable(
     run: str, editor: Caller, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
