@@ -9,6 +9,7 @@ import os
 import platform
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -84,12 +85,16 @@ def is_from_operator(request: HttpRequest) -> bool:
 
 
 def registry() -> CollectorRegistry:
-    """Return the registry of all metrics. A process alone has those of Python and of the process too."""
+    """Return the registry of all metrics. A process alone has those of Python and of the process too.
+
+    If the directory of the counts is removed, the registry has no counts.
+    """
     found = CollectorRegistry()
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        MultiProcessCollector(found)  # type: ignore[no-untyped-call]
-    else:
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if directory is None:
         found.register(REGISTRY)
+    elif Path(directory).is_dir():
+        MultiProcessCollector(found)  # type: ignore[no-untyped-call]
     found.register(state)
     return found
 
