@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import os
 import platform
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -193,6 +194,11 @@ class MetricsServer(ThreadingWSGIServer):
             super().process_request_thread(request, client_address)
         finally:
             self.free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log a failure, unless it is of the connection."""
+        if not isinstance(sys.exception(), OSError):
+            log.exception("Error handling a request for metrics")
 
 
 class QuietHandler(WSGIRequestHandler):

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -311,7 +312,9 @@ def test_requests_are_served_without_the_files_of_the_counts(alone: LiveServer, 
     shutil.rmtree(directory)
     directory.touch()
     replace_workers(alone)
-    assert {requests.get(f"{alone.url}{path}", timeout=10).status_code for path in ("/experiments", "/readyz")} == {200}
+    assert {
+        requests.get(f"{alone.url}{path}", timeout=10).status_code for path in ("/experiments", "/readyz", "/metrics")
+    } == {200}
     directory.unlink()
     replace_workers(alone)
     requests.get(f"{alone.url}/experiments", timeout=10)
@@ -384,6 +387,23 @@ def test_idle_connections_to_the_metrics_of_background_work_take_few_threads(mon
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_client_that_breaks_off_leaves_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+    server = serve_metrics("127.0.0.1", port)
+    try:
+        with socket.create_connection(("127.0.0.1", port), 10) as connection:
+            connection.sendall(b"GET /metrics")
+            # The close then resets the connection.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert requests.get(f"http://127.0.0.1:{port}/nothing", timeout=10).status_code == 404
+        while server.free._value < MAX_CONNECTIONS:  # type: ignore[attr-defined]
+            time.sleep(0.05)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_background_work_says_that_its_port_is_taken(live: LiveServer) -> None:
