@@ -45,6 +45,8 @@ if not forwarded_allow_ips:
     forwarder_headers = ""
 logger_class = "driftwatch.logs.GunicornLogger"
 loglevel = settings.LOG_LEVEL.lower()
+# With `--error-logfile`, the lines of the service are in that file too. `--daemon` would drop them otherwise.
+capture_output = True
 control_socket_disable = True
 
 

@@ -2,18 +2,23 @@
 
 import json
 import logging
+import signal
+import time
+from collections.abc import Callable
 from copy import deepcopy
 from logging.config import DictConfigurator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from django.conf import settings
 from gunicorn.config import Config  # type: ignore[import-untyped]
 
 from driftwatch.logs import GunicornLogger
-from tests.live import gunicorn_configuration
+from tests.live import GUNICORN, LiveServer, gunicorn_configuration
 
+PATIENCE = 20
 FORGED = "wine\n2026-11-28 12:00:00,000 ERROR root: \x1b[31mforged\r\u2028\x85\ud800"
 
 
@@ -75,3 +80,43 @@ def test_the_logs_of_gunicorn_escape_control_characters(tmp_path: Path) -> None:
     for name in ("access", "error"):
         [line] = (tmp_path / name).read_text().splitlines()
         assert "wine\\n2026-11-28" in line
+
+
+def test_a_log_file_of_gunicorn_has_the_lines_of_requests_too_also_after_a_rotation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, testrun_uid: str, worker_id: str
+) -> None:
+    log = tmp_path / "service.log"
+    monkeypatch.setattr("tests.live.GUNICORN", [*GUNICORN, "--error-logfile", str(log)])
+    live = LiveServer(MONGODB_NAME=f"log_file_{testrun_uid[:8]}_{worker_id}", LOG_FORMAT="json", WEB_CONCURRENCY="1")
+    live.start()
+    try:
+        send(live, "before-rotation")
+        log.rename(tmp_path / "rotated.log")
+        live.process.send_signal(signal.SIGUSR1)
+        # The worker opens the file after the main process.
+        eventually(lambda: sends_to(live, "after-rotation", log))
+    finally:
+        live.stop()
+    assert "before-rotation" in ids(tmp_path / "rotated.log")
+    assert "before-rotation" not in ids(log)
+
+
+def send(live: LiveServer, request_id: str) -> None:
+    requests.get(f"{live.api}/user/self", headers={"X-Request-ID": request_id}, timeout=10)
+
+
+def sends_to(live: LiveServer, request_id: str, log: Path) -> bool:
+    send(live, request_id)
+    return log.exists() and request_id in ids(log)
+
+
+def ids(log: Path) -> set[str]:
+    """Return the request ids of a log, all of whose lines are JSON."""
+    return {json.loads(line).get("request_id") for line in log.read_text().splitlines()}
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
