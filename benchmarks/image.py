@@ -60,15 +60,14 @@ class TLSNginx(Nginx):
     """nginx at https, in front of several copies of the service."""
 
     def __init__(self, ports: list[str], certificate: Path, key: Path) -> None:
-        self.ports, self.certificate, self.key = ports, certificate, key
-        super().__init__(f"http://127.0.0.1:{ports[0]}")
+        self.certificate, self.key = certificate, key
+        super().__init__(*(f"http://127.0.0.1:{port}" for port in ports))
         self.url = f"https://localhost:{self.port}"
 
-    def changes(self, service: str) -> dict[str, str]:
-        changes = super().changes(service)
+    def changes(self, servers: str) -> dict[str, str]:
+        changes = super().changes(servers)
         del changes[r"ssl_certificate(_key)? [^;]+;"]
         return changes | {
-            r"server 127\.0\.0\.1:8000;": " ".join(f"server 127.0.0.1:{port};" for port in self.ports),
             r"listen 443 ssl http2;": f"listen 127.0.0.1:{self.port} ssl http2;",
             r"ssl_certificate [^;]+;": f"ssl_certificate {self.certificate};",
             r"ssl_certificate_key [^;]+;": f"ssl_certificate_key {self.key};",

@@ -90,7 +90,7 @@ def test_nginx_gets_the_addresses_of_both_copies_and_the_certificate(compose: An
     expression = re.search(r"sed '([^']+)'", nginx["command"][-1])
     assert expression
     text = edited("deploy/nginx.conf", expression[1])
-    upstream = re.findall(r"^ +server ([\d.]+:8000); server ([\d.]+:8000);$", text, re.MULTILINE)
+    upstream = re.findall(r"^ +server ([\d.]+:8000) f\w+=1s; server ([\d.]+:8000) f\w+=1s;$", text, re.MULTILINE)
     addresses = [compose["services"][name]["networks"]["front"]["ipv4_address"] for name in COPIES]
     assert upstream == [tuple(f"{address}:{settings.PORT}" for address in addresses)]
     mounted = {volume.split(":")[1] for volume in nginx["volumes"]}

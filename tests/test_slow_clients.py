@@ -1,9 +1,11 @@
-"""Slow clients hold nothing that others need: without a proxy 60 of them, behind nginx 500."""
+"""Slow clients hold nothing that others need: without a proxy 60 of them, behind nginx 500. What nginx does itself."""
 
 import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 import requests
@@ -11,6 +13,7 @@ import requests
 from benchmarks.attacks import Target, connect, half_headers, slow_bodies
 from tests.live import LiveServer
 from tests.nginx import NGINX, Nginx
+from tests.ports import free_port
 
 ATTACK_SECONDS = 1.5
 # A request that waits for a slow client takes until the end of the attack. Other tests may slow this one down.
@@ -126,3 +129,53 @@ def test_errors_of_nginx_are_json_under_api(nginx: str) -> None:
     assert (unavailable.status_code, unavailable.headers["Retry-After"]) == (503, "2")
     assert unavailable.headers["Content-Type"] == "application/json"
     assert unavailable.json()["status"] == "Service Unavailable"
+
+
+class Copy(BaseHTTPRequestHandler):
+    """A copy of the service that has returned."""
+
+    def do_GET(self) -> None:
+        self.send_response(204)
+        self.end_headers()
+
+
+class OneWorker(Nginx):
+    """nginx with one worker, because each worker notices by itself that a copy fails."""
+
+    def changes(self, servers: str) -> dict[str, str]:
+        return super().changes(servers) | {"worker_processes auto;": "worker_processes 1;"}
+
+
+@pytest.mark.skipif(not NGINX, reason="there is no nginx here (apt-get install nginx-light)")
+def test_a_client_that_waits_as_it_is_told_is_served_by_the_first_copy_that_returns() -> None:
+    """nginx sends nothing to a copy that has just failed, by default for 10 s."""
+    ports = free_port(), free_port()
+    nginx = OneWorker(*(f"http://127.0.0.1:{port}" for port in ports))
+    nginx.start()
+    try:
+        away = requests.get(f"{nginx.url}/api/v1/user/self", timeout=10)
+        with HTTPServer(("127.0.0.1", ports[0]), Copy) as copy:
+            Thread(target=copy.serve_forever, args=(0.02,), daemon=True).start()
+            time.sleep(int(away.headers["Retry-After"]))
+            returned = requests.get(f"{nginx.url}/api/v1/user/self", timeout=10)
+            copy.shutdown()
+    finally:
+        nginx.stop()
+    assert (away.status_code, returned.status_code) == (503, 204)
+
+
+@pytest.mark.skipif(not NGINX, reason="there is no nginx here (apt-get install nginx-light)")
+def test_errors_of_nginx_are_in_its_logs_under_their_id_and_without_the_query() -> None:
+    nginx = Nginx("http://127.0.0.1:1")
+    nginx.start()
+    try:
+        requests.get(f"{nginx.url}/api/v1/user/self?secret=1", headers={"X-Request-ID": "pipeline-8"}, timeout=10)
+        # Written when the connection ends, so before the end of nginx.
+        nginx.end()
+        [line] = map(json.loads, (nginx.directory / "access.log").read_text().splitlines())
+        assert "Connection refused" in (nginx.directory / "error.log").read_text()
+    finally:
+        nginx.stop()
+    assert (line["request_id"], line["status"], line["path"]) == ("pipeline-8", 503, "/api/v1/user/self")
+    assert line["copies"] == "127.0.0.1:1"
+    assert "secret" not in json.dumps(line)
