@@ -151,11 +151,13 @@ def test_a_clock_that_is_wrong_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_without_a_database_the_rest_is_shown() -> None:
-    with connected(f"mongodb://ada:secret@127.0.0.1:{free_port()}/?replicaSet=rs0"):
+    member = f"127.0.0.1:{free_port()}"
+    with connected(f"mongodb://ada:secret@{member}/?replicaSet=rs0"):
         status, findings = doctor()
     assert status == 1
     assert states(findings, "problem") == {"MongoDB: database"}
     assert "MongoDB does not respond" in findings["MongoDB: database"]["text"]
+    assert "Connection refused" in findings[f"Replica set: {member}"]["text"]
     assert "secret" not in json.dumps(findings)
     assert findings["Versions: Drift Watch"]["state"] == "ok"
 

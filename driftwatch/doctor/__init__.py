@@ -35,7 +35,10 @@ ASKED: dict[str, Callable[[Document], Iterator[Finding]]] = {
 
 
 def examine() -> Iterator[Section]:
-    """Return the title and the findings of each section. While the database is away, those that ask it are left out."""
+    """Return the title and the findings of each section.
+
+    While the database is away, those that ask it are left out, but for the members of the replica set.
+    """
     yield "Versions", [*configuration.versions()]
     yield "Settings", [*configuration.settings_in_force()]
     yield "Checks of settings", [*configuration.checked_settings()]
@@ -45,6 +48,8 @@ def examine() -> Iterator[Section]:
         hello = greeting()
     except (DatabaseError, PyMongoError, ImproperlyConfigured) as error:
         yield "MongoDB", [failure(error)]
+        if is_database_unavailable(error):
+            yield "Replica set", [*database.members()]
         return
     for title, section in ASKED.items():
         findings: list[Finding] = []

@@ -55,10 +55,15 @@ def replica_set(hello: Document) -> Iterator[Finding]:
         yield Finding("replica set", State.PROBLEM, problem)
     if "setName" not in hello:
         return
-    members = known_members()
-    yield from map(member, members, [members] * len(members))
-    yield majority(hello, members)
+    yield from members()
+    yield majority(hello, known_members())
     yield oplog()
+
+
+def members() -> Iterator[Finding]:
+    """Return what the driver knows of each member, also without a primary."""
+    found = known_members()
+    yield from map(member, found, [found] * len(found))
 
 
 def known_members() -> list[ServerDescription]:
