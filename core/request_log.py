@@ -51,7 +51,7 @@ def record(request: HttpRequest, response: HttpResponseBase, work: Work) -> None
     method = request.method if request.method in METHODS else OTHER
     route = route_of(request)
     REQUESTS.labels(route, method, f"{status // 100}xx").observe(seconds)
-    if status < 300 and random.random() >= settings.LOG_REQUEST_SHARE:  # noqa: S311 - a sample, not a secret
+    if status < 300 and random.random() >= settings.LOG_REQUEST_SHARE:  # noqa: S311  # nosec B311 - no secret
         return
     fields = {
         "method": method,

@@ -55,7 +55,8 @@ class Command(BaseCommand):
 def start_metrics(port: int) -> None:
     """Serve the metrics of this process. As with gunicorn, in development only this machine reaches them."""
     try:
-        serve_metrics("0.0.0.0" if settings.PRODUCTION else "127.0.0.1", port)  # noqa: S104 - the view has its rule
+        # The view has its own rule of who may read.
+        serve_metrics("0.0.0.0" if settings.PRODUCTION else "127.0.0.1", port)  # noqa: S104  # nosec B104
     except OSError as error:
         message = f"Port {port} cannot be used ({error.strerror}). Set WORK_METRICS_PORT to another one."
         raise CommandError(message) from error
