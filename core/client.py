@@ -107,7 +107,12 @@ def client_address(request: HttpRequest | Request) -> str | None:
     hops = request.headers.get("X-Forwarded-For", "").split(",")
     proxies = settings.TRUSTED_PROXIES
     forwarded = parsed(hops[-proxies]) if 0 < proxies <= len(hops) else None
-    return forwarded or parsed(request.META.get("REMOTE_ADDR", ""))
+    return forwarded or peer_address(request)
+
+
+def peer_address(request: HttpRequest | Request) -> str | None:
+    """Return the IP address at the other end of the connection; None without one, as of a Unix socket."""
+    return parsed(request.META.get("REMOTE_ADDR", ""))
 
 
 def parsed(text: str) -> str | None:

@@ -78,7 +78,7 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
         """The runs of the experiments that the identity may read. Queries the ids of these experiments first."""
         if readable_by(identity):
             return self.matching({"experiment_id": {"$in": Experiment.objects.visible_to(identity).ids()}})
-        deleted = [pk.hex for pk in DeletedExperiment.objects.values_list("pk", flat=True)]
+        deleted = DeletedExperiment.objects.ids()
         return self.matching({"experiment_id": {"$nin": deleted}}) if deleted else self.all()
 
     def of(self, experiment: AccessControlled) -> Self:

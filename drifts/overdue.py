@@ -6,7 +6,7 @@ its experiment; a run without either is never overdue. All times are compared by
 
 import logging
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, Self
@@ -69,7 +69,7 @@ def failed_runs(should_stop: ShouldStop) -> Iterator[bool]:
 def overdue_runs() -> list[RunKey]:
     """Find overdue runs of experiments that are not deleted, at most `AT_ONCE` of each."""
     with pymongo.timeout(WORK_SECONDS):
-        return [RunKey.of(run) for run in aggregate(Experiment, overdue(AT_ONCE, deleted_experiments()))]
+        return [RunKey.of(run) for run in aggregate(Experiment, overdue(AT_ONCE))]
 
 
 def failed_or_logged(key: RunKey) -> bool:
@@ -132,11 +132,7 @@ def running_count() -> int:
 
 def overdue_count() -> int:
     """Return the number of overdue runs that are still Running, at most `MAX_OVERDUE`. Raises the same errors."""
-    return counted(Experiment, overdue(MAX_OVERDUE, deleted_experiments()), MAX_OVERDUE)
-
-
-def deleted_experiments() -> list[str]:
-    return [pk.hex for pk in DeletedExperiment.objects.values_list("pk", flat=True)]
+    return counted(Experiment, overdue(MAX_OVERDUE), MAX_OVERDUE)
 
 
 def counted(model: type[Drift] | type[Experiment], pipeline: list[Mql], limit: int) -> int:
@@ -152,16 +148,16 @@ def is_over(timeout: Mql | str) -> Mql:
     return {"$gt": [excess, 0]}
 
 
-def overdue(limit: int, deleted: Sequence[str] = ()) -> list[Mql]:
+def overdue(limit: int) -> list[Mql]:
     """Return the pipeline that finds overdue runs, on the collection of experiments.
 
     At most `limit` runs of each experiment are found, and as many with a time-out of their own, without those of
-    `deleted` experiments. Experiments and runs without a time-out are not read.
+    deleted experiments, whose ids this queries. Experiments and runs without a time-out are not read.
     """
     end: list[Mql] = [{"$limit": limit}, {"$project": {"experiment_id": 1}}]
     # The index `drift_running` begins with the runs that have one. For a condition on the experiment that is not an
     # expression, MongoDB may choose an index that begins with the experiment, and read all Running runs.
-    is_deleted = {"$in": ["$experiment_id", list(deleted)]}
+    is_deleted = {"$in": ["$experiment_id", DeletedExperiment.objects.ids()]}
     own: Mql = {"$and": [is_over("$run_timeout"), {"$not": [is_deleted]}]}
     by_own_timeout = [{"$match": {**RUNNING, **HAS_TIMEOUT, "$expr": own}}, *end]
     of_experiment: Mql = {

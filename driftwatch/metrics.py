@@ -29,7 +29,7 @@ from prometheus_client.registry import Collector
 from pymongo.errors import PyMongoError
 
 from core.api.error_pages import read_only, refusal
-from core.client import bears_token
+from core.client import bears_token, peer_address
 from core.models import BackgroundTask
 from core.shared import Shared
 from drifts import schema
@@ -77,11 +77,10 @@ def is_from_operator(request: HttpRequest) -> bool:
     """Return whether the request comes directly, from this machine or from `METRICS_NETWORKS`."""
     if any(name in FORWARDING or name.startswith("X-Forwarded-") for name in request.headers):
         return False
-    try:
-        address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
-    except ValueError:
+    peer = peer_address(request)
+    if peer is None:
         return False
-    address = getattr(address, "ipv4_mapped", None) or address
+    address = ipaddress.ip_address(peer)
     return address.is_loopback or any(address in ipaddress.ip_network(each) for each in settings.METRICS_NETWORKS)
 
 

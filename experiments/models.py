@@ -66,10 +66,6 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         readable = readable_by(identity)
         return self.where(readable) if readable else self.all()
 
-    def ids(self) -> list[str]:
-        """The ids of the experiments, as stored."""
-        return [document["_id"] for document in self.aggregated({"$project": {"_id": 1}})]
-
     def naming(self, identity: Identity) -> Self:
         """The experiments whose permissions name the identity or one of its groups."""
         return self.matching({"permissions.entity": {"$in": sorted(identity.entities)}})

@@ -66,6 +66,10 @@ class FilterableQuerySet(QuerySet[M_co]):
                 conditions.append(child.as_mql(compiler, compiler.connection))
         return alternatives, conditions
 
+    def ids(self) -> list[str]:
+        """Return the ids of the documents, as stored."""
+        return [document["_id"] for document in self.aggregated({"$project": {"_id": 1}})]
+
     def aggregated(self, *stages: Mql) -> list[Document]:
         """Return the result of aggregation stages on the documents."""
         pipeline = [{"$match": self.match_document()}, *stages]
