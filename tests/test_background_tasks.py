@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -213,11 +214,42 @@ def test_a_task_is_stopped_after_its_batch_and_is_due_at_once() -> None:
 def test_the_command_ends_on_a_signal(stop: signal.Signals) -> None:
     arguments = [sys.executable, "manage.py", "work"]
     with subprocess.Popen(arguments, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        assert "Background tasks run in this process: purge" in process.stderr.readline()
-        process.send_signal(stop)
-        assert process.wait(5) == 0
-        assert process.stderr.read() == ""
+        try:
+            assert process.stderr
+            assert "Background tasks run in this process: purge" in process.stderr.readline()
+            process.send_signal(stop)
+            assert process.wait(5) == 0
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def kept_handlers() -> Iterator[None]:
+    stops = (signal.SIGTERM, signal.SIGINT)
+    handlers = [signal.getsignal(stop) for stop in stops]
+    yield
+    for stop, handler in zip(stops, handlers, strict=True):
+        signal.signal(stop, handler)
+
+
+@pytest.mark.usefixtures("kept_handlers")
+def test_a_signal_that_does_not_wake_the_main_thread_ends_the_command_too() -> None:
+    """Another thread gets this one. One that comes just before the main thread blocks does not wake it either."""
+    worker, has_ended = Worker([task(until_stopped)]), threading.Event()
+
+    def interrupt() -> bool:
+        eventually(lambda: BackgroundTask.objects.exclude(holder="").exists())
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        is_in_time = has_ended.wait(5)
+        worker.stop()
+        return is_in_time
+
+    with ThreadPoolExecutor(1) as thread:
+        is_in_time = thread.submit(interrupt)
+        work.Command().work(worker, once=False)
+        has_ended.set()
+    assert is_in_time.result()
 
 
 # Failures.

@@ -3,9 +3,9 @@
 import logging
 import signal
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -15,6 +15,11 @@ from driftwatch.metrics import serve_metrics
 from driftwatch.tasks import TASKS
 
 log = logging.getLogger(__name__)
+
+# The longest time that a signal waits for its handler.
+TURN_SECONDS = 0.5
+
+Result = TypeVar("Result")
 
 
 class Command(BaseCommand):
@@ -41,7 +46,7 @@ class Command(BaseCommand):
         # The handler runs in this thread, which therefore only waits: it must not hold the lock that `stop` takes.
         with ThreadPoolExecutor(1) as thread:
             if once:
-                failed = thread.submit(worker.run_once).result()
+                failed = result_of(thread.submit(worker.run_once))
                 if failed:
                     names = ", ".join(task.name for task in failed)
                     raise CommandError(f"Failed: {names}. The log above has the causes. The tasks are tried again.")
@@ -49,7 +54,14 @@ class Command(BaseCommand):
                 if port := settings.WORK_METRICS_PORT:
                     start_metrics(port)
                 log.info("Background tasks run in this process: %s.", ", ".join(task.name for task in TASKS))
-                thread.submit(worker.run).result()
+                result_of(thread.submit(worker.run))
+
+
+def result_of(future: Future[Result]) -> Result:
+    """Wait for the result, in short turns: a signal that comes just before the thread blocks does not wake it."""
+    while not future.done():
+        wait([future], TURN_SECONDS)
+    return future.result()
 
 
 def start_metrics(port: int) -> None:
