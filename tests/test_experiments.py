@@ -84,7 +84,7 @@ def test_put_replaces_what_the_first_clients_know_and_keeps_the_rest(manager: Ca
         "permissions": [{"entity": manager.id, "level": "Manage"}],
         "updated_at": replaced["updated_at"],
     }
-    assert replaced["updated_at"] > created["updated_at"]
+    assert replaced["updated_at"] != created["updated_at"]
     cleared: dict[str, Any] = {"description": "", "tags": [], "config": {}}
     assert manager.put(path, {"name": "beer"} | cleared).json().items() >= cleared.items()
 

@@ -186,7 +186,12 @@ def test_pages_of_a_filter_by_time_neither_repeat_nor_skip_a_run(
 ) -> None:
     query = f"sort_by={sort_by}&order_by={order_by}&page_size=3"
     found = [run for page in pages(editor, path, query, {"observed_at": {"$gte": in_days(2)}}) for run in page]
-    expected = sorted(mixed[2:], key=lambda run: (run[sort_by], run["created_at"], run["id"]))
+
+    def place(run: dict[str, Any]) -> tuple[Any, datetime.datetime, str]:
+        key = run[sort_by]
+        return parsed(key) if sort_by.endswith("_at") else key, parsed(run["created_at"]), run["id"]
+
+    expected = sorted(mixed[2:], key=place)
     assert found == (expected if order_by == "asc" else expected[::-1])
 
 

@@ -133,7 +133,7 @@ def test_the_last_use_is_recorded_to_the_minute(manager: Caller) -> None:
     assert manager.get(path).json()["last_used_at"] == first
     ServiceToken.objects.update(last_used_at=timestamps.now() - timedelta(minutes=2))
     holder.get("/user/self")
-    assert manager.get(path).json()["last_used_at"] > first
+    assert manager.get(path).json()["last_used_at"] != first
 
 
 def test_a_revoked_token_is_refused_at_once_and_listed_as_revoked(manager: Caller) -> None:
