@@ -102,7 +102,7 @@ class Readiness(Shared[dict[str, Check]]):
         try:
             self._is_migrated = self._is_migrated or migrations_are_applied()
         except (DatabaseError, PyMongoError) as error:
-            return problem_of(error, "they cannot be read")
+            return problem_of(error, "the migrations cannot be read")
         return None if self._is_migrated else "run `manage.py migrate`"
 
 

@@ -91,7 +91,7 @@ def test_a_check_that_fails_is_named_and_logged(
     checks = Client().get("/readyz").json()["checks"]
     statuses = {name: check["status"] for name, check in checks.items()}
     assert statuses == {"mongodb": "ok", "clock": "ok", "migrations": "failed", "serving": "ok"}
-    assert checks["migrations"]["problem"] == "they cannot be read"
+    assert checks["migrations"]["problem"] == "the migrations cannot be read"
     assert "not authorized" in caplog.text
 
 
