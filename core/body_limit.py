@@ -37,7 +37,7 @@ class BodyLimitMiddleware:
             length = read_chunks(request) if is_chunked(request) else int(request.META.get("CONTENT_LENGTH") or 0)
         except (OSError, ParseException):
             return refusal(request, 400, MALFORMED_CHUNKS)
-        transfer = request.headers.get("Transfer-Encoding", "chunked")
+        transfer = request.META.get("HTTP_TRANSFER_ENCODING", "chunked")
         if transfer.lower() != "chunked":
             return refusal(request, 501, TRANSFERRED.format(coding=shortened(transfer, MAX_NAME)))
         # Most bodies are so small that their address does not matter.
@@ -46,7 +46,7 @@ class BodyLimitMiddleware:
             if length > limit:
                 message = FORM_TOO_LARGE if wants_page(request) else TOO_LARGE
                 return refusal(request, 413, message.format(limit=limit))
-        if length and (coding := request.headers.get("Content-Encoding", "")).lower() not in ("", "identity"):
+        if length and (coding := request.META.get("HTTP_CONTENT_ENCODING", "")).lower() not in ("", "identity"):
             response = refusal(request, 415, ENCODED.format(coding=shortened(coding, MAX_NAME)))
             # The codings that a request may have (RFC 9110, section 12.5.3).
             response["Accept-Encoding"] = "identity"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -104,7 +105,7 @@ def client_address(request: HttpRequest | Request) -> str | None:
     to the left of theirs can be forged. A header with fewer entries did not pass through all proxies, and
     is ignored.
     """
-    hops = request.headers.get("X-Forwarded-For", "").split(",")
+    hops = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
     proxies = settings.TRUSTED_PROXIES
     forwarded = parsed(hops[-proxies]) if 0 < proxies <= len(hops) else None
     return forwarded or peer_address(request)
@@ -115,6 +116,7 @@ def peer_address(request: HttpRequest | Request) -> str | None:
     return parsed(request.META.get("REMOTE_ADDR", ""))
 
 
+@lru_cache(maxsize=1_000)
 def parsed(text: str) -> str | None:
     try:
         address = ipaddress.ip_address(without_port(text.strip()))

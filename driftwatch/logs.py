@@ -4,12 +4,13 @@ import logging
 from typing import Any
 
 from gunicorn import glogging  # type: ignore[import-untyped]
-from pythonjsonlogger.json import JsonFormatter
+from pythonjsonlogger.json import JsonEncoder, JsonFormatter
 
 from core.client import request_id, trace_id
 from core.printable import escaped
 
 NAMES = {"levelname": "level", "name": "logger"}
+ENCODER = JsonEncoder()
 
 
 class ContextFilter(logging.Filter):
@@ -28,6 +29,10 @@ class JSONFormatter(JsonFormatter):
 
     def __init__(self) -> None:
         super().__init__("{levelname}{name}{message}", style="{", timestamp="time", rename_fields=NAMES)
+
+    def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
+        """Return the record as ASCII. The base class makes an encoder for each record."""
+        return ENCODER.encode(log_data)
 
 
 class OneLineFormatter(logging.Formatter):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from corsheaders.defaults import default_headers
-from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 from environs import EnvError, FileAwareEnv
@@ -117,11 +116,10 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "core.client.CurrentRequestMiddleware",
     "core.request_log.RequestLogMiddleware",
-    "core.caching.NoStoreMiddleware",
+    "core.default_headers.DefaultHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "corsheaders.middleware.CorsMiddleware",
+    *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
     # The middleware above neither waits for the database nor reads the body.
     "driftwatch.operations.OperationsMiddleware",
     "core.capacity.CapacityMiddleware",
@@ -349,6 +347,8 @@ CSRF_FAILURE_VIEW = "core.api.error_pages.form_expired"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
+# By default, each request, of the API too, gets a signer for a cookie of messages.
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", PRODUCTION)
 SECURE_REDIRECT_EXEMPT = [f"^{path[1:]}$" for path in OPERATIONS]
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 31_536_000 if PRODUCTION else 0)
@@ -359,16 +359,15 @@ SECURE_PROXY_SSL_HEADER = (f"HTTP_{forwarded_by}", "https") if forwarded_by else
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-# All content comes from this host, and none is inline. Swagger UI's style sheet has images in data: URLs.
-CONTENT_SECURITY_POLICY = {
-    "DIRECTIVES": {
-        "default-src": [SELF],
-        "img-src": [SELF, "data:"],
-        "object-src": [NONE],
-        "base-uri": [NONE],
-        "form-action": [SELF],
-        "frame-ancestors": [NONE],
-    },
+DEFAULT_HEADERS = {
+    # Caches store no response (RFC 9111, section 5.2.2.5): nobody can return to a page after a logout, and no cache
+    # holds private data or tokens. Static files and the OpenAPI document have a Cache-Control of their own.
+    "Cache-Control": "no-store",
+    # All content comes from this host, and none is inline. Swagger UI's style sheet has images in data: URLs.
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
+    ),
 }
 
 # Logs

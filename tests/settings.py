@@ -33,6 +33,8 @@ os.environ["OIDC_ADMIN_ENTITLEMENTS"] = '["admins"]'
 # Tests send many requests from one address. The tests of the limits set their own.
 os.environ |= dict.fromkeys(("RATE_LIMIT", "RATE_LIMIT_ANONYMOUS"), "1000000/minute")
 os.environ["RATE_LIMIT_LOGIN"] = ""
+# The service reads the Origin header only if this is set.
+os.environ["CORS_ALLOWED_ORIGINS"] = "https://dashboard.example.org"
 
 from driftwatch.settings import *  # noqa: E402, F403
 from tests.template_variables import INVALID  # noqa: E402

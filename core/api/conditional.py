@@ -10,6 +10,7 @@ from functools import wraps
 from typing import Any
 
 from django.http import HttpResponse, HttpResponseNotModified
+from django.http.request import HttpHeaders
 from django.utils.http import quote_etag
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
@@ -104,7 +105,7 @@ def allows(request: Request, tag: str) -> bool:
 
 def tags_in(request: Request, header: str) -> set[str] | None:
     """Return the ETags that a header lists, `*` for any; None for a request without that header."""
-    value = request.headers.get(header)
+    value = request.META.get(HttpHeaders.to_wsgi_name(header))
     if value is None:
         return None
     if not CONDITION.fullmatch(value):
