@@ -79,7 +79,7 @@ def using_database(name: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def filled(migrated_database: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+def filled(migrated_database: list[str], django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """The name of a second database, not emptied after each test, with many runs of a public experiment."""
     name = f"{mongodb().settings_dict['NAME']}_filled"
     chance = random.Random(1)  # noqa: S311 - nothing here is a secret

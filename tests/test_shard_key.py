@@ -133,7 +133,7 @@ class Recorder(CommandListener):
 
 
 @pytest.fixture(scope="module")
-def recording(migrated_database: None) -> Iterator[tuple[MongoClient[dict[str, Any]], Recorder]]:
+def recording(migrated_database: list[str]) -> Iterator[tuple[MongoClient[dict[str, Any]], Recorder]]:
     recorder = Recorder()
     with MongoClient(**mongodb().get_connection_params() | {"event_listeners": [recorder]}) as client:
         yield client, recorder
