@@ -252,6 +252,21 @@ def test_a_signal_that_does_not_wake_the_main_thread_ends_the_command_too() -> N
     assert is_in_time.result()
 
 
+def test_signals_at_once_end_the_command() -> None:
+    """A second signal may interrupt the handler of the first one."""
+    arguments = [sys.executable, "manage.py", "work"]
+    with subprocess.Popen(arguments, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr
+            assert "Background tasks run in this process: purge" in process.stderr.readline()
+            for _ in range(200):
+                process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGINT)
+            assert process.wait(5) == 0
+        finally:
+            process.kill()
+
+
 # Failures.
 
 

@@ -16,7 +16,7 @@ from driftwatch.tasks import TASKS
 
 log = logging.getLogger(__name__)
 
-# The longest time that a signal waits for its handler.
+# The longest time from a signal to the stop of the worker.
 TURN_SECONDS = 0.5
 
 Result = TypeVar("Result")
@@ -41,9 +41,19 @@ class Command(BaseCommand):
 
     def work(self, worker: Worker, *, once: bool) -> None:
         """Run the tasks that are due now, with `once`, or else until a signal interrupts."""
+        # A handler may interrupt another one, so it takes no lock, as `Worker.stop` does.
+        signals: list[int] = []
         for interruption in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(interruption, lambda *_: worker.stop())
-        # The handler runs in this thread, which therefore only waits: it must not hold the lock that `stop` takes.
+            signal.signal(interruption, lambda number, _: signals.append(number))
+
+        def result_of(future: Future[Result]) -> Result:
+            # In short turns: a signal that comes just before this thread blocks does not wake it.
+            while not future.done():
+                wait([future], TURN_SECONDS)
+                if signals:
+                    worker.stop()
+            return future.result()
+
         with ThreadPoolExecutor(1) as thread:
             if once:
                 failed = result_of(thread.submit(worker.run_once))
@@ -55,13 +65,6 @@ class Command(BaseCommand):
                     start_metrics(port)
                 log.info("Background tasks run in this process: %s.", ", ".join(task.name for task in TASKS))
                 result_of(thread.submit(worker.run))
-
-
-def result_of(future: Future[Result]) -> Result:
-    """Wait for the result, in short turns: a signal that comes just before the thread blocks does not wake it."""
-    while not future.done():
-        wait([future], TURN_SECONDS)
-    return future.result()
 
 
 def start_metrics(port: int) -> None:
