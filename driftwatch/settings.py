@@ -6,7 +6,7 @@ The README lists them. `driftwatch/checks.py` refuses malformed and unsafe value
 import datetime
 import os
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,11 @@ PRODUCTION = DRIFTWATCH_ENV == "production"
 DEBUG = env.bool("DEBUG", False)
 
 
+def items(name: str, default: Sequence[str] = ()) -> list[str]:
+    """Return the items of a list that commas separate, without blanks around them."""
+    return [*filter(None, map(str.strip, env.list(name, default=list(default))))]
+
+
 def default_secret() -> str:
     """Return the secret of this checkout, created at first use. It keeps sessions and tokens valid over restarts."""
     if PRODUCTION:
@@ -75,11 +80,10 @@ def default_secret() -> str:
 
 
 SECRET_KEY = env.str("SECRET_KEY", "") or default_secret()
-# An empty secret would be known to everybody.
-SECRET_KEY_FALLBACKS = [*filter(None, map(str.strip, env.list("SECRET_KEY_FALLBACKS", default=[])))]
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
+SECRET_KEY_FALLBACKS = items("SECRET_KEY_FALLBACKS")
+ALLOWED_HOSTS = items("ALLOWED_HOSTS", [] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = items("CSRF_TRUSTED_ORIGINS")
+CORS_ALLOWED_ORIGINS = items("CORS_ALLOWED_ORIGINS")
 CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match", "idempotency-key", "x-request-id"]
 CORS_EXPOSE_HEADERS = [
     "X-Pagination",
@@ -334,7 +338,7 @@ OPERATIONS = {
 }
 # Bearers of the token and these networks may read the metrics, besides this machine.
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
-METRICS_NETWORKS: list[str] = [*filter(None, map(str.strip, env.list("METRICS_NETWORKS", default=[])))]
+METRICS_NETWORKS = items("METRICS_NETWORKS")
 # The port of the metrics of `manage.py work`; 0 for none.
 WORK_METRICS_PORT = env.int("WORK_METRICS_PORT", 0)
 # Store sample data at the first start of `manage.py serve` in development.
@@ -347,7 +351,7 @@ CSRF_FAILURE_VIEW = "core.api.error_pages.form_expired"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = True
-# By default, each request, of the API too, gets a signer for a cookie of messages.
+# In the session: the default storage makes a signer of its cookie for each request, also of the API.
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", PRODUCTION)
 SECURE_REDIRECT_EXEMPT = [f"^{path[1:]}$" for path in OPERATIONS]

@@ -124,3 +124,30 @@ def test_cors_never_allows_a_session(settings: Settings) -> None:
     settings.CORS_ALLOWED_ORIGINS = ["https://pages.example"]
     headers = Client().get("/api/v1/openapi.json", headers={"Origin": "https://pages.example"}).headers
     assert "Access-Control-Allow-Credentials" not in headers
+
+
+# The same for a request of another origin.
+ASK_FOR_CORS = """
+import django; django.setup()
+from django.test import Client
+headers = {"host": "second.example.org", "x-forwarded-proto": "https", "origin": "https://second.example"}
+response = Client().get("/livez", headers=headers)
+print(response.status_code, response.headers.get("Access-Control-Allow-Origin"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("origins", "allowed"),
+    [("", None), ("https://first.example, https://second.example", "https://second.example")],
+    ids=["none", "two"],
+)
+def test_blanks_in_lists_of_hosts_and_origins_are_no_part_of_them(origins: str, allowed: str | None) -> None:
+    printed = run(
+        *("-c", ASK_FOR_CORS),
+        LOG_LEVEL="ERROR",
+        SECURE_PROXY_SSL_HEADER="X-Forwarded-Proto",
+        TRUSTED_PROXIES="1",
+        ALLOWED_HOSTS="first.example.org, second.example.org",
+        CORS_ALLOWED_ORIGINS=origins,
+    )
+    assert printed.splitlines()[-1] == f"200 {allowed}"
