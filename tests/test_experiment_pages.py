@@ -6,12 +6,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.utils.html import escape
 from pytest_django import Settings
 
 from audit.models import Event
 from core import timestamps
-from core.identity import Level
+from core.identity import Identity, Level
 from core.totals import Total
 from drifts.models import Drift
 from drifts.summaries import COUNTED, NEWEST
@@ -679,3 +680,19 @@ def test_the_plan_for_experiments_with_few_runs_is_not_reused_for_many() -> None
     with reads_of(Drift) as reads:
         Drift.objects.summaries_of([many.pk])
     assert not any(each.sorts_in_memory for each in reads)
+
+
+def test_a_session_that_ends_during_a_change_is_told(
+    browser: Client, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive_by = Experiment.archive_by
+
+    def archived_and_logged_out(experiment: Experiment, identity: Identity) -> None:
+        archive_by(experiment, identity)
+        Session.objects.all().delete()
+
+    monkeypatch.setattr(Experiment, "archive_by", archived_and_logged_out)
+    response = send(browser, f"{path}/archive", {})
+    assert response.status_code == 400
+    assert "Your session has ended. Log in again, and see whether your change was saved." in response.text
+    assert Experiment.objects.get().archived_at

@@ -6,6 +6,7 @@ from functools import wraps
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.exceptions import SessionInterrupted
 from django.core.exceptions import BadRequest, ObjectDoesNotExist
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -112,6 +113,9 @@ def wants_page(request: HttpRequest) -> bool:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Handle Django's 400 (`handler400`)."""
+    if isinstance(exception, SessionInterrupted):
+        # It ended during the request, after the change.
+        return refusal(request, 400, "Your session has ended. Log in again, and see whether your change was saved.")
     if isinstance(exception, BadRequest):
         return refusal(request, 400, "This form is not valid. Open its page again, and send it in UTF-8.")
     advice = "Go back, or open the list again." if wants_page(request) else "Check it, and the Host header."
