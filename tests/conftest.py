@@ -85,7 +85,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def migrated_database(django_db_blocker: DjangoDbBlocker, testrun_uid: str, worker_id: str) -> Iterator[list[str]]:
-    """A database for this process alone, with every index, and the collections that each test finds empty."""
+    """A database for this process alone, with every index, and the collections that each test finds empty.
+
+    A collection that only a test creates stays as the test leaves it.
+    """
     connection = mongodb()
     connection.settings_dict["TEST"]["NAME"] = f"test_{testrun_uid[:8]}_{worker_id}"
     with django_db_blocker.unblock():
@@ -103,11 +106,11 @@ def database(migrated_database: list[str], django_db_blocker: DjangoDbBlocker) -
     clear_totals()
     with django_db_blocker.unblock():
         yield
-        for name in filled(migrated_database):
+        for name in filled_of(migrated_database):
             mongodb().database[name].delete_many({})
 
 
-def filled(collections: list[str]) -> list[str]:
+def filled_of(collections: list[str]) -> list[str]:
     """Return the names of the collections that have documents: one query is faster than a deletion from each."""
     named = {name: [{"$limit": 1}, {"$project": {"_id": {"$literal": name}}}] for name in collections}
     first, *others = named

@@ -21,6 +21,7 @@ from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.profiler import reads_of
+from tests.times import time_of
 
 RUN = {"job_status": "Completed", "model": "forest", "drift_detected": False}
 FIRST = datetime.datetime(2026, 1, 1, 6, tzinfo=datetime.UTC)
@@ -189,7 +190,7 @@ def test_pages_of_a_filter_by_time_neither_repeat_nor_skip_a_run(
 
     def place(run: dict[str, Any]) -> tuple[Any, datetime.datetime, str]:
         key = run[sort_by]
-        return parsed(key) if sort_by.endswith("_at") else key, parsed(run["created_at"]), run["id"]
+        return time_of(key) if sort_by.endswith("_at") else key, time_of(run["created_at"]), run["id"]
 
     expected = sorted(mixed[2:], key=place)
     assert found == (expected if order_by == "asc" else expected[::-1])
@@ -287,13 +288,13 @@ def matches(run: dict[str, Any], document: Any) -> bool:
         case "model":
             return bool(run["model"] == operand)
     ((comparison, value),) = operand.items()
-    return compare(parsed(run["observed_at"]), comparison, value)
+    return compare(time_of(run["observed_at"]), comparison, value)
 
 
 def compare(time: datetime.datetime, name: str, value: Any) -> bool:
     match name:
         case "$in" | "$nin":
-            return (time in map(parsed, value)) is (name == "$in")
+            return (time in map(time_of, value)) is (name == "$in")
         case "$exists":
             return bool(value)
         case "$not":
@@ -301,11 +302,7 @@ def compare(time: datetime.datetime, name: str, value: Any) -> bool:
             return not compare(time, inner, operand)
     if value is None:
         return name == "$ne"
-    return bool(ORDERED[name](time, parsed(value)))
-
-
-def parsed(time: str) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(time)
+    return bool(ORDERED[name](time, time_of(value)))
 
 
 @pytest.mark.parametrize(
