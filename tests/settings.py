@@ -33,7 +33,7 @@ os.environ["OIDC_ADMIN_ENTITLEMENTS"] = '["admins"]'
 # Tests send many requests from one address. The tests of the limits set their own.
 os.environ |= dict.fromkeys(("RATE_LIMIT", "RATE_LIMIT_ANONYMOUS"), "1000000/minute")
 os.environ["RATE_LIMIT_LOGIN"] = ""
-# Without it, there is no CORS middleware. Tests set other origins.
+# The CORS middleware is there only if this is set. Tests set other origins.
 os.environ["CORS_ALLOWED_ORIGINS"] = "https://dashboard.example.org"
 
 from driftwatch.settings import *  # noqa: E402, F403

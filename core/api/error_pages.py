@@ -114,7 +114,7 @@ def wants_page(request: HttpRequest) -> bool:
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Handle Django's 400 (`handler400`)."""
     if isinstance(exception, SessionInterrupted):
-        # It ended during the request, after the change.
+        # Another request ended the session, after the change of this one.
         return refusal(request, 400, "Your session has ended. Log in again, and see whether your change was saved.")
     if isinstance(exception, BadRequest):
         return refusal(request, 400, "This form is not valid. Open its page again, and send it in UTF-8.")
