@@ -67,7 +67,10 @@ DEBUG = env.bool("DEBUG", False)
 
 
 def items(name: str, default: Sequence[str] = ()) -> list[str]:
-    """Return the items of a list that commas separate, without blanks around them."""
+    """Return the items of a list that commas separate, without blanks around them.
+
+    Empty items are left out: an empty secret would be known to everybody, for example.
+    """
     return [*filter(None, map(str.strip, env.list(name, default=list(default))))]
 
 

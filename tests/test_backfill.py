@@ -17,6 +17,7 @@ from drifts.models import Drift
 from experiments.models import Experiment
 from tests.caller import Caller
 from tests.session import through_session
+from tests.times import time_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 FIRST = datetime.date(2024, 1, 1)
@@ -75,7 +76,7 @@ def test_the_timeline_and_the_chart_draw_a_backfill_as_it_happened(
     assert f"{len(backfilled)} runs from 2024-01-01 11:00 to 2025-02-03 11:00 UTC" in page
     rows = list(csv.DictReader(io.StringIO(browser.get(f"{pages}/timeline.csv").content.decode())))
     for row in rows:
-        start, end = (datetime.datetime.fromisoformat(row[name]) for name in ("from", "until"))
+        start, end = (time_of(row[name]) for name in ("from", "until"))
         assert int(row["runs"]) == sum(start <= time < end for time in backfilled)
     addresses = re.findall(r'href="([^"]+)">(\d+) runs?<', page)
     assert sum(int(number) for _, number in addresses) == len(backfilled)
@@ -83,4 +84,4 @@ def test_the_timeline_and_the_chart_draw_a_backfill_as_it_happened(
     assert f"{number} runs" in browser.get(html.unescape(address)).content.decode()
     assert "x from 2024-01-01 11:00:00 UTC to 2025-02-03 11:00:00 UTC" in browser.get(f"{pages}/chart").content.decode()
     rows = list(csv.DictReader(io.StringIO(browser.get(f"{pages}/chart.csv").content.decode())))
-    assert [datetime.datetime.fromisoformat(row["observed_at"]) for row in rows] == backfilled[::-1]
+    assert [time_of(row["observed_at"]) for row in rows] == backfilled[::-1]

@@ -210,14 +210,20 @@ def test_a_task_is_stopped_after_its_batch_and_is_due_at_once() -> None:
     assert Worker([]).run_if_due(task()) is Outcome.SUCCEEDED
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=lambda stop: stop.name)
-def test_the_command_ends_on_a_signal(stop: signal.Signals) -> None:
+# A signal may interrupt the handler of the one before.
+@pytest.mark.parametrize(
+    "stops",
+    [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM, signal.SIGINT] * 200],
+    ids=["SIGTERM", "SIGINT", "many at once"],
+)
+def test_the_command_ends_on_signals(stops: list[signal.Signals]) -> None:
     arguments = [sys.executable, "manage.py", "work"]
     with subprocess.Popen(arguments, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr
             assert "Background tasks run in this process: purge" in process.stderr.readline()
-            process.send_signal(stop)
+            for stop in stops:
+                process.send_signal(stop)
             assert process.wait(5) == 0
             assert process.stderr.read() == ""
         finally:
@@ -250,21 +256,6 @@ def test_a_signal_that_does_not_wake_the_main_thread_ends_the_command_too() -> N
         work.Command().work(worker, once=False)
         has_ended.set()
     assert is_in_time.result()
-
-
-def test_signals_at_once_end_the_command() -> None:
-    """A second signal may interrupt the handler of the first one."""
-    arguments = [sys.executable, "manage.py", "work"]
-    with subprocess.Popen(arguments, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr
-            assert "Background tasks run in this process: purge" in process.stderr.readline()
-            for _ in range(200):
-                process.send_signal(signal.SIGTERM)
-                process.send_signal(signal.SIGINT)
-            assert process.wait(5) == 0
-        finally:
-            process.kill()
 
 
 # Failures.

@@ -1,6 +1,5 @@
 """`POST /drift/search` finds the runs of every experiment that the caller may read, and no others."""
 
-import datetime
 import json
 from typing import Any
 
@@ -11,6 +10,7 @@ from experiments.models import Experiment
 from tests.caller import Caller
 from tests.profiler import commands
 from tests.provider import Provider
+from tests.times import time_of
 
 SEARCH = "/drift/search"
 
@@ -81,7 +81,7 @@ def test_runs_of_several_experiments_come_newest_first(runs: dict[str, Drift], r
     for name in ("private", "public", "private"):
         Drift.objects.create(experiment=runs[name].experiment, job_status="Running", model="later")
     response = reader.post(SEARCH, {}).json()
-    times = [datetime.datetime.fromisoformat(run["created_at"]) for run in response]
+    times = [time_of(run["created_at"]) for run in response]
     assert len(times) == 5
     assert times == sorted(times, reverse=True)
 

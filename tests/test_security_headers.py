@@ -126,7 +126,7 @@ def test_cors_never_allows_a_session(settings: Settings) -> None:
     assert "Access-Control-Allow-Credentials" not in headers
 
 
-# The same for a request of another origin.
+# A request of a page of another origin.
 ASK_FOR_CORS = """
 import django; django.setup()
 from django.test import Client

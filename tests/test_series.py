@@ -19,6 +19,7 @@ from experiments.models import Experiment
 from tests.caller import Caller
 from tests.golden import COUNT, DAY, FIRST, PRECISION, RATE, VERDICTS, g1_runs
 from tests.profiler import reads_of
+from tests.times import time_of
 
 RUN: dict[str, Any] = {"job_status": "Completed", "model": "forest", "drift_detected": False}
 
@@ -406,6 +407,6 @@ def test_a_run_moves_to_another_series_with_its_model(editor: Caller, path: str)
 def test_times_are_in_utc(editor: Caller, path: str) -> None:
     store(editor, path, [RUN | {"observed_at": "2026-03-29T02:30:00.5+02:00"}])
     (item,) = search(editor, path)
-    assert datetime.datetime.fromisoformat(item["last_run"]["observed_at"]) == datetime.datetime(
+    assert time_of(item["last_run"]["observed_at"]) == datetime.datetime(
         2026, 3, 29, 0, 30, 0, 500_000, tzinfo=datetime.UTC
     )

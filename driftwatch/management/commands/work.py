@@ -2,10 +2,10 @@
 
 import logging
 import signal
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -18,8 +18,6 @@ log = logging.getLogger(__name__)
 
 # The longest time from a signal to the stop of the worker.
 TURN_SECONDS = 0.5
-
-Result = TypeVar("Result")
 
 
 class Command(BaseCommand):
@@ -41,30 +39,25 @@ class Command(BaseCommand):
 
     def work(self, worker: Worker, *, once: bool) -> None:
         """Run the tasks that are due now, with `once`, or else until a signal interrupts."""
-        # A handler may interrupt another one, so it takes no lock, as `Worker.stop` does.
+        # No handler may call `Worker.stop`, which takes a lock: a signal can interrupt the handler of another one.
         signals: list[int] = []
         for interruption in (signal.SIGINT, signal.SIGTERM):
             signal.signal(interruption, lambda number, _: signals.append(number))
-
-        def result_of(future: Future[Result]) -> Result:
+        if not once:
+            if port := settings.WORK_METRICS_PORT:
+                start_metrics(port)
+            log.info("Background tasks run in this process: %s.", ", ".join(task.name for task in TASKS))
+        run: Callable[[], list[Task] | None] = worker.run_once if once else worker.run
+        with ThreadPoolExecutor(1) as thread:
+            future = thread.submit(run)
             # In short turns: a signal that comes just before this thread blocks does not wake it.
             while not future.done():
                 wait([future], TURN_SECONDS)
                 if signals:
                     worker.stop()
-            return future.result()
-
-        with ThreadPoolExecutor(1) as thread:
-            if once:
-                failed = result_of(thread.submit(worker.run_once))
-                if failed:
-                    names = ", ".join(task.name for task in failed)
-                    raise CommandError(f"Failed: {names}. The log above has the causes. The tasks are tried again.")
-            else:
-                if port := settings.WORK_METRICS_PORT:
-                    start_metrics(port)
-                log.info("Background tasks run in this process: %s.", ", ".join(task.name for task in TASKS))
-                result_of(thread.submit(worker.run))
+        if failed := future.result():
+            names = ", ".join(task.name for task in failed)
+            raise CommandError(f"Failed: {names}. The log above has the causes. The tasks are tried again.")
 
 
 def start_metrics(port: int) -> None:
