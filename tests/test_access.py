@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import NamedTuple
 
 import pytest
 from django.contrib.admin import site as admin_site
@@ -20,7 +20,7 @@ from driftwatch.api_urls import urlpatterns
 from experiments.models import Experiment
 from experiments.views import ExperimentView
 from tests.caller import Caller
-from tests.conftest import RUN
+from tests.conftest import RUN, Documents
 from tests.provider import Provider
 from tests.session import through_session
 
@@ -132,11 +132,33 @@ def nightly(manager: Caller) -> ServiceToken:
 
 
 ENDPOINTS = list(endpoints())
-CELLS = [
-    pytest.param(*row.split()[:3], role, int(status), id="-".join([*row.split()[:3], role]))
-    for row in TABLE.strip().splitlines()
-    for role, status in zip(ROLES, row.split()[3:], strict=True)
-]
+
+
+class Row(NamedTuple):
+    """An endpoint, for a private or a public experiment, and the status that each role gets."""
+
+    resource: str
+    action: str
+    visibility: str
+    method: str
+    path: str
+    statuses: dict[str, int]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}, {self.visibility}"
+
+
+def rows() -> Iterator[Row]:
+    """The table's rows. An action with two addresses has one for each."""
+    for row in TABLE.strip().splitlines():
+        resource, action, visibility, *statuses = row.split()
+        for method, path, its_action, view in ENDPOINTS:
+            if (view.resource, its_action) == (resource, action):
+                by_role = dict(zip(ROLES, map(int, statuses), strict=True))
+                yield Row(resource, action, visibility, method, path, by_role)
+
+
+ROWS = list(rows())
 
 
 def through_service_token(caller: Caller) -> Caller:
@@ -150,70 +172,37 @@ def through_service_token(caller: Caller) -> Caller:
     return Caller(access_token(token), caller.user)
 
 
-def through_service_token_cells() -> Iterator[Any]:
-    """The table's cells of registered users, with the differences for service tokens: no administration, and no
-    management of tokens.
-    """
-    for row in TABLE.strip().splitlines():
-        statuses = dict(zip(ROLES, map(int, row.split()[3:]), strict=True))
-        for role in ROLES[2:]:
-            resource, action, visibility = row.split()[:3]
-            status = statuses["stranger" if role == "admin" else role]
-            if resource == "token" and action != "refresh":
-                status = 403
-            yield pytest.param(
-                resource, action, visibility, role, status, id=f"{resource}-{action}-{visibility}-{role}"
-            )
-
-
-@pytest.mark.parametrize(("resource", "action", "visibility", "role", "status"), CELLS)
+@pytest.mark.parametrize("role", ROLES)
 def test_each_role_gets_the_status_in_the_table(
-    request: pytest.FixtureRequest,
-    drift: Drift,
-    nightly: ServiceToken,
-    resource: str,
-    action: str,
-    visibility: str,
-    role: str,
-    status: int,
+    request: pytest.FixtureRequest, drift: Drift, nightly: ServiceToken, migrated_database: list[str], role: str
 ) -> None:
-    Experiment.objects.update(public=visibility == "public")
-    assert_answered(request.getfixturevalue(role), drift, nightly, resource, action, status)
+    caller = request.getfixturevalue(role)
+    assert statuses(caller, drift, nightly, migrated_database) == {str(row): row.statuses[role] for row in ROWS}
 
 
-@pytest.mark.parametrize(("resource", "action", "visibility", "role", "status"), list(through_service_token_cells()))
+@pytest.mark.parametrize("role", ROLES[2:])
 def test_each_role_gets_the_same_status_with_a_service_token(
-    request: pytest.FixtureRequest,
-    drift: Drift,
-    nightly: ServiceToken,
-    resource: str,
-    action: str,
-    visibility: str,
-    role: str,
-    status: int,
+    request: pytest.FixtureRequest, drift: Drift, nightly: ServiceToken, migrated_database: list[str], role: str
 ) -> None:
-    Experiment.objects.update(public=visibility == "public")
+    """But no administration, and no management of tokens."""
     caller = through_service_token(request.getfixturevalue(role))
-    assert_answered(caller, drift, nightly, resource, action, status)
+    as_role = "stranger" if role == "admin" else role
+    assert statuses(caller, drift, nightly, migrated_database) == {
+        str(row): 403 if row.resource == "token" and row.action != "refresh" else row.statuses[as_role] for row in ROWS
+    }
 
 
-@pytest.mark.parametrize(
-    ("resource", "action", "visibility", "role", "status"), [cell for cell in CELLS if cell.values[3] in ROLES[2:]]
-)
+@pytest.mark.parametrize("role", ROLES[2:])
 def test_each_role_gets_the_same_status_with_a_session(
     request: pytest.FixtureRequest,
     settings: Settings,
     drift: Drift,
     nightly: ServiceToken,
-    resource: str,
-    action: str,
-    visibility: str,
+    migrated_database: list[str],
     role: str,
-    status: int,
 ) -> None:
-    Experiment.objects.update(public=visibility == "public")
     caller = through_session(request.getfixturevalue(role), settings)
-    assert_answered(caller, drift, nightly, resource, action, status)
+    assert statuses(caller, drift, nightly, migrated_database) == {str(row): row.statuses[role] for row in ROWS}
 
 
 @pytest.mark.parametrize("role", ROLES[2:])
@@ -242,25 +231,30 @@ def test_the_portal_redirects_a_visitor_to_the_login(anonymous: Caller) -> None:
         assert page.status_code == 200
 
 
-def assert_answered(caller: Caller, drift: Drift, token: ServiceToken, resource: str, action: str, status: int) -> None:
+def statuses(caller: Caller, drift: Drift, token: ServiceToken, collections: list[str]) -> dict[str, int]:
+    """Return the status that the caller gets at each row. Each request finds the same data."""
     ids = {
         "<str:experiment_id>": str(drift.experiment_id),
         "<str:drift_id>": str(drift.id),
         "<str:token_id>": str(token.id),
     }
-    for method, pattern, its_action, view in ENDPOINTS:
-        if (view.resource, its_action) == (resource, action):
-            path = pattern
-            for name, value in ids.items():
-                path = path.replace(name, value)
-            response = caller.request(method, f"/{path}", BODIES.get(f"{resource} {action}"))
-            assert response.status_code == status, response.content
-            assert (status == 401) == ("WWW-Authenticate" in response.headers)
+    found = {}
+    documents = Documents(collections)
+    for row in ROWS:
+        Experiment.objects.update(public=row.visibility == "public")
+        path = row.path
+        for name, value in ids.items():
+            path = path.replace(name, value)
+        response = caller.request(row.method, f"/{path}", BODIES.get(f"{row.resource} {row.action}"))
+        documents.put_back()
+        found[str(row)] = response.status_code
+        assert (response.status_code == 401) == ("WWW-Authenticate" in response.headers), str(row)
+    return found
 
 
 def test_the_table_has_a_row_for_every_endpoint() -> None:
-    rows = {tuple(row.split()[:2]) for row in TABLE.strip().splitlines()}
-    assert rows == {(view.resource, action) for _, _, action, view in ENDPOINTS}
+    table = {tuple(row.split()[:2]) for row in TABLE.strip().splitlines()}
+    assert table == {(view.resource, action) for _, _, action, view in ENDPOINTS}
 
 
 @pytest.mark.parametrize(

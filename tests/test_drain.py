@@ -134,6 +134,9 @@ def is_refused(live: LiveServer) -> bool:
         connected(live).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        # The listener closed while it took this connection.
+        return False
     return False
 
 
