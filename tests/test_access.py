@@ -20,7 +20,8 @@ from driftwatch.api_urls import urlpatterns
 from experiments.models import Experiment
 from experiments.views import ExperimentView
 from tests.caller import Caller
-from tests.conftest import RUN, Documents
+from tests.conftest import RUN
+from tests.documents import Documents
 from tests.provider import Provider
 from tests.session import through_session
 

@@ -16,7 +16,7 @@ from experiments.models import Experiment
 from pages.page import Page
 from pages.urls import urlpatterns
 from tests.caller import FORM, Caller
-from tests.conftest import Documents
+from tests.documents import Documents
 from tests.session import through_session
 
 # The newcomer has no session, because the first login registers.
@@ -78,11 +78,13 @@ def test_a_page_admits_the_roles_that_its_requirement_admits(
 def outcome(response: Any) -> str:
     """Return what became of a request for a page: `admitted`, `sent to login`, `refused`, or its odd status."""
     assert "no-store" in response.headers["Cache-Control"]
-    if response.headers.get("Location", "").startswith("/login?next="):
+    location = response.headers.get("Location", "")
+    if response.status_code == 302 and location.startswith("/login?next="):
         return "sent to login"
     if response.status_code == 403 and 'role="alert"' in response.content.decode():
         return "refused"
-    return f"{response.status_code}" if response.status_code in (403, 404, 405, 500) else "admitted"
+    is_odd = response.status_code in (403, 404, 405, 500) or "/login" in location
+    return f"{response.status_code} {location}" if is_odd else "admitted"
 
 
 def token_of(caller: Caller) -> uuid.UUID:
