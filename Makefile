@@ -56,7 +56,7 @@ migrations: .venv/dev  ## Check that each change of a model has its migration
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
 bandit: .venv/dev  ## Look for known weaknesses in the code
-	$(BIN)/bandit -q -r core audit accounts experiments drifts pages driftwatch -c pyproject.toml
+	$(BIN)/bandit -q -r core audit accounts experiments drifts files transfer pages driftwatch -c pyproject.toml
 
 deployment: .venv/dev  ## Check the Dockerfile and the compose file
 	$(BIN)/hadolint Dockerfile

@@ -117,6 +117,8 @@ INSTALLED_APPS = [
     "accounts",
     "experiments",
     "drifts",
+    "files",
+    "transfer",
     "pages",
     "driftwatch.apps.DriftWatchConfig",
 ]
