@@ -59,6 +59,8 @@ class ActorKind(models.TextChoices):
     SERVICE = "service", "Drift Watch"
 
 
+# The kinds that a filter may name in place of a user, by label.
+KINDS = {kind.label.lower(): kind.value for kind in ActorKind if kind is not ActorKind.USER}
 # The events that the service itself causes, in background tasks.
 BY_SERVICE = frozenset({Action.RUN_OVERDUE})
 
@@ -73,7 +75,8 @@ class Actor(EmbeddedModel):
     email = models.CharField(max_length=254)
 
     def __str__(self) -> str:
-        return self.email or self.subject or self.kind
+        # An erased user has neither email nor subject.
+        return self.email or self.subject or ("Erased user" if self.user_id else str(ActorKind(self.kind).label))
 
 
 class Target(EmbeddedModel):
@@ -89,8 +92,13 @@ class Target(EmbeddedModel):
     @property
     def kind(self) -> str:
         """The type in words, such as "access token"."""
-        models_ = (model._meta for model in apps.get_models() if model._meta.model_name == self.type)
-        return next((str(meta.verbose_name) for meta in models_), self.type)
+        model = model_of(self)
+        return str(model._meta.verbose_name) if model else self.type
+
+
+def model_of(target: Target) -> type[models.Model] | None:
+    """Return the model of the object; None without an object, or if this release has no such model."""
+    return next((model for model in apps.get_models() if model._meta.model_name == target.type), None)
 
 
 class AppendOnly(Exception):
@@ -100,8 +108,14 @@ class AppendOnly(Exception):
 class EventQuerySet(FilterableQuerySet["Event"]):
     """Selects events, and refuses to change or delete them."""
 
+    def in_experiment(self, experiment_id: uuid.UUID) -> "EventQuerySet":
+        """Return the events of an experiment, of its runs and of their files."""
+        return self.matching({"experiment_id": experiment_id.hex})
+
     def by(self, actor: str) -> "EventQuerySet":
-        """Return the events of the actor with this user id or email."""
+        """Return the events of the actor with this user id or email, or of a kind of actor, such as "Command line"."""
+        if kind := KINDS.get(actor.lower()):
+            return self.matching({"actor.kind": kind})
         try:
             return self.matching({"actor.user_id": uuid.UUID(actor).hex})
         except ValueError:

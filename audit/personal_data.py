@@ -12,7 +12,7 @@ from audit.models import Action, Event, EventQuerySet
 from core.mongodb.documents import collection_of, with_django_errors
 from core.mongodb.match import Mql
 
-# The largest trails are scanned whole: no index has the target.
+# The largest trails are scanned whole: no index has the values before and after.
 ERASURE_SECONDS = 600
 ERASED = "(erased)"
 PERSONAL_VALUES = ("email", "issuer", "subject")
@@ -20,7 +20,7 @@ PERSONAL_VALUES = ("email", "issuer", "subject")
 
 def events_of(user_id: uuid.UUID) -> EventQuerySet:
     """Return the events whose actor or target is the user."""
-    return Event.objects.matching({"$or": [{"actor.user_id": user_id.hex}, about(user_id)]})
+    return Event.objects.matching(by_or_about(user_id))
 
 
 @with_django_errors
@@ -64,6 +64,11 @@ def emails_of(user_id: uuid.UUID, email: str | None) -> list[str]:
     }
     found = {each for name, match in places.items() for each in collection_of(Event).distinct(name, match)}
     return sorted({*filter(None, found), *([email] if email else [])} - {ERASED})
+
+
+def by_or_about(user_id: uuid.UUID) -> Mql:
+    """Return the condition on the events whose actor or target is the user."""
+    return {"$or": [{"actor.user_id": user_id.hex}, about(user_id)]}
 
 
 def about(user_id: uuid.UUID) -> Mql:

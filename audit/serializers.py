@@ -76,4 +76,9 @@ class ExportParameters(serializers.Serializer[dict[str, Any]]):
     since = TimeParameter(required=False, help_text="The earliest time, in RFC 3339; included.")
     until = TimeParameter(required=False, help_text="The end of the period; not included.")
     action = StrictChoice(Action.choices, required=False)
-    actor = StrictText(required=False, max_length=254, trim_whitespace=True, help_text="A user's id or email.")
+    actor = StrictText(
+        required=False,
+        max_length=254,
+        trim_whitespace=True,
+        help_text="A user's id or email, or Anonymous, Command line or Drift Watch.",
+    )

@@ -5,20 +5,29 @@ import datetime
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 
 from core import timestamps
 
+CSV = "text/csv; charset=utf-8"
 # Spreadsheets run texts that begin with these as formulas: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def csv_file(name: str, rows: Iterable[Sequence[Any]]) -> HttpResponse:
     """Return a CSV download. The first row is the header. Texts that would be formulas get a leading apostrophe."""
-    response = HttpResponse(content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    response = HttpResponse(content_type=CSV, headers=attachment(name))
     response.writelines(csv_lines(rows))
     return response
+
+
+def csv_stream(name: str, rows: Iterable[Sequence[Any]]) -> StreamingHttpResponse:
+    """Return the same download for any number of rows, which are read while it is sent."""
+    return StreamingHttpResponse(csv_lines(rows), content_type=CSV, headers=attachment(name))
+
+
+def attachment(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
 
 
 class Echo:

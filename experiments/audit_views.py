@@ -15,4 +15,4 @@ class ExperimentAuditView(EventSearch, ExperimentResource):
     filter_example = {"action": "permissions_changed"}
 
     def get_queryset(self) -> EventQuerySet:
-        return Event.objects.matching({"experiment_id": self.get_reference().pk.hex})
+        return Event.objects.in_experiment(self.get_reference().pk)

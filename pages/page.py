@@ -1,5 +1,6 @@
 """The base classes of pages. They use the identity and permissions of the API, and show refusals as pages."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -107,6 +108,11 @@ class ExperimentPage(Page, ExperimentResource):
             query = self.request.query_params.urlencode()
             record(Action.EXPORTED, self.identity, experiment, after={"file": name, "query": query})
         return csv_file(name, rows)
+
+    def file_name(self, experiment: Experiment) -> str:
+        """A file name, without its extension, that every file system accepts."""
+        name = re.sub(r"[^A-Za-z0-9]+", "-", experiment.name).strip("-").lower()
+        return f"{name[:80] or 'experiment'}-{self.resource}"
 
     def show_of(self, experiment: Experiment, template: str, status: int = 200, **context: Any) -> HttpResponse:
         """Render a template with the `experiment`, and with `may_edit` and `may_manage` for the caller's controls.

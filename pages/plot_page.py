@@ -1,6 +1,5 @@
 """The base class of pages with a plot: their filter, their runs and their files."""
 
-import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -65,8 +64,3 @@ class PlotPage(ExperimentPage):
         response["Content-Disposition"] = f'inline; filename="{self.file_name(experiment)}.svg"'
         response["Content-Security-Policy"] = POLICY
         return response
-
-    def file_name(self, experiment: Experiment) -> str:
-        """A file name, without its extension, that every file system accepts."""
-        name = re.sub(r"[^A-Za-z0-9]+", "-", experiment.name).strip("-").lower()
-        return f"{name[:80] or 'experiment'}-{self.resource}"

@@ -64,6 +64,7 @@ MAX_FILTER = 4_000
 SOON = 0.6
 PATIENCE = "Search longer"
 INCOMPLETE = "Enter a field, a comparison and a value, such as parameters.p_value lt 0.05 (lt: less than)."
+NO_TIME = "Write a time in UTC, such as 2026-01-31 or 2026-01-31 12:00."
 ADVICE = "choose a model, a status or a shorter period"
 
 
@@ -336,7 +337,7 @@ def comparable(text: str, known: Field) -> Any:
         try:
             parse_time(unquoted(text))
         except ValueError:
-            raise Refused("Write a time in UTC, such as 2026-01-31 or 2026-01-31 12:00.") from None
+            raise Refused(NO_TIME) from None
     return storable(unquoted(text))
 
 

@@ -10,12 +10,10 @@ from rest_framework.request import Request
 from core.api.conditional import tagged
 from core.api.errors import sentences
 from core.api.exceptions import InvalidQuery
-from core.api.pagination import Search, encode_cursor, search_digest
 from core.api.search import bounded_time
 from core.identity import Level
 from core.mongodb.documents import Document, instances_of
 from core.mongodb.match import Mql
-from core.mongodb.order import Order
 from core.totals import Total, total_of
 from drifts.display import (
     SORT_LABELS,
@@ -29,6 +27,7 @@ from drifts.display import (
 from drifts.models import Drift
 from drifts.verdict import JobStatus
 from experiments.models import Experiment
+from pages.cursor_pages import CursorPages
 from pages.page import ExperimentPage
 from pages.parameters import MISSING, Shown, cells_of, value_of
 from pages.runs_view import DIRECTIONS, MAX_SELECTED, PAGE_SIZES, RunsView, ids_of
@@ -196,35 +195,17 @@ def is_number(row: Row, place: int) -> bool:
 
 
 def table_of(experiment: Experiment, view: RunsView) -> Table:
-    """The page of runs for a view. Raises `ValidationError` for a cursor of another search, and on a timeout.
-
-    A previous page is found like a next page, in the opposite order.
-    """
-    shape = cells_of(view.paths)
-    order, reverse = view.order, Order(view.order.keys, not view.order.is_descending)
+    """The page of runs for a view. Raises `ValidationError` for a cursor of another search, and on a timeout."""
     matching = Drift.objects.of(experiment).matching(view.filter.match)
     name = [str(experiment.pk), view.filter.pairs]
-    forwards, backwards = search_digest([*name, order.sort]), search_digest([*name, reverse.sort])
+    pages = CursorPages(matching, view.order, name, cells_of(view.paths))
     with view.filter.bounded_time():
-        if view.before:
-            page = Search(matching, reverse, backwards, shape).page_after(view.before, view.size)
-            documents = page.documents[::-1]
-            has_next, has_previous = True, page.next_cursor is not None
-        else:
-            search = Search(matching, order, forwards, shape)
-            page = search.page_after(view.after, view.size) if view.after else search.page(1, view.size)
-            documents = page.documents
-            has_next, has_previous = page.next_cursor is not None, bool(view.after)
-    rows = rows_of(documents, view)
-    headings = headings_of(rows, view)
-    if not documents:
-        return Table(rows, page.total, headings)
-    after = encode_cursor(order.position(documents[-1]), forwards)
-    before = encode_cursor(reverse.position(documents[0]), backwards)
+        page = pages.page(view.size, view.after, view.before)
+    rows = rows_of(page.documents, view)
     return Table(
         rows,
         page.total,
-        headings,
-        next=view.but(after=after) if has_next else None,
-        previous=view.but(before=before) if has_previous else None,
+        headings_of(rows, view),
+        next=view.but(after=page.after) if page.after else None,
+        previous=view.but(before=page.before) if page.before else None,
     )

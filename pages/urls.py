@@ -5,6 +5,7 @@ from typing import Any
 from django.urls import path
 
 from pages.account import AccountPage, TokensPage
+from pages.audit import AuditPage
 from pages.chart_page import ChartPage
 from pages.comparison import ComparisonPage
 from pages.experiment_edit import ArchivePage, DeleteExperimentPage, EditExperimentPage, NewExperimentPage
@@ -46,6 +47,8 @@ urlpatterns = [
         PermissionsPage.as_view({"post": "hand_over"}),
         name="handover",
     ),
+    path("experiments/<str:experiment_id>/audit", AuditPage.as_view({"get": "retrieve"}), name="audit"),
+    path("experiments/<str:experiment_id>/audit.csv", AuditPage.as_view({"get": "table"}), name="audit-csv"),
     path("account", AccountPage.as_view({"get": "retrieve"}), name="account"),
     path("account/tokens", TokensPage.as_view({"get": "list", "post": "create"}), name="tokens"),
     path("account/tokens/<str:token_id>/revoke", TokensPage.as_view({"post": "destroy"}), name="token-revoke"),

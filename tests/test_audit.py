@@ -121,7 +121,7 @@ def unwritable_events() -> Iterator[None]:
 
 MANAGER = "manager@example.org"
 ROOT = "root@example.org"
-COMMAND = "command line"
+COMMAND = "Command line"
 ALL = {"name", "description", "public", "permissions", "tags", "config"}
 
 # Audited actions: the call, then the action, the actor, the target, and some of the values before and after.
@@ -168,7 +168,7 @@ ACTIONS: dict[str, tuple[AuditedCall, str, str, str, dict[str, Any], dict[str, A
     ),
     "failing to log in": (
         lambda scene: scene.log_in("wrong"),
-        *("login_failed", "anonymous", "user root@example.org", {}, {}),
+        *("login_failed", "Anonymous", "user root@example.org", {}, {}),
     ),
     "logging out": (
         lambda scene: scene.enter().post("/admin/logout/"),
@@ -267,7 +267,7 @@ def test_an_action_is_recorded(name: str, scene: Scene) -> None:
     if actor == COMMAND:
         assert (event.way, event.address, event.user_agent) == ("command", None, "")
     else:
-        way = "session" if actor in (ROOT, "anonymous") else "bearer"
+        way = "session" if actor in (ROOT, "Anonymous") else "bearer"
         assert (event.way, event.address, event.user_agent) == (way, "127.0.0.1", AGENT)
     on_experiment = event.target.type in ("experiment", "drift")
     assert (event.experiment_id is not None) is on_experiment
@@ -285,7 +285,7 @@ def test_the_way_is_that_of_the_authentication_which_succeeded(scene: Scene) -> 
     for _ in range(2):
         scene.refresh_token()
     recorded = {event.action: (str(event.actor), event.way) for event in Event.objects.all()}
-    assert recorded == {"token_refreshed": (MANAGER, "bearer"), "token_revoked": ("anonymous", "bearer")}
+    assert recorded == {"token_refreshed": (MANAGER, "bearer"), "token_revoked": ("Anonymous", "bearer")}
 
 
 def test_exports_are_recorded_for_each_experiment_and_for_the_trail(scene: Scene, admin: Caller) -> None:

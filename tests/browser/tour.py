@@ -21,13 +21,14 @@ EXAMPLES = {
     "experiment-edit": "",
     "experiment-delete": "",
     "permissions": "?entity=urn:group:watchers",
+    "audit": "?since=2026-01-01",
     "chart": "?x=parameters.p_value&y=parameters.statistic&fit=1",
     "timeline": "?verdict=drift",
     "account": "",
     "tokens": "",
 }
 # Addresses that scripts fetch or that download a file. They are not pages.
-OTHERS = {"running", "run-state", "chart-svg", "chart-csv", "timeline-svg", "timeline-csv"}
+OTHERS = {"running", "run-state", "chart-svg", "chart-csv", "timeline-svg", "timeline-csv", "audit-csv"}
 LONG = "urn:example:group:" + "a-name-without-a-place-to-break-it" * 3
 
 
