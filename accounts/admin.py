@@ -1,24 +1,40 @@
 """Users and their access tokens in the admin portal."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.utils import display_for_value
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import pluralize
+from rest_framework.exceptions import ValidationError
 
 from accounts.models import ServiceToken, User
 from accounts.models.service_token import ServiceTokenQuerySet, TokenState
 from audit.audited_admin import AuditedAdmin
+from audit.models import Event
+from audit.personal_data import events_of
+from core.api.search import bounded_time
 from core.identity import Requirement, identity_of_session
+from core.mongodb.documents import instances_of
+from core.mongodb.order import NEWEST_FIRST
 from core.portal.filters import PeriodFilter
 from core.portal.permissions import GuardedAdmin
 
+LATEST_EVENTS = 20
+
 # Experiments' permissions and entitlements give access. Django's groups are not used.
 admin.site.unregister(Group)
+
+
+class UserPart(NamedTuple):
+    """A part of the page of a user: its template, and the object that the template knows as `part`."""
+
+    template: str
+    content: Any
 
 
 @admin.register(User)
@@ -49,6 +65,20 @@ class UserAdmin(AuditedAdmin):
         "created_at",
     )
     readonly_fields = ("id", "issuer", "subject", "entitlements", "latest_login", "last_seen_at", "created_at")
+    # The parts below the form. Packages above this one add theirs, because they know what a user may access. Each
+    # function returns None for a viewer who may not see its part.
+    parts: ClassVar[list[Callable[[HttpRequest, User], UserPart | None]]] = []
+
+    def render_change_form(
+        self, request: HttpRequest, context: Any, *args: Any, obj: User | None = None, **kwargs: Any
+    ) -> HttpResponse:
+        """Show the parts below the form, or none if MongoDB exceeds the time limit."""
+        try:
+            with bounded_time():
+                parts = [part(request, obj) for part in (*self.parts, latest_events)] if obj else []
+        except ValidationError:
+            parts = None
+        return super().render_change_form(request, {**context, "parts": parts}, *args, obj=obj, **kwargs)
 
     @admin.display
     def role(self, user: User) -> str:
@@ -69,6 +99,14 @@ class UserAdmin(AuditedAdmin):
         """Make `is_superuser` read-only for users of an issuer: their entitlements make administrators."""
         fields = tuple(super().get_readonly_fields(request, obj))
         return fields if obj is None or obj.is_local else (*fields, "is_superuser")
+
+
+def latest_events(request: HttpRequest, user: User) -> UserPart | None:
+    """The newest events by or about the user, for those who may see the audit trail."""
+    if not admin.site.get_model_admin(Event).has_view_permission(request):
+        return None
+    found, _ = events_of(user.pk).sorted_slice(NEWEST_FIRST, LATEST_EVENTS, shape=[{"$unset": ["before", "after"]}])
+    return UserPart("admin/accounts/user/events.html", {"user": user, "events": list(instances_of(Event, found))})
 
 
 class StateFilter(admin.SimpleListFilter):

@@ -1,6 +1,7 @@
 """The audit trail in the admin portal, read-only."""
 
 import json
+import uuid
 from typing import Any
 
 from django.contrib import admin
@@ -9,13 +10,29 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from audit.models import Event
+from audit.personal_data import by_or_about
 from core.identity import Requirement
+from core.mongodb.match import Mql
 from core.portal.changelists import BoundedChangeList
-from core.portal.filters import PeriodFilter
+from core.portal.filters import PeriodFilter, TextFilter
 from core.portal.permissions import GuardedAdmin
 
 # The most characters of a value that the page of an event shows.
 MAX_SHOWN = 20_000
+
+
+class PersonFilter(TextFilter):
+    """Filters by a user's id, for the events by and about the user, or by the email of the actor."""
+
+    title = "person"
+    parameters = ("person",)
+    help_text = "A user's id finds events by and about the user, an email those by it."
+
+    def condition(self, text: str) -> Mql:
+        try:
+            return by_or_about(uuid.UUID(text.strip()))
+        except ValueError:
+            return {"actor.email": text.strip()}
 
 
 class EventChangeList(BoundedChangeList):
@@ -36,7 +53,7 @@ class EventAdmin(GuardedAdmin):
 
     required_levels = {"view": Requirement.ADMIN, "add": None, "change": None, "delete": None}
     list_display = ("created_at", "action", "actor", "target", "changed_fields", "address", "way")
-    list_filter = ("action", "way", PeriodFilter)
+    list_filter = ("action", "way", PersonFilter, PeriodFilter)
     search_fields = ("actor__email", "actor__subject", "target__name", "target__object_id", "address", "request_id")
     search_help_text = "Email or subject of the actor, name or id of the target, address, or request id"
     list_deferred = ("before", "after")

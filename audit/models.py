@@ -188,6 +188,7 @@ class Event(models.Model):
             models.Index(fields=["experiment_id", "-action", "-created_at", "-id"], name="event_experiment_action"),
             EmbeddedIndex(fields=["actor", "-created_at", "-id"], parts={"actor": "user_id"}, name="event_actor"),
             EmbeddedIndex(fields=["actor", "-created_at", "-id"], parts={"actor": "email"}, name="event_email"),
+            EmbeddedIndex(fields=["target", "-created_at", "-id"], parts={"target": "object_id"}, name="event_target"),
             models.Index(fields=["request_id"], condition=models.Q(request_id__gt=""), name="event_request"),
             ExpiryIndex(fields=["expires_at"], name="event_expiry"),
         )

@@ -21,6 +21,7 @@ from core.portal.changelists import BoundedChangeList
 from core.portal.filters import PeriodFilter, TagFilter
 from core.portal.forms import JSONText, LinesWidget, TagsField
 from core.tags import written_tags
+from experiments import admin_users  # noqa: F401 - adds its parts to the page of a user
 from experiments.admin_forms import KEEP_EDITING, NOT_SAVED, ExperimentForm, PermissionsField
 from experiments.models import Experiment, ExperimentQuerySet
 from experiments.portal import ExperimentLevels

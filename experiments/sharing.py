@@ -1,5 +1,6 @@
 """Sharing of experiments: whom an entity names, who has access and why, and the effect of a change."""
 
+import datetime
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,10 +12,15 @@ from rest_framework.exceptions import PermissionDenied
 from accounts.models import User
 from core.api.throttling import count_lookup
 from core.identity import USER_ID, Identity, Level, Requirement, is_entitlement
+from core.mongodb.documents import instances_of
+from core.mongodb.order import NEWEST_FIRST
+from core.totals import Total, total_of
 from core.versions import version_of
-from experiments.access import highest
+from experiments.access import granted_to, highest
 from experiments.models import Experiment, Permission, canonical_entity
 
+# The most experiments of an overview.
+MAX_LISTED = 50
 # The fields that decide who has access.
 SHARED = ("permissions", "public")
 NOBODY = "No registered user has this {}. People appear after their first login."
@@ -48,6 +54,27 @@ class Access:
     reasons: list[Reason]
     complete: bool
     note: str
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The access of a user to all experiments, by the newest known groups of the user.
+
+    `named` are the newest experiments whose permissions name the user or a group of the user, and `total` the number
+    of all of these. `public` is the number of public experiments, and `managed` that of all experiments, if the user
+    is an administrator.
+    """
+
+    user: User
+    groups_known_at: datetime.datetime | None
+    named: list[tuple[Experiment, Access]]
+    total: Total
+    public: Total
+    managed: Total | None
+
+    @property
+    def holder(self) -> "Holder":
+        return Holder(str(self.user.pk), self.user.email)
 
 
 @dataclass(frozen=True)
@@ -115,6 +142,22 @@ def access_of_entity(experiment: Experiment, entity: str) -> Access:
     grants = experiment.grants_by_list({entity} if is_effective(entity) else frozenset())
     reasons = reasons_for(experiment, grants)
     return Access(entity, highest(reason.level for reason in reasons), reasons, complete=False, note=PARTIAL)
+
+
+def overview_of(user: User, viewer: Identity) -> Overview:
+    """The access of a user, limited to the experiments whose permission lists the viewer may see."""
+    identity, issued_at = user.last_identity, user.entitlements_issued_at
+    visible = Experiment.objects.matching(granted_to(viewer))
+    named = visible.naming(identity)
+    found, _ = named.sorted_slice(NEWEST_FIRST, MAX_LISTED, shape=[{"$unset": ["config", "description"]}])
+    return Overview(
+        user,
+        datetime.datetime.fromtimestamp(issued_at, datetime.UTC) if issued_at else None,
+        [(experiment, access_of(experiment, identity)) for experiment in instances_of(Experiment, found)],
+        total_of(named),
+        total_of(Experiment.objects.matching({"public": True})),
+        total_of(visible) if identity.is_admin else None,
+    )
 
 
 def reasons_for(experiment: Experiment, grants: Iterable[tuple[str | None, Level]]) -> list[Reason]:

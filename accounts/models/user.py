@@ -15,7 +15,7 @@ from django_mongodb_backend.fields import ArrayField
 from audit.models import Action
 from audit.trail import record
 from core import timestamps
-from core.identity import Identity
+from core.identity import Identity, identity_of_user
 from core.mongodb.documents import find_one, instance_of
 from core.mongodb.querysets import FilterableQuerySet
 from core.mongodb.transaction import in_transaction
@@ -156,6 +156,15 @@ class User(AbstractBaseUser):
         """True for a user who was not seen for `TOKEN_OWNER_DAYS`. With 0 days, nobody is away."""
         days = settings.TOKEN_OWNER_DAYS
         return days > 0 and self.seen_at < timestamps.now() - datetime.timedelta(days=days)
+
+    @property
+    def last_identity(self) -> Identity:
+        """The user's identity by the newest known entitlements, to show what it may access. It authorizes nothing."""
+        return replace(
+            identity_of_user(self),
+            entitlements=frozenset(self.entitlements),
+            is_local_administrator=self.is_local and self.is_superuser,
+        )
 
     @property
     def is_local(self) -> bool:
