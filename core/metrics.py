@@ -41,6 +41,7 @@ RUNS = Counter(
 FAILED_RUNS = Counter(
     "driftwatch_failed_runs", "Runs that their client reported as Failed, or whose time-out was over.", ("reason",)
 )
+REMOVED_RUNS = Counter("driftwatch_removed_runs", "Runs that were removed because of their age.")
 FAILED_AUTHENTICATIONS = Counter(
     "driftwatch_authentication_failures", "Tokens that were refused, and logins that failed.", ("way",)
 )

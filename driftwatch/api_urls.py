@@ -12,6 +12,7 @@ from core.api.error_pages import read_only
 from core.api.openapi_view import DocumentView
 from core.api.throttling import RequestLimit
 from drifts.bulk import DriftBulkView
+from drifts.retention_views import RetentionView
 from drifts.series_views import SeriesView
 from drifts.statistics_views import DriftStatisticsView, VisibleDriftStatisticsView
 from drifts.views import DriftView, VisibleDriftView
@@ -35,6 +36,7 @@ urlpatterns = [
     path("experiment/<str:experiment_id>", ExperimentView.as_view(ONE)),
     path("experiment/<str:experiment_id>/archive", ExperimentView.as_view({"post": "archive"})),
     path("experiment/<str:experiment_id>/restore", ExperimentView.as_view({"post": "restore"})),
+    path("experiment/<str:experiment_id>/retention", RetentionView.as_view({"get": "retrieve"})),
     path("experiment/<str:experiment_id>/access", AccessView.as_view({"get": "retrieve"})),
     path("experiment/<str:experiment_id>/access/preview", AccessView.as_view({"post": "preview"})),
     path("experiment/<str:experiment_id>/access/handover", AccessView.as_view({"post": "handover"})),

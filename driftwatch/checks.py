@@ -16,6 +16,7 @@ from pymongo.errors import PyMongoError
 from accounts.fetching import is_safe_url
 from core.api.rate_limits import rate_of
 from core.capacity import RESERVED_THREADS
+from experiments.run_rules import MAX_RETENTION_DAYS
 
 # The members of an entry of OIDC_ISSUERS, with their types.
 ISSUER_MEMBERS: dict[str, type | tuple[type, ...]] = {
@@ -164,6 +165,8 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
     for name, number in numbers.items():
         if number <= 0:
             yield "E022", f"{name} is {number:g}.", "Set a number above 0."
+    if not 0 <= settings.RETENTION_DAYS <= MAX_RETENTION_DAYS:
+        yield "E028", f"RETENTION_DAYS is {settings.RETENTION_DAYS}.", f"Set 1 to {MAX_RETENTION_DAYS}, or 0 for none."
 
 
 def serving_problems() -> Iterator[tuple[str, str, str]]:

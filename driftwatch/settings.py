@@ -256,6 +256,11 @@ SIMPLE_JWT = {
 
 AUDIT_DAYS = env.float("AUDIT_DAYS", 365)
 
+# Retention
+
+# Runs are removed so many days after `observed_at`, unless their experiment has a shorter time; 0 to keep them.
+RETENTION_DAYS = env.int("RETENTION_DAYS", 0) if env.str("RETENTION_DAYS", "") else 0
+
 # API
 
 # Size limits in bytes, of request bodies and of bulk bodies (MAX_BULK_BYTES).

@@ -5,6 +5,7 @@ from datetime import timedelta
 from core.background import Task
 from drifts.overdue import fail_overdue_runs
 from drifts.recomputation import recompute_runs
+from drifts.retention import remove_old_runs
 from drifts.upgrades import upgrade_runs
 from experiments.models import DeletedExperiment
 
@@ -32,5 +33,11 @@ TASKS = (
         label="Upgrade of runs to the current schema",
         every=timedelta(minutes=5),
         run=upgrade_runs,
+    ),
+    Task(
+        name="remove_old_runs",
+        label="Removal of runs because of their age",
+        every=timedelta(hours=1),
+        run=remove_old_runs,
     ),
 )

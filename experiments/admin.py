@@ -28,8 +28,9 @@ from experiments.portal import ExperimentLevels
 from experiments.run_rules import Recomputation
 from experiments.sharing import Preview, access_of, holders
 
-# The rules for runs are read-only: a changed rule starts background work, as `Experiment.update_by` does.
-RULES = ("series_names", "mapped_fields", "run_timeout", "recomputation_progress")
+# The rules for runs are read-only: a changed rule starts background work, as `Experiment.update_by` does. The settings
+# page shows how many runs fewer days would remove, before it saves them.
+RULES = ("series_names", "mapped_fields", "run_timeout", "retention_days", "recomputation_progress")
 # Django shows a dash for a null field, but "None" for a method that returns None.
 NONE = SafeString("-")
 CONFIRMED = "_confirmed"

@@ -119,6 +119,10 @@ class Experiment(AccessControlled, models.Model):
     # The progress of applying changed rules to stored runs: `Recomputation` in run_rules.py.
     recomputation = models.JSONField(null=True, blank=True, editable=False)
     run_timeout = models.IntegerField("time-out of runs (seconds)", null=True, blank=True, editable=False)
+    retention_days = models.IntegerField("keep runs for (days)", null=True, blank=True, editable=False)
+    # The days that count, as the background task has last seen them, and since when (drifts/retention.py).
+    retention_seen = models.IntegerField(null=True, blank=True, editable=False)
+    retention_seen_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField("created", default=timestamps.now, editable=False)
     updated_at = models.DateTimeField("updated", default=timestamps.now, editable=False)
     archived_at = models.DateTimeField(
@@ -357,11 +361,21 @@ def earliest_request() -> datetime.datetime:
 
 # A change of the field map may change each field that `series_by` names, and is named if both change.
 RULES = ("field_map", "series_by")
-WRITTEN_BY_METHODS = ("archived_at", *RULES, "rules_version", "recomputation")
+RETENTION_SEEN = ("retention_seen", "retention_seen_at")
+WRITTEN_BY_METHODS = ("archived_at", *RULES, "rules_version", "recomputation", *RETENTION_SEEN)
 CHANGES = {
     Action.PERMISSIONS_CHANGED: ("permissions",),
     Action.VISIBILITY_CHANGED: ("public",),
-    Action.EXPERIMENT_UPDATED: ("name", "description", "tags", "config", "series_by", "field_map", "run_timeout"),
+    Action.EXPERIMENT_UPDATED: (
+        "name",
+        "description",
+        "tags",
+        "config",
+        "series_by",
+        "field_map",
+        "run_timeout",
+        "retention_days",
+    ),
 }
 RECORDED = [name for names in CHANGES.values() for name in names]
 

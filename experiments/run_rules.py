@@ -27,6 +27,8 @@ MAPPABLE_FIELDS = (
 )
 # The most seconds that a run may take: a year.
 MAX_RUN_TIMEOUT = 366 * 24 * 60 * 60
+# The most days that runs may be kept for: a century.
+MAX_RETENTION_DAYS = 36_500
 
 
 @dataclass(frozen=True)

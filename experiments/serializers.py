@@ -26,7 +26,14 @@ from experiments.models import (
     completed,
     max_permissions,
 )
-from experiments.run_rules import MAPPABLE_FIELDS, MAX_RUN_TIMEOUT, MAX_SERIES_BY, SERIES_FIELDS, default_series_by
+from experiments.run_rules import (
+    MAPPABLE_FIELDS,
+    MAX_RETENTION_DAYS,
+    MAX_RUN_TIMEOUT,
+    MAX_SERIES_BY,
+    SERIES_FIELDS,
+    default_series_by,
+)
 from experiments.run_rules_serializers import FieldMap, RecomputationSerializer, SeriesBy
 from experiments.sharing import Preview, UnknownUser, ids_of_emails, is_email, named_user, preview_of
 
@@ -154,6 +161,14 @@ class ExperimentSerializer(SharingSerializer):
         required=False,
         help_text="Seconds that a run may take without a heartbeat, unless it has its own `run_timeout`.",
     )
+    retention_days = StrictInteger(
+        min_value=1,
+        max_value=MAX_RETENTION_DAYS,
+        allow_null=True,
+        required=False,
+        help_text="Days after `observed_at` at which a run that has ended is removed, for good; null keeps runs. The "
+        "operator of the service may have set a shorter time. See `GET /experiment/{experiment_id}/retention`.",
+    )
     cleared_by_null: ClassVar[dict[str, Any]] = {
         "description": str,
         "tags": list,
@@ -174,6 +189,7 @@ class ExperimentSerializer(SharingSerializer):
             "series_by",
             "field_map",
             "run_timeout",
+            "retention_days",
             "recomputation",
             "created_at",
             "updated_at",

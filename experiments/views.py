@@ -58,6 +58,7 @@ FIELDS: Mapping[str, Field] = {
     "tags": StringListField("tags"),
     "config": JSONField("config"),
     "run_timeout": NumberField("run_timeout"),
+    "retention_days": NumberField("retention_days"),
     "created_at": TimeField("created_at"),
     "updated_at": TimeField("updated_at"),
     "archived_at": TimeField("archived_at"),

@@ -65,6 +65,8 @@ series     search           private 403 403 403 403 200 200 200 200 200
 series     search           public  200 200 200 200 200 200 200 200 200
 visible_drift search        private 200 200 200 200 200 200 200 200 200
 visible_drift stats         private 200 200 200 200 200 200 200 200 200
+retention  retrieve         private 401 403 403 403 403 403 403 200 200
+retention  retrieve         public  401 403 403 403 403 403 403 200 200
 access     retrieve         private 403 403 403 403 200 200 200 200 200
 access     retrieve         public  200 200 200 200 200 200 200 200 200
 access     preview          private 401 403 403 403 403 403 403 200 200

@@ -389,6 +389,7 @@ def test_the_rules_for_runs_are_shown_and_kept_by_the_form(
 ) -> None:
     assert Shown(browser.get(address(experiment))).texts(".field-mapped_fields .readonly") == ["-"]
     rules = {"series_by": ["model", "parameters.site"], "field_map": {"p_value": "parameters.p"}, "run_timeout": 60}
+    rules["retention_days"] = 30
     assert manager.patch(f"/experiment/{experiment.pk}", rules).status_code == 200
     experiment.refresh_from_db()
     entries = [(entry.entity, entry.level) for entry in experiment.permissions]
@@ -399,5 +400,5 @@ def test_the_rules_for_runs_are_shown_and_kept_by_the_form(
     page = Shown(browser.get(address(experiment)))
     shown = [page.texts(f".field-{name} .readonly")[0] for name in RULES]
     started = f"since {kept.updated_at:%Y-%m-%d}"
-    assert shown[:3] == ["model, parameters.site", "p_value: parameters.p", "60"]
-    assert shown[3].startswith(f"0 of 0 runs by the new field_map, {started}")
+    assert shown[:4] == ["model, parameters.site", "p_value: parameters.p", "60", "30"]
+    assert shown[4].startswith(f"0 of 0 runs by the new field_map, {started}")

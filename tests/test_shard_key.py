@@ -23,6 +23,7 @@ from core.mongodb.documents import collection_of, mongodb
 from drifts.models import Drift
 from drifts.overdue import fail_overdue_runs
 from drifts.recomputation import recompute_runs
+from drifts.retention import remove_old_runs
 from drifts.upgrades import upgrade_runs
 from driftwatch.api_urls import urlpatterns as api_patterns
 from experiments.models import DeletedExperiment, Experiment
@@ -53,6 +54,7 @@ PAGES = "/experiments/{experiment}"
 PORTAL = "/admin/drifts/drift"
 EXISTING = {"If-Match": "*"}
 ONCE = {"Idempotency-Key": "1"}
+LONG_AGO = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 CHART = "x=parameters.p_value&y=created_at"
 
 # Every request below an experiment. Each sends a command on runs.
@@ -73,6 +75,7 @@ REQUESTS = {
     "search with a total": Request("POST", f"{API}/drift/search?page_size=1&sort_by=model", {"verdict": "drift"}),
     "search by alternatives": Request("POST", f"{API}/drift/search", {"$or": [{"model": "forest"}, {"tags": "late"}]}),
     "statistics": Request("POST", f"{API}/drift/stats", {"group_by": "model", "interval": "day"}),
+    "retention": Request("GET", f"{API}/retention?days=1"),
     "series": Request("POST", f"{API}/series/search", {"series.model": "forest"}),
     "delete the experiment": Request("DELETE", API),
     "runs page": Request("GET", PAGES),
@@ -374,6 +377,20 @@ def test_background_work_on_runs_names_the_experiment(
     recompute_runs(lambda: False)
     commands = recorder.on_runs()[preparation:]
     assert [next(iter(command)) for command in commands].count("update") == 2
+    for command in commands:
+        assert_suits_a_sharded_cluster(command)
+
+
+def test_retention_names_the_experiment(experiment: Experiment, drift: Drift, recorder: Recorder) -> None:
+    as_older_record(str(Drift.objects.create_in(experiment, job_status="Failed", model="forest").pk))
+    collection_of(Drift).update_many({}, {"$set": {"created_at": LONG_AGO}})
+    collection_of(Drift).update_one({"_id": drift.pk.hex}, {"$set": {"observed_at": LONG_AGO}})
+    Experiment.objects.update(retention_days=1, retention_seen=1, retention_seen_at=LONG_AGO)
+    preparation = len(recorder.on_runs())
+    remove_old_runs(lambda: False)
+    commands = recorder.on_runs()[preparation:]
+    assert not Drift.objects.exists()
+    assert [next(iter(command)) for command in commands].count("delete") == 2
     for command in commands:
         assert_suits_a_sharded_cluster(command)
 
