@@ -12,9 +12,10 @@ from rest_framework.request import Request
 
 from core.api.search import bounded_time
 from core.identity import Level, Requirement
-from core.totals import total_of
+from core.totals import Total, total_of
 from core.versions import VersionConflict
 from drifts.models import Drift
+from drifts.retention import Preview, days_that_count, preview_of
 from experiments.models import Experiment
 from experiments.serializers import ExperimentSerializer
 from experiments.views import ExperimentView
@@ -22,7 +23,11 @@ from pages.experiment_form import ExperimentForm
 from pages.page import ExperimentPage, Page
 from pages.suggestions import Suggestions
 
-APPLIED = ". The new rules are being applied to its stored runs: see the progress under Settings."
+APPLIED = " The new rules are being applied to its stored runs: see the progress under Settings."
+REMOVED = " Its runs that are older than {} days are removed, beginning in a day."
+NO_RUNS = Total(0)
+# The form fields that the confirmation does not send again.
+UNSENT = ("csrfmiddlewaretoken", "confirmed", "step")
 
 
 class NewExperimentPage(Page):
@@ -59,22 +64,40 @@ class EditExperimentPage(ExperimentPage):
         return self.show_form(experiment, ExperimentForm.of(experiment))
 
     def update(self, request: Request, experiment_id: str) -> HttpResponse:
-        """Save the form, unless the experiment was changed since the form was filled."""
+        """Save the form, unless the experiment was changed since the form was filled.
+
+        Before runs are kept for a shorter time, show how many are too old then. Return to the form with `step=edit`.
+        """
         experiment, form = self.get_experiment(), ExperimentForm.sent(request.POST)
-        rules = experiment.run_rules
+        if self.form.get("step") == "edit":
+            return self.show_form(experiment, form)
+        rules, retained = experiment.run_rules, experiment.retention_days
         with refusals(form):
             context = self.get_serializer_context()
             serializer = ExperimentSerializer(experiment, data=form.document(), partial=True, context=context)
             serializer.is_valid(raise_exception=True)
+            days = serializer.validated_data.get("retention_days", retained)
+            if is_shorter(days, retained) and self.form.get("confirmed") != str(days):
+                with bounded_time():
+                    preview = preview_of(experiment.pk, days_that_count(days))
+                if preview.runs != NO_RUNS:
+                    return self.confirm(experiment, preview, days)
             try:
                 serializer.save(version=form.version)
             except VersionConflict:
                 form.compare(experiment)
             if not form.newer:
-                is_applied = experiment.run_rules.version != rules.version
-                messages.success(request._request, f"“{form.values['name']}” was saved{APPLIED if is_applied else '.'}")
+                applied = APPLIED if experiment.run_rules.version != rules.version else ""
+                removed = REMOVED.format(days_that_count(days)) if is_shorter(days, retained) else ""
+                messages.success(request._request, f"“{form.values['name']}” was saved.{applied}{removed}")
                 return redirect("experiment", experiment_id)
         return self.show_form(experiment, form, 409 if form.newer else 422)
+
+    def confirm(self, experiment: Experiment, preview: Preview, days: int) -> HttpResponse:
+        """Show the number of runs that are too old, in a form that sends all submitted fields again."""
+        sent = [(name, value) for name, values in self.form.lists() if name not in UNSENT for value in values]
+        sent.append(("confirmed", str(days)))
+        return self.show_of(experiment, "experiment_retention.html", preview=preview, sent=sent)
 
     def show_form(self, experiment: Experiment, form: ExperimentForm, status: int = 200) -> HttpResponse:
         """Show the form, with suggestions of paths, and the progress of applying changed rules to stored runs."""
@@ -82,6 +105,12 @@ class EditExperimentPage(ExperimentPage):
             paths = list(Suggestions.of(experiment).paths)
         progress = progress_of(experiment)
         return self.show_of(experiment, "experiment_edit.html", status, form=form, paths=paths, progress=progress)
+
+
+def is_shorter(days: int | None, before: int | None) -> bool:
+    """Return whether an experiment keeps runs for a shorter time than before, with `RETENTION_DAYS` in mind."""
+    new, old = days_that_count(days), days_that_count(before)
+    return new is not None and (old is None or new < old)
 
 
 def progress_of(experiment: Experiment) -> str:

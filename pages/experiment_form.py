@@ -17,9 +17,9 @@ from drifts.parameters import ROOT
 from experiments.models import Experiment
 from experiments.run_rules import MAPPABLE_FIELDS, MAX_SERIES_BY, SERIES_FIELDS
 
-TEXTS = ("name", "description", "tags", "config", "run_timeout")
+TEXTS = ("name", "description", "tags", "config", "run_timeout", "retention_days")
 FIELDS = (*TEXTS, "public", "series_by", "field_map")
-RUN_FIELDS = ("series_by", "field_map", "run_timeout")
+RUN_FIELDS = ("series_by", "field_map", "run_timeout", "retention_days")
 # A form without a control for one of these leaves it unchanged.
 OPTIONAL = ("config", *RUN_FIELDS)
 MAP = "field_map."
@@ -52,6 +52,7 @@ class ExperimentForm:
             "tags": written_tags(experiment.tags),
             "config": experiment.config_text(),
             "run_timeout": "" if experiment.run_timeout is None else str(experiment.run_timeout),
+            "retention_days": "" if experiment.retention_days is None else str(experiment.retention_days),
             "public": experiment.public,
             "series_by": list(rules.series_by),
             "field_map": dict(rules.field_map),
@@ -169,10 +170,15 @@ def sent_tags(text: str) -> list[str]:
         raise ValidationError({"tags": [str(error)]}) from error
 
 
-def seconds_of(text: str) -> int | str | None:
-    """Read a number of seconds; None for an empty text. The serializer refuses other texts."""
+def number_of(text: str) -> int | str | None:
+    """Read a number of seconds or days; None for an empty text. The serializer refuses other texts."""
     text = text.strip()
     return bounded_int(text) if text.isdecimal() else text or None
 
 
-READERS: dict[str, Callable[[str], Any]] = {"tags": sent_tags, "config": config_of, "run_timeout": seconds_of}
+READERS: dict[str, Callable[[str], Any]] = {
+    "tags": sent_tags,
+    "config": config_of,
+    "run_timeout": number_of,
+    "retention_days": number_of,
+}

@@ -22,13 +22,16 @@ from drifts.models import Drift
 from drifts.retention import present, remove_old_runs, see_days
 from driftwatch.tasks import TASKS
 from experiments.models import Experiment
-from tests.caller import Caller
+from tests.caller import Caller, Client
 from tests.live import ROOT
 from tests.profiler import commands, reads_of
+from tests.session import through_session
 from tests.test_background_tasks import environment
+from tests.test_experiment_pages import filled, send
 from tests.test_first_starts import at_once
 from tests.test_observed_at import as_older_record
 from tests.test_recomputation import meanwhile
+from tests.test_runs_page import Shown
 from tests.test_upgrades import after, never, refuse_every_second_call
 
 DAY = datetime.timedelta(days=1)
@@ -70,6 +73,11 @@ def kept(experiment: Experiment) -> Experiment:
     """The experiment, whose runs are kept for 30 days. The service has known it for long."""
     keep(30)
     return experiment
+
+
+@pytest.fixture
+def browser(manager: Caller, settings: Settings) -> Client:
+    return through_session(manager, settings).client
 
 
 @pytest.fixture
@@ -571,3 +579,67 @@ def test_other_days_are_refused(days: Any, experiment: Experiment, manager: Call
     refused = manager.patch(path, {"retention_days": days})
     assert (refused.status_code, list(refused.json()["errors"]["json"])) == (422, ["retention_days"])
     assert editor.patch(path, {"retention_days": 30}).status_code == 403
+
+
+# The settings page.
+
+
+@pytest.mark.parametrize("days_before", [None, 90])
+def test_fewer_days_are_saved_after_a_confirmation_of_the_number_of_runs(
+    days_before: int | None, experiment: Experiment, browser: Client
+) -> None:
+    Experiment.objects.update(retention_days=days_before)
+    for _ in range(2):
+        new(experiment, OLD)
+    path = f"/experiments/{experiment.pk}"
+    form = filled(browser, path) | {"retention_days": "30", "description": "short\nlived"}
+    for more in ({}, {"confirmed": "29"}):
+        shown = Shown(send(browser, f"{path}/edit", {**form, **more}))
+        assert shown.texts("h1") == ["Remove old runs of wine quality?"]
+        assert "Removes 2 runs from before 2026-10-02 12:00 UTC" in shown.texts("main")[0]
+        sent = zip(shown.all("main input", "name"), shown.all("main input", "value"), strict=True)
+        hidden = [(name, value) for name, value in sent if name != "csrfmiddlewaretoken"]
+    assert Experiment.objects.get().retention_days == days_before
+    edited = Shown(browser.post(f"{path}/edit", {**multi(hidden), "step": "edit"}))
+    assert edited.all("#retention_days", "value") == ["30"]
+    assert Experiment.objects.get().retention_days == days_before
+    saved = browser.post(f"{path}/edit", multi(hidden), follow=True).content.decode()
+    assert "was saved. Its runs that are older than 30 days are removed, beginning in a day." in saved
+    stored = Experiment.objects.get()
+    assert (stored.retention_days, stored.description, stored.config) == (30, "short\nlived", {})
+
+
+def multi(pairs: list[tuple[str, str]]) -> dict[str, list[str]]:
+    return {name: [value for other, value in pairs if other == name] for name, _ in pairs}
+
+
+@pytest.mark.parametrize(
+    ("before", "of_service", "days", "observed_at"),
+    [(30, 0, "30", OLD), (30, 0, "60", OLD), (30, 0, "", OLD), (None, 0, "30", NOW), (None, 20, "30", OLD)],
+)
+def test_days_that_remove_no_further_runs_are_saved_at_once(
+    before: int | None,
+    of_service: int,
+    days: str,
+    observed_at: datetime.datetime,
+    experiment: Experiment,
+    browser: Client,
+    settings: Settings,
+) -> None:
+    settings.RETENTION_DAYS = of_service
+    Experiment.objects.update(retention_days=before)
+    new(experiment, observed_at)
+    path = f"/experiments/{experiment.pk}"
+    response = browser.post(f"{path}/edit", filled(browser, path) | {"retention_days": days})
+    assert (response.status_code, response.headers["Location"]) == (302, path)
+    assert Experiment.objects.get().retention_days == (int(days) if days else None)
+
+
+@pytest.mark.parametrize(("text", "problem"), [("0", "Must be at least 1."), ("a month", "Must be an integer.")])
+def test_other_days_are_refused_beside_their_control(
+    text: str, problem: str, experiment: Experiment, browser: Client
+) -> None:
+    path = f"/experiments/{experiment.pk}"
+    refused = browser.post(f"{path}/edit", filled(browser, path) | {"retention_days": text})
+    assert refused.status_code == 422
+    assert Shown(refused).texts("details[open] #retention_days-error") == [problem]

@@ -4,7 +4,9 @@ import re
 
 from playwright.sync_api import expect
 
+from tests.browser.accessibility import excess_width
 from tests.browser.conftest import People
+from tests.browser.test_accessibility import violations_in_light_and_dark
 from tests.crowd import unique
 
 
@@ -59,3 +61,24 @@ def test_a_user_creates_finds_edits_archives_and_deletes_an_experiment(people: P
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_text(f"“{name}” was deleted.")).to_be_visible()
     expect(page.get_by_role("link", name=name)).to_have_count(0)
+
+
+def test_a_manager_sees_how_many_runs_a_shorter_retention_removes(people: People) -> None:
+    nora = people("nora")
+    page, experiment = nora.page, nora.new_experiment()
+    for _ in range(2):
+        nora.new_run(experiment, observed_at="2020-01-01")
+    page.goto(f"/experiments/{experiment}/edit")
+    page.get_by_text("Series, fields, time-out and retention of runs").click()
+    page.get_by_label("Keep runs for (days)").fill("365")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Removes 2 runs from before")).to_be_visible()
+    found = violations_in_light_and_dark(page)
+    assert not found, "\n".join(found)
+    assert excess_width(page) <= 0
+    page.get_by_role("button", name="Keep editing").click()
+    page.get_by_text("Series, fields, time-out and retention of runs").click()
+    expect(page.get_by_label("Keep runs for (days)")).to_have_value("365")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save changes").click()
+    expect(page.get_by_text("runs that are older than 365 days are removed, beginning in a day")).to_be_visible()
