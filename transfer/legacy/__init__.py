@@ -1,0 +1,1 @@
+"""The import of the predecessor's database. docs/legacy.md describes it for operators."""
