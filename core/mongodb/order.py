@@ -1,11 +1,10 @@
 """Sort orders, and the ranges of documents after a position in them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Self
 
-from core.mongodb.documents import Document
 from core.mongodb.match import Mql
 
 
@@ -26,7 +25,7 @@ class Order:
         """The specification for `$sort`."""
         return dict.fromkeys(self.keys, -1 if self.is_descending else 1)
 
-    def position(self, document: Document, following: Document | None = None) -> list[Any]:
+    def position(self, document: Mapping[str, Any], following: Mapping[str, Any] | None = None) -> list[Any]:
         """Return the position of a document: the values of its keys.
 
         If `following` is given, only the keys up to the first that differs are included. Fewer keys mean fewer
