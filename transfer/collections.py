@@ -42,7 +42,7 @@ class Places:
 
 
 OF_NO_EXPERIMENT = "of no experiment"
-REMOVED = "removed in the end"
+REMOVED, MOVED = "removed in the end", "moved to the trash"
 NOT_PERSONAL = "nothing personal"
 KEEPS_ID = "keeps the id of the account, nothing else of it"
 
@@ -63,12 +63,12 @@ COLLECTIONS = (
     Places(
         EXPERIMENTS,
         Export(experiment="_id", accounts=("permissions",), excludes=TRASH),
-        f"moved to {TRASH}",
+        MOVED,
         "loses the permissions of the account",
     ),
     Places(
         TRASH,
-        Export(experiment="_id", accounts=("permissions",), excludes=EXPERIMENTS),
+        Export(experiment="_id", accounts=("permissions", "deleted_by"), excludes=EXPERIMENTS),
         REMOVED,
         "loses the permissions of the account",
     ),
@@ -87,12 +87,13 @@ COLLECTIONS = (
         "django_admin_log",
         f"{EVENTS} has the same actions, and its ids of types differ in each database",
         "names the experiment still",
-        "entries of the account are deleted, those about it keep its id",
+        f"entries of the account are deleted; one about it {KEEPS_ID}",
     ),
     Places("django_content_type", "made by manage.py migrate", OF_NO_EXPERIMENT, NOT_PERSONAL),
     Places("django_migrations", "made by manage.py migrate", OF_NO_EXPERIMENT, NOT_PERSONAL),
     Places("django_session", "sessions end: people log in again", OF_NO_EXPERIMENT, "deleted"),
     Places("drifts_upgrade", "an import makes the upgrade visit all runs again", OF_NO_EXPERIMENT, NOT_PERSONAL),
+    Places("files_sweep", "the place of a background task", OF_NO_EXPERIMENT, NOT_PERSONAL),
     Places("driftwatch_backgroundtask", "the state of this service's processes", OF_NO_EXPERIMENT, NOT_PERSONAL),
     Places("driftwatch_keptanswer", BRIEF, "sealed, and expires", "sealed, and expires"),
     Places("driftwatch_lock", "the state of this service's processes", OF_NO_EXPERIMENT, NOT_PERSONAL),

@@ -16,6 +16,7 @@ from core.mongodb.documents import Document, collection_of, mongodb
 from core.mongodb.schema import declared_indexes
 from driftwatch.doctor.finding import Finding, State, size
 from driftwatch.tasks import TASKS
+from transfer.collections import BY_NAME
 
 # MongoDB's error code for a collection that does not exist.
 NAMESPACE_NOT_FOUND = 26
@@ -39,9 +40,23 @@ def migrations() -> Iterator[Finding]:
 
 def collections() -> Iterator[Finding]:
     """Return each collection with its number of documents, and the indexes that are missing or not of this release."""
-    for model in sorted(apps.get_models(include_auto_created=True), key=lambda model: model._meta.db_table):
-        if model._meta.managed and not model._meta.proxy and not issubclass(model, EmbeddedModel):
-            yield collection(model)
+    models = {
+        model._meta.db_table: model
+        for model in apps.get_models(include_auto_created=True)
+        if model._meta.managed and not model._meta.proxy and not issubclass(model, EmbeddedModel)
+    }
+    # MongoDB keeps those of `system` itself.
+    stored = {name for name in mongodb().database.list_collection_names() if not name.startswith("system.")}
+    for name in sorted(models.keys() | stored):
+        yield collection(models[name]) if name in models else collection_without_model(name)
+
+
+def collection_without_model(name: str) -> Finding:
+    text = sizes(name)
+    if name in BY_NAME:
+        return Finding(name, State.OK, text)
+    advice = "Neither an export nor an erasure knows it. Drop it unless somebody needs it."
+    return Finding(name, State.WARNING, f"{text}; not of this release", advice)
 
 
 def collection(model: type[Model]) -> Finding:
@@ -61,7 +76,7 @@ def collection(model: type[Model]) -> Finding:
         for found, options in stored.items()
         if found != "_id_" and not any(serves(options, index) for index in declared)
     ]
-    text = f"{sizes(model)}, indexes: {len(stored)}"
+    text = f"{sizes(name)}, indexes: {len(stored)}"
     if missing:
         text = f"{text}; missing: {', '.join(index['name'] for index in missing)}"
         advice = " ".join(creation(name, index) for index in missing)
@@ -91,8 +106,9 @@ def creation(collection: str, index: Mapping[str, Any]) -> str:
     return f"db.{collection}.createIndex({json.dumps(index['key'])}, {json.dumps(options)});"
 
 
-def sizes(model: type[Model]) -> str:
-    shards = [each["storageStats"] for each in collection_of(model).aggregate([{"$collStats": {"storageStats": {}}}])]
+def sizes(name: str) -> str:
+    statistics: list[Document] = [{"$collStats": {"storageStats": {}}}]
+    shards = [each["storageStats"] for each in mongodb().database[name].aggregate(statistics)]
     number, room = (sum(shard[name] for shard in shards) for name in ("count", "size"))
     return f"{number:,} document{'' if number == 1 else 's'}, {size(room)}"
 

@@ -55,7 +55,7 @@ class Command(BaseCommand):
         progress.clear()
         self.report(work, time.monotonic() - started)
         if work.clashes:
-            raise CommandError(f"{work.clashes:,} documents clash with stored ones, and are not imported. See above.")
+            raise CommandError(f"Clashes: {work.clashes:,}. The lines above name the documents that are not imported.")
 
     def report(self, work: Import, seconds: float) -> None:
         if work.is_dry_run:
