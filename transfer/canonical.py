@@ -14,7 +14,6 @@ import bson
 from bson import json_util
 from bson.codec_options import DEFAULT_CODEC_OPTIONS, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
-from bson.errors import BSONError
 from bson.json_util import JSONMode, JSONOptions
 
 from core.mongodb.documents import Document
@@ -23,8 +22,8 @@ from core.mongodb.documents import Document
 EXACT = DEFAULT_CODEC_OPTIONS.with_options(datetime_conversion=DatetimeConversion.DATETIME_MS)
 CANONICAL = JSONOptions(json_mode=JSONMode.CANONICAL, datetime_conversion=DatetimeConversion.DATETIME_MS)
 rest = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-# BSON has the type of a value in one byte before its name.
-NAME_WITH_DOLLAR = re.compile(rb"[\x01-\x13\x7f\xff]\$")
+# A name with a dollar, after the byte that has the type of the value in BSON; the end of a number that is not finite.
+SUSPICIOUS = re.compile(rb"[\x01-\x13\x7f\xff]\$|[\xf0-\xff][\x7f\xff]")
 
 
 def line_of(raw: bytes) -> bytes:
@@ -36,8 +35,8 @@ def line_of(raw: bytes) -> bytes:
     try:
         document = bson.decode(raw, EXACT)
         line = text_of(document).encode()
-        is_exact = bson.encode(document) == raw and (not NAME_WITH_DOLLAR.search(raw) or read(line)[0] == raw)
-    except (BSONError, ValueError, TypeError, KeyError):
+        is_exact = bson.encode(document) == raw and (not SUSPICIOUS.search(raw) or read(line)[0] == raw)
+    except Exception:  # noqa: BLE001 - the driver raises many kinds for objects that are like values
         is_exact = False
     return line if is_exact else text_of(raw).encode()
 

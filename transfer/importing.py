@@ -121,7 +121,7 @@ class Import:
         # The ids, as columns have them, of accounts that have other ids here.
         self.local_ids: dict[str, str] = {}
         # The accounts that the only experiment names.
-        self.named: set[str] = set()
+        self.named_accounts: set[str] = set()
 
     def run(self) -> None:
         """Import all documents. Raises `Refusal`, and errors of the driver; a repetition continues then."""
@@ -147,12 +147,12 @@ class Import:
         for collection in (EXPERIMENTS, TRASH):
             for batch in batches(self._chosen(collection)):
                 found = True
-                self.named.update(*(accounts_named_in(each.columns) for each in batch))
+                self.named_accounts.update(*(accounts_named_in(each.columns) for each in batch))
                 for each, clash in self._clashes(collection, batch):
                     if not clash.is_same_id:
                         self.left_out[EXPERIMENTS].add(each.id)
         if self.experiment and not found:
-            raise Refusal(f"The export in {self.directory} has no such experiment. `zgrep` finds its id by its name.")
+            raise Refusal(f"The export in {self.directory} has no such experiment. Correct the id.")
 
     def _records(self, collection: str) -> Iterator[Record]:
         """Return the documents to import, with the ids that accounts have here."""
@@ -175,7 +175,7 @@ class Import:
             if self.experiment is None or export.file:
                 yield each
             elif collection == USERS:
-                if each.id in self.named:
+                if each.id in self.named_accounts:
                     yield Record.of(without_rights(RawBSONDocument(each.raw, RAW)))
             elif export.experiment and collection != TRASH and each.columns[export.experiment] == self.experiment:
                 yield each
@@ -221,15 +221,17 @@ class Import:
 
     def _clashes(self, collection: str, records: list[Record]) -> Iterator[tuple[Record, Clash]]:
         """Return each document that cannot be inserted, and why."""
-        ids = {"_id": {"$in": [each.id for each in records]}}
-        there = {found["_id"]: found for found in stored(collection).find(ids)}
+        wanted = {each.id: each for each in records}
+        ids = {"_id": {"$in": [*wanted]}}
+        # Stored documents may be larger than those of the export, so they are compared one by one.
+        found = stored(collection).find(ids)
+        there = {each["_id"]: self._is_same(collection, wanted[each["_id"]], each) for each in found}
         excludes = EXPORTED[collection].excludes
-        excluded = {found["_id"] for found in stored(excludes).find(ids, {"_id": 1})} if excludes else set()
+        excluded = {each["_id"] for each in stored(excludes).find(ids, {"_id": 1})} if excludes else set()
         others = self._others(collection, [each for each in records if each.id not in there])
         for each in records:
             if each.id in there:
-                is_same = there[each.id].raw == each.raw or self._is_same_account(collection, each, there[each.id])
-                yield each, THERE if is_same else DIFFERS
+                yield each, THERE if there[each.id] else DIFFERS
             elif each.id in excluded:
                 yield each, Clash(EXCLUDED[collection])
             elif each.id in others:
@@ -257,9 +259,11 @@ class Import:
         reason = f"{other} has the same {' and '.join(columns)} here."
         return Clash(f"{reason} {WITH_EXPERIMENT if collection == EXPERIMENTS else ALONE}")
 
-    def _is_same_account(self, collection: str, each: Record, other: RawBSONDocument) -> bool:
-        """Return whether this is an account of one experiment, which has its identity only, and is stored."""
-        return bool(self.experiment) and collection == USERS and each.values(IDENTITY) == values_of(other, IDENTITY)
+    def _is_same(self, collection: str, each: Record, other: RawBSONDocument) -> bool:
+        """Return whether a stored document is the same. The accounts of one experiment are compared by identity."""
+        if self.experiment and collection == USERS:
+            return each.values(IDENTITY) == values_of(other, IDENTITY)
+        return other.raw == each.raw
 
     def _leave_out(self, collection: str, each: Record) -> None:
         if collection in self.left_out:
