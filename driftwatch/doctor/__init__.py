@@ -29,7 +29,7 @@ ASKED: dict[str, Callable[[Document], Iterator[Finding]]] = {
     "Clock": lambda hello: database.clock(),
     "Disk of MongoDB": lambda hello: database.disk(),
     "Migrations": lambda hello: stored.migrations(),
-    "Collections": lambda hello: stored.collections(),
+    "Collections": lambda hello: stored.all_collections(),
     "Background tasks": stored.background_tasks,
 }
 

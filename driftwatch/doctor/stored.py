@@ -2,13 +2,14 @@
 
 import datetime
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.apps import apps
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models import Model
 from django_mongodb_backend.models import EmbeddedModel
+from pymongo import IndexModel
+from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
 from core.models import BackgroundTask
@@ -40,43 +41,30 @@ def migrations() -> Iterator[Finding]:
 
 def collections() -> Iterator[Finding]:
     """Return each collection with its number of documents, and the indexes that are missing or not of this release."""
-    models = {
-        model._meta.db_table: model
-        for model in apps.get_models(include_auto_created=True)
-        if model._meta.managed and not model._meta.proxy and not issubclass(model, EmbeddedModel)
-    }
-    # MongoDB keeps those of `system` itself.
-    stored = {name for name in mongodb().database.list_collection_names() if not name.startswith("system.")}
-    for name in sorted(models.keys() | stored):
-        yield collection(models[name]) if name in models else collection_without_model(name)
+    for model in sorted(apps.get_models(include_auto_created=True), key=lambda model: model._meta.db_table):
+        if model._meta.managed and not model._meta.proxy and not issubclass(model, EmbeddedModel):
+            yield collection(collection_of(model), declared_indexes(mongodb(), model))
 
 
-def collection_without_model(name: str) -> Finding:
-    text = sizes(name)
-    if name in BY_NAME:
-        return Finding(name, State.OK, text)
-    advice = "Neither an export nor an erasure knows it. Drop it unless somebody needs it."
-    return Finding(name, State.WARNING, f"{text}; not of this release", advice)
-
-
-def collection(model: type[Model]) -> Finding:
-    name = model._meta.db_table
+def collection(examined: Collection[Document], indexes: Sequence[IndexModel]) -> Finding:
+    """Return the finding for a collection that should have these indexes, besides that of `_id`."""
+    name = examined.name
     try:
-        stored = collection_of(model).index_information()
+        stored = examined.index_information()
     except OperationFailure as error:
         if error.code != NAMESPACE_NOT_FOUND:
             raise
         stored = {}
     if not stored:
         return Finding(name, State.PROBLEM, "the collection is missing", "Run manage.py migrate.")
-    declared = [index.document for index in declared_indexes(mongodb(), model)]
+    declared = [index.document for index in indexes]
     missing = [index for index in declared if not any(serves(found, index) for found in stored.values())]
     foreign = [
         found
         for found, options in stored.items()
         if found != "_id_" and not any(serves(options, index) for index in declared)
     ]
-    text = f"{sizes(name)}, indexes: {len(stored)}"
+    text = f"{sizes(examined)}, indexes: {len(stored)}"
     if missing:
         text = f"{text}; missing: {', '.join(index['name'] for index in missing)}"
         advice = " ".join(creation(name, index) for index in missing)
@@ -100,15 +88,31 @@ def serves(stored: Mapping[str, Any], declared: Mapping[str, Any]) -> bool:
     )
 
 
+def all_collections() -> Iterator[Finding]:
+    """Return the findings of `collections`, and then those of collections that have no model."""
+    declared = set()
+    for finding in collections():
+        declared.add(finding.name)
+        yield finding
+    # MongoDB keeps those of `system` itself.
+    stored = {name for name in mongodb().database.list_collection_names() if not name.startswith("system.")}
+    for name in sorted(stored - declared):
+        text = sizes(mongodb().database[name])
+        if name in BY_NAME:
+            yield Finding(name, State.OK, text)
+        else:
+            advice = "Neither an export nor an erasure knows it. Drop it unless somebody needs it."
+            yield Finding(name, State.WARNING, f"{text}; not of this release", advice)
+
+
 def creation(collection: str, index: Mapping[str, Any]) -> str:
     """Return the command of MongoDB's shell that creates an index."""
     options = {name: value for name, value in index.items() if name != "key"}
     return f"db.{collection}.createIndex({json.dumps(index['key'])}, {json.dumps(options)});"
 
 
-def sizes(name: str) -> str:
-    statistics: list[Document] = [{"$collStats": {"storageStats": {}}}]
-    shards = [each["storageStats"] for each in mongodb().database[name].aggregate(statistics)]
+def sizes(examined: Collection[Document]) -> str:
+    shards = [each["storageStats"] for each in examined.aggregate([{"$collStats": {"storageStats": {}}}])]
     number, room = (sum(shard[name] for shard in shards) for name in ("count", "size"))
     return f"{number:,} document{'' if number == 1 else 's'}, {size(room)}"
 
