@@ -282,6 +282,12 @@ class Serving:
     def is_ready_or_over(self) -> bool:
         return is_ready(self.url) or self.process.poll() is not None
 
+    def recovers(self) -> bool:
+        """Return whether it serves still or again, after whatever a test has done to it."""
+        with contextlib.suppress(AssertionError):
+            eventually(self.is_ready_or_over)
+        return is_ready(self.url)
+
     def stop(self) -> None:
         """Stop all of it, whatever state the test left it in."""
         self.process.terminate()
@@ -332,11 +338,23 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("var")
 
 
+@pytest.fixture(scope="module")
+def started() -> Iterator[list[Serving]]:
+    """All that were started. Each takes seconds, so that a test goes on with the last one if it still serves."""
+    started: list[Serving] = []
+    yield started
+    for serving in started:
+        serving.stop()
+
+
 @pytest.fixture
-def serving(directory: Path) -> Iterator[Serving]:
-    serving = Serving(directory)
-    yield serving
-    serving.stop()
+def serving(directory: Path, started: list[Serving]) -> Serving:
+    """The one that the previous test left, or a new one."""
+    if not (started and started[-1].recovers()):
+        for serving in started:
+            serving.stop()
+        started.append(Serving(directory))
+    return started[-1]
 
 
 def test_serve_stores_sample_data_at_its_first_start(serving: Serving) -> None:
@@ -369,17 +387,18 @@ def test_serve_restarts_its_database_and_its_background_worker_after_a_kill(serv
     assert "manage.py work ended with status -9, and no background task runs." in serving.log.read_text()
 
 
-def test_serve_starts_the_database_when_the_process_that_held_it_ends(directory: Path) -> None:
+def test_serve_stops_its_processes_at_sigterm(serving: Serving) -> None:
+    assert_stopped_by(signal.SIGTERM, serving)
+
+
+def test_serve_starts_the_database_when_the_process_that_held_it_ends(directory: Path, started: list[Serving]) -> None:
     """An example is a `manage.py shell` that was opened before."""
     with process_with_the_database(directory) as end_it:
-        serving = Serving(directory)
-        try:
-            assert serving.mongod is None, "it runs below the other process"
-            end_it()
-            eventually(lambda: serving.mongod)
-            eventually(lambda: is_ready(serving.url))
-        finally:
-            serving.stop()
+        started.append(serving := Serving(directory))
+        assert serving.mongod is None, "it runs below the other process"
+        end_it()
+        eventually(lambda: serving.mongod)
+        eventually(lambda: is_ready(serving.url))
 
 
 @contextlib.contextmanager
@@ -407,8 +426,11 @@ def process_with_the_database(directory: Path) -> Iterator[Callable[[], None]]:
         process.wait()
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=lambda stop: stop.name)
-def test_serve_stops_its_processes(stop: signal.Signals, serving: Serving) -> None:
+def test_serve_stops_its_processes_at_sigint(serving: Serving) -> None:
+    assert_stopped_by(signal.SIGINT, serving)
+
+
+def assert_stopped_by(stop: signal.Signals, serving: Serving) -> None:
     eventually(lambda: serving.worker)
     assert len(serving.descendants()) >= 5, "mongod, gunicorn and its two workers, and the background worker"
     serving.children = serving.descendants()
@@ -417,18 +439,19 @@ def test_serve_stops_its_processes(stop: signal.Signals, serving: Serving) -> No
     assert serving.leaves_nothing_behind()
 
 
+def test_a_killed_serve_leaves_no_process_and_can_be_started_again(
+    serving: Serving, directory: Path, started: list[Serving]
+) -> None:
+    serving.process.kill()
+    serving.process.wait()
+    started.append(Serving(directory))
+    eventually(serving.leaves_nothing_behind, 10)
+
+
 def test_serve_ends_when_gunicorn_ends(serving: Serving) -> None:
     """The administrator, or the process supervisor, then notices and can start it again."""
     below = psutil.Process(serving.process.pid).children()
     gunicorn = next(child for child in below if "driftwatch.wsgi" in child.cmdline())
     gunicorn.kill()
     assert serving.process.wait(PATIENCE) == 1
-    eventually(serving.leaves_nothing_behind, 10)
-
-
-def test_a_killed_serve_leaves_no_process_and_can_be_started_again(serving: Serving, directory: Path) -> None:
-    serving.process.kill()
-    serving.process.wait()
-    again = Serving(directory)
-    again.stop()
     eventually(serving.leaves_nothing_behind, 10)
