@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from django.conf import settings
+from packaging.requirements import Requirement
 
 from tests.live import ROOT, LiveServer
 from tests.ports import free_port
@@ -34,8 +35,9 @@ def image_requirements() -> str:
 
 
 def pins(requirements: str) -> dict[str, str]:
-    """Return the version of each package."""
-    return dict(re.findall(r"^([\w.-]+)==([\w.]+)", requirements, re.MULTILINE))
+    """Return the version of each package that this Python needs."""
+    found = map(Requirement, re.findall(r"^([\w.-]+==[^\\]+)", requirements, re.MULTILINE))
+    return {each.name: str(each.specifier)[2:] for each in found if each.marker is None or each.marker.evaluate()}
 
 
 def test_the_image_gets_each_package_of_the_service() -> None:
