@@ -50,8 +50,9 @@ REFUSED_REQUESTS = Counter(
     "Requests refused because of a rate limit, too many searches, a locked account, or a busy process.",
     ("reason",),
 )
-CACHE_REQUESTS = Counter(
-    "driftwatch_cache_requests", "Look-ups in a cache of the process: hits and misses.", ("cache", "result")
+CACHE_REQUESTS = Counter("driftwatch_cache_requests", "Look-ups in a cache: hits and misses.", ("cache", "result"))
+CACHE_FAILURES = Counter(
+    "driftwatch_cache_failures", "Operations that the cache in Redis has failed, or that were left out meanwhile."
 )
 
 # Labels whose values are known exist from the start, so that a first increase is one.
@@ -59,7 +60,9 @@ for metric, label_sets in {
     REFUSED_REQUESTS: [("rate",), ("searches",), ("locked",), ("busy",)],
     FAILED_AUTHENTICATIONS: [("token",), ("login",)],
     FAILED_RUNS: [("reported",), ("overdue",)],
-    CACHE_REQUESTS: product(("identities", "totals", "userinfo"), ("hit", "miss")),
+    CACHE_REQUESTS: product(
+        ("identities", "statistics", "suggestions", "summaries", "totals", "userinfo"), ("hit", "miss")
+    ),
 }.items():
     for labels in label_sets:
         metric.labels(*labels)

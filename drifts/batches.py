@@ -22,6 +22,7 @@ from core.mongodb.match import Mql
 from core.mongodb.order import Order
 from core.mongodb.querysets import MAX_PAGE_BYTES, both
 from drifts import schema
+from drifts.cached import drop_cached
 from drifts.documents import update_between, upgraded_document
 from drifts.models import Drift
 from experiments.access import AccessControlled
@@ -93,6 +94,8 @@ def completed(experiment_id: uuid.UUID, match: Mql, should_stop: ShouldStop) -> 
         updates = {run["_id"]: update for run in runs if (update := completing_update(run, experiment))}
         written = write(list(updates.values())) if updates else 0
         changed += written
+        if written:
+            drop_cached(experiment_id)
         if written == len(updates):
             break
     else:

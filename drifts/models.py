@@ -36,6 +36,7 @@ from core.mongodb.transaction import LONG, in_transaction
 from core.tags import MAX_TAG
 from core.totals import total_of
 from drifts import observed, schema
+from drifts.cached import SUMMARIES, drop_cached
 from drifts.counts import count_end, count_outcomes
 from drifts.documents import changed_document, is_same, new_document, replaced_document, update_between
 from drifts.fields import MAX_NAME, MAX_NOTE
@@ -118,6 +119,8 @@ class DriftQuerySet(FilterableQuerySet["Drift"]):
             documents = [run.new_document() for run in runs]
             insert_many(self.model, documents)
             count_outcomes(documents)
+            for experiment_id in {run.experiment_id for run in runs}:
+                drop_cached(experiment_id)
             for run, stored in zip(runs, instances_of(self.model, documents), strict=True):
                 vars(run).update(vars(stored))
         return runs
@@ -191,7 +194,10 @@ class DriftManager(BaseDriftManager["Drift"]):
     """Hot queries on runs bypass querysets: reading a run by its id takes 0.4 ms instead of 1.0 ms."""
 
     def summaries_of(self, experiments: Sequence[uuid.UUID]) -> dict[uuid.UUID, Summary]:
-        """Map each experiment to the number of its runs and the verdicts of its newest runs."""
+        """Map each experiment to the number of its runs and the verdicts of its newest runs. Summaries are cached."""
+        return SUMMARIES.get_many(experiments, self._made_summaries)
+
+    def _made_summaries(self, experiments: Sequence[uuid.UUID]) -> dict[uuid.UUID, Summary]:
         summaries = summaries_of(self.model, experiments)
         for experiment, summary in summaries.items():
             if summary.has_older_records:
@@ -263,12 +269,14 @@ class DriftManager(BaseDriftManager["Drift"]):
             if (stored := find_one(Drift, run, projection={"job_status": 1})) is None:
                 raise Drift.DoesNotExist
             raise NotRunning(stored["job_status"])
+        drop_cached(experiment.pk)
 
     def create_in(self, experiment: AccessControlled, **fields: Any) -> "Drift":
         """Store a new run with these validated fields."""
         document = new_document(experiment, fields)
         insert_one(Drift, document)
         count_outcomes([document])
+        drop_cached(experiment.pk)
         return instance_of(Drift, document)
 
     def create_all_in(self, experiment: AccessControlled, runs: Iterable[Mapping[str, Any]]) -> list[uuid.UUID]:
@@ -286,6 +294,7 @@ class DriftManager(BaseDriftManager["Drift"]):
                 raise Experiment.DoesNotExist
 
         in_transaction(insert_many, LONG)(Drift, documents)
+        drop_cached(experiment.pk)
         transaction.on_commit(remove_if_deleted)
         count_outcomes(documents)
         return [uuid.UUID(document["_id"]) for document in documents]
@@ -380,6 +389,7 @@ class Drift(models.Model):
         document = self.new_document()
         insert_one(type(self), document)
         count_outcomes([document])
+        drop_cached(self.experiment_id)
         vars(self).update(vars(instance_of(type(self), document)))
 
     @staticmethod
@@ -445,6 +455,7 @@ class Drift(models.Model):
         if update := update_between(stored, after):
             runs.update_one(criteria, update, session=mongodb().session)
             count_end(stored, after)
+            drop_cached(self.experiment_id)
         vars(self).update(vars(instance_of(type(self), after)))
 
     @in_transaction
@@ -468,4 +479,6 @@ class Drift(models.Model):
 
     def delete(self, using: Any = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:
         """Delete the run. Unlike Django's method, keep its id, which a retry of the transaction needs."""
-        return self._stored().delete()
+        deleted = self._stored().delete()
+        drop_cached(self.experiment_id)
+        return deleted

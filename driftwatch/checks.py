@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from django.conf import settings
 from django.core import checks
@@ -38,6 +39,12 @@ TRACE_SAMPLERS = (
     "always_on",
     "always_off",
 )
+# The options in an address of Redis, by its scheme.
+CACHE_OPTIONS = {
+    "redis": frozenset[str](),
+    "rediss": frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}),
+    "unix": frozenset({"db", "password"}),
+}
 ENVIRONMENTS = ("development", "production")
 MIN_SECRET = 32
 MIN_METRICS_TOKEN = 16
@@ -68,6 +75,7 @@ def check_settings(**options: Any) -> list[CheckMessage]:
             *limit_problems(),
             *serving_problems(),
             *database_problems(),
+            *cache_problems(),
             *proxy_problems(),
             *metrics_problems(),
             *(trace_problems() if settings.OTEL_EXPORTER_OTLP_ENDPOINT else []),
@@ -206,6 +214,39 @@ def problem_of_address(address: str) -> str | None:
         secrets = re.findall(r"\w+", address.partition("//")[2].rpartition("@")[0])
         shown = re.findall(r"\w+", str(error))
         return "" if set(secrets) & set(shown) else f"{str(error).rstrip('.')}. "
+    return None
+
+
+def cache_problems() -> Iterator[tuple[str, str, str]]:
+    problem = problem_of_cache_address(settings.CACHE_URL) if settings.CACHE_URL else None
+    if problem is not None:
+        hint = (
+            "Set an address such as redis://:password@host:6379/0, with rediss for TLS, or unix:///run/redis.sock, or "
+            "an empty value for a cache in each process. Encode special characters of a password: %40 for @."
+        )
+        yield "E050", "CACHE_URL is not an address of Redis.", f"{problem}{hint}"
+
+
+def problem_of_cache_address(address: str) -> str | None:
+    """Return the problem of an address of Redis, or None. The text never has a part of its password.
+
+    The driver would ignore some mistakes, and take time limits from the address.
+    """
+    try:
+        parts = urlsplit(address)
+        options = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
+        is_address = parts.port is None or parts.port > 0
+    except ValueError:
+        return ""
+    if parts.scheme not in CACHE_OPTIONS:
+        return ""
+    is_address &= bool(parts.path if parts.scheme == "unix" else parts.hostname)
+    database = options.get("db", [""])[0] if parts.scheme == "unix" else parts.path[1:]
+    if not is_address or parts.fragment or not re.fullmatch(r"\d{0,4}", database, re.ASCII):
+        return ""
+    allowed = CACHE_OPTIONS[parts.scheme]
+    if not options.keys() <= allowed:
+        return f"Its options may be: {', '.join(sorted(allowed))}. " if allowed else "It takes no options. "
     return None
 
 

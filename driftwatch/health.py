@@ -12,7 +12,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from pymongo.errors import PyMongoError
 
-from core import timestamps
+from core import cache, timestamps
 from core.api.error_pages import read_only
 from core.api.exceptions import RETRY_SECONDS
 from core.mongodb.documents import mongodb
@@ -28,7 +28,7 @@ CACHE_SECONDS = 1.0
 MAX_CLOCK_DIFFERENCE = datetime.timedelta(seconds=1)
 # The checks that ask the database.
 CHECKS = ("mongodb", "clock", "migrations")
-OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
+OK, FAILED, UNKNOWN, DEGRADED = "ok", "failed", "unknown", "degraded"
 # A part in another state does not keep the process from serving.
 RED = {FAILED, UNKNOWN}
 # The result of one check: its `status`, its duration in `ms`, and what else it has found.
@@ -56,7 +56,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
 
 def checks() -> dict[str, Check]:
     """Return the result of each check of `/readyz`."""
-    return {**readiness.get(), "serving": serving()}
+    return {**readiness.get(), **cache_check.get(), "serving": serving()}
 
 
 def serving() -> Check:
@@ -107,6 +107,19 @@ class Readiness(Shared[dict[str, Check]]):
 
 
 readiness = Readiness()
+
+
+def checked_cache() -> dict[str, Check]:
+    """Check that the cache in Redis responds, if there is one. The service works without it, slower."""
+    if not settings.CACHE_URL:
+        return {}
+    started_at = time.perf_counter()
+    problem = cache.store.problem()
+    check = result(started_at, problem and "the cache does not respond")
+    return {"cache": {**check, "status": DEGRADED} if problem else check}
+
+
+cache_check = Shared[dict[str, Check]](checked_cache, {}, CACHE_SECONDS)
 
 
 def result(started_at: float, problem: str | None) -> Check:

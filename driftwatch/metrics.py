@@ -34,7 +34,7 @@ from core.models import BackgroundTask
 from core.shared import Shared
 from drifts import schema
 from drifts.overdue import MAX_OVERDUE, MAX_RUNNING, overdue_count, running_count
-from driftwatch.health import RED, checks
+from driftwatch.health import DEGRADED, RED, checks
 
 log = logging.getLogger(__name__)
 
@@ -116,9 +116,13 @@ class State(Collector):
         build.add_metric(list(labels.values()), 1)
         yield build
         ready = GaugeMetricFamily("driftwatch_ready", "1 for each check that leaves /readyz green.", labels=["check"])
-        for name, check in checks().items():
+        found = checks()
+        for name, check in found.items():
             ready.add_metric([name], check["status"] not in RED)
         yield ready
+        is_cache_away = found.get("cache", {}).get("status") == DEGRADED
+        text = "0 while the cache in Redis does not respond, else 1."
+        yield GaugeMetricFamily("driftwatch_cache_up", text, float(not is_cache_away))
         yield from self.shared.get()
 
 

@@ -203,6 +203,30 @@ DEFAULT_AUTO_FIELD = "django_mongodb_backend.fields.ObjectIdAutoField"
 # The backend's ids are no integers, unlike in these apps' own migrations.
 MIGRATION_MODULES = {name: f"core.migrations.{name}" for name in ("admin", "auth", "contenttypes")}
 
+# Cache: what it holds, and what happens without Redis, is in core/cache.py.
+
+CACHE_URL = env.str("CACHE_URL", "")
+CACHE_IN_REDIS: dict[str, Any] = {
+    "BACKEND": "django.core.cache.backends.redis.RedisCache",
+    # A list: Django would divide a string at commas and semicolons, which a password may have.
+    "LOCATION": [CACHE_URL],
+    "OPTIONS": {
+        "serializer": "core.cache.PlainSerializer",
+        # Seconds. A request waits for so long at most, once, before Redis counts as away.
+        "socket_connect_timeout": 0.2,
+        "socket_timeout": 0.2,
+        # The library would otherwise send up to four commands at the start of each connection.
+        "protocol": 2,
+        "driver_info": None,
+    },
+}
+CACHE_IN_PROCESS: dict[str, Any] = {
+    "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+    # Half of the entries are values, of at most 100 kB.
+    "OPTIONS": {"MAX_ENTRIES": 400},
+}
+CACHES = {"default": {**(CACHE_IN_REDIS if CACHE_URL else CACHE_IN_PROCESS), "KEY_PREFIX": "driftwatch"}}
+
 # Identities
 
 AUTH_USER_MODEL = "accounts.User"

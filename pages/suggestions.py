@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from django.utils.functional import cached_property
 
+from core.cache import Cached
 from core.filters.paths import MAX_PATH, is_path, join
 from core.mongodb.documents import find_one
 from core.mongodb.match import Mql
@@ -46,7 +47,12 @@ class Suggestions:
     large: int
 
     @classmethod
-    def of(cls, experiment: Experiment) -> Self:
+    def of(cls, experiment: Experiment) -> "Suggestions":
+        """The suggestions from the runs of an experiment. They are cached, because they take most of a page's time."""
+        return SUGGESTIONS.get(experiment.pk, lambda: cls.read(experiment))
+
+    @classmethod
+    def read(cls, experiment: Experiment) -> Self:
         """Read the suggestions from the runs of an experiment."""
         newest = newest_of(experiment)
         values = {
@@ -97,6 +103,20 @@ class Suggestions:
             runs = "1 run" if self.large == 1 else f"{self.large} runs"
             newest = f" of the newest {MAX_LARGE}" if self.large > MAX_LARGE else ""
             yield f"Of {runs} above {MAX_BYTES // 1_000} kB, only top-level parameters{newest} are suggested."
+
+
+def encoded(suggestions: Suggestions) -> list[Any]:
+    kinds = list(suggestions.kinds.items())
+    return [suggestions.values, suggestions.fields, kinds, suggestions.runs, suggestions.large]
+
+
+def decoded(content: list[Any]) -> Suggestions:
+    values, fields, kinds, runs, large = content
+    return Suggestions(values, fields, {tuple(names): kind for names, kind in kinds}, runs, large)
+
+
+# The suggestions of an experiment. In a cache of the process, they miss what other processes stored within seconds.
+SUGGESTIONS = Cached("suggestions", encoded, decoded, late_seconds=10)
 
 
 def stored(experiment: Experiment, column: str, index: str) -> list[str]:

@@ -30,6 +30,7 @@ from tests.nginx import NGINX
 from tests.node import NODE
 from tests.prometheus import PROMETHEUS
 from tests.provider import Provider
+from tests.redis_server import REDIS
 from tests.template_variables import watched
 
 GROUP = "urn:example:group:watchers"
@@ -58,6 +59,7 @@ def pytest_report_header() -> list[str]:
         "(apt-get install curl busybox)": not (CURL and BUSYBOX),
         "The alerts and the dashboard are LEFT OUT: there is no Prometheus with Alertmanager here "
         "(apt-get install prometheus prometheus-alertmanager)": not PROMETHEUS,
+        "The cache in Redis is LEFT OUT: there is no Redis here (apt-get install redis-server)": not REDIS,
     }
     return [sentence for sentence, is_left_out in left_out.items() if is_left_out]
 

@@ -282,6 +282,18 @@ SITUATIONS: dict[str, tuple[dict[str, str], dict[int, list[str]]]] = {
         | refused_identities("token", "0+0x30 100+0x149"),
         every_minute(30, 60),
     ),
+    "the cache in Redis is away": (
+        HEALTHY
+        | {
+            f'driftwatch_cache_up{{instance="{each}"}}': values
+            for each, values in {"a": DOWN_AFTER_30, "b": UP}.items()
+        },
+        {33: [], 60: ["DriftWatchCacheAway"]},
+    ),
+    "the cache in Redis is away for a moment": (
+        HEALTHY | {'driftwatch_cache_up{instance="a"}': "1+0x30 0+0x3 1+0x140"},
+        every_minute(28, 40),
+    ),
     "a task no longer succeeds": (
         HEALTHY | changed("0+60x30 1800+0x150", SUCCESS),
         {30: [], 80: [], 100: ["DriftWatchTaskLate"]},

@@ -86,6 +86,9 @@ def problems(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> li
         pytest.param({"OTEL_TRACES_SAMPLER": "xray", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, id="no traces"),
         pytest.param({"MONGODB_URI": "mongodb+srv://u:p%2Fw@nowhere.invalid/?w=majority"}, id="a name to look up"),
         pytest.param({"MONGODB_URI": "mongodb://a,b:27018/?replicaSet=x&compressors=zstd,zlib"}, id="a replica set"),
+        pytest.param({"CACHE_URL": "redis://:a%40b;c,d@cache.example.org/3"}, id="Redis"),
+        pytest.param({"CACHE_URL": "rediss://user:p@[::1]:6380?ssl_ca_certs=/etc/ca.pem"}, id="Redis with TLS"),
+        pytest.param({"CACHE_URL": "unix:///run/redis.sock?db=1&password=p"}, id="Redis at a socket"),
     ],
 )
 def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
@@ -184,6 +187,25 @@ def test_valid_settings_pass(monkeypatch: pytest.MonkeyPatch, environment: dict[
         ({"MONGODB_URI": "mongodb://a/?tsl=true"}, "Unknown option: tsl."),
         ({"MONGODB_URI": "mongodb://a/?retryWrites=maybe"}, "must be 'true' or 'false'."),
         ({"MONGODB_URI": "mongodb://a/?tls=true&tlsCAFile=/nowhere"}, "No such file or directory: '/nowhere'."),
+        *(
+            ({"CACHE_URL": address}, "CACHE_URL is not an address of Redis. Set an address such as redis://")
+            for address in (
+                "cache.example.org:6379",
+                "http://cache.example.org",
+                "redis://",
+                "redis://cache.example.org:0",
+                "redis://cache.example.org:99999",
+                "redis://cache.example.org/first",
+                "redis://cache.example.org#1",
+                "unix://",
+                "unix:///run/redis.sock?db=x",
+            )
+        ),
+        ({"CACHE_URL": "redis://cache.example.org?socket_timeout=60"}, "Redis. It takes no options."),
+        (
+            {"CACHE_URL": "rediss://cache.example.org?ssl_cert_reqs=none"},
+            "Its options may be: ssl_ca_certs, ssl_certfile, ssl_keyfile.",
+        ),
     ],
 )
 def test_invalid_settings_are_refused_with_a_sentence(
@@ -235,6 +257,15 @@ def test_random_secrets_pass() -> None:
 )
 def test_a_refused_address_of_mongodb_shows_no_password(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     [problem] = problems(monkeypatch, {"MONGODB_URI": address})
+    assert "secret" not in problem
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["redis://:a/secret@host", "redis://:a?secret=x@host", "redis://:a#secret@host", "redis://:secret@h:x", "secret"],
+)
+def test_a_refused_address_of_redis_shows_no_password(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    [problem] = problems(monkeypatch, {"CACHE_URL": address})
     assert "secret" not in problem
 
 

@@ -14,7 +14,7 @@ from core.mongodb.documents import Document, mongodb
 from core.mongodb.embedded import EmbeddedServer
 from core.mongodb.errors import database_cause, is_database_unavailable
 from driftwatch.checks import problem_of_address
-from driftwatch.doctor import configuration, database, stored
+from driftwatch.doctor import cache, configuration, database, stored
 from driftwatch.doctor.finding import Finding, State
 from driftwatch.failures import reason_of, sentence
 
@@ -44,6 +44,7 @@ def examine() -> Iterator[Section]:
     yield "Checks of settings", [*configuration.checked_settings()]
     if not settings.PRODUCTION:
         yield "Disk", [*database.local_disk()]
+    yield "Cache", [cache.server()]
     try:
         hello = greeting()
     except (DatabaseError, PyMongoError, ImproperlyConfigured) as error:
