@@ -50,6 +50,8 @@ REFUSED_REQUESTS = Counter(
     "Requests refused because of a rate limit, too many searches, a locked account, or a busy process.",
     ("reason",),
 )
+FILES = Counter("driftwatch_files", "Files that were added to runs.")
+FILE_BYTES = Counter("driftwatch_file_bytes", "Bytes of files that were uploaded or downloaded.", ("direction",))
 CACHE_REQUESTS = Counter("driftwatch_cache_requests", "Look-ups in a cache: hits and misses.", ("cache", "result"))
 CACHE_FAILURES = Counter(
     "driftwatch_cache_failures", "Operations that the cache in Redis has failed, or that were left out meanwhile."
@@ -60,6 +62,7 @@ for metric, label_sets in {
     REFUSED_REQUESTS: [("rate",), ("searches",), ("locked",), ("busy",)],
     FAILED_AUTHENTICATIONS: [("token",), ("login",)],
     FAILED_RUNS: [("reported",), ("overdue",)],
+    FILE_BYTES: [("uploaded",), ("downloaded",)],
     CACHE_REQUESTS: product(
         ("identities", "statistics", "suggestions", "summaries", "totals", "userinfo"), ("hit", "miss")
     ),

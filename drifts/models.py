@@ -252,6 +252,11 @@ class DriftManager(BaseDriftManager["Drift"]):
         document = find_one(Drift, {"_id": drift_id.hex, "experiment_id": experiment.pk.hex})
         return instance_of(Drift, document) if document else None
 
+    def has(self, experiment_id: uuid.UUID, drift_id: uuid.UUID) -> bool:
+        """Return whether the experiment has a run with this id."""
+        run = {"_id": drift_id.hex, "experiment_id": experiment_id.hex}
+        return find_one(Drift, run, projection={"_id": 1}) is not None
+
     def one_to_show(self, experiment: AccessControlled, drift_id: uuid.UUID) -> "Drift | None":
         """The same run for a page: `parameters` is None if they are too large to show."""
         run = self.of(experiment).matching({"_id": drift_id.hex})

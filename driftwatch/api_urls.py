@@ -18,8 +18,10 @@ from drifts.statistics_views import DriftStatisticsView, VisibleDriftStatisticsV
 from drifts.views import DriftView, VisibleDriftView
 from experiments.audit_views import ExperimentAuditView
 from experiments.views import AccessView, ExperimentView
+from files.views import FileView
 
 ONE: Any = {"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}
+RUN = "experiment/<str:experiment_id>/drift/<str:drift_id>"
 LIMITED: Any = {"throttle_classes": [RequestLimit]}
 
 urlpatterns = [
@@ -28,8 +30,10 @@ urlpatterns = [
     path("experiment/<str:experiment_id>/drift/bulk", DriftBulkView.as_view({"post": "bulk"})),
     path("experiment/<str:experiment_id>/drift/search", DriftView.as_view({"post": "search"})),
     path("experiment/<str:experiment_id>/drift/stats", DriftStatisticsView.as_view({"post": "stats"})),
-    path("experiment/<str:experiment_id>/drift/<str:drift_id>", DriftView.as_view(ONE)),
-    path("experiment/<str:experiment_id>/drift/<str:drift_id>/heartbeat", DriftView.as_view({"post": "heartbeat"})),
+    path(RUN, DriftView.as_view(ONE)),
+    path(f"{RUN}/heartbeat", DriftView.as_view({"post": "heartbeat"})),
+    path(f"{RUN}/file", FileView.as_view({"post": "create", "get": "list"})),
+    path(f"{RUN}/file/<str:file_id>", FileView.as_view({"get": "retrieve", "delete": "destroy"}), name="file"),
     path("experiment/<str:experiment_id>/series/search", SeriesView.as_view({"post": "search"})),
     path("experiment", ExperimentView.as_view({"post": "create"})),
     path("experiment/search", ExperimentView.as_view({"post": "search"})),

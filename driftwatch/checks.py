@@ -31,6 +31,7 @@ ISSUER_MEMBERS: dict[str, type | tuple[type, ...]] = {
 MAX_RENEWAL_SECONDS = 900
 # The shares of searches are one or more from here on (core/api/search_slots.py).
 MIN_THREADS = 16
+MOST_FILES = 1_000
 TRACE_SAMPLERS = (
     "parentbased_traceidratio",
     "parentbased_always_on",
@@ -168,6 +169,8 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
         "WEB_CONCURRENCY": settings.WEB_CONCURRENCY,
         "MAX_BODY_BYTES": settings.DATA_UPLOAD_MAX_MEMORY_SIZE,
         "MAX_BULK_BYTES": settings.MAX_BULK_BYTES,
+        "MAX_FILE_BYTES": settings.MAX_FILE_BYTES,
+        "MAX_FILES_BYTES": settings.MAX_FILES_BYTES,
         "AUDIT_DAYS": settings.AUDIT_DAYS,
     }
     for name, number in numbers.items():
@@ -175,6 +178,9 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
             yield "E022", f"{name} is {number:g}.", "Set a number above 0."
     if not 0 <= settings.RETENTION_DAYS <= MAX_RETENTION_DAYS:
         yield "E028", f"RETENTION_DAYS is {settings.RETENTION_DAYS}.", f"Set 1 to {MAX_RETENTION_DAYS}, or 0 for none."
+    if not 0 < settings.MAX_FILES <= MOST_FILES:
+        hint = f"Set a number from 1 to {MOST_FILES}: the list of a run's files has no pages."
+        yield "E040", f"MAX_FILES is {settings.MAX_FILES}.", hint
 
 
 def serving_problems() -> Iterator[tuple[str, str, str]]:

@@ -92,6 +92,8 @@ CORS_EXPOSE_HEADERS = [
     "X-Pagination",
     "Link",
     "WWW-Authenticate",
+    "Content-Disposition",
+    "Content-Range",
     "Retry-After",
     "ETag",
     "Idempotent-Replayed",
@@ -292,6 +294,10 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("MAX_BODY_BYTES", 2_000_000)
 # The limit of a form's fields is high, because each entry of a permission list has two. The size limit holds too.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
 MAX_BULK_BYTES = env.int("MAX_BULK_BYTES", 8_000_000)
+# The limits of one file, of the files of a run, and of the bytes of all files of an experiment (docs/files.md).
+MAX_FILE_BYTES = env.int("MAX_FILE_BYTES", 25_000_000)
+MAX_FILES = env.int("MAX_FILES", 20)
+MAX_FILES_BYTES = env.int("MAX_FILES_BYTES", 5_000_000_000)
 # The time limits of a search in MongoDB, in seconds. Anonymous callers never have more time than others.
 SEARCH_TIME_LIMIT = env.float("SEARCH_TIME_LIMIT", 5.0)
 SEARCH_TIME_LIMIT_ANONYMOUS = env.float("SEARCH_TIME_LIMIT_ANONYMOUS", 2.0)
@@ -333,6 +339,7 @@ SPECTACULAR_SETTINGS = {
     "TAGS": [
         {"name": "experiment", "description": "Named containers of drift runs, private or public."},
         {"name": "drift", "description": "Drift runs: the results that detectors report."},
+        {"name": "file", "description": "Files on runs: reports, pictures and data."},
         {"name": "series", "description": "Runs that are repetitions of one check, with their verdicts."},
         {"name": "access", "description": "Levels on an experiment and the reasons for them, previews, and transfers."},
         {"name": "user", "description": "Registration, and the registered user of the token."},

@@ -8,6 +8,7 @@ from drifts.recomputation import recompute_runs
 from drifts.retention import remove_old_runs
 from drifts.upgrades import upgrade_runs
 from experiments.models import DeletedExperiment
+from files.sweep import sweep_files
 
 TASKS = (
     Task(
@@ -39,5 +40,11 @@ TASKS = (
         label="Removal of runs because of their age",
         every=timedelta(hours=1),
         run=remove_old_runs,
+    ),
+    Task(
+        name="sweep_files",
+        label="Removal of files without a run, and of unfinished uploads",
+        every=timedelta(minutes=10),
+        run=sweep_files,
     ),
 )

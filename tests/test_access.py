@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from django.contrib.admin import site as admin_site
@@ -24,6 +24,7 @@ from tests.conftest import RUN
 from tests.documents import Documents
 from tests.provider import Provider
 from tests.session import through_session
+from tests.uploads import MULTIPART, form, part, stored_file
 
 # The status that each role gets. `public` differs from `private` where a public experiment is open to more roles.
 # The run is Completed, so a heartbeat that a role may send is a 409.
@@ -61,6 +62,14 @@ drift      stats            private 403 403 403 403 200 200 200 200 200
 drift      stats            public  200 200 200 200 200 200 200 200 200
 drift      heartbeat        private 401 403 403 403 403 403 409 409 409
 drift      heartbeat        public  401 403 403 403 403 403 409 409 409
+file       create           private 401 403 403 403 403 403 201 201 201
+file       create           public  401 403 403 403 403 403 201 201 201
+file       list             private 403 403 403 403 200 200 200 200 200
+file       list             public  200 200 200 200 200 200 200 200 200
+file       retrieve         private 403 403 403 403 200 200 200 200 200
+file       retrieve         public  200 200 200 200 200 200 200 200 200
+file       destroy          private 401 403 403 403 403 403 204 204 204
+file       destroy          public  401 403 403 403 403 403 204 204 204
 series     search           private 403 403 403 403 200 200 200 200 200
 series     search           public  200 200 200 200 200 200 200 200 200
 visible_drift search        private 200 200 200 200 200 200 200 200 200
@@ -91,7 +100,7 @@ token      retrieve         private 401 403 403 404 404 404 404 200 404
 token      destroy          private 401 403 403 404 404 404 404 204 404
 token      refresh          private 401 401 401 401 401 401 401 401 401
 """
-BODIES = {
+BODIES: dict[str, Any] = {
     "experiment create": {"name": "a name of its own"},
     "experiment search": {},
     "experiment update": {"name": "renamed"},
@@ -102,6 +111,7 @@ BODIES = {
     "drift update": RUN,
     "drift partial_update": {"tags": ["changed"]},
     "drift stats": {"group_by": "model"},
+    "file create": form(part(b"<p>drift</p>")),
     "series search": {},
     "visible_drift search": {},
     "visible_drift stats": {"group_by": "model"},
@@ -240,6 +250,7 @@ def statuses(caller: Caller, drift: Drift, token: ServiceToken, collections: lis
         "<str:experiment_id>": str(drift.experiment_id),
         "<str:drift_id>": str(drift.id),
         "<str:token_id>": str(token.id),
+        "<str:file_id>": str(stored_file(drift).pk),
     }
     found = {}
     documents = Documents(collections)
@@ -248,7 +259,9 @@ def statuses(caller: Caller, drift: Drift, token: ServiceToken, collections: lis
         path = row.path
         for name, value in ids.items():
             path = path.replace(name, value)
-        response = caller.request(row.method, f"/{path}", BODIES.get(f"{row.resource} {row.action}"))
+        body = BODIES.get(f"{row.resource} {row.action}")
+        options = {"content_type": MULTIPART} if isinstance(body, bytes) else {}
+        response = caller.request(row.method, f"/{path}", body, **options)
         documents.put_back()
         found[str(row)] = response.status_code
         assert (response.status_code == 401) == ("WWW-Authenticate" in response.headers), str(row)

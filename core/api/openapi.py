@@ -30,6 +30,7 @@ class Responses:
     serializer: type[serializers.BaseSerializer[Any]] | None = None
     many: bool = False
     media_type: str = "application/json"
+    is_file: bool = False
 
 
 def responds(
@@ -38,15 +39,17 @@ def responds(
     serializer: type[serializers.BaseSerializer[Any]] | None = None,
     many: bool = False,
     media_type: str = "application/json",
+    is_file: bool = False,
 ) -> Callable[[Action], Action]:
     """Declare the status of an action's success, and the statuses of its own refusals.
 
     `serializer` is that of the success, if it differs from the view's; `many` is for a list of objects;
-    `media_type` is that of the success. An action without the decorator responds with 200 and one object.
+    `media_type` is that of the success; `is_file` is for a file of any type, or a range of it. An action without the
+    decorator responds with 200 and one object.
     """
 
     def declare(action: Action) -> Action:
-        action.responses = Responses(status, refusals, serializer, many, media_type)  # type: ignore[attr-defined]
+        action.responses = Responses(status, refusals, serializer, many, media_type, is_file)  # type: ignore[attr-defined]
         return action
 
     return declare
@@ -74,7 +77,8 @@ REFUSALS = {
     409: "The object exists already, or another request changed it.",
     412: "The object was changed: its `ETag` is not what `If-Match` or `If-None-Match` asks for.",
     413: "The body is too large.",
-    415: "The `Content-Type` is not JSON, or the body has a `Content-Encoding`.",
+    415: "The `Content-Type` is not one of the request's, or the body has a `Content-Encoding`.",
+    416: "The range begins after the end of the file.",
     422: "A field, a filter or a query parameter is not valid: see `errors`.",
     429: "Too many requests; try again after `Retry-After` seconds.",
     503: "The database or the token's issuer is unavailable; try again after `Retry-After` seconds.",
@@ -134,6 +138,30 @@ IDEMPOTENT_REPLAYED = OpenApiParameter(
     response=[201],
     description="`true` if this is the response to an earlier request with the same `Idempotency-Key`.",
 )
+RANGES = [
+    OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="One range, such as `bytes=0-99`."),
+    OpenApiParameter(
+        "If-Range",
+        str,
+        OpenApiParameter.HEADER,
+        description="The `ETag` of the parts that you have. If the file has another one, all of it is the response.",
+    ),
+    OpenApiParameter(
+        "Content-Range",
+        str,
+        OpenApiParameter.HEADER,
+        response=[206, 416],
+        description="The range in the response, and the number of bytes of the file.",
+    ),
+    OpenApiParameter(
+        "Content-Disposition",
+        str,
+        OpenApiParameter.HEADER,
+        response=[200, 206],
+        description="`attachment`, with the name of the file.",
+    ),
+]
+ANY_TYPE = "*/*"
 FILTER = {
     "type": "object",
     "description": f"A MongoDB-style filter: names of fields, and {', '.join(LOGICAL)}. `{{}}` matches everything.",
@@ -160,7 +188,7 @@ class ResourceSchema(AutoSchema):
     @property
     def is_conditional(self) -> bool:
         """Tell whether the action takes `If-Match` and `If-None-Match`."""
-        return self.has("is_conditional") or (self.has("is_tagged") and self.method == "GET")
+        return self.has("is_conditional") or (self.has("is_tagged") and self.method == "GET") or self.responses.is_file
 
     def _get_serializer_field_meta(self, field: Any, direction: str) -> dict[str, Any]:
         """Leave out titles: they are the labels of the models, which are for people in the admin portal.
@@ -204,7 +232,8 @@ class ResourceSchema(AutoSchema):
         return [
             RETRY_AFTER,
             *([IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED] if self.has("is_idempotent") else []),
-            *([ETAG] if self.has("is_tagged") else []),
+            *([ETAG] if self.has("is_tagged") or self.responses.is_file else []),
+            *(RANGES if self.responses.is_file else []),
             *([IF_MATCH, IF_NONE_MATCH] if self.is_conditional else []),
             *(
                 OpenApiParameter(name, OpenApiTypes.UUID, OpenApiParameter.PATH, description=description)
@@ -254,9 +283,15 @@ class ResourceSchema(AutoSchema):
 
     def get_response_serializers(self) -> Any:
         success = self.responses
+        if success.is_file:
+            return {(200, ANY_TYPE): OpenApiTypes.BINARY, (206, ANY_TYPE): OpenApiTypes.BINARY} | self.other_responses()
         serializer = success.serializer() if success.serializer else self.get_serializer()
         content = None if success.status == 204 else serializer
-        responses: dict[Any, Any] = {(success.status, success.media_type): content}
+        return {(success.status, success.media_type): content} | self.other_responses()
+
+    def other_responses(self) -> dict[Any, Any]:
+        """The responses without the object: it did not change, or the request is refused."""
+        responses: dict[Any, Any] = {}
         if self.is_conditional and self.method == "GET":
             responses[304] = OpenApiResponse(description="The object did not change: `If-None-Match` names its `ETag`.")
         return responses | {

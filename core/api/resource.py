@@ -43,6 +43,8 @@ class Resource(GenericViewSet[Any]):
     progress_fields: ClassVar[frozenset[str]] = frozenset()
     # The size limit of bodies is `MAX_BULK_BYTES`.
     is_bulk: ClassVar[bool] = False
+    # Bodies of POST are forms with a file, which the action reads itself (files/uploads.py).
+    is_upload: ClassVar[bool] = False
     conflict: ClassVar[str] = "It conflicts with an existing object. Read that, and change the request."
     throttle_classes = [RequestLimit]
     http_method_names = ["get", "post", "put", "patch", "delete", "head"]

@@ -17,6 +17,7 @@ from core.mongodb.documents import Document, collection_of, mongodb
 from core.mongodb.schema import declared_indexes
 from driftwatch.doctor.finding import Finding, State, size
 from driftwatch.tasks import TASKS
+from files import contents
 from transfer.collections import BY_NAME
 
 # MongoDB's error code for a collection that does not exist.
@@ -44,6 +45,8 @@ def collections() -> Iterator[Finding]:
     for model in sorted(apps.get_models(include_auto_created=True), key=lambda model: model._meta.db_table):
         if model._meta.managed and not model._meta.proxy and not issubclass(model, EmbeddedModel):
             yield collection(collection_of(model), declared_indexes(mongodb(), model))
+    for name, indexes in contents.INDEXES.items():
+        yield collection(mongodb().database[name], indexes)
 
 
 def collection(examined: Collection[Document], indexes: Sequence[IndexModel]) -> Finding:
