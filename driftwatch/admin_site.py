@@ -22,7 +22,7 @@ from core.portal.latest_actions import latest_actions
 from drifts.dashboard import dashboard_of
 
 # The app labels in the order of the index.
-ORDER = ("experiments", "drifts", "accounts", "audit", "driftwatch", "admin")
+ORDER = ("experiments", "drifts", "files", "accounts", "audit", "driftwatch", "admin")
 
 
 class Portal(AdminSite):

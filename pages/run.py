@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
@@ -21,6 +22,7 @@ from drifts.observed import COLUMN, order_by
 from drifts.parameters import tree
 from drifts.views import DriftResource
 from experiments.models import Experiment
+from files.models import RunFile
 from pages.page import ExperimentPage
 from pages.run_filter import MAX_LENGTH
 
@@ -50,6 +52,8 @@ class RunPage(ExperimentPage, DriftResource):
             **state_of(run),
             earlier=neighbour(experiment, run, is_later=False),
             later=neighbour(experiment, run, is_later=True),
+            max_file_bytes=settings.MAX_FILE_BYTES,
+            files=RunFile.objects.of_run(experiment.pk, run.pk),
             service=request.build_absolute_uri("/").rstrip("/"),
             address=request.build_absolute_uri(path),
         )

@@ -10,6 +10,7 @@ from pages.chart_page import ChartPage
 from pages.comparison import ComparisonPage
 from pages.experiment_edit import ArchivePage, DeleteExperimentPage, EditExperimentPage, NewExperimentPage
 from pages.experiments import ExperimentsPage
+from pages.files import FilePage, NewFilePage
 from pages.permissions import PermissionsPage
 from pages.run import RunPage
 from pages.runs import RunsPage
@@ -29,6 +30,10 @@ urlpatterns = [
     path(RUN, RunPage.as_view({"get": "retrieve"}), name="run"),
     path(f"{RUN}/state", RunPage.as_view({"get": "state"}), name="run-state"),
     path(f"{RUN}/delete", RunPage.as_view(DELETE), name="run-delete"),
+    path(f"{RUN}/files", NewFilePage.as_view({"post": "create"}), name="run-files"),
+    path(f"{RUN}/files/<str:file_id>", FilePage.as_view({"get": "retrieve"}), name="run-file"),
+    path(f"{RUN}/files/<str:file_id>/content", FilePage.as_view({"get": "content"}), name="run-file-content"),
+    path(f"{RUN}/files/<str:file_id>/delete", FilePage.as_view(DELETE), name="run-file-delete"),
     path("experiments/<str:experiment_id>/edit", EditExperimentPage.as_view(EDIT), name="experiment-edit"),
     path(
         "experiments/<str:experiment_id>/archive", ArchivePage.as_view({"post": "archive"}), name="experiment-archive"

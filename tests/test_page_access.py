@@ -18,6 +18,7 @@ from pages.urls import urlpatterns
 from tests.caller import FORM, Caller
 from tests.documents import Documents
 from tests.session import through_session
+from tests.uploads import stored_file
 
 # The newcomer has no session, because the first login registers.
 ROLES = "anonymous outsider stranger reader watcher editor manager admin".split()
@@ -60,7 +61,12 @@ def test_a_page_admits_the_roles_that_its_requirement_admits(
     Experiment.objects.update(public=visibility == "public")
     caller: Caller = request.getfixturevalue(role)
     browser = caller.client if role == "anonymous" else through_session(caller, settings).client
-    ids = {"experiment_id": drift.experiment_id, "drift_id": drift.pk, "token_id": token_of(caller)}
+    ids = {
+        "experiment_id": drift.experiment_id,
+        "drift_id": drift.pk,
+        "token_id": token_of(caller),
+        "file_id": stored_file(drift).pk,
+    }
     documents = Documents(migrated_database)
     expected, found = {}, {}
     for method, path, requirement in PAGES:

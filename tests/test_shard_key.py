@@ -32,6 +32,7 @@ from tests.caller import FORM, Caller
 from tests.conftest import RUN
 from tests.session import through_session, version_shown
 from tests.test_observed_at import as_older_record
+from tests.uploads import MULTIPART, form, part, stored_file
 
 RUNS = Drift._meta.db_table
 # The names of a command's filters, below the list of its statements if it has one.
@@ -71,6 +72,10 @@ REQUESTS = {
     "heartbeat": Request("POST", f"{API}/drift/{{other}}/heartbeat"),
     "delete": Request("DELETE", f"{API}/drift/{{run}}"),
     "delete if unchanged": Request("DELETE", f"{API}/drift/{{run}}", None, EXISTING),
+    "upload of a file": Request("POST", f"{API}/drift/{{run}}/file", form(part(b"x"))),
+    "list of files": Request("GET", f"{API}/drift/{{run}}/file"),
+    "download of a file": Request("GET", f"{API}/drift/{{run}}/file/{{file}}"),
+    "deletion of a file": Request("DELETE", f"{API}/drift/{{run}}/file/{{file}}"),
     "search": Request("POST", f"{API}/drift/search", {}),
     "search with a total": Request("POST", f"{API}/drift/search?page_size=1&sort_by=model", {"verdict": "drift"}),
     "search by alternatives": Request("POST", f"{API}/drift/search", {"$or": [{"model": "forest"}, {"tags": "late"}]}),
@@ -94,6 +99,11 @@ REQUESTS = {
     "state of a run": Request("GET", f"{PAGES}/runs/{{run}}/state"),
     "question before the deletion of a run": Request("GET", f"{PAGES}/runs/{{run}}/delete"),
     "deletion of a run on its page": Request("POST", f"{PAGES}/runs/{{run}}/delete"),
+    "upload of a file on a page": Request("POST", f"{PAGES}/runs/{{run}}/files", form(part(b"x"))),
+    "page of a file": Request("GET", f"{PAGES}/runs/{{run}}/files/{{file}}"),
+    "content of a file": Request("GET", f"{PAGES}/runs/{{run}}/files/{{file}}/content"),
+    "question before the deletion of a file": Request("GET", f"{PAGES}/runs/{{run}}/files/{{file}}/delete"),
+    "deletion of a file on its page": Request("POST", f"{PAGES}/runs/{{run}}/files/{{file}}/delete"),
     "question before the deletion of the experiment": Request("GET", f"{PAGES}/delete"),
     "deletion of the experiment on its page": Request("POST", f"{PAGES}/delete", {"name": "wine quality"}),
 }
@@ -166,7 +176,11 @@ def other(drift: Drift) -> Drift:
 def send(caller: Caller, request: Request, **ids: Any) -> Any:
     path = request.path.format(**ids)
     if path.startswith("/api/v1"):
-        return caller.request(request.method, path.removeprefix("/api/v1"), request.body, headers=request.headers)
+        options = {"content_type": MULTIPART} if isinstance(request.body, bytes) else {}
+        address = path.removeprefix("/api/v1")
+        return caller.request(request.method, address, request.body, headers=request.headers, **options)
+    if isinstance(request.body, bytes):
+        return caller.client.post(path, request.body, MULTIPART)
     body = {name: value.format(**ids) for name, value in (request.body or {}).items()}
     if "/change/" in path and body:
         body |= version_shown(caller.client, path)
@@ -248,7 +262,8 @@ def test_each_command_on_runs_names_the_experiment(
     admin: Caller, browser: Caller, drift: Drift, other: Drift, recorder: Recorder, name: str
 ) -> None:
     request = REQUESTS[name]
-    ids = {"experiment": drift.experiment_id, "run": drift.pk, "other": other.pk}
+    ids = {"experiment": drift.experiment_id, "run": drift.pk, "other": other.pk, "file": stored_file(drift).pk}
+    recorder.commands.clear()
     response = send(admin if request.path.startswith(API) else browser, request, **ids)
     assert response.status_code < 400, response.content
     assert recorder.on_runs()
@@ -258,7 +273,7 @@ def test_each_command_on_runs_names_the_experiment(
 
 def test_every_address_below_an_experiment_is_tested() -> None:
     """A new address needs a row in `REQUESTS`."""
-    ids = dict.fromkeys(("experiment", "run", "other"), uuid.uuid4())
+    ids = dict.fromkeys(("experiment", "run", "other", "file"), uuid.uuid4())
     sent = [(request.method, request.path.format(**ids)) for request in REQUESTS.values()]
     tested = {(method.lower(), resolve(path.partition("?")[0]).route) for method, path in sent}
     served = {

@@ -134,6 +134,15 @@ class Person:
         run = {"job_status": "Completed", "model": "forest", "drift_detected": False, **fields}
         return str(self.call("POST", f"/experiment/{experiment}/drift", run)["id"])
 
+    def add_file(self, experiment: str, run: str, name: str, content: bytes) -> str:
+        """Add a file to a run and return its id."""
+        path = f"/api/v1/experiment/{experiment}/drift/{run}/file"
+        cookies = {cookie["name"]: cookie["value"] for cookie in self.page.context.cookies()}
+        form: Any = {"file": {"name": name, "mimeType": "text/plain", "buffer": content}}
+        response = self.page.request.post(path, multipart=form, headers={"X-CSRFToken": cookies["csrftoken"]})
+        assert response.ok, response.text()
+        return str(response.json()["id"])
+
 
 People = Callable[..., Person]
 

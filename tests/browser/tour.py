@@ -9,6 +9,7 @@ from playwright.sync_api import Page
 from pages.urls import urlpatterns
 from tests.browser.conftest import Person
 from tests.crowd import unique
+from tests.uploads import PNG
 
 # The query of each page's address. A page without an example fails the test: choose what fills most of the page.
 EXAMPLES = {
@@ -18,6 +19,8 @@ EXAMPLES = {
     "compare": "?selected={drift_id}&selected={other_id}&all=1",
     "run": "",
     "run-delete": "",
+    "run-file": "",
+    "run-file-delete": "",
     "experiment-edit": "",
     "experiment-delete": "",
     "permissions": "?entity=urn:group:watchers",
@@ -28,7 +31,16 @@ EXAMPLES = {
     "tokens": "",
 }
 # Addresses that scripts fetch or that download a file. They are not pages.
-OTHERS = {"running", "run-state", "chart-svg", "chart-csv", "timeline-svg", "timeline-csv", "audit-csv"}
+OTHERS = {
+    "running",
+    "run-state",
+    "run-file-content",
+    "chart-svg",
+    "chart-csv",
+    "timeline-svg",
+    "timeline-csv",
+    "audit-csv",
+}
 LONG = "urn:example:group:" + "a-name-without-a-place-to-break-it" * 3
 
 
@@ -55,7 +67,9 @@ def addresses_for(ada: Person) -> list[str]:
     ids = ada.call("POST", f"/experiment/{experiment}/drift/bulk", runs)["ids"]
     unsupported = ada.new_run(experiment)
     ada.call("POST", "/token", {"name": unique(LONG), "experiments": [experiment]})
-    known = {"experiment_id": experiment, "drift_id": ids[0], "other_id": ids[1]}
+    file = ada.add_file(experiment, ids[0], f"{LONG}.html", b"<h1>Drift</h1>")
+    ada.add_file(experiment, ids[0], "plot.png", PNG)
+    known = {"experiment_id": experiment, "drift_id": ids[0], "other_id": ids[1], "file_id": file}
     pages = [(path + EXAMPLES[name]).format(**known) for name, path in routes()]
     return ["/", "/login", *pages, f"/experiments/{experiment}", f"/experiments/{experiment}/runs/{unsupported}"]
 
