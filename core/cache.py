@@ -71,12 +71,13 @@ class Store:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._is_away = False
-        self._try_at = 0.0
+        self._try_at = self._read_at = 0.0
         self._missed: set[str] = set()
 
     def read(self, keys: Sequence[str]) -> dict[str, bytes] | None:
-        """Return the values that are stored; None while the cache is away."""
-        return self._attempt(lambda: self._cache.get_many(keys))
+        """Return the values that are stored; None while the cache is away, and for some seconds after that."""
+        found = self._attempt(lambda: self._cache.get_many(keys))
+        return found if time.monotonic() >= self._read_at else None
 
     def write(self, values: Mapping[str, bytes], seconds: int) -> None:
         """Store values."""
@@ -143,6 +144,8 @@ class Store:
         """Use the cache again, after the deletions that it has missed. Raises its error if it is still away."""
         # A server may let clients read and refuse writes, deletions too.
         self._cache.set(PROBE, b"", SECONDS)
+        # Other processes come back later, with deletions that they have missed.
+        self._read_at = time.monotonic() + 2 * AWAY_SECONDS
         while missed := self._taken():
             try:
                 self._cache.delete_many(missed)
