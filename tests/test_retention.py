@@ -112,7 +112,7 @@ def removed_runs() -> list[int]:
     return [event.after["runs"] for event in events]
 
 
-# Which runs.
+# Runs that are removed.
 
 
 @pytest.mark.parametrize(
