@@ -32,7 +32,7 @@ class TokenRow:
 
 
 def access_part(request: HttpRequest, user: User) -> UserPart:
-    """What the user may access and why, within what the viewer may see."""
+    """The access of the user with its reasons, as far as the viewer may see it."""
     return UserPart("admin/experiments/user_access.html", overview_of(user, identity_of_session(request)))
 
 

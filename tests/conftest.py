@@ -37,6 +37,8 @@ GROUP = "urn:example:group:watchers"
 
 
 BROWSER_TESTS = "browser"
+# The last files, the longest first: no process then has a long one left when the others have ended.
+BROWSER_FILES = "accessibility runs login keyboard admin members charts experiments".split()
 
 WRITTEN_BY_MIGRATIONS = {"django_migrations", "django_content_type", "auth_permission"}
 
@@ -71,7 +73,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
     # Playwright's event loop keeps running in its process, and Django then takes later tests for asynchronous code.
-    items.sort(key=lambda item: item.path.parent.name == BROWSER_TESTS)
+    items.sort(key=place)
+
+
+def place(item: pytest.Item) -> tuple[bool, bool, int]:
+    """The place of a test in the order of all: those of a browser last, and among them by `BROWSER_FILES`."""
+    name = item.path.stem.removeprefix("test_")
+    is_of_browser = item.path.parent.name == BROWSER_TESTS
+    is_ranked = is_of_browser and name in BROWSER_FILES
+    return is_of_browser, not is_ranked, BROWSER_FILES.index(name) if is_ranked else 0
 
 
 def pytest_xdist_auto_num_workers() -> int:

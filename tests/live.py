@@ -19,7 +19,7 @@ from pymongo.database import Database
 from tests.ports import free_port
 
 START_SECONDS = 60
-# What a migration of an empty database leaves: the indexes and the documents of each collection, and its options.
+# The indexes, documents and options of each collection, as a migration of an empty database leaves them.
 MIGRATED: dict[str, tuple[list[IndexModel], list[dict[str, Any]], dict[str, Any]]] = {}
 GUNICORN = ["-m", "gunicorn", "--config", "deploy/gunicorn.conf.py", "driftwatch.wsgi"]
 ROOT = Path(__file__).resolve().parent.parent
