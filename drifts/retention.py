@@ -31,6 +31,7 @@ from core.totals import Total, counted
 from core.totals import count as count_up_to
 from drifts import observed
 from drifts.batches import Stopped, persistent, unhurried
+from drifts.cached import drop_cached
 from drifts.models import Drift, DriftQuerySet
 from drifts.verdict import JobStatus
 from experiments.models import Experiment
@@ -262,4 +263,5 @@ def removed_and_recorded(
         after = {"runs": removed, "older_than": cutoff, "retention_days": days}
         record(Action.RUNS_REMOVED, None, instance_of(Experiment, found), after=after)
         transaction.on_commit(partial(REMOVED_RUNS.inc, removed))
+        drop_cached(experiment_id)
     return removed

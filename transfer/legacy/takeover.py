@@ -29,6 +29,7 @@ from core.mongodb.documents import WORK_SECONDS, Document, collection_of, insert
 from core.mongodb.transaction import in_transaction
 from drifts.batches import BATCH_SIZE as COMPLETED_AT_ONCE
 from drifts.batches import completed
+from drifts.cached import drop_cached
 from drifts.documents import new_document
 from drifts.models import Drift
 from experiments.access import AccessControlled
@@ -310,6 +311,7 @@ class Takeover:
             planned.add(runs)
         elif runs:
             insert_many(Drift, runs)
+            drop_cached(experiment.pk)
             complete_again(experiment, [run["_id"] for run in runs])
 
     def skip_runs(self, collection: str, visited: int, why: str) -> None:
