@@ -29,6 +29,7 @@ from driftwatch.doctor.configuration import shown
 from driftwatch.doctor.database import space
 from driftwatch.doctor.finding import State, size
 from driftwatch.tasks import TASKS
+from files.contents import CHUNKS, INDEXES, chunks
 from tests.ports import free_port
 from tests.replica_set import ReplicaSet
 from tests.test_database_login import NAME, PASSWORD, connected
@@ -101,6 +102,18 @@ def test_a_missing_index_is_a_problem_with_the_command_that_creates_it() -> None
     finally:
         runs.create_indexes(declared_indexes(mongodb(), Drift))
     assert runs.index_information() == before
+
+
+@pytest.mark.usefixtures("worked")
+def test_a_missing_index_of_gridfs_is_a_problem_too() -> None:
+    chunks().drop_index("files_id_1_n_1")
+    try:
+        status, findings = doctor()
+    finally:
+        chunks().create_indexes(INDEXES[CHUNKS])
+    assert (status, states(findings, "problem")) == (1, {"Collections: run_files.chunks"})
+    assert findings["Collections: run_files.chunks"]["text"].endswith("; missing: files_id_1_n_1")
+    assert "Collections: run_files.files" in findings
 
 
 @pytest.mark.usefixtures("worked")

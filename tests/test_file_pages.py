@@ -130,7 +130,7 @@ def test_a_report_is_framed_in_a_sandbox_without_the_origin(browser: Client, add
     assert directives["sandbox"] == "allow-scripts"
     assert directives["default-src"] == "'none'"
     assert directives["frame-ancestors"] == "'self'"
-    # Nothing that reaches an address.
+    # No directive lets it reach an address.
     assert not {"connect-src", "frame-src", "child-src", "worker-src", "object-src"} & directives.keys()
     assert "'self'" not in policy.replace("frame-ancestors 'self'", "")
     assert "http" not in policy

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 from django.test.client import FakePayload
 from gridfs import GridFSBucket
+from prometheus_client import REGISTRY
 from pymongo.errors import AutoReconnect, PyMongoError
 from pytest_django import Settings
 
@@ -323,7 +324,7 @@ def test_another_content_or_name_is_another_file(editor: Caller, path: str) -> N
     assert len({file["id"] for file in added}) == 3
 
 
-# The run, its experiment, and the audit trail.
+# The run, its experiment, the audit trail and the metrics.
 
 
 def test_the_files_of_a_deleted_run_or_experiment_are_gone_at_once(
@@ -395,3 +396,16 @@ def test_a_content_stays_if_the_response_to_its_link_was_lost(
     [file] = editor.get(path).json()
     assert editor.get(f"{path}/{file['id']}").getvalue() == HTML
     assert upload(editor, path, HTML).json() == file
+
+
+def test_files_and_their_bytes_are_counted(editor: Caller, path: str) -> None:
+    def counted() -> list[float]:
+        labels: list[tuple[str, dict[str, str]]] = [("driftwatch_files_total", {})]
+        labels += [("driftwatch_file_bytes_total", {"direction": name}) for name in ("uploaded", "downloaded")]
+        return [REGISTRY.get_sample_value(*each) or 0 for each in labels]
+
+    before = counted()
+    file = upload(editor, path, b"x" * 1_000).json()
+    upload(editor, path, b"x" * 1_000)
+    editor.get(f"{path}/{file['id']}", headers={"Range": "bytes=0-9"}).getvalue()
+    assert [after - start for after, start in zip(counted(), before, strict=True)] == [1, 1_000, 10]
