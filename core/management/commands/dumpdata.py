@@ -7,7 +7,10 @@ from django.core.management.commands import dumpdata
 
 
 class Command(dumpdata.Command):
-    help = "dumpdata is not available for MongoDB. Save the whole database with mongodump (MongoDB Database Tools)."
+    help = (
+        "dumpdata is not available for MongoDB. Take data along with `manage.py export`, or save the whole database "
+        "with mongodump (MongoDB Database Tools)."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         raise CommandError(self.help)

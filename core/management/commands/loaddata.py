@@ -7,7 +7,10 @@ from django.core.management.commands import loaddata
 
 
 class Command(loaddata.Command):
-    help = "loaddata is not available for MongoDB. Restore a whole database with mongorestore (MongoDB Database Tools)."
+    help = (
+        "loaddata is not available for MongoDB. Store an export with `manage.py import`, or restore a whole database "
+        "with mongorestore (MongoDB Database Tools)."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         raise CommandError(self.help)
