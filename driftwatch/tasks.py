@@ -44,7 +44,7 @@ TASKS = (
     Task(
         name="sweep_files",
         label="Removal of files without a run, and of unfinished uploads",
-        every=timedelta(minutes=10),
+        every=timedelta(hours=1),
         run=sweep_files,
     ),
 )

@@ -2,7 +2,7 @@
 
 The format is that of https://github.com/mongodb/specifications (GridFS), so that every driver reads it. The writer of
 PyMongo holds up to 48 MB of a content in memory, and writes the document last: an upload that is killed leaves bytes
-that nothing names. This one holds 4 MB, and writes the document first. GridFS takes no part in transactions: a content
+that nothing names. This one holds 2 MB, and writes the document first. GridFS takes no part in transactions: a content
 counts once a `RunFile` has its id, and `sweep.py` removes the others.
 """
 
@@ -29,7 +29,7 @@ INDEXES = {
     CHUNKS: [IndexModel([("files_id", ASCENDING), ("n", ASCENDING)], name="files_id_1_n_1", unique=True)],
 }
 CHUNK_BYTES = 255 * 1024
-WRITTEN_AT_ONCE = 16 * CHUNK_BYTES
+WRITTEN_AT_ONCE = 8 * CHUNK_BYTES
 READ_AT_ONCE = 8
 
 
@@ -88,8 +88,8 @@ class ContentWriter:
             if not self._chunks:
                 begun = {"length": Int64(0), "chunkSize": CHUNK_BYTES, "uploadDate": timestamps.now()}
                 files().insert_one({"_id": self.id.hex, **begun})
-            data = bytes(self._pending[:size])
-            pieces = [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
+            with memoryview(self._pending)[:size] as data:
+                pieces = [bytes(data[start : start + CHUNK_BYTES]) for start in range(0, len(data), CHUNK_BYTES)]
             stored = [
                 {"files_id": self.id.hex, "n": number, "data": piece}
                 for number, piece in enumerate(pieces, self._chunks)

@@ -21,7 +21,7 @@ from tests.nginx import NGINX, Nginx
 from tests.uploads import MULTIPART, form, part
 
 TWO_GB = 2_000_000_000
-# An upload holds 4 MB until they are written, and the driver copies them to send.
+# An upload holds 2 MB until they are written, and the driver copies them to send.
 MEMORY = 40_000_000
 
 
