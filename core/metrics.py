@@ -59,7 +59,7 @@ CACHE_FAILURES = Counter(
 
 # Labels whose values are known exist from the start, so that a first increase is one.
 for metric, label_sets in {
-    REFUSED_REQUESTS: [("rate",), ("searches",), ("locked",), ("busy",)],
+    REFUSED_REQUESTS: [("rate",), ("searches",), ("exports",), ("locked",), ("busy",)],
     FAILED_AUTHENTICATIONS: [("token",), ("login",)],
     FAILED_RUNS: [("reported",), ("overdue",)],
     FILE_BYTES: [("uploaded",), ("downloaded",)],

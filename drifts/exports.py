@@ -2,9 +2,9 @@
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.http import StreamingHttpResponse
 
@@ -15,7 +15,7 @@ from core.csv_export import csv_lines
 from core.filters.paths import join
 from core.identity import Identity
 from core.mongodb.transaction import LONG, in_transaction
-from drifts.models import DriftQuerySet
+from drifts.models import Drift, DriftQuerySet
 from drifts.parameters import MAX_ELEMENTS, leaves
 from drifts.serializers import DriftSerializer
 from experiments.models import Experiment
@@ -24,7 +24,15 @@ from experiments.models import Experiment
 BATCH_SIZE = 10
 MAX_COLUMNS = 1_000
 JSON_FILE, CSV_FILE = "drift-runs.json", "drift-runs.csv"
+CSV = "text/csv; charset=utf-8"
 RUN_FIELDS = [name for name in DriftSerializer.Meta.fields if name != "parameters"]
+
+
+class Columns(NamedTuple):
+    """The paths of parameters that are columns of a table. Longer lists than `max_elements` are one cell each."""
+
+    paths: list[str]
+    max_elements: int
 
 
 class TooManyColumns(Exception):
@@ -50,13 +58,8 @@ def as_csv(runs: DriftQuerySet) -> StreamingHttpResponse:
     Objects in lists have columns of their own, unless there are more than `MAX_COLUMNS`: then each list is one cell.
     Raises `TooManyColumns`. Parameters that are added while the file is sent may have no column.
     """
-    try:
-        max_elements = MAX_ELEMENTS
-        paths = paths_of(runs, max_elements)
-    except TooManyColumns:
-        max_elements = 0
-        paths = paths_of(runs, max_elements)
-    return download(csv_lines(table(runs, sorted(paths), max_elements)), CSV_FILE, "text/csv; charset=utf-8")
+    columns = columns_of(lambda: runs.values_list("parameters", flat=True).iterator(chunk_size=BATCH_SIZE))
+    return download(csv_lines(table(runs.iterator(chunk_size=BATCH_SIZE), columns)), CSV_FILE, CSV)
 
 
 def record_export(identity: Identity, runs: DriftQuerySet, name: str) -> None:
@@ -68,22 +71,31 @@ def record_export(identity: Identity, runs: DriftQuerySet, name: str) -> None:
     in_transaction(record_each, LONG)(Action.EXPORTED, identity, values)
 
 
-def paths_of(runs: DriftQuerySet, max_elements: int) -> set[str]:
-    """The paths of all parameters of the runs. Raises `TooManyColumns`."""
+def columns_of(read: Callable[[], Iterable[Any]]) -> Columns:
+    """The columns for all parameters that `read` reads, maybe twice. Raises `TooManyColumns`."""
+    try:
+        return Columns(paths_of(read(), MAX_ELEMENTS), MAX_ELEMENTS)
+    except TooManyColumns:
+        return Columns(paths_of(read(), 0), 0)
+
+
+def paths_of(parameters: Iterable[Any], max_elements: int) -> list[str]:
+    """The sorted paths of all these parameters. Raises `TooManyColumns`."""
     paths: set[str] = set()
-    for parameters in runs.values_list("parameters", flat=True).iterator(chunk_size=BATCH_SIZE):
-        paths.update(by_path(parameters, max_elements))
+    for each in parameters:
+        paths.update(by_path(each, max_elements))
         if len(paths) > MAX_COLUMNS:
             raise TooManyColumns
-    return paths
+    return sorted(paths)
 
 
-def table(runs: DriftQuerySet, paths: list[str], max_elements: int) -> Iterator[list[Any]]:
-    yield [*RUN_FIELDS, *paths]
-    for run in runs.iterator(chunk_size=BATCH_SIZE):
+def table(runs: Iterable[Drift], columns: Columns) -> Iterator[list[Any]]:
+    """The rows of a table of runs, the header first."""
+    yield [*RUN_FIELDS, *columns.paths]
+    for run in runs:
         shown = DriftSerializer.represent(run)
-        parameters = by_path(run.parameters, max_elements)
-        yield [cell(value) for value in (*(shown[name] for name in RUN_FIELDS), *map(parameters.get, paths))]
+        parameters = by_path(run.parameters, columns.max_elements)
+        yield [cell(value) for value in (*(shown[name] for name in RUN_FIELDS), *map(parameters.get, columns.paths))]
 
 
 def by_path(parameters: Any, max_elements: int) -> dict[str, Any]:

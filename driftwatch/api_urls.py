@@ -12,6 +12,7 @@ from core.api.error_pages import read_only
 from core.api.openapi_view import DocumentView
 from core.api.throttling import RequestLimit
 from drifts.bulk import DriftBulkView
+from drifts.export_views import DriftExportView
 from drifts.retention_views import RetentionView
 from drifts.series_views import SeriesView
 from drifts.statistics_views import DriftStatisticsView, VisibleDriftStatisticsView
@@ -38,6 +39,7 @@ urlpatterns = [
     path("experiment", ExperimentView.as_view({"post": "create"})),
     path("experiment/search", ExperimentView.as_view({"post": "search"})),
     path("experiment/<str:experiment_id>", ExperimentView.as_view(ONE)),
+    path("experiment/<str:experiment_id>/export", DriftExportView.as_view({"get": "export"}), name="experiment-export"),
     path("experiment/<str:experiment_id>/archive", ExperimentView.as_view({"post": "archive"})),
     path("experiment/<str:experiment_id>/restore", ExperimentView.as_view({"post": "restore"})),
     path("experiment/<str:experiment_id>/retention", RetentionView.as_view({"get": "retrieve"})),

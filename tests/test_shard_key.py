@@ -81,6 +81,8 @@ REQUESTS = {
     "search by alternatives": Request("POST", f"{API}/drift/search", {"$or": [{"model": "forest"}, {"tags": "late"}]}),
     "statistics": Request("POST", f"{API}/drift/stats", {"group_by": "model", "interval": "day"}),
     "retention": Request("GET", f"{API}/retention?days=1"),
+    "export": Request("GET", f"{API}/export"),
+    "export as CSV": Request("GET", f"{API}/export?format=csv"),
     "series": Request("POST", f"{API}/series/search", {"series.model": "forest"}),
     "delete the experiment": Request("DELETE", API),
     "runs page": Request("GET", PAGES),
@@ -265,7 +267,9 @@ def test_each_command_on_runs_names_the_experiment(
     ids = {"experiment": drift.experiment_id, "run": drift.pk, "other": other.pk, "file": stored_file(drift).pk}
     recorder.commands.clear()
     response = send(admin if request.path.startswith(API) else browser, request, **ids)
-    assert response.status_code < 400, response.content
+    # The content of an export is read while it is sent.
+    content = response.getvalue()
+    assert response.status_code < 400, content
     assert recorder.on_runs()
     for command in recorder.on_runs():
         assert_suits_a_sharded_cluster(command)

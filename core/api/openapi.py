@@ -30,6 +30,7 @@ class Responses:
     serializer: type[serializers.BaseSerializer[Any]] | None = None
     many: bool = False
     media_type: str = "application/json"
+    text_media_type: str | None = None
     is_file: bool = False
 
 
@@ -39,17 +40,20 @@ def responds(
     serializer: type[serializers.BaseSerializer[Any]] | None = None,
     many: bool = False,
     media_type: str = "application/json",
+    text_media_type: str | None = None,
     is_file: bool = False,
 ) -> Callable[[Action], Action]:
     """Declare the status of an action's success, and the statuses of its own refusals.
 
     `serializer` is that of the success, if it differs from the view's; `many` is for a list of objects;
-    `media_type` is that of the success; `is_file` is for a file of any type, or a range of it. An action without the
-    decorator responds with 200 and one object.
+    `media_type` is that of the success, and `text_media_type` that of a text in its place; `is_file` is for a file of
+    any type, or a range of it. An action without the decorator responds with 200 and one object.
     """
 
     def declare(action: Action) -> Action:
-        action.responses = Responses(status, refusals, serializer, many, media_type, is_file)  # type: ignore[attr-defined]
+        action.responses = Responses(  # type: ignore[attr-defined]
+            status, refusals, serializer, many, media_type, text_media_type, is_file
+        )
         return action
 
     return declare
@@ -287,7 +291,10 @@ class ResourceSchema(AutoSchema):
             return {(200, ANY_TYPE): OpenApiTypes.BINARY, (206, ANY_TYPE): OpenApiTypes.BINARY} | self.other_responses()
         serializer = success.serializer() if success.serializer else self.get_serializer()
         content = None if success.status == 204 else serializer
-        return {(success.status, success.media_type): content} | self.other_responses()
+        bodies: dict[Any, Any] = {(success.status, success.media_type): content}
+        if success.text_media_type:
+            bodies[success.status, success.text_media_type] = OpenApiTypes.STR
+        return bodies | self.other_responses()
 
     def other_responses(self) -> dict[Any, Any]:
         """The responses without the object: it did not change, or the request is refused."""

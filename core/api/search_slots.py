@@ -1,4 +1,4 @@
-"""Slots for searches: the number that a process runs at once, for a caller, for an address and in total.
+"""Slots for searches and exports: the number that a process runs at once, for a caller, an address and in total.
 
 Slow searches hold a thread of the process and a share of MongoDB. The slots leave enough of both to other requests. A
 search without a slot waits a moment, because most searches take milliseconds. Slots are counted in memory: the threads
@@ -31,24 +31,32 @@ MAX_OF_CALLER = 8
 # each of two workers, on two cores, reading one run took longer than its time limit of two seconds.
 MAX_ANONYMOUS = 6
 MAX_ANONYMOUS_AT_ADDRESS = 4
+# An export holds its thread as long as its client reads, so few of them at once must leave threads to everybody.
+MAX_EXPORTS = 4
+MAX_EXPORTS_OF_CALLER = 2
+MAX_ANONYMOUS_EXPORTS = 2
 WAIT_SECONDS = 0.5
 RETRY_SECONDS = 2
 
 
 class TooManySearches(RetryLater):
-    """A search found no slot."""
+    """A search or an export found no slot."""
 
-    def __init__(self, subject: str) -> None:
+    def __init__(self, subject: str, work: str) -> None:
         advice = "Wait for the response to one before you send another."
-        super().__init__(RETRY_SECONDS, f"{subject} too many searches at once. {advice}")
+        super().__init__(RETRY_SECONDS, f"{subject} too many {work} at once. {advice}")
 
 
 class Group(NamedTuple):
-    """Searches that share slots: at most `limit` run, and as many wait. `subject` begins the refusal of one more."""
+    """Searches, or exports, that share slots: at most `limit` run, and as many wait.
+
+    `subject` begins the refusal of one more.
+    """
 
     name: str
     limit: int
     subject: str
+    work: str = "searches"
 
 
 class Turn:
@@ -105,8 +113,8 @@ class Slots:
 
 
 def refusal(group: Group) -> TooManySearches:
-    REFUSED_REQUESTS.labels("searches").inc()
-    return TooManySearches(group.subject)
+    REFUSED_REQUESTS.labels(group.work).inc()
+    return TooManySearches(group.subject, group.work)
 
 
 @cache
@@ -119,6 +127,18 @@ def search_slot() -> AbstractContextManager[None]:
     """Hold a slot for a search of the current request. A search outside a request needs none."""
     request = current_request.get()
     return slots().held(groups_of(request)) if request else nullcontext()
+
+
+def export_slot(request: HttpRequest) -> AbstractContextManager[None]:
+    """Hold a slot for an export until its client has read it."""
+    identity, address = identity_behind(request), address_of(request)
+    if identity.is_anonymous:
+        of_caller = Group("anonymous exports", MAX_ANONYMOUS_EXPORTS, "Callers without a token run", "exports")
+    else:
+        name = f"exports of {identity.issuer} {identity.subject}"
+        of_caller = Group(name, MAX_EXPORTS_OF_CALLER, "You run", "exports")
+    of_address = Group(f"exports to {address}", MAX_EXPORTS_OF_CALLER, "Your address runs", "exports")
+    return slots().held([of_caller, of_address, Group("exports", MAX_EXPORTS, "The service runs", "exports")])
 
 
 def groups_of(request: HttpRequest) -> list[Group]:
