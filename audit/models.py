@@ -62,7 +62,7 @@ class ActorKind(models.TextChoices):
 # The kinds that a filter may name in place of a user, by label.
 KINDS = {kind.label.lower(): kind.value for kind in ActorKind if kind is not ActorKind.USER}
 # The events that the service itself causes, in background tasks.
-BY_SERVICE = frozenset({Action.RUN_OVERDUE, Action.RUNS_REMOVED})
+BY_SERVICE = frozenset({Action.RUN_OVERDUE, Action.RUNS_REMOVED, Action.EXPERIMENT_PURGED})
 
 
 class Actor(EmbeddedModel):

@@ -174,27 +174,29 @@ def newest_of(running: DriftQuerySet) -> list[Drift]:
 
 
 def days_of(runs: DriftQuerySet, today: datetime.date) -> list[Day]:
-    """The last `DAYS` days, including those without runs."""
-    days = {(date := today - datetime.timedelta(days=ago)).isoformat(): Day(date) for ago in reversed(range(DAYS))}
-    first, *others = [pipeline for day in days.values() for pipeline in of_day(runs, day.date)]
-    unions = [{"$unionWith": {"coll": Drift._meta.db_table, "pipeline": other}} for other in others]
-    for row in aggregate(Drift, [*first, *unions]):
-        day = days[row.pop("_id")]
-        for name, number in row.items():
+    """The last `DAYS` days, including those without runs.
+
+    Each day has a query of its own: the condition on experiments may name thousands of them, and repeated for all days
+    it would be too large for MongoDB.
+    """
+    days = [Day(today - datetime.timedelta(days=ago)) for ago in reversed(range(DAYS))]
+    for day in days:
+        for name, number in numbers_of(runs, day.date).items():
             setattr(day, name, Total.up_to(COUNTED, number) if name == "runs" else number)
-    return list(days.values())
+    return days
 
 
-def of_day(runs: DriftQuerySet, date: datetime.date) -> list[list[Mql]]:
-    """The two pipelines of a day: the number of its runs, and the verdicts of the newest."""
+def numbers_of(runs: DriftQuerySet, date: datetime.date) -> dict[str, int]:
+    """The number of runs of a day, and the verdicts of the newest, by the fields of `Day`; empty without runs."""
     since = datetime.datetime.combine(date, datetime.time(), datetime.UTC)
-    period = {"created_at": {"$gte": since, "$lt": since + datetime.timedelta(days=1)}}
-    match, name = {"$match": runs.match_document(period)}, {"$set": {"_id": date.isoformat()}}
+    until = since + datetime.timedelta(days=1)
+    match: Mql = {"$match": runs.match_document({"created_at": {"$gte": since, "$lt": until}})}
+    counting: list[Mql] = [match, {"$limit": COUNTED + 1}, {"$count": "runs"}]
     verdicts = {verdict.value: {"$sum": is_verdict(verdict)} for verdict in Verdict}
-    return [
-        [match, {"$limit": COUNTED + 1}, {"$count": "runs"}, name],
-        [match, {"$sort": NEWEST_FIRST.sort}, {"$limit": SAMPLED}, {"$group": {"_id": None, **verdicts}}, name],
-    ]
+    group: list[Mql] = [{"$group": {"_id": None, **verdicts}}, {"$unset": "_id"}]
+    sampling: list[Mql] = [match, {"$sort": NEWEST_FIRST.sort}, {"$limit": SAMPLED}, *group]
+    both: Mql = {"$unionWith": {"coll": Drift._meta.db_table, "pipeline": sampling}}
+    return {name: number for row in aggregate(Drift, [*counting, both]) for name, number in row.items()}
 
 
 FAILED = {"$cond": [{"$eq": ["$job_status", JobStatus.FAILED.value]}, 1, 0]}

@@ -122,12 +122,17 @@ def note_with_reason(note: str | None, seconds: int) -> str:
 
 
 def running_count() -> int:
-    """Return the number of Running runs of all experiments, at most `MAX_RUNNING`, from an index alone.
+    """Return the number of Running runs, at most `MAX_RUNNING`, from indexes alone.
 
-    The runs of a deleted experiment count until they are removed. Raises Django's database errors, also if the count
-    takes longer than `METRIC_SECONDS`.
+    Those of deleted experiments, which may be in the trash for long, do not count. Raises Django's database errors,
+    also if a count takes longer than `METRIC_SECONDS`.
     """
-    return counted(Drift, [{"$match": RUNNING}], MAX_RUNNING)
+    running = counted(Drift, [{"$match": RUNNING}], MAX_RUNNING)
+    if not (deleted := DeletedExperiment.objects.ids()):
+        return running
+    # The index of Running runs does not have the experiment.
+    of_deleted = {"$match": {**RUNNING, "experiment_id": {"$in": deleted}}}
+    return max(0, running - counted(Drift, [of_deleted], MAX_RUNNING))
 
 
 def overdue_count() -> int:
@@ -155,11 +160,15 @@ def overdue(limit: int) -> list[Mql]:
     deleted experiments, whose ids this queries. Experiments and runs without a time-out are not read.
     """
     end: list[Mql] = [{"$limit": limit}, {"$project": {"experiment_id": 1}}]
-    # The index `drift_running` begins with the runs that have one. For a condition on the experiment that is not an
-    # expression, MongoDB may choose an index that begins with the experiment, and read all Running runs.
-    is_deleted = {"$in": ["$experiment_id", DeletedExperiment.objects.ids()]}
-    own: Mql = {"$and": [is_over("$run_timeout"), {"$not": [is_deleted]}]}
-    by_own_timeout = [{"$match": {**RUNNING, **HAS_TIMEOUT, "$expr": own}}, *end]
+    # The index `drift_running` begins with the runs that have one. For a condition on the stored field, MongoDB may
+    # choose an index that begins with the experiment, and read all Running runs. So the condition is on a computed one:
+    # as an expression, it would take 20 times as long for 5,000 deleted experiments.
+    by_own_timeout: list[Mql] = [
+        {"$match": {**RUNNING, **HAS_TIMEOUT, "$expr": is_over("$run_timeout")}},
+        {"$project": {"experiment_id": {"$concat": ["$experiment_id"]}}},
+        {"$match": {"experiment_id": {"$nin": DeletedExperiment.objects.ids()}}},
+        *end,
+    ]
     of_experiment: Mql = {
         "from": Drift._meta.db_table,
         "localField": "_id",

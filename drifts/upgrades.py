@@ -3,7 +3,8 @@
 A pass visits the runs of each experiment from the oldest to the newest, and completes those that are not as this
 release would store them: older records, and runs of requests that read rules which have changed meanwhile. The next
 pass visits later runs only, beginning with the requests that may not have ended at the start of this one. So it finds
-what older copies of the service still write. The place of each schema version is kept in one document.
+what older copies of the service still write. It visits all runs of an experiment that has returned from the trash
+since. The place of each schema version is kept in one document.
 """
 
 import datetime
@@ -92,8 +93,12 @@ def make_pass(should_stop: ShouldStop, report: Report) -> Place:
         place = persistent(partial(place.moved_to, begun), should_stop)
     reported = time.monotonic()
     experiments = Experiment.objects.matching({"_id": {"$gte": place.experiment}})
+    restored = Experiment.objects.matching({"restored_at": {"$gte": place.since}})
+    # Earlier passes may have missed the runs of experiments that were in the trash.
+    visited_whole = set(persistent(restored.ids, should_stop))
     for experiment in sorted(persistent(experiments.ids, should_stop)):
-        while moved := visit(place, experiment, should_stop):
+        since = START.created_at if experiment in visited_whole else place.since
+        while moved := visit(place, experiment, since, should_stop):
             place = moved
             if time.monotonic() > reported + SECONDS_BETWEEN_REPORTS:
                 report(progress(place))
@@ -105,12 +110,15 @@ def make_pass(should_stop: ShouldStop, report: Report) -> Place:
     return persistent(partial(place.moved_to, ended), should_stop)
 
 
-def visit(place: Place, experiment: str, should_stop: ShouldStop) -> Place | None:
-    """Visit the next runs of an experiment. Return the place after them, or None without any or if asked to stop."""
+def visit(place: Place, experiment: str, since: datetime.datetime, should_stop: ShouldStop) -> Place | None:
+    """Visit the next runs of an experiment, those created after `since`.
+
+    Return the place after them, or None without any or if asked to stop.
+    """
     if should_stop():
         return None
     assert place.started_at is not None
-    after = place.after if place.experiment == experiment else Position(place.since)
+    after = place.after if place.experiment == experiment else Position(since)
     next_batch = partial(completed_batch, uuid.UUID(experiment), after, place.started_at, should_stop)
     with unhurried():
         batch = persistent(next_batch, should_stop)

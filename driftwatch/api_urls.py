@@ -18,6 +18,7 @@ from drifts.series_views import SeriesView
 from drifts.statistics_views import DriftStatisticsView, VisibleDriftStatisticsView
 from drifts.views import DriftView, VisibleDriftView
 from experiments.audit_views import ExperimentAuditView
+from experiments.trash_views import TrashView
 from experiments.views import AccessView, ExperimentView
 from files.views import FileView
 
@@ -38,6 +39,7 @@ urlpatterns = [
     path("experiment/<str:experiment_id>/series/search", SeriesView.as_view({"post": "search"})),
     path("experiment", ExperimentView.as_view({"post": "create"})),
     path("experiment/search", ExperimentView.as_view({"post": "search"})),
+    path("experiment/trash/search", TrashView.as_view({"post": "search"})),
     path("experiment/<str:experiment_id>", ExperimentView.as_view(ONE)),
     path("experiment/<str:experiment_id>/export", DriftExportView.as_view({"get": "export"}), name="experiment-export"),
     path("experiment/<str:experiment_id>/archive", ExperimentView.as_view({"post": "archive"})),

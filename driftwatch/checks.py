@@ -29,6 +29,7 @@ ISSUER_MEMBERS: dict[str, type | tuple[type, ...]] = {
     "object_keys": bool,
 }
 MAX_RENEWAL_SECONDS = 900
+MAX_TRASH_DAYS = 36_500
 # The shares of searches are one or more from here on (core/api/search_slots.py).
 MIN_THREADS = 16
 MOST_FILES = 1_000
@@ -181,6 +182,9 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
     if not 0 < settings.MAX_FILES <= MOST_FILES:
         hint = f"Set a number from 1 to {MOST_FILES}: the list of a run's files has no pages."
         yield "E040", f"MAX_FILES is {settings.MAX_FILES}.", hint
+    if not 0 <= settings.TRASH_DAYS <= MAX_TRASH_DAYS:
+        hint = f"Set a number of days up to {MAX_TRASH_DAYS:,}, or 0 to remove deleted experiments at once."
+        yield "E051", f"TRASH_DAYS is {settings.TRASH_DAYS:g}.", hint
 
 
 def serving_problems() -> Iterator[tuple[str, str, str]]:

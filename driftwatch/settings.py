@@ -295,6 +295,11 @@ AUDIT_DAYS = env.float("AUDIT_DAYS", 365)
 # Runs are removed so many days after `observed_at`, unless their experiment has a shorter time; 0 to keep them.
 RETENTION_DAYS = env.int("RETENTION_DAYS", 0) if env.str("RETENTION_DAYS", "") else 0
 
+# Trash
+
+# Deleted experiments can be restored for so many days.
+TRASH_DAYS = env.float("TRASH_DAYS", 30)
+
 # API
 
 # Size limits in bytes, of request bodies and of bulk bodies (MAX_BULK_BYTES).

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from core.identity import Identity, Level
 from core.mongodb.documents import Document
-from core.mongodb.match import Match, MatchAny, Mql
+from core.mongodb.match import NOTHING, Match, MatchAny, Mql
 from experiments.run_rules import RunRules
 
 
@@ -102,7 +102,26 @@ def readable_by(identity: Identity) -> Match | None:
 
 def granted_to(identity: Identity) -> Mql:
     """The match document of the experiments on which the identity holds a level beyond public access."""
-    document: Mql = {} if identity.is_admin else {"permissions.entity": {"$in": sorted(identity.entities)}}
-    if identity.scope.experiments is not None:
-        document["_id"] = {"$in": sorted(experiment.hex for experiment in identity.scope.experiments)}
-    return document
+    listed = {"permissions.entity": {"$in": sorted(identity.entities)}}
+    return within_scope({} if identity.is_admin else listed, identity)
+
+
+def managed_by(identity: Identity) -> Mql:
+    """The match document of the experiments that the identity manages."""
+    if not identity.scope.cap.includes(Level.MANAGE):
+        return NOTHING
+    listed = {"permissions": {"$elemMatch": entry_giving(identity, Level.MANAGE)}}
+    return within_scope({} if identity.is_admin else listed, identity)
+
+
+def entry_giving(identity: Identity, level: Level) -> Mql:
+    """The match document of an entry of a permission list that gives the identity this level or a higher one."""
+    levels = [each.value for each in Level if each.includes(level)]
+    return {"entity": {"$in": sorted(identity.entities)}, "level": {"$in": levels}}
+
+
+def within_scope(document: Mql, identity: Identity) -> Mql:
+    """Limit a match document of experiments to those of the identity's token."""
+    if identity.scope.experiments is None:
+        return document
+    return {**document, "_id": {"$in": sorted(experiment.hex for experiment in identity.scope.experiments)}}

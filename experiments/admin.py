@@ -2,12 +2,14 @@
 
 import datetime
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import model_ngettext
+from django.db import IntegrityError
 from django.db.models import JSONField, QuerySet, TextField
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -20,10 +22,18 @@ from core.identity import Identity, Level, Requirement, identity_of_session
 from core.portal.changelists import BoundedChangeList
 from core.portal.filters import PeriodFilter, TagFilter
 from core.portal.forms import JSONText, LinesWidget, TagsField
+from core.portal.permissions import GuardedAdmin
 from core.tags import written_tags
 from experiments import admin_users  # noqa: F401 - adds its parts to the page of a user
 from experiments.admin_forms import KEEP_EDITING, NOT_SAVED, ExperimentForm, PermissionsField
-from experiments.models import Experiment, ExperimentQuerySet
+from experiments.models import (
+    DeletedExperiment,
+    DeletedExperimentQuerySet,
+    Experiment,
+    ExperimentFields,
+    ExperimentQuerySet,
+    restorable_until,
+)
 from experiments.portal import ExperimentLevels
 from experiments.run_rules import Recomputation
 from experiments.sharing import Preview, access_of, holders
@@ -172,9 +182,7 @@ class ExperimentAdmin(ExperimentLevels, AuditedAdmin):
 
     @admin.display(description="access")
     def permission_table(self, experiment: Experiment) -> SafeString:
-        known = holders(entry.entity for entry in experiment.permissions)
-        rows = ((known[entry.entity], entry.level) for entry in experiment.permissions)
-        return format_html("<ul>{}</ul>", format_html_join("", "<li>{}: {}</li>", rows))
+        return permission_table(experiment)
 
     @admin.display(description="configuration (JSON)")
     def large_config(self, experiment: Experiment) -> str:
@@ -263,6 +271,13 @@ class ExperimentAdmin(ExperimentLevels, AuditedAdmin):
     def delete_model(self, request: HttpRequest, experiment: Experiment) -> None:
         experiment.delete_by(identity_of_session(request), Action.ADMIN_DELETED)
 
+    @property
+    def deletion_note(self) -> str:  # type: ignore[override]
+        until = restorable_until()
+        return (
+            f"It can be restored from the trash until {until:%Y-%m-%d %H:%M} UTC." if until else super().deletion_note
+        )
+
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
@@ -274,3 +289,104 @@ class ExperimentAdmin(ExperimentLevels, AuditedAdmin):
             str(self.opts.verbose_name) for each in experiments if not self.has_delete_permission(request, each)
         }
         return names, {"experiments": len(experiments), "drift runs": runs}, protected, []
+
+
+@admin.register(DeletedExperiment)
+class TrashAdmin(GuardedAdmin):
+    """The experiments in the trash, each for those who managed it. Only administrators delete one before its time."""
+
+    required_levels = {"view": Level.READ, "add": None, "change": None, "delete": Requirement.ADMIN}
+    list_display = ("name", "runs", "deleted_at", "deleted_by", "gone_at")
+    list_per_page = 25
+    list_deferred = ("description", "config")
+    search_fields = ("name", "description")
+    search_help_text = "Name or description"
+    ordering = ("-deleted_at", "-created_at", "-pk")
+    sortable_by = ("name", "deleted_at")
+    actions = ("restore",)
+    fields = (
+        "id",
+        "name",
+        "description",
+        "public",
+        "tag_list",
+        "permission_table",
+        "archived_at",
+        "created_at",
+        "updated_at",
+        "runs",
+        "deleted_at",
+        "deleted_by",
+        "gone_at",
+    )
+    readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> DeletedExperimentQuerySet:
+        return DeletedExperiment.objects.managed_by(identity_of_session(request)).order_by(*self.ordering)
+
+    def gives(self, deleted: DeletedExperiment, identity: Identity, level: Level) -> bool:
+        return deleted.is_managed_by(identity)
+
+    @admin.display(description="tags")
+    def tag_list(self, deleted: DeletedExperiment) -> str:
+        return written_tags(deleted.tags)
+
+    @admin.display(description="access")
+    def permission_table(self, deleted: DeletedExperiment) -> SafeString:
+        return permission_table(deleted)
+
+    @admin.display(description="goes for good")
+    def gone_at(self, deleted: DeletedExperiment) -> datetime.datetime:
+        return deleted.purge_at
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        actions: dict[str, Any] = super().get_actions(request)
+        if "delete_selected" in actions:
+            function, name, _ = actions["delete_selected"]
+            actions["delete_selected"] = (function, name, "Delete the selected experiments now")
+        return actions
+
+    @admin.action(description="Restore the selected experiments")
+    def restore(self, request: HttpRequest, queryset: DeletedExperimentQuerySet) -> None:
+        identity, restored, refused = identity_of_session(request), 0, []
+        for deleted in queryset.without_large_fields():
+            try:
+                deleted.restore_by(identity)
+            except (DeletedExperiment.DoesNotExist, IntegrityError):
+                refused.append(deleted.name)
+            else:
+                restored += 1
+        if restored:
+            self.message_user(request, f"{restored} {model_ngettext(Experiment._meta, restored)} restored.")
+        if refused:
+            names = ", ".join(refused[:10])
+            problem = f"Not restored, because another experiment has the name, or it has left the trash: {names}."
+            self.message_user(request, problem, messages.WARNING)
+
+    def delete_model(self, request: HttpRequest, deleted: DeletedExperiment) -> None:
+        try:
+            deleted.purge_by(identity_of_session(request))
+        except DeletedExperiment.DoesNotExist as error:
+            raise Http404 from error
+
+    def delete_queryset(self, request: HttpRequest, queryset: DeletedExperimentQuerySet) -> None:  # type: ignore[override]
+        for deleted in queryset.without_large_fields():
+            with suppress(Http404):
+                self.delete_model(request, deleted)
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
+        """Count the runs that are deleted too."""
+        experiments = list(objs)
+        runs = sum(deleted.runs for deleted in experiments)
+        protected = set() if self.has_delete_permission(request) else {str(self.opts.verbose_name)}
+        names = [f"Experiment: {deleted}" for deleted in experiments]
+        return names, {"experiments": len(experiments), "drift runs": runs}, protected, []
+
+
+def permission_table(experiment: ExperimentFields) -> SafeString:
+    """List the entries of a permission list."""
+    known = holders(entry.entity for entry in experiment.permissions)
+    rows = ((known[entry.entity], entry.level) for entry in experiment.permissions)
+    return format_html("<ul>{}</ul>", format_html_join("", "<li>{}: {}</li>", rows))

@@ -4,12 +4,13 @@ import datetime
 import json
 import uuid
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
-from django_mongodb_backend.fields import ArrayField, EmbeddedModelArrayField
+from django_mongodb_backend.fields import ArrayField, EmbeddedModelArrayField, EmbeddedModelField
 from django_mongodb_backend.models import EmbeddedModel
 
 from accounts.models import User
@@ -17,14 +18,23 @@ from audit.models import Action
 from audit.trail import record
 from core import timestamps
 from core.identity import USER_ID, Identity, Level
-from core.mongodb.documents import delete_one, find_one
+from core.mongodb.documents import (
+    aggregate,
+    decoded,
+    delete_one,
+    find_one,
+    find_raw,
+    insert_one,
+    instance_of,
+    update_one,
+)
 from core.mongodb.indexes import EmbeddedIndex
-from core.mongodb.match import Match
+from core.mongodb.match import Match, Mql
 from core.mongodb.querysets import FilterableQuerySet
 from core.mongodb.transaction import in_transaction
 from core.tags import MAX_TAG
 from core.versions import VersionConflict, version_of_fields
-from experiments.access import AccessControlled, ExperimentReference, readable_by
+from experiments.access import AccessControlled, ExperimentReference, entry_giving, managed_by, readable_by
 from experiments.run_rules import Recomputation, RunRules
 
 # A request takes less. So long after the deletion of an experiment it may add runs, and so long after a change of rules
@@ -33,6 +43,7 @@ LONGEST_REQUEST = datetime.timedelta(minutes=2)
 # The most characters of a configuration in a form.
 MAX_CONFIG_TEXT = 100_000
 MAX_PERMISSIONS = 1_000
+M_co = TypeVar("M_co", bound=models.Model, covariant=True)
 TOO_MANY_PERMISSIONS = "At most {:,} entries are allowed. Remove some."
 
 
@@ -53,7 +64,19 @@ class Permission(EmbeddedModel):
         return f"{self.entity}: {self.level}"
 
 
-class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
+class ListedQuerySet(FilterableQuerySet[M_co]):
+    """The conditions that experiments and deleted experiments share."""
+
+    def naming_entity(self, entity: str) -> Self:
+        """The experiments whose permissions name this entity."""
+        return self.matching({"permissions.entity": entity})
+
+    def without_large_fields(self) -> Self:
+        """Leave out the fields that may have megabytes, for lists."""
+        return self.defer("description", "config")
+
+
+class ExperimentQuerySet(ListedQuerySet["Experiment"]):
     """Named conditions on experiments, and their creation and deletion."""
 
     def reference_to(self, pk: uuid.UUID) -> ExperimentReference | None:
@@ -70,23 +93,13 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         """The experiments whose permissions name the identity or one of its groups."""
         return self.matching({"permissions.entity": {"$in": sorted(identity.entities)}})
 
-    def naming_entity(self, entity: str) -> Self:
-        """The experiments whose permissions name this entity."""
-        return self.matching({"permissions.entity": entity})
-
     def giving(self, identity: Identity, level: Level) -> Self:
         """The experiments whose list gives the identity this level or a higher one."""
-        levels = [each.value for each in Level if each.includes(level)]
-        entry = {"entity": {"$in": sorted(identity.entities)}, "level": {"$in": levels}}
-        return self.matching({"permissions": {"$elemMatch": entry}})
+        return self.matching({"permissions": {"$elemMatch": entry_giving(identity, level)}})
 
     def archived(self, is_archived: bool = True) -> Self:
         """The archived experiments, or the others. Lists for people show archived ones only on request."""
         return self.matching({"archived_at": {"$ne": None} if is_archived else None})
-
-    def without_large_fields(self) -> Self:
-        """Leave out the fields that may have megabytes, for lists."""
-        return self.defer("description", "config")
 
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete each experiment, as `Experiment.delete` does. Return the same as Django's method."""
@@ -102,8 +115,8 @@ class ExperimentQuerySet(FilterableQuerySet["Experiment"]):
         return experiment
 
 
-class Experiment(AccessControlled, models.Model):
-    """A named container of drift runs."""
+class ExperimentFields(AccessControlled, models.Model):
+    """The stored fields of an experiment, which its record in the trash keeps."""
 
     id = models.UUIDField(primary_key=True, db_column="_id", default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=255)
@@ -131,10 +144,31 @@ class Experiment(AccessControlled, models.Model):
         editable=False,
         help_text="The pages list archived experiments only under Archived. The portal lists them as before.",
     )
+    # The last return from the trash: the next upgrade visits all runs of the experiment (drifts/upgrades.py).
+    restored_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def run_rules(self) -> RunRules:
+        """The rules that complete the experiment's runs."""
+        return RunRules.of(self.series_by, self.field_map, self.rules_version)
+
+    def is_managed_only_by(self, entity: str) -> bool:
+        """Return whether the list has a manager, but none without this entity."""
+        return has_manager(self.permissions) and not has_manager(without(self.permissions, entity))
+
+
+class Experiment(ExperimentFields):
+    """A named container of drift runs."""
 
     objects = ExperimentQuerySet.as_manager()
 
-    class Meta:
+    class Meta(ExperimentFields.Meta):
         ordering = ("-created_at", "-id")
         constraints = (models.UniqueConstraint(fields=["name"], name="experiment_name"),)
         indexes = (
@@ -144,6 +178,7 @@ class Experiment(AccessControlled, models.Model):
             # Background work looks for the few that are not null.
             models.Index(fields=["recomputation"], name="experiment_recomputation"),
             models.Index(fields=["run_timeout"], condition=Q(run_timeout__gt=0), name="experiment_run_timeout"),
+            models.Index(fields=["restored_at"], name="experiment_restored"),
             # MongoDB merges the experiments that a member may read from these two indexes, in the order of time. Other
             # orders have no such index: if several suit one of the conditions, MongoDB picks any, whatever the sort.
             models.Index(fields=["-public", "-created_at", "-id"], name="experiment_public"),
@@ -152,20 +187,12 @@ class Experiment(AccessControlled, models.Model):
             ),
         )
 
-    def __str__(self) -> str:
-        return self.name
-
     def save(self, *args: Any, **options: Any) -> None:
         """Save all fields but those of `WRITTEN_BY_METHODS`, so that a stale object does not undo such a method."""
         if not self._state.adding:
             names = [field.name for field in self._meta.concrete_fields if not field.primary_key]
             options.setdefault("update_fields", [name for name in names if name not in WRITTEN_BY_METHODS])
         super().save(*args, **options)
-
-    @property
-    def run_rules(self) -> RunRules:
-        """The rules that complete the experiment's runs."""
-        return RunRules.of(self.series_by, self.field_map, self.rules_version)
 
     def version(self, *fields: str) -> str:
         """Return the version of these fields together."""
@@ -234,24 +261,31 @@ class Experiment(AccessControlled, models.Model):
         record(action, identity, self, before={"archived_at": before}, after={"archived_at": time})
 
     def delete_by(self, identity: Identity | None, action: Action = Action.EXPERIMENT_DELETED) -> None:
-        """Delete the experiment with its runs, and record it in the audit trail. A deleted one is no error.
+        """Move the experiment with its runs to the trash, and record it in the audit trail. A deleted one is no error.
 
         One transaction replaces the experiment by a `DeletedExperiment`: its runs are hidden, and its name is free.
-        A background task removes them (`DeletedExperimentQuerySet.purge`).
+        A background task removes it from the trash for good (`DeletedExperimentQuerySet.purge`).
         """
-        self._replace_by_record(identity, action, self.count_runs())
+        self._move_to_trash(identity, action, self.count_runs())
 
     @in_transaction
-    def _replace_by_record(self, identity: Identity | None, action: Action, runs: int) -> None:
-        try:
-            self.refresh_from_db()
-            # Deferred fields are read here, while they are stored.
-            before = {**self.recorded_values(), "drift_runs": runs}
-        except self.DoesNotExist:
+    def _move_to_trash(self, identity: Identity | None, action: Action, runs: int) -> None:
+        document = find_raw(type(self), {"_id": self.pk.hex})
+        if document is None:
             return
+        stored = instance_of(type(self), *decoded([document.raw]))
+        deleted_at, user = timestamps.now(), identity and identity.user
+        own = {
+            "deleted_at": deleted_at,
+            "deleted_by": {"user_id": user.pk.hex, "name": user.email or user.subject} if user else None,
+            "runs": runs,
+            "purge_started_at": None,
+            "purged_at": None,
+        }
         delete_one(type(self), {"_id": self.pk.hex})
-        DeletedExperiment.objects.create(id=self.pk, name=self.name)
-        record(action, identity, self, before=before)
+        insert_one(DeletedExperiment, {**document, **own})
+        before = {**stored.recorded_values(), "drift_runs": runs}
+        record(action, identity, stored, before=before, after={"purge_at": purge_time(deleted_at)})
 
     def delete(self, *args: Any, **options: Any) -> tuple[int, dict[str, int]]:
         """Delete the experiment from the command line, with `delete_by`. Return the same as Django's method."""
@@ -289,10 +323,6 @@ class Experiment(AccessControlled, models.Model):
         entries = handed_over(self.permissions, identity, manager, keep)
         self._write(identity, self.version("permissions"), {"permissions": entries})
 
-    def is_managed_only_by(self, entity: str) -> bool:
-        """Return whether the list has a manager, but none without this entity."""
-        return has_manager(self.permissions) and not has_manager(without(self.permissions, entity))
-
     @in_transaction
     def remove_entity(self, entity: str, successor: str | None) -> None:
         """Remove an entity from the permissions, on the command line.
@@ -318,40 +348,189 @@ class Experiment(AccessControlled, models.Model):
             raise ValidationError({"permissions": str(NoManager())})
 
 
-class DeletedExperimentQuerySet(FilterableQuerySet["DeletedExperiment"]):
-    """Records of deleted experiments."""
+class Deleter(EmbeddedModel):
+    """A copy of the user who deleted an experiment, as the user was at that time."""
 
-    def purge(self, should_stop: Callable[[], bool]) -> None:
-        """Remove runs of deleted experiments in batches, and each record once no request can add runs any more."""
-        for deleted in self.filter(Q(purged_at=None) | Q(deleted_at__lt=earliest_request())):
-            deleted.purge(should_stop)
-
-
-class DeletedExperiment(models.Model):
-    """The record of a deleted experiment. Its runs are hidden, and removed before the record is."""
-
-    id = models.UUIDField(primary_key=True, db_column="_id", editable=False)
+    user_id = models.UUIDField()
     name = models.CharField(max_length=255)
-    deleted_at = models.DateTimeField(default=timestamps.now, editable=False)
-    purged_at = models.DateTimeField(null=True, editable=False, help_text="When its runs were removed.")
-
-    objects = DeletedExperimentQuerySet.as_manager()
-
-    class Meta:
-        ordering = ("deleted_at", "id")
 
     def __str__(self) -> str:
         return self.name
 
+
+class DeletedExperimentQuerySet(ListedQuerySet["DeletedExperiment"]):
+    """Deleted experiments: those in the trash, and those whose runs are being removed."""
+
+    def ids(self) -> list[str]:
+        """Return the ids of all, whose runs no search finds. Sorted, they make a faster condition.
+
+        Without a filter, an index alone is read: documents may have megabytes.
+        """
+        match = self.match_document()
+        hint: dict[str, Any] = {} if match else {"hint": "_id_"}
+        pipeline: list[Mql] = [{"$match": match}, {"$sort": {"_id": 1}}, {"$project": {"_id": 1}}]
+        return [document["_id"] for document in aggregate(self.model, pipeline, **hint)]
+
+    def in_trash(self) -> Self:
+        """The experiments in the trash, which can be restored."""
+        return self.matching({**IN_TRASH, "deleted_at": {"$gt": start_of_trash()}})
+
+    def managed_by(self, identity: Identity) -> Self:
+        """The experiments in the trash that the identity may restore, by the access rule."""
+        return self.in_trash().matching(managed_by(identity))
+
+    def due(self) -> Self:
+        """The experiments to remove for good."""
+        alternatives = [PURGE_STARTED, OF_EARLIER_RELEASE, {"deleted_at": {"$lte": start_of_trash()}}]
+        return self.matching({"$or": alternatives})
+
+    def due_for_purge(self) -> Self:
+        """The same, with the fields alone that the purge needs."""
+        return self.due().only("name", *OWN_FIELDS)
+
+    def purge(self, should_stop: Callable[[], bool]) -> None:
+        """Remove what is due, in batches: runs first, and each record once no request can add runs any more."""
+        for deleted in self.due_for_purge():
+            if should_stop():
+                return
+            if deleted.claim_for_purge():
+                deleted.purge(should_stop)
+
+
+class DeletedExperiment(ExperimentFields):
+    """A deleted experiment. No search finds its runs. In the trash, it can be restored with them as it was.
+
+    The record of an earlier release has the name and the time of the deletion alone, and cannot be restored.
+    """
+
+    deleted_at = models.DateTimeField("deleted", default=timestamps.now, editable=False)
+    deleted_by = EmbeddedModelField(Deleter, null=True, editable=False)
+    runs = models.IntegerField(null=True, editable=False, help_text="The number of its runs at the deletion.")
+    purge_started_at = models.DateTimeField(null=True, editable=False, help_text="From then on, nobody can restore it.")
+    purged_at = models.DateTimeField(null=True, editable=False, help_text="When its runs were removed.")
+
+    objects = DeletedExperimentQuerySet.as_manager()
+
+    class Meta(ExperimentFields.Meta):
+        verbose_name = "experiment in the trash"
+        verbose_name_plural = "experiments in the trash"
+        ordering = ("deleted_at", "id")
+        indexes = (
+            models.Index(fields=["-deleted_at", "-created_at", "-id"], name="deleted_newest"),
+            models.Index(fields=["-created_at", "-id"], name="deleted_created"),
+            models.Index(fields=["-name", "-created_at", "-id"], name="deleted_by_name"),
+            models.Index(fields=["purge_started_at"], name="deleted_purge"),
+            EmbeddedIndex(
+                fields=["permissions", "-deleted_at", "-created_at", "-id"],
+                parts={"permissions": "entity"},
+                name="deleted_entity",
+            ),
+        )
+
+    @property
+    def purge_at(self) -> datetime.datetime:
+        """The time at which it is removed for good."""
+        return purge_time(self.deleted_at)
+
+    @property
+    def public_level(self) -> Level | None:
+        """No level: a deleted experiment is not public, even if it was before."""
+        return None
+
+    def is_managed_by(self, identity: Identity) -> bool:
+        """Return whether the identity may restore it: whether it is in the trash, and the identity managed it."""
+        is_in_trash = self.created_at is not None and self.purge_started_at is None and self.purge_at > timestamps.now()
+        return is_in_trash and self.gives(identity, Level.MANAGE)
+
+    @in_transaction
+    def restore_by(self, identity: Identity) -> Experiment:
+        """Bring the experiment back with its runs as it was when it was deleted.
+
+        Raises an error and changes nothing: `DoesNotExist` if it is restored already or being removed for good,
+        `IntegrityError` if its name is taken.
+        """
+        document = find_raw(type(self), {**self._stored, **IN_TRASH})
+        # A conflicting claim by the purge repeats the transaction, which then finds the claim.
+        if document is None or not delete_one(type(self), self._stored):
+            raise self.DoesNotExist
+        experiment = {name: value for name, value in document.items() if name not in OWN_FIELDS}
+        insert_one(Experiment, {**experiment, "restored_at": timestamps.now()})
+        restored = Experiment.objects.get(pk=self.pk)
+        before = {"deleted_at": self.deleted_at}
+        record(Action.EXPERIMENT_RESTORED, identity, restored, before=before, after={"deleted_at": None})
+        return restored
+
+    def purge_by(self, identity: Identity | None) -> None:
+        """Begin to remove it for good, and record that. Raises `DoesNotExist` if it is restored or removed already.
+
+        A background task removes the runs.
+        """
+        self._start_purge(identity, Experiment.runs().count_of(self.pk))
+
+    @in_transaction
+    def _start_purge(self, identity: Identity | None, runs: int) -> None:
+        claim = {"$set": {"purge_started_at": timestamps.now()}}
+        if not update_one(type(self), {**self._stored, "purge_started_at": None}, claim):
+            raise self.DoesNotExist
+        before = {"deleted_at": self.deleted_at, "drift_runs": runs}
+        record(Action.EXPERIMENT_PURGED, identity, Experiment(pk=self.pk, name=self.name), before=before)
+
+    def claim_for_purge(self) -> bool:
+        """Claim it for its purge, and return whether that succeeded: it may have been restored meanwhile."""
+        if self.purge_started_at is None and self.purged_at is None:
+            try:
+                self.purge_by(None)
+            except self.DoesNotExist:
+                return False
+        return True
+
     def purge(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Remove the experiment's runs, then this record, unless a request may still add runs or it should stop."""
         is_over = self.deleted_at < earliest_request()
-        if not Experiment.runs().delete_of(self.pk, should_stop):
+        if (self.purged_at and not is_over) or not Experiment.runs().delete_of(self.pk, should_stop):
             return
         if is_over:
             self.delete()
         else:
             type(self).objects.filter(pk=self.pk).update(purged_at=timestamps.now())
+
+    @in_transaction
+    def remove_entity(self, entity: str, successor: str | None) -> None:
+        """Remove an entity from the permissions, on the command line.
+
+        If the list would have no manager any more, the entity `successor` becomes one. If there is none, only
+        administrators can restore the experiment. A restored or removed one is no error.
+        """
+        stored = type(self).objects.without_large_fields().filter(pk=self.pk).first()
+        if stored is None:
+            return
+        entries = without(stored.permissions, entity)
+        if successor and stored.is_managed_only_by(entity):
+            entries = [*without(entries, successor), Permission(entity=successor, level=Level.MANAGE)]
+        type(self).objects.filter(pk=self.pk).update(permissions=entries)
+        before, after = {"permissions": stored.permissions}, {"permissions": entries}
+        target = Experiment(pk=self.pk, name=self.name)
+        record(Action.PERMISSIONS_CHANGED, None, target, before=before, after=after)
+
+    @property
+    def _stored(self) -> Mql:
+        """The match document of this record. An experiment that was restored and deleted again has another one."""
+        return {"_id": self.pk.hex, "deleted_at": self.deleted_at}
+
+
+def purge_time(deleted_at: datetime.datetime) -> datetime.datetime:
+    """The time at which an experiment that is deleted at this time is removed for good."""
+    return deleted_at + datetime.timedelta(days=settings.TRASH_DAYS)
+
+
+def restorable_until() -> datetime.datetime | None:
+    """The end of the time in the trash of an experiment that is deleted now; None if there is no trash."""
+    return purge_time(timestamps.now()) if settings.TRASH_DAYS else None
+
+
+def start_of_trash() -> datetime.datetime:
+    """The time of the latest deletions that are due to be removed for good."""
+    return timestamps.now() - datetime.timedelta(days=settings.TRASH_DAYS)
 
 
 def earliest_request() -> datetime.datetime:
@@ -362,7 +541,7 @@ def earliest_request() -> datetime.datetime:
 # A change of the field map may change each field that `series_by` names, and is named if both change.
 RULES = ("field_map", "series_by")
 RETENTION_SEEN = ("retention_seen", "retention_seen_at")
-WRITTEN_BY_METHODS = ("archived_at", *RULES, "rules_version", "recomputation", *RETENTION_SEEN)
+WRITTEN_BY_METHODS = ("archived_at", *RULES, "rules_version", "recomputation", "restored_at", *RETENTION_SEEN)
 CHANGES = {
     Action.PERMISSIONS_CHANGED: ("permissions",),
     Action.VISIBILITY_CHANGED: ("public",),
@@ -378,6 +557,11 @@ CHANGES = {
     ),
 }
 RECORDED = [name for names in CHANGES.values() for name in names]
+# The fields that a deleted experiment has besides those of the experiment.
+OWN_FIELDS = ("deleted_at", "deleted_by", "runs", "purge_started_at", "purged_at")
+OF_EARLIER_RELEASE: Mql = {"created_at": None}
+PURGE_STARTED: Mql = {"purge_started_at": {"$ne": None}}
+IN_TRASH: Mql = {"created_at": {"$ne": None}, "purge_started_at": None}
 
 
 def with_manager(permissions: Iterable[Permission], identity: Identity) -> list[Permission]:

@@ -23,7 +23,7 @@ from audit.serializers import EventSerializer
 from audit.trail import record
 from core import timestamps
 from core.mongodb.transaction import in_transaction
-from experiments.models import Experiment, NoManager
+from experiments.models import DeletedExperiment, Experiment, ListedQuerySet, NoManager
 
 ACCOUNT_FIELDS = (
     "id",
@@ -58,17 +58,23 @@ def export_of(user: User) -> dict[str, Any]:
             {"id": session.id, "started_at": session.started_at, "ends_at": session.ends_at}
             for session in stored_sessions(user)
         ],
-        "permissions": [
-            {"experiment": experiment.id, "name": experiment.name, "level": permission.level}
-            for experiment in Experiment.objects.without_large_fields().naming_entity(str(user.pk))
-            for permission in experiment.permissions
-            if permission.entity == str(user.pk)
-        ],
+        "permissions": permissions_of(user, Experiment.objects.all()),
+        "permissions_in_trash": permissions_of(user, DeletedExperiment.objects.all()),
         "portal_log": list(LogEntry.objects.filter(user=user).values("action_time", "object_repr", "change_message")),
         "events": [shown_to(user, event) for event in events_of(user.pk)],
     }
     record(Action.EXPORTED, None, user)
     return exported
+
+
+def permissions_of(user: User, experiments: ListedQuerySet[Any]) -> list[dict[str, Any]]:
+    """Return the user's own entries in the permission lists of the experiments."""
+    return [
+        {"experiment": experiment.id, "name": experiment.name, "level": permission.level}
+        for experiment in named_by(str(user.pk), experiments)
+        for permission in experiment.permissions
+        if permission.entity == str(user.pk)
+    ]
 
 
 def shown_to(user: User, event: Event) -> dict[str, Any]:
@@ -131,16 +137,25 @@ def erase_rest(
 
 
 def erase_permissions(user_id: uuid.UUID, successor: User | None) -> None:
-    """Remove the user from all permission lists, until none has them: running requests may still add some."""
-    entity = str(user_id)
-    while named := list(Experiment.objects.without_large_fields().naming_entity(entity)):
+    """Remove the user from all permission lists and from the trash, until none has them.
+
+    Running requests may still add some, and move some to the trash or back. An experiment in the trash may be left
+    without a manager: administrators can restore it.
+    """
+    entity, heir = str(user_id), str(successor.pk) if successor else None
+    while named := [*named_by(entity, Experiment.objects.all()), *named_by(entity, DeletedExperiment.objects.all())]:
         refuse_only_manager(user_id, successor)
         for experiment in named:
             try:
-                experiment.remove_entity(entity, str(successor.pk) if successor else None)
+                experiment.remove_entity(entity, heir)
             except NoManager:
                 # The other manager was removed after the check above.
                 raise OnlyManager([experiment]) from None
+    DeletedExperiment.objects.matching({"deleted_by.user_id": user_id.hex}).update(deleted_by=None)
+
+
+def named_by(entity: str, experiments: ListedQuerySet[Any]) -> list[Any]:
+    return list(experiments.without_large_fields().naming_entity(entity))
 
 
 @in_transaction

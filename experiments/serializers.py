@@ -19,6 +19,8 @@ from core.api.serializers import (
 from core.identity import Level, identity_of
 from experiments.models import (
     TOO_MANY_PERMISSIONS,
+    DeletedExperiment,
+    Deleter,
     Experiment,
     NoManager,
     Permission,
@@ -207,6 +209,31 @@ class ExperimentSerializer(SharingSerializer):
         if not experiment.shows_permissions_to(identity_of(self.context["request"])):
             shown["permissions"] = []
         return shown
+
+
+class DeleterSerializer(serializers.ModelSerializer[Deleter]):
+    """The user who deleted an experiment, with the name of that time: an email, or else the subject."""
+
+    class Meta:
+        model = Deleter
+        fields = ("user_id", "name")
+        read_only_fields = fields
+
+
+class DeletedExperimentSerializer(ExperimentSerializer):
+    """An experiment in the trash, as it was when it was deleted."""
+
+    deleted_by = DeleterSerializer(
+        read_only=True, allow_null=True, help_text="Null for the command line, and if the account is erased."
+    )
+    purge_at = serializers.DateTimeField(
+        read_only=True, help_text="When it is removed for good: `TRASH_DAYS` after `deleted_at`."
+    )
+
+    class Meta:
+        model = DeletedExperiment
+        fields = (*ExperimentSerializer.Meta.fields, "deleted_at", "deleted_by", "purge_at", "runs")
+        read_only_fields = fields
 
 
 @contextmanager

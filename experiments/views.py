@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from django.db import IntegrityError
 from django.http import Http404
 from django.utils.functional import cached_property
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -30,10 +31,10 @@ from core.filters.fields import (
     TimeField,
     UUIDField,
 )
-from core.identity import Level, Requirement
+from core.identity import Identity, Level, Requirement
 from core.versions import VersionConflict
 from experiments.access import AccessControlled, ExperimentReference, granted_to
-from experiments.models import Experiment, ExperimentQuerySet
+from experiments.models import DeletedExperiment, Experiment, ExperimentQuerySet
 from experiments.serializers import (
     AccessSerializer,
     ExperimentSerializer,
@@ -66,6 +67,7 @@ FIELDS: Mapping[str, Field] = {
 PERMISSION_FIELDS: Mapping[str, Field] = {"entity": StringField("entity"), "level": StringField("level")}
 
 
+NAME_TAKEN = "Another experiment has the name “{}” now. Have that one renamed, then restore this one."
 Found = TypeVar("Found", bound=AccessControlled)
 
 
@@ -102,6 +104,23 @@ def existing(experiment: Found | None) -> Found:
     if experiment is None:
         raise Http404("There is no experiment with this id.")
     return experiment
+
+
+def restored_from_trash(experiment_id: uuid.UUID, identity: Identity) -> Experiment:
+    """Restore an experiment from the trash, and return it.
+
+    Raises `Http404` unless it is in the trash and the identity managed it, and `Conflict` if its name is taken.
+    """
+    deleted = DeletedExperiment.objects.by_id(experiment_id)
+    if deleted is None or not deleted.is_managed_by(identity):
+        return existing(None)
+    try:
+        return deleted.restore_by(identity)
+    except DeletedExperiment.DoesNotExist:
+        # Another request has restored it, unless its purge has begun.
+        return existing(Experiment.objects.by_id(experiment_id))
+    except IntegrityError as error:
+        raise Conflict(NAME_TAKEN.format(deleted.name)) from error
 
 
 class ExperimentView(SearchMixin, ExperimentResource):
@@ -170,7 +189,10 @@ class ExperimentView(SearchMixin, ExperimentResource):
     @responds(204)
     @conditional
     def destroy(self, request: Request, experiment_id: str) -> NoContent:
-        """Delete the experiment and all of its drift runs."""
+        """Move the experiment with all of its drift runs to the trash.
+
+        From then on, every request for it is a 404, and its name is free. For `TRASH_DAYS` it can be restored.
+        """
         self.get_experiment().delete_by(self.identity)
         return NoContent()
 
@@ -186,11 +208,19 @@ class ExperimentView(SearchMixin, ExperimentResource):
         return JSONResponse(self.get_serializer(experiment).data)
 
     @extend_schema(request=None)
+    @responds(200, 409)
     @tagged
     def restore(self, request: Request, experiment_id: str) -> JSONResponse:
-        """Restore an archived experiment. An experiment that is not archived stays as it is."""
-        experiment = self.get_experiment()
-        experiment.restore_by(self.identity)
+        """Restore an archived experiment, or one from the trash with all of its runs.
+
+        An experiment from the trash returns as it was, archived or not. An experiment that is neither archived nor in
+        the trash stays as it is. The response is 409 if another experiment has taken the name of the one in the trash.
+        """
+        experiment = Experiment.objects.by_id(self.experiment_id)
+        if experiment is None:
+            experiment = restored_from_trash(self.experiment_id, self.identity)
+        else:
+            self.permitted(experiment).restore_by(self.identity)
         return JSONResponse(self.get_serializer(experiment).data)
 
 

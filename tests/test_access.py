@@ -44,6 +44,7 @@ experiment archive          private 401 403 403 403 403 403 403 200 200
 experiment archive          public  401 403 403 403 403 403 403 200 200
 experiment restore          private 401 403 403 403 403 403 403 200 200
 experiment restore          public  401 403 403 403 403 403 403 200 200
+trash      search           private 401 403 403 200 200 200 200 200 200
 drift      create           private 401 403 403 403 403 403 201 201 201
 drift      create           public  401 403 403 403 403 403 201 201 201
 drift      bulk             private 401 403 403 403 403 403 201 201 201
@@ -107,6 +108,7 @@ BODIES: dict[str, Any] = {
     "experiment search": {},
     "experiment update": {"name": "renamed"},
     "experiment partial_update": {"description": "changed"},
+    "trash search": {},
     "drift create": RUN,
     "drift bulk": [RUN],
     "drift search": {},

@@ -7,6 +7,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
+from pytest_django import Settings
 
 from accounts.models import ServiceToken, User
 from audit.audited_admin import AuditedAdmin
@@ -14,7 +15,7 @@ from audit.models import Event
 from core import timestamps
 from core.models import BackgroundTask
 from drifts.models import Drift
-from experiments.models import Experiment
+from experiments.models import DeletedExperiment, Experiment
 from tests.caller import Caller, Client
 from tests.conftest import GROUP, purge_in_background
 from tests.session import version_shown
@@ -56,7 +57,8 @@ def test_the_page_of_an_app_lists_its_models_under_its_name(staff: Client, app: 
 
 
 def test_the_portal_has_every_model() -> None:
-    assert set(admin.site._registry) == {User, ServiceToken, Experiment, Drift, Event, LogEntry, BackgroundTask}
+    own = {User, ServiceToken, Experiment, DeletedExperiment, Drift, Event, BackgroundTask}
+    assert set(admin.site._registry) == {*own, LogEntry}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -204,7 +206,8 @@ def test_the_form_refuses_a_name_that_is_taken(staff: Client, experiment: Experi
 
 
 @pytest.mark.parametrize("by", ["page", "action"])
-def test_an_experiment_is_deleted_with_its_runs(staff: Client, drift: Drift, by: str) -> None:
+def test_an_experiment_is_deleted_with_its_runs(staff: Client, drift: Drift, by: str, settings: Settings) -> None:
+    settings.TRASH_DAYS = 0
     pk = drift.experiment_id
     if by == "page":
         path = reverse("admin:experiments_experiment_delete", args=[pk])

@@ -251,10 +251,18 @@ def test_labels_are_those_of_the_pages(browser: Client, experiment: Experiment) 
 def test_a_deletion_asks_for_confirmation_and_can_be_cancelled(browser: Client, experiment: Experiment) -> None:
     page = browser.get(reverse("admin:experiments_experiment_delete", args=[experiment.pk])).content.decode()
     assert "<h1>Delete experiment?</h1>" in page
-    assert page.index("Experiment: wine quality") < page.index("This cannot be undone.") < page.index(">Cancel<")
+    assert (
+        page.index("Experiment: wine quality")
+        < page.index("It can be restored from the trash")
+        < page.index(">Cancel<")
+    )
     page = act(browser, "delete_selected", experiment)
     assert "<h1>Delete the selected experiments?</h1>" in page
-    assert page.index("Experiment: wine quality") < page.index("This cannot be undone.") < page.index(">Cancel<")
+    assert (
+        page.index("Experiment: wine quality")
+        < page.index("It can be restored from the trash")
+        < page.index(">Cancel<")
+    )
     assert "Delete the selected experiments</option>" in browser.get(LIST).content.decode()
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from io import StringIO
 from typing import Any
+from unittest.mock import ANY
 from urllib.parse import quote
 
 import pytest
@@ -155,7 +156,7 @@ ACTIONS: dict[str, tuple[AuditedCall, str, str, str, dict[str, Any], dict[str, A
     "deleting an experiment": (
         lambda scene: scene.manager.delete(scene.path, headers=FROM),
         *("experiment_deleted", MANAGER, "experiment wine quality"),
-        *({"name": "wine quality", "drift_runs": 1}, {}),
+        *({"name": "wine quality", "drift_runs": 1}, {"purge_at": ANY}),
     ),
     "deleting a run": (
         lambda scene: scene.manager.delete(f"{scene.path}/drift/{scene.drift.id}", headers=FROM),
@@ -190,7 +191,8 @@ ACTIONS: dict[str, tuple[AuditedCall, str, str, str, dict[str, Any], dict[str, A
     ),
     "deleting an experiment in the portal": (
         lambda scene: scene.delete_in_portal(scene.experiment),
-        *("admin_deleted", ROOT, "experiment wine quality", {"name": "wine quality", "drift_runs": 1}, {}),
+        *("admin_deleted", ROOT, "experiment wine quality"),
+        *({"name": "wine quality", "drift_runs": 1}, {"purge_at": ANY}),
     ),
     "deleting a run in the portal": (
         lambda scene: scene.delete_in_portal(scene.drift),

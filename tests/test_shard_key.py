@@ -371,8 +371,9 @@ def test_a_search_of_all_runs_names_the_experiments_that_the_caller_may_read(
         assert_suits_a_sharded_cluster(command)
 
 
-def test_a_purge_names_the_experiment(drift: Drift, recorder: Recorder) -> None:
+def test_a_purge_names_the_experiment(drift: Drift, recorder: Recorder, settings: Settings) -> None:
     """Also the runs that a bulk request stored during the deletion are removed so."""
+    settings.TRASH_DAYS = 0
     Drift.objects.create_all_in(drift.experiment, [RUN])
     Experiment.objects.filter(pk=drift.experiment_id)._raw_delete("default")
     with pytest.raises(Experiment.DoesNotExist):

@@ -55,8 +55,8 @@ class SearchParameters(serializers.Serializer[dict[str, Any]]):
 
     @classmethod
     def sortable_by(cls, names: tuple[str, ...]) -> type["SearchParameters"]:
-        """Return a subclass that sorts by these fields."""
-        sort_by = StrictChoice(names, default="created_at")
+        """Return a subclass that sorts by these fields, by the first unless the request names one."""
+        sort_by = StrictChoice(names, default=names[0])
         return type(cls.__name__, (cls,), {"sort_by": sort_by})
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:

@@ -135,11 +135,16 @@ def aggregate_one(model: type[Model], pipeline: list[Mql]) -> Document | None:
     return found[0] if found else None
 
 
-@with_django_errors
 def find_one(model: type[Model], match: Mql, **options: Any) -> Document | None:
     """Return one stored document that matches, or None."""
-    found = raw_collection_of(model).find_one(match, session=mongodb().session, **options)
+    found = find_raw(model, match, **options)
     return None if found is None else decoded([found.raw])[0]
+
+
+@with_django_errors
+def find_raw(model: type[Model], match: Mql, **options: Any) -> RawBSONDocument | None:
+    """Return one document that matches as it is stored, so that it can be stored again without a change; or None."""
+    return raw_collection_of(model).find_one(match, session=mongodb().session, **options)
 
 
 def raw_collection_of(model: type[Model]) -> Collection[RawBSONDocument]:
@@ -182,6 +187,12 @@ def insert_many(model: type[Model], documents: list[Document]) -> None:
     """Insert documents. Outside a transaction, a failure leaves the documents before it stored."""
     with pymongo.timeout(WORK_SECONDS):
         collection_of(model).insert_many(documents, session=mongodb().session)
+
+
+@with_django_errors
+def update_one(model: type[Model], match: Mql, update: Mql) -> bool:
+    """Update one stored document. Return whether there was one that matches."""
+    return collection_of(model).update_one(match, update, session=mongodb().session).matched_count == 1
 
 
 @with_django_errors

@@ -14,5 +14,6 @@ def delete_selected(model_admin: Any, request: HttpRequest, queryset: QuerySet[A
     """Delete the selected objects as Django's action does, with a title that asks for a confirmation."""
     page: TemplateResponse | None = actions.delete_selected(model_admin, request, queryset)
     if page and page.context_data and not page.context_data["perms_lacking"]:
-        page.context_data["title"] = f"Delete the selected {model_admin.opts.verbose_name_plural}?"
+        title = f"Delete the selected {model_admin.opts.verbose_name_plural}?"
+        page.context_data |= {"title": title, "deletion_note": model_admin.deletion_note}
     return page

@@ -36,6 +36,8 @@ class GuardedAdmin(admin.ModelAdmin):
     required_levels: ClassVar[Mapping[str, Requirement | Level | None]]
     list_prefetch_related: tuple[str | Prefetch, ...] = ()
     list_deferred: tuple[str, ...] = ()
+    # The sentence of the page that asks to confirm a deletion.
+    deletion_note = "This cannot be undone."
     # Limits of actions that differ from `MAX_CHANGED`.
     action_limits: ClassVar[Mapping[str, int]] = {}
     paginator = BoundedPaginator
@@ -86,7 +88,7 @@ class GuardedAdmin(admin.ModelAdmin):
 
     def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
         if not context["perms_lacking"]:
-            context["title"] = f"Delete {self.opts.verbose_name}?"
+            context |= {"title": f"Delete {self.opts.verbose_name}?", "deletion_note": self.deletion_note}
         return super().render_delete_form(request, context)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:

@@ -69,6 +69,6 @@ def test_staff_choose_light_or_dark_and_find_only_their_own_experiments(people: 
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     navigation = page.locator("#nav-sidebar")
     expect(navigation.get_by_role("link", name="Users")).to_have_count(0)
-    navigation.get_by_role("link", name="Experiments").last.click()
+    navigation.get_by_role("link", name="Experiments", exact=True).last.click()
     expect(page.locator(f"#result_list a[href*='{shown}/change']")).to_be_visible()
     expect(page.locator(f"#result_list a[href*='{hidden}']")).to_have_count(0)
