@@ -7,6 +7,8 @@ from django.contrib import messages
 from django.db import IntegrityError
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.html import format_html
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
@@ -16,7 +18,7 @@ from core.totals import Total, total_of
 from core.versions import VersionConflict
 from drifts.models import Drift
 from drifts.retention import Preview, days_that_count, preview_of
-from experiments.models import Experiment
+from experiments.models import Experiment, restorable_until
 from experiments.serializers import ExperimentSerializer
 from experiments.views import ExperimentView
 from pages.experiment_form import ExperimentForm
@@ -162,16 +164,21 @@ class DeleteExperimentPage(ExperimentPage):
         return self.ask(self.get_experiment())
 
     def destroy(self, request: Request, experiment_id: str) -> HttpResponse:
-        """Delete the experiment with its runs, if its name was typed. A deletion cannot be undone."""
+        """Move the experiment with its runs to the trash, if its name was typed."""
         experiment = self.get_experiment()
         typed = request.POST.get("name", "").strip()
         if typed != experiment.name.strip():
             return self.ask(experiment, 422, typed=typed, error=f"Type exactly: {experiment.name}")
         runs = experiment.count_runs()
         experiment.delete_by(self.identity)
-        messages.success(request._request, f"“{experiment}” was deleted{' with its runs' if runs else ''}.")
+        sentence = f"“{experiment}” was deleted{' with its runs' if runs else ''}."
+        if until := restorable_until():
+            link = '{} <a href="{}">Trash</a>: it can be restored until {} UTC.'
+            sentence = format_html(link, sentence, reverse("trash"), f"{until:%Y-%m-%d %H:%M}")
+        messages.success(request._request, sentence)
         return redirect("experiments")
 
     def ask(self, experiment: Experiment, status: int = 200, typed: str = "", error: str = "") -> HttpResponse:
         runs = total_of(Drift.objects.of(experiment))
-        return self.show_of(experiment, "experiment_delete.html", status, runs=runs, typed=typed, error=error)
+        context = {"runs": runs, "restorable_until": restorable_until(), "typed": typed, "error": error}
+        return self.show_of(experiment, "experiment_delete.html", status, **context)

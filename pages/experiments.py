@@ -53,7 +53,18 @@ def one_of(labels: Iterable[str]) -> dict[str, Any]:
     return {"invalid_choice": f"choose {', '.join(others)} or {last}."}
 
 
-class ListParameters(serializers.Serializer[dict[str, Any]]):
+class PageParameters(serializers.Serializer[dict[str, Any]]):
+    """The query parameter of a list in pages."""
+
+    page = serializers.IntegerField(
+        min_value=1,
+        max_value=MAX_PAGE,
+        default=1,
+        error_messages=dict.fromkeys(("invalid", "min_value", "max_value"), f"write a number from 1 to {MAX_PAGE:,}."),
+    )
+
+
+class ListParameters(PageParameters):
     """The query parameters of the list."""
 
     q = serializers.CharField(max_length=100, allow_blank=True, default="", error_messages=TOO_LONG)
@@ -64,12 +75,6 @@ class ListParameters(serializers.Serializer[dict[str, Any]]):
     show = serializers.ChoiceField(list(SHOWN), default="", allow_blank=True, error_messages=one_of(SHOWN.values()))
     sort = serializers.ChoiceField(
         list(SORTS), default="newest", error_messages=one_of(label for label, _ in SORTS.values())
-    )
-    page = serializers.IntegerField(
-        min_value=1,
-        max_value=MAX_PAGE,
-        default=1,
-        error_messages=dict.fromkeys(("invalid", "min_value", "max_value"), f"write a number from 1 to {MAX_PAGE:,}."),
     )
 
 
@@ -93,7 +98,7 @@ class ExperimentsPage(Page):
 
     def list(self, request: Request) -> HttpResponse:
         """Show one page of the list."""
-        parameters = self.list_parameters()
+        parameters = list_parameters(ListParameters, request)
         if parameters["show"] == "mine" and self.identity.is_anonymous:
             raise NotAuthenticated
         experiments, (_, order) = matching_experiments(self.identity, parameters), SORTS[parameters["sort"]]
@@ -115,21 +120,23 @@ class ExperimentsPage(Page):
             previous_page=parameters["page"] - 1,
             next_page=parameters["page"] + 1 if len(found) > PAGE_SIZE else None,
             may_create=self.identity.has(Requirement.MAY_CREATE),
+            has_trash=self.identity.has(Requirement.REGISTERED),
             api=request.build_absolute_uri("/api/v1"),
         )
 
-    def list_parameters(self) -> dict[str, Any]:
-        """The query parameters, with defaults. Raises `InvalidQuery`."""
-        serializer = ListParameters(data=self.request.query_params)
-        try:
-            serializer.is_valid(raise_exception=True)
-        except ValidationError as error:
-            name, sentence = next(sentences(error.detail))
-            raise InvalidQuery([f"{LABELS[name]}: {sentence}"]) from error
-        return dict(serializer.validated_data)
-
     def explanation(self, exc: Exception) -> dict[str, str]:
         return {"link": "Show all experiments"} if isinstance(exc, InvalidQuery) else super().explanation(exc)
+
+
+def list_parameters(kind: type[PageParameters], request: Request) -> dict[str, Any]:
+    """The query parameters of a list, with defaults. Raises `InvalidQuery`."""
+    serializer = kind(data=request.query_params)
+    try:
+        serializer.is_valid(raise_exception=True)
+    except ValidationError as error:
+        name, sentence = next(sentences(error.detail))
+        raise InvalidQuery([f"{LABELS[name]}: {sentence}"]) from error
+    return dict(serializer.validated_data)
 
 
 def nothing_found(parameters: dict[str, Any]) -> str:

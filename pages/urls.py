@@ -15,6 +15,7 @@ from pages.permissions import PermissionsPage
 from pages.run import RunPage
 from pages.runs import RunsPage
 from pages.timeline_page import TimelinePage
+from pages.trash import TrashPage
 
 NEW: Any = {"get": "new", "post": "create"}
 EDIT: Any = {"get": "edit", "post": "update"}
@@ -24,6 +25,9 @@ RUN = "experiments/<str:experiment_id>/runs/<str:drift_id>"
 urlpatterns = [
     path("experiments", ExperimentsPage.as_view({"get": "list"}), name="experiments"),
     path("experiments/new", NewExperimentPage.as_view(NEW), name="experiment-new"),
+    path("experiments/trash", TrashPage.as_view({"get": "list"}), name="trash"),
+    path("experiments/trash/<str:deleted_id>/restore", TrashPage.as_view({"post": "restore"}), name="trash-restore"),
+    path("experiments/trash/<str:deleted_id>/delete", TrashPage.as_view(DELETE), name="trash-delete"),
     path("experiments/<str:experiment_id>", RunsPage.as_view({"get": "retrieve"}), name="experiment"),
     path("experiments/<str:experiment_id>/running", RunsPage.as_view({"get": "running"}), name="running"),
     path("experiments/<str:experiment_id>/compare", ComparisonPage.as_view({"get": "retrieve"}), name="compare"),

@@ -22,7 +22,6 @@ from experiments.views import ExperimentView
 from pages.experiments import PAGE_SIZE
 from pages.plots.sparklines import POINTS, rates_over_time, sparkline_of
 from tests.caller import Caller, Client
-from tests.conftest import purge_in_background
 from tests.profiler import reads_of
 from tests.session import through_session
 from tests.test_observed_at import as_older_record
@@ -641,8 +640,6 @@ def test_a_deletion_shows_the_number_of_runs_and_asks_for_the_name(browser: Clie
     assert response.redirect_chain == [("/experiments", 302)]
     assert "“wine quality” was deleted with its runs." in response.content.decode()
     assert not Experiment.objects.exists()
-    purge_in_background()
-    assert not Drift.objects.exists()
     assert Event.objects.get(action="experiment_deleted").actor.email == "manager@example.org"
 
 

@@ -60,6 +60,11 @@ def test_a_user_creates_finds_edits_archives_and_deletes_an_experiment(people: P
     page.get_by_label("Type").fill(name)
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_text(f"“{name}” was deleted.")).to_be_visible()
+
+    page.get_by_role("status").get_by_role("link", name="Trash").click()
+    page.get_by_role("button", name=f"Restore {name}").click()
+    expect(page.get_by_text(f"“{name}” was restored")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
     expect(page.get_by_role("link", name=name)).to_have_count(0)
 
 

@@ -15,6 +15,8 @@ from tests.uploads import PNG
 EXAMPLES = {
     "experiments": "?q=wine&tag=wine&sort=name",
     "experiment-new": "",
+    "trash": "",
+    "trash-delete": "",
     "experiment": "?where=p_value+lt+0.5&column=p_value&column=note&column=parameters.p_value&selected={drift_id}",
     "compare": "?selected={drift_id}&selected={other_id}&all=1",
     "run": "",
@@ -69,7 +71,15 @@ def addresses_for(ada: Person) -> list[str]:
     ada.call("POST", "/token", {"name": unique(LONG), "experiments": [experiment]})
     file = ada.add_file(experiment, ids[0], f"{LONG}.html", b"<h1>Drift</h1>")
     ada.add_file(experiment, ids[0], "plot.png", PNG)
-    known = {"experiment_id": experiment, "drift_id": ids[0], "other_id": ids[1], "file_id": file}
+    deleted = ada.new_experiment(name=unique(LONG))
+    ada.call("DELETE", f"/experiment/{deleted}")
+    known = {
+        "experiment_id": experiment,
+        "drift_id": ids[0],
+        "other_id": ids[1],
+        "file_id": file,
+        "deleted_id": deleted,
+    }
     pages = [(path + EXAMPLES[name]).format(**known) for name, path in routes()]
     return ["/", "/login", *pages, f"/experiments/{experiment}", f"/experiments/{experiment}/runs/{unsupported}"]
 
