@@ -75,6 +75,7 @@ def check_settings(**options: Any) -> list[CheckMessage]:
         for identifier, problem, hint in [
             *identity_problems(),
             *limit_problems(),
+            *keeping_problems(),
             *serving_problems(),
             *database_problems(),
             *cache_problems(),
@@ -177,6 +178,9 @@ def limit_problems() -> Iterator[tuple[str, str, str]]:
     for name, number in numbers.items():
         if number <= 0:
             yield "E022", f"{name} is {number:g}.", "Set a number above 0."
+
+
+def keeping_problems() -> Iterator[tuple[str, str, str]]:
     if not 0 <= settings.RETENTION_DAYS <= MAX_RETENTION_DAYS:
         yield "E028", f"RETENTION_DAYS is {settings.RETENTION_DAYS}.", f"Set 1 to {MAX_RETENTION_DAYS}, or 0 for none."
     if not 0 < settings.MAX_FILES <= MOST_FILES:

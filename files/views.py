@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
 from core.api.exceptions import Conflict
-from core.api.openapi import responds
+from core.api.openapi import ANY_TYPE, responds
 from core.api.responses import JSONResponse, NoContent
 from core.identity import Level
 from drifts.models import Drift
@@ -83,7 +83,7 @@ class FileView(FileResource):
         files = RunFile.objects.of_run(self.experiment_id, self.drift_id)
         return JSONResponse(RunFileSerializer(files, many=True).data)
 
-    @responds(200, 416, is_file=True)
+    @responds(200, 416, media_type=ANY_TYPE)
     def retrieve(self, request: Request, experiment_id: str, drift_id: str, file_id: str) -> HttpResponseBase:
         """Download a file, or a range of it. Browsers save it, and do not show it."""
         return content_response(request, self.get_file())

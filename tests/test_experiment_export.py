@@ -238,7 +238,7 @@ def test_a_refused_export_frees_its_slot(experiment: Experiment, runs: list[Drif
 
 
 def test_a_broken_export_is_told_from_a_whole_one(remote_user: RemoteUser, stored: Database[dict[str, Any]]) -> None:
-    """Without the last chunk, a client reports an incomplete response."""
+    """A client reports an incomplete response, because the last chunk is missing."""
     experiment = remote_user.call("POST", "/experiment", {"name": "to be deleted"}).json()
     run = {"job_status": "Running", "model": "m", "parameters": {"text": "x" * 50_000}}
     for _ in range(4):

@@ -19,6 +19,8 @@ from core.filters.language import LOGICAL
 from core.identity import Requirement
 
 Action = TypeVar("Action", bound=Callable[..., Any])
+# The media type of a file.
+ANY_TYPE = "*/*"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,11 @@ class Responses:
     many: bool = False
     media_type: str = "application/json"
     text_media_type: str | None = None
-    is_file: bool = False
+
+    @property
+    def is_file(self) -> bool:
+        """True for a file of any type, or a range of it."""
+        return self.media_type == ANY_TYPE
 
 
 def responds(
@@ -41,19 +47,16 @@ def responds(
     many: bool = False,
     media_type: str = "application/json",
     text_media_type: str | None = None,
-    is_file: bool = False,
 ) -> Callable[[Action], Action]:
     """Declare the status of an action's success, and the statuses of its own refusals.
 
     `serializer` is that of the success, if it differs from the view's; `many` is for a list of objects;
-    `media_type` is that of the success, and `text_media_type` that of a text in its place; `is_file` is for a file of
-    any type, or a range of it. An action without the decorator responds with 200 and one object.
+    `media_type` is that of the success (`ANY_TYPE` for a file, or a range of it), `text_media_type` that of a text in
+    its place. An action without the decorator responds with 200 and one object.
     """
 
     def declare(action: Action) -> Action:
-        action.responses = Responses(  # type: ignore[attr-defined]
-            status, refusals, serializer, many, media_type, text_media_type, is_file
-        )
+        action.responses = Responses(status, refusals, serializer, many, media_type, text_media_type)  # type: ignore[attr-defined]
         return action
 
     return declare
@@ -165,7 +168,6 @@ RANGES = [
         description="`attachment`, with the name of the file.",
     ),
 ]
-ANY_TYPE = "*/*"
 FILTER = {
     "type": "object",
     "description": f"A MongoDB-style filter: names of fields, and {', '.join(LOGICAL)}. `{{}}` matches everything.",
