@@ -93,7 +93,7 @@ class EventFilter:
 
 @dataclass(frozen=True)
 class Row:
-    """An event in the table. `run` is the id of the run that it is about, if there still is one."""
+    """An event in the table. `run` is the id of the run that it is about, or whose file, if there still is one."""
 
     event: Event
     changes: Changes
@@ -165,13 +165,19 @@ def events_of(experiment: Experiment, chosen: EventFilter) -> EventQuerySet:
 
 def rows_of(experiment: Experiment, events: list[Event]) -> list[Row]:
     """The rows of the table. Takes two queries: for the names of people, and for the runs that still exist."""
-    about = [uuid.UUID(event.target.object_id) for event in events if event.target.type == Drift._meta.model_name]
-    stored = set(Drift.objects.of(experiment).matching({"_id": {"$in": [pk.hex for pk in about]}}).ids())
-    linked = {str(pk): pk for pk in about if pk.hex in stored}
+    about = [run_of(event) for event in events]
+    stored = set(Drift.objects.of(experiment).matching({"_id": {"$in": [run.hex for run in about if run]}}).ids())
     return [
-        Row(event, changes, linked.get(event.target.object_id))
-        for event, changes in zip(events, changes_of(events), strict=True)
+        Row(event, changes, run if run and run.hex in stored else None)
+        for event, changes, run in zip(events, changes_of(events), about, strict=True)
     ]
+
+
+def run_of(event: Event) -> uuid.UUID | None:
+    """The id of the run that an event is about, or whose file it is about."""
+    is_run = event.target.type == Drift._meta.model_name
+    run = event.target.object_id if is_run else (event.after or event.before).get("drift_id")
+    return uuid.UUID(run) if run else None
 
 
 def csv_rows(events: EventQuerySet) -> Iterator[list[Any]]:

@@ -21,6 +21,7 @@ from tests.caller import Caller, Client
 from tests.conftest import GROUP
 from tests.profiler import reads_of
 from tests.session import through_session
+from tests.uploads import stored_file
 
 PAGE = 50
 DAY = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -126,6 +127,17 @@ def test_a_run_is_linked_while_it_exists(browser: Client, manager: Caller, drift
     assert 'Model: forest Drift detected: Yes Parameters: {"p_value": 0.003,' in deletion[4]
     assert "Note" not in deletion[4], "an empty field"
     assert f'href="{path}"' not in page.content.decode()
+
+
+def test_a_file_is_linked_to_its_run(browser: Client, manager: Caller, drift: Drift) -> None:
+    file = stored_file(drift)
+    record(Action.FILE_ADDED, None, file, after={"name": file.name, "drift_id": drift.pk})
+    run = f'href="/experiments/{drift.experiment_id}/runs/{drift.pk}">report.html</a>'
+    assert run in browser.get(address(drift.experiment)).content.decode()
+    manager.delete(f"/experiment/{drift.experiment_id}/drift/{drift.pk}/file/{file.pk}")
+    row = rows_of(page := browser.get(address(drift.experiment)))[0]
+    assert row[2:4] == ["File deleted", "File report.html"]
+    assert page.content.decode().count(run) == 2
 
 
 def test_many_changes_and_long_values_are_cut(browser: Client, experiment: Experiment) -> None:
