@@ -16,6 +16,7 @@ from core import timestamps
 from core.models import BackgroundTask
 from drifts.models import Drift
 from experiments.models import DeletedExperiment, Experiment
+from files.models import RunFile
 from tests.caller import Caller, Client
 from tests.conftest import GROUP, purge_in_background
 from tests.session import version_shown
@@ -57,7 +58,7 @@ def test_the_page_of_an_app_lists_its_models_under_its_name(staff: Client, app: 
 
 
 def test_the_portal_has_every_model() -> None:
-    own = {User, ServiceToken, Experiment, DeletedExperiment, Drift, Event, BackgroundTask}
+    own = {User, ServiceToken, Experiment, DeletedExperiment, Drift, RunFile, Event, BackgroundTask}
     assert set(admin.site._registry) == {*own, LogEntry}
 
 

@@ -214,7 +214,9 @@ def assert_same_as_single_runs(editor: Caller, path: str, run: Any) -> None:
     one_by_one = stored()
     emptied()
     together = editor.post(f"{path}/bulk", [run])
-    assert together.status_code == alone.status_code, (run, alone.content, together.content)
+    # A body with NaN or Infinity is not JSON. Among others, such a run is one that is not valid.
+    expected = 422 if alone.status_code == 400 else alone.status_code
+    assert together.status_code == expected, (run, alone.content, together.content)
     assert stored() == one_by_one
     if alone.status_code == 422:
         assert together.json()["errors"]["json"]["0"] == alone.json()["errors"]["json"]

@@ -16,7 +16,8 @@ from pages.urls import urlpatterns
 from tests.caller import Caller, Client
 from tests.conftest import RUN
 from tests.session import through_session
-from tests.test_page_access import ADMITTED, token_of
+from tests.test_page_access import ADMITTED, deleted_by, token_of
+from tests.uploads import stored_file
 
 # The method, and the name of the address.
 Control = tuple[str, str]
@@ -44,7 +45,8 @@ class Visitor:
         response = self.client.get(address, headers=BROWSER)
         response.close()
         self.note("get", path, response)
-        if "text/html" not in response.headers["Content-Type"] or not name_of(path):
+        is_page = "text/html" in response.headers["Content-Type"] and not response.streaming
+        if not is_page or not name_of(path):
             return
         page = BeautifulSoup(response.content, "html.parser")
         self.forms |= {target for method, target in forms_of(page, path) if method == "post"}
@@ -64,10 +66,11 @@ class Visitor:
 
 
 def links_of(page: BeautifulSoup) -> Iterator[str]:
-    """Addresses of this site, including those that scripts fetch."""
+    """Addresses of this site, including those of pictures and frames, and those that scripts fetch."""
     for element in page.find_all(True):
         for attribute, value in element.attrs.items():
-            if (attribute == "href" or attribute.startswith("data-")) and str(value).startswith("/"):
+            is_address = attribute in ("href", "src") or attribute.startswith("data-")
+            if is_address and str(value).startswith("/"):
                 yield str(value)
 
 
@@ -105,10 +108,15 @@ def test_pages_offer_exactly_the_controls_that_the_user_may_use(
 ) -> None:
     Experiment.objects.update(public=visibility == "public")
     Drift.objects.create(experiment_id=drift.experiment_id, **{**RUN, "job_status": "Running"})
+    stored_file(drift)
+    manager = request.getfixturevalue("manager")
+    restored, removed = deleted_by(manager), deleted_by(manager)
     caller: Caller = request.getfixturevalue(role)
     token_of(caller)
     visitor = Visitor(caller.client if role == "anonymous" else through_session(caller, settings).client)
     visitor.visit("/experiments")
+    # One experiment in the trash is restored, and the other one removed for good.
+    visitor.forms -= {f"/experiments/trash/{restored}/delete", f"/experiments/trash/{removed}/restore"}
     visitor.send_forms()
     assert visitor.refused == []
     assert sorted(controls_of(role, visibility == "public") - visitor.met) == []

@@ -97,6 +97,7 @@ REQUESTS = {
     "timeline": Request("GET", f"{PAGES}/timeline"),
     "timeline as SVG": Request("GET", f"{PAGES}/timeline.svg"),
     "timeline as CSV": Request("GET", f"{PAGES}/timeline.csv"),
+    "audit trail": Request("GET", f"{PAGES}/audit"),
     "run page": Request("GET", f"{PAGES}/runs/{{run}}"),
     "state of a run": Request("GET", f"{PAGES}/runs/{{run}}/state"),
     "question before the deletion of a run": Request("GET", f"{PAGES}/runs/{{run}}/delete"),
@@ -112,7 +113,7 @@ REQUESTS = {
 # Addresses below an experiment whose requests concern the experiment itself.
 WITHOUT_RUNS = re.compile(
     r"experiment/<str:experiment_id>(/(archive|restore|access.*|audit/search))?"
-    r"|experiments/<str:experiment_id>/(edit|archive|restore|permissions.*)"
+    r"|experiments/<str:experiment_id>/(edit|archive|restore|permissions.*|audit\.csv)"
 )
 # Requests of the portal for one run. Their addresses have at most the id of the run.
 PORTAL_REQUESTS = {
