@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from pymongo import MongoClient
 from pymongo.database import Database
 from pytest_django import DjangoDbBlocker, Settings
@@ -274,8 +275,9 @@ def drift(experiment: Experiment) -> Drift:
 
 
 def purge_in_background() -> None:
-    """Remove the runs of deleted experiments, as `manage.py work` does."""
-    DeletedExperiment.objects.purge(lambda: False)
+    """Remove the runs of deleted experiments, as `manage.py work` does once their time in the trash is over."""
+    with override_settings(TRASH_DAYS=0):
+        DeletedExperiment.objects.purge(lambda: False)
 
 
 def permissions_of(manager: Caller, editor: Caller, reader: Caller) -> list[Permission]:

@@ -7,7 +7,6 @@ import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
-from pytest_django import Settings
 
 from accounts.models import ServiceToken, User
 from audit.audited_admin import AuditedAdmin
@@ -207,8 +206,7 @@ def test_the_form_refuses_a_name_that_is_taken(staff: Client, experiment: Experi
 
 
 @pytest.mark.parametrize("by", ["page", "action"])
-def test_an_experiment_is_deleted_with_its_runs(staff: Client, drift: Drift, by: str, settings: Settings) -> None:
-    settings.TRASH_DAYS = 0
+def test_an_experiment_is_deleted_with_its_runs(staff: Client, drift: Drift, by: str) -> None:
     pk = drift.experiment_id
     if by == "page":
         path = reverse("admin:experiments_experiment_delete", args=[pk])

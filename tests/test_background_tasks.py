@@ -15,6 +15,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError
 from pymongo.errors import AutoReconnect
+from pytest_django import Settings
 
 from core import background, timestamps
 from core.background import MAX_ERROR, Outcome, ShouldStop, Task, Worker
@@ -350,7 +351,8 @@ def without_signals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("without_signals")
-def test_once_runs_every_due_task_until_nothing_is_left(experiment: Experiment) -> None:
+def test_once_runs_every_due_task_until_nothing_is_left(experiment: Experiment, settings: Settings) -> None:
+    settings.TRASH_DAYS = 0
     Drift.objects.create_in(experiment, **RUN)
     experiment.delete()
     assert Drift.objects.exists()

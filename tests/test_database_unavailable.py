@@ -262,7 +262,7 @@ class Serving:
         self.url = f"http://127.0.0.1:{self.port}"
         self.var = directory
         self.log = directory / "serve.log"
-        self.environment = environment(directory, PORT=str(self.port))
+        self.environment = environment(directory, PORT=str(self.port), TRASH_DAYS="0")
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "serve"], cwd=ROOT, env=self.environment, stdout=log, stderr=log

@@ -30,7 +30,7 @@ from driftwatch.checks import check_settings
 from experiments import personal_data
 from experiments.models import LONGEST_REQUEST, DeletedExperiment, Experiment, Permission
 from tests.caller import Caller
-from tests.conftest import GROUP, RUN, purge_in_background
+from tests.conftest import GROUP, RUN
 from tests.live import ROOT
 from tests.profiler import commands, reads_of
 from tests.test_database_unavailable import eventually
@@ -103,7 +103,7 @@ def test_a_restored_experiment_is_as_it_was_with_all_of_its_runs(
     assert whole
     assert manager.delete(path).status_code == 204
     assert (stored(Experiment), stored(Drift)) == ([], documents)
-    purge_in_background()
+    DeletedExperiment.objects.purge(never)
     restored = manager.post(f"{path}/restore")
     assert restored.status_code == 200
     assert restored.headers["ETag"] == manager.get(path).headers["ETag"]
@@ -125,7 +125,7 @@ def test_the_audit_trail_has_the_way_through_the_trash(
     assert manager.post(f"{path}/restore").status_code == 200
     assert admin.delete(path).status_code == 204
     age(30)
-    purge_in_background()
+    DeletedExperiment.objects.purge(never)
     deleted, restored, again, purged = Event.objects.order_by("id")
     assert [each.action for each in (deleted, restored, again, purged)] == [
         "experiment_deleted",
@@ -377,12 +377,12 @@ def test_the_purge_leaves_the_trash_alone_until_its_time_is_over(
     trashed: DeletedExperiment, manager: Caller, path: str, settings: Settings
 ) -> None:
     age(29.9)
-    purge_in_background()
+    DeletedExperiment.objects.purge(never)
     assert Drift.objects.count() == 25
     settings.TRASH_DAYS = 29
     assert manager.post(SEARCH).json() == []
     assert manager.post(f"{path}/restore").status_code == 404, "the time is over, although no task has run yet"
-    purge_in_background()
+    DeletedExperiment.objects.purge(never)
     assert not Drift.objects.exists()
     assert not DeletedExperiment.objects.exists()
     assert actions() == ["experiment_deleted", "experiment_purged"]
@@ -393,7 +393,7 @@ def test_a_longer_time_counts_for_what_is_in_the_trash(
 ) -> None:
     age(40)
     settings.TRASH_DAYS = 90
-    purge_in_background()
+    DeletedExperiment.objects.purge(never)
     assert manager.post(f"{path}/restore").status_code == 200
 
 
@@ -403,7 +403,7 @@ def test_without_days_there_is_no_trash(manager: Caller, admin: Caller, path: st
     assert manager.delete(path).status_code == 204
     assert admin.post(SEARCH).json() == []
     assert admin.post(f"{path}/restore").status_code == 404
-    purge_in_background()
+    DeletedExperiment.objects.purge(never)
     assert not Drift.objects.exists()
 
 
@@ -429,7 +429,7 @@ def test_nobody_restores_an_experiment_whose_purge_has_begun(
     settings.TRASH_DAYS = 365
     assert admin.post(f"{path}/restore").status_code == 404
     assert admin.post(SEARCH).json() == []
-    purge_in_background()
+    DeletedExperiment.objects.purge(never)
     assert not Drift.objects.exists()
     assert actions() == ["experiment_deleted", "experiment_purged"]
 
@@ -485,7 +485,7 @@ def test_a_record_of_an_earlier_release_is_purged_and_never_restored(
     collection_of(DeletedExperiment).insert_one(record)
     assert admin.post(SEARCH).json() == []
     assert admin.post(f"{path}/restore").status_code == 404
-    purge_in_background()
+    DeletedExperiment.objects.purge(never)
     assert not Drift.objects.exists()
     assert not DeletedExperiment.objects.exists()
 
