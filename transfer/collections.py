@@ -102,6 +102,7 @@ COLLECTIONS = (
     # Django makes collections of embedded models, too. They stay empty.
     Places("audit_actor", "always empty", OF_NO_EXPERIMENT, NOT_PERSONAL),
     Places("audit_target", "always empty", OF_NO_EXPERIMENT, NOT_PERSONAL),
+    Places("experiments_deleter", "always empty", OF_NO_EXPERIMENT, NOT_PERSONAL),
     Places("experiments_permission", "always empty", OF_NO_EXPERIMENT, NOT_PERSONAL),
 )
 BY_NAME = {places.name: places for places in COLLECTIONS}
