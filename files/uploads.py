@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import SuspiciousOperation
 from django.core.files.uploadhandler import FileUploadHandler
 from django.http import HttpRequest, QueryDict
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
@@ -82,7 +82,8 @@ def parsed(request: HttpRequest, handler: "FileHandler", allowed: frozenset[str]
     meta = {"CONTENT_TYPE": request.META["CONTENT_TYPE"], "CONTENT_LENGTH": body.length or upload_limit()}
     try:
         fields, _ = MultiPartParser(meta, body, [handler]).parse()
-    except RequestDataTooBig as error:
+    except SuspiciousOperation as error:
+        # The parser's own limits, of which a form with one file reaches none.
         raise ValidationError({"file": [ONE_FILE]}) from error
     except (MultiPartParserError, OSError, ParseException) as error:
         raise ParseError(INCOMPLETE) from error

@@ -148,6 +148,7 @@ REFUSED: dict[str, tuple[int, str, bytes]] = {
     "no name": (422, "Send one file", form(FIELD)),
     "an empty name": (422, "Send one file", form(part(HTML, ""))),
     "a blank name": (422, "Send one file", form(part(HTML, "  "))),
+    "many files without a name": (422, "Send one file", form(*[part(b"", "/")] * 101)),
     "only dots": (422, "Send one file", form(part(HTML, "a/.."))),
     "a long name": (422, "at most 255 characters", form(part(HTML, "x" * 256))),
     "an empty file": (422, "The file is empty", form(part(b""))),
