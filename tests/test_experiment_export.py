@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ from drifts.export_views import BrokenOff
 from drifts.models import Drift
 from experiments.models import Experiment, Permission
 from tests.caller import Caller
+from tests.conftest import RUN
 from tests.crowd import RemoteUser
 
 Parts = Iterator[bytes]
@@ -138,6 +140,25 @@ def test_a_table_that_is_too_large_is_refused_with_advice(
     monkeypatch.setattr(export_views, "SECONDS_FOR_COLUMNS", -1)
     assert reader.get(f"{path_of(experiment)}?format=csv").status_code == 422
     assert reader.get(path_of(experiment)).getvalue()
+
+
+def test_the_time_for_the_columns_is_the_same_if_all_runs_are_read_twice(
+    experiment: Experiment, runs: list[Drift], reader: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Too many objects in lists for columns of their own: the runs are read again, and each list is one cell.
+    Drift.objects.create_in(experiment, **RUN, parameters={"list": [{"p": number} for number in range(10)]})
+    monkeypatch.setattr(exports, "MAX_COLUMNS", 8)
+    assert b'{""p"": 9}]' in reader.get(f"{path_of(experiment)}?format=csv").getvalue()
+    seconds, read = 0, export_views.Export.batches
+
+    def read_slowly(*args: Any) -> Iterator[Any]:
+        nonlocal seconds
+        seconds += 25
+        return read(*args)
+
+    monkeypatch.setattr(export_views.Export, "batches", read_slowly)
+    monkeypatch.setattr(export_views, "time", SimpleNamespace(monotonic=lambda: seconds))
+    assert reader.get(f"{path_of(experiment)}?format=csv").status_code == 422
 
 
 def test_head_reads_no_run(experiment: Experiment, runs: list[Drift], reader: Caller) -> None:
