@@ -8,12 +8,14 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from django.core.cache import caches
+from django.core.management import call_command
 from pytest_django import Settings
 
 from core import cache
@@ -207,6 +209,16 @@ def test_a_reader_sees_writes_of_shells_at_once(reader: Caller, experiment: Expe
     assert shown(reader, experiment)[1].runs.number == 1
     Drift.objects.bulk_create([Drift(**RUN, experiment=experiment)])
     assert shown(reader, experiment)[1].runs.number == 2
+
+
+@pytest.mark.usefixtures("redis")
+def test_a_reader_sees_imported_runs_at_once(experiment: Experiment, tmp_path: Path) -> None:
+    run = Drift.objects.create_in(experiment, **RUN)
+    call_command("export", str(tmp_path), stdout=StringIO(), stderr=StringIO())
+    run.delete()
+    assert Drift.objects.summaries_of([experiment.pk])[experiment.pk].runs.number == 0
+    call_command("import", str(tmp_path), stdout=StringIO(), stderr=StringIO())
+    assert Drift.objects.summaries_of([experiment.pk])[experiment.pk].runs.number == 1
 
 
 @pytest.mark.usefixtures("redis")

@@ -22,10 +22,11 @@ from audit.models import Action
 from audit.trail import record
 from core.mongodb.documents import RAW, mongodb
 from core.printable import escaped
+from drifts.cached import drop_cached
 from drifts.upgrades import visit_all_again
 from transfer.accounts import accounts_named_in, renamed, without_rights
 from transfer.canonical import read
-from transfer.collections import EXPERIMENTS, EXPORTED, RUN_FILES, TRASH, USERS
+from transfer.collections import EXPERIMENTS, EXPORTED, RUN_FILES, RUNS, TRASH, USERS
 from transfer.manifest import Manifest, Refusal, later_release, sha256_of
 
 BATCH_DOCUMENTS = 1_000
@@ -216,6 +217,9 @@ class Import:
                 if not errors or {each["code"] for each in errors} != {DUPLICATE_KEY}:
                     raise
                 refused = [records[each["index"]] for each in errors]
+            if collection == RUNS:
+                for pk in {each.columns["experiment_id"] for each in records}:
+                    drop_cached(uuid.UUID(pk))
         self.numbers[collection]["inserted"] += len(records) - len(refused)
         return refused
 
