@@ -18,12 +18,12 @@ from core.api.openapi import responds
 from core.api.responses import json_of
 from core.api.search_slots import export_slot
 from core.api.serializers import StrictChoice
-from core.csv_export import csv_lines
+from core.csv_export import CSV, csv_lines
 from core.identity import Identity, Level
 from core.mongodb.documents import Document, instances_of
 from core.mongodb.match import Mql
 from core.mongodb.order import Order
-from drifts.exports import CSV, TooManyColumns, columns_of, download, table
+from drifts.exports import TooManyColumns, columns_of, download, table
 from drifts.models import Drift, DriftQuerySet
 from drifts.serializers import DriftSerializer
 from experiments.models import Experiment

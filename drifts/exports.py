@@ -11,7 +11,7 @@ from django.http import StreamingHttpResponse
 from audit.models import Action
 from audit.trail import record_each
 from core.api.responses import json_of
-from core.csv_export import csv_lines
+from core.csv_export import attachment, csv_stream
 from core.filters.paths import join
 from core.identity import Identity
 from core.mongodb.transaction import LONG, in_transaction
@@ -24,7 +24,6 @@ from experiments.models import Experiment
 BATCH_SIZE = 10
 MAX_COLUMNS = 1_000
 JSON_FILE, CSV_FILE = "drift-runs.json", "drift-runs.csv"
-CSV = "text/csv; charset=utf-8"
 RUN_FIELDS = [name for name in DriftSerializer.Meta.fields if name != "parameters"]
 
 
@@ -59,7 +58,7 @@ def as_csv(runs: DriftQuerySet) -> StreamingHttpResponse:
     Raises `TooManyColumns`. Parameters that are added while the file is sent may have no column.
     """
     columns = columns_of(lambda: runs.values_list("parameters", flat=True).iterator(chunk_size=BATCH_SIZE))
-    return download(csv_lines(table(runs.iterator(chunk_size=BATCH_SIZE), columns)), CSV_FILE, CSV)
+    return csv_stream(CSV_FILE, table(runs.iterator(chunk_size=BATCH_SIZE), columns))
 
 
 def record_export(identity: Identity, runs: DriftQuerySet, name: str) -> None:
@@ -110,5 +109,4 @@ def cell(value: Any) -> Any:
 
 
 def download(parts: Any, name: str, content_type: str) -> StreamingHttpResponse:
-    disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingHttpResponse(parts, content_type=content_type, headers=disposition)
+    return StreamingHttpResponse(parts, content_type=content_type, headers=attachment(name))
