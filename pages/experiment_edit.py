@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.db import IntegrityError
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.template.defaultfilters import pluralize
 from django.urls import reverse
 from django.utils.html import format_html
 from rest_framework.exceptions import ValidationError
@@ -26,7 +27,7 @@ from pages.page import ExperimentPage, Page
 from pages.suggestions import Suggestions
 
 APPLIED = " The new rules are being applied to its stored runs: see the progress under Settings."
-REMOVED = " Its runs that are older than {} days are removed, beginning in a day."
+REMOVED = " Its runs that are older than {} day{} are removed, beginning in a day."
 NO_RUNS = Total(0)
 # The form fields that the confirmation does not send again.
 UNSENT = ("csrfmiddlewaretoken", "confirmed", "step")
@@ -90,7 +91,8 @@ class EditExperimentPage(ExperimentPage):
                 form.compare(experiment)
             if not form.newer:
                 applied = APPLIED if experiment.run_rules.version != rules.version else ""
-                removed = REMOVED.format(days_that_count(days)) if is_shorter(days, retained) else ""
+                kept = days_that_count(days)
+                removed = REMOVED.format(kept, pluralize(kept)) if is_shorter(days, retained) else ""
                 messages.success(request._request, f"“{form.values['name']}” was saved.{applied}{removed}")
                 return redirect("experiment", experiment_id)
         return self.show_form(experiment, form, 409 if form.newer else 422)

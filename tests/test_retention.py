@@ -548,6 +548,8 @@ def test_the_command_previews_all_experiments(
             "Would remove 6 runs of 2 experiments.\n"
         )
         settings.RETENTION_DAYS = 11
+    call_command("retention", days=1)
+    assert f"'another' ({other.pk}): 4 runs older than 1 day, from" in capsys.readouterr().out
     with pytest.raises(CommandError, match=r"--days is 0\. Name 1 to 36500 days\."):
         call_command("retention", days=0)
     assert len(left()) == 8
@@ -607,6 +609,8 @@ def test_fewer_days_are_saved_after_a_confirmation_of_the_number_of_runs(
     assert "was saved. Its runs that are older than 30 days are removed, beginning in a day." in saved
     stored = Experiment.objects.get()
     assert (stored.retention_days, stored.description, stored.config) == (30, "short\nlived", {})
+    day = browser.post(f"{path}/edit", filled(browser, path) | {"retention_days": "1", "confirmed": "1"}, follow=True)
+    assert "Its runs that are older than 1 day are removed, beginning in a day." in day.content.decode()
 
 
 def multi(pairs: list[tuple[str, str]]) -> dict[str, list[str]]:

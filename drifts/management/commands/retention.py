@@ -24,8 +24,9 @@ class Command(BaseCommand):
             preview = preview_of(experiment.pk, days_that_count(experiment.retention_days, days), exactly)
             number = preview.runs.number
             if preview.cutoff and number:
-                older = f"older than {preview.days:,} days, from before {preview.cutoff:%Y-%m-%d %H:%M} UTC"
-                self.stdout.write(f"{experiment.name!r} ({experiment.pk}): {number:,} run{pluralize(number)} {older}")
+                old = f"{number:,} run{pluralize(number)} older than {preview.days:,} day{pluralize(preview.days)}"
+                until = f"from before {preview.cutoff:%Y-%m-%d %H:%M} UTC"
+                self.stdout.write(f"{experiment.name!r} ({experiment.pk}): {old}, {until}")
                 runs, experiments = runs + number, experiments + 1
         of = f"{runs:,} run{pluralize(runs)} of {experiments:,} experiment{pluralize(experiments)}"
         self.stdout.write(f"Would remove {of}.")
