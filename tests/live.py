@@ -96,12 +96,12 @@ class LiveServer:
         with MongoClient[Any](self.environment["MONGODB_URI"]) as client:
             client.drop_database(self.environment["MONGODB_NAME"])
 
-    def manage(self, *arguments: str) -> str:
-        """Run a management command against the same database and settings; return what it prints."""
+    def manage(self, *arguments: str, **settings: str) -> str:
+        """Run a management command against the same database, with these settings besides; return what it prints."""
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
-            env=self.environment,
+            env=self.environment | settings,
             check=True,
             capture_output=True,
             text=True,
