@@ -141,7 +141,7 @@ def test_generated_requests_find_no_server_error_and_no_undocumented_response(li
         [
             *(str(Path(sys.executable).with_name("schemathesis")), "run", f"{live.api}/openapi.json"),
             *("--header", f"Authorization: Bearer {token}", "--checks", CHECKS),
-            *("--max-examples", "20", "--generation-deterministic"),
+            *("--max-examples", "10", "--generation-deterministic"),
             *("--continue-on-failure", "--warnings", "off", "--no-color"),
         ],
         cwd=tmp_path,
