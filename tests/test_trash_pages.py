@@ -91,6 +91,7 @@ def test_the_trash_shows_who_deleted_what_and_when_it_goes_for_good(
         minutes(trashed.purge_at),
     ]
     assert shown.texts("tbody button, tbody a") == ["Restore"]
+    assert "Deleted experiments that you managed, with their runs." in shown.text
 
 
 @pytest.mark.parametrize(("role", "names"), [("reader", []), ("editor", []), ("manager", ["wine quality"])])
@@ -120,6 +121,7 @@ def test_the_trash_has_pages(office: Client) -> None:
     first, second = (Shown(office.get(f"/experiments/trash?page={number}")) for number in (1, 2))
     assert first.texts("tbody th") == [f"experiment {number}" for number in range(20)]
     assert second.texts("tbody th") == ["experiment 20"]
+    assert "All deleted experiments, with their runs." in first.text
     assert "No more pages." in office.get("/experiments/trash?page=3").text
     assert office.get("/experiments/trash?page=0").status_code == 422
 
