@@ -68,7 +68,8 @@ def completed_batch(
 ) -> Batch | None:
     """Complete the next runs of an experiment again, those created before `until`.
 
-    Return None if there are none, or if the experiment is deleted: its runs are purged. Raises `Stopped`.
+    Return None if there are none, or if the experiment is deleted: the upgrade visits all of its runs again if it is
+    restored. Raises `Stopped`.
     """
     for span in OLDEST_FIRST.after(after):
         match = both({"experiment_id": experiment_id.hex}, span, {"created_at": {"$lt": until}})

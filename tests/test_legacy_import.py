@@ -291,7 +291,7 @@ def test_an_experiment_that_is_deleted_meanwhile_leaves_no_runs(
     monkeypatch.undo()
     # The runs may not come back before the deletion has ended.
     lines, _ = legacy.imported()
-    assert any(line.startswith(f'Skipped: {EXPERIMENTS} "{WELD}": it was deleted here.') for line in lines)
+    assert any(line.startswith(f'Skipped: {EXPERIMENTS} "{WELD}": it is in the trash here.') for line in lines)
     DeletedExperiment.objects.all().delete()
     assert "Runs: 4 taken over, 4 already here, 0 different here, 0 skipped." in legacy.imported()[0]
 

@@ -211,7 +211,7 @@ class Takeover:
             self.settle("experiments", EXPERIMENTS, reading, different)
             return Experiment(id=here.pk, name=here.name)
         if DeletedExperiment.objects.by_id(legacy.id):
-            raise Unusable("it was deleted here. Import it again once it is removed for good")
+            raise Unusable("it is in the trash here. Restore it there, or import it again once it is removed for good")
         other = Experiment.objects.matching({"name": legacy.name}).only("id").first()
         if taken_by := other.pk if other else self.new_names.get(legacy.name):
             raise Unusable(f"its name {shown(legacy.name)} is taken here by the experiment {taken_by}. Rename that one")
