@@ -176,7 +176,7 @@ def rows_of(experiment: Experiment, events: list[Event]) -> list[Row]:
 def run_of(event: Event) -> uuid.UUID | None:
     """The id of the run that an event is about, or whose file it is about."""
     is_run = event.target.type == Drift._meta.model_name
-    run = event.target.object_id if is_run else (event.after or event.before).get("drift_id")
+    run = event.target.object_id if is_run else {**event.before, **event.after}.get("drift_id")
     return uuid.UUID(run) if run else None
 
 

@@ -60,14 +60,16 @@ def changes_of(events: Sequence[Event]) -> list[Changes]:
 
 
 def parts_of(event: Event) -> Iterator[Line | Change]:
-    """Yield the changed fields, and for the permissions each changed entry. Empty fields of one object are left out."""
-    is_change = bool(event.before and event.after)
+    """Yield the changed fields, and for the permissions each changed entry.
+
+    A field that is recorded before or after only, such as one of a deleted object, is left out if it is empty.
+    """
     for name in {**event.before, **event.after}:
         values = [values.get(name) for values in (event.before, event.after)]
         if name == "permissions":
             for changes in changes_between(*map(entries_in, values)):
                 yield from changes
-        elif is_change or any(value not in BLANK for value in values):
+        elif name in event.before.keys() & event.after.keys() or any(value not in BLANK for value in values):
             before, after = (
                 in_words(value) if name in recorded else None
                 for value, recorded in zip(values, (event.before, event.after), strict=True)

@@ -21,7 +21,7 @@ from tests.caller import Caller, Client
 from tests.conftest import GROUP
 from tests.profiler import reads_of
 from tests.session import through_session
-from tests.uploads import stored_file
+from tests.uploads import upload
 
 PAGE = 50
 DAY = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -129,15 +129,29 @@ def test_a_run_is_linked_while_it_exists(browser: Client, manager: Caller, drift
     assert f'href="{path}"' not in page.content.decode()
 
 
-def test_a_file_is_linked_to_its_run(browser: Client, manager: Caller, drift: Drift) -> None:
-    file = stored_file(drift)
-    record(Action.FILE_ADDED, None, file, after={"name": file.name, "drift_id": drift.pk})
-    run = f'href="/experiments/{drift.experiment_id}/runs/{drift.pk}">report.html</a>'
-    assert run in browser.get(address(drift.experiment)).content.decode()
-    manager.delete(f"/experiment/{drift.experiment_id}/drift/{drift.pk}/file/{file.pk}")
-    row = rows_of(page := browser.get(address(drift.experiment)))[0]
-    assert row[2:4] == ["File deleted", "File report.html"]
-    assert page.content.decode().count(run) == 2
+def test_a_deletion_shows_the_fields_that_had_a_value_and_when_it_goes_for_good(
+    browser: Client, manager: Caller, experiment: Experiment
+) -> None:
+    manager.patch(f"/experiment/{experiment.pk}", {"permissions": [{"entity": manager.id, "level": "Manage"}]})
+    manager.delete(f"/experiment/{experiment.pk}")
+    manager.post(f"/experiment/{experiment.pk}/restore")
+    restored, deleted = rows_of(browser.get(address(experiment)))[:2]
+    assert restored[4].endswith("UTC → (empty)")
+    assert "Name: wine quality" in deleted[4]
+    assert "Purge at: 20" in deleted[4]
+    assert "(empty)" not in deleted[4]
+
+
+def test_a_file_is_linked_to_its_run(browser: Client, editor: Caller, drift: Drift) -> None:
+    path = f"/experiment/{drift.experiment_id}/drift/{drift.pk}"
+    file = upload(editor, f"{path}/file").json()
+    page = browser.get(address(drift.experiment))
+    assert f'<a href="/experiments/{drift.experiment_id}/runs/{drift.pk}">report.html</a>' in page.content.decode()
+    assert rows_of(page)[0][2:4] == ["File added", "File report.html"]
+    assert f"Run: {drift.pk}" in rows_of(page)[0][4]
+    assert editor.delete(f"{path}/file/{file['id']}").status_code == 204
+    assert editor.delete(path).status_code == 204
+    assert f"runs/{drift.pk}" not in browser.get(address(drift.experiment)).content.decode()
 
 
 def test_many_changes_and_long_values_are_cut(browser: Client, experiment: Experiment) -> None:
