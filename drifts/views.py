@@ -178,7 +178,7 @@ class DriftView(DriftSearchMixin, DriftResource):
     @responds(204)
     @conditional
     def destroy(self, request: Request, experiment_id: str, drift_id: str) -> NoContent:
-        """Delete the run."""
+        """Delete the run with its files."""
         self.get_drift().delete_by(self.identity)
         return NoContent()
 

@@ -67,7 +67,8 @@ class RunPage(ExperimentPage, DriftResource):
     def confirm(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         """Ask whether to delete the run."""
         experiment, run = self.get_run(Drift.objects.one_to_show)
-        return self.show_of(experiment, "run_delete.html", run=run)
+        files = RunFile.objects.of_run(experiment.pk, run.pk).count()
+        return self.show_of(experiment, "run_delete.html", run=run, files=files)
 
     def destroy(self, request: Request, experiment_id: str, drift_id: str) -> HttpResponse:
         """Delete the run."""

@@ -12,7 +12,7 @@ from files.models import RunFile
 from tests.caller import Caller, Client
 from tests.session import through_session
 from tests.test_runs_page import Shown
-from tests.uploads import MULTIPART, PNG, form, part, upload
+from tests.uploads import MULTIPART, PNG, form, part, stored_file, upload
 
 HTML = b"<script>document.title = 'drift'</script>"
 
@@ -184,3 +184,11 @@ def test_an_editor_deletes_a_file_after_confirmation(
     missing = Shown(browser.get(added["plot.png"]))
     assert (missing.status, missing.alert) == (404, "This file does not exist. It may have been deleted.")
     assert RunFile.objects.count() == 3
+
+
+def test_who_deletes_a_run_is_told_of_its_files(browser: Client, address: str, drift: Drift) -> None:
+    assert "This cannot be undone. The audit trail keeps a copy." in browser.get(f"{address}/delete").text
+    stored_file(drift)
+    shown = browser.get(f"{address}/delete").text
+    assert "Deletes 1 file too." in shown
+    assert "The audit trail keeps a copy of the run, but not of its files." in shown
