@@ -1,11 +1,14 @@
 """The alerts of `deploy/prometheus/alerts.yml`: which of them fire in which situation."""
 
 import json
+import re
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from driftwatch.tasks import TASKS
 from tests.prometheus import ALERTS, DEPLOYED, MISSING, PROMETHEUS, judge
 
 pytestmark = pytest.mark.skipif(not PROMETHEUS, reason=MISSING)
@@ -48,6 +51,7 @@ WORK = {
     f'{SUCCESS}{{job="driftwatch-work", instance="c", task="purge"}}': JUST_NOW,
 }
 HEALTHY = A | B | WORK
+HOURLY = f'{SUCCESS}{{job="driftwatch-work", instance="c", task="sweep_files"}}'
 WITHOUT_REQUESTS = {series: values for series, values in HEALTHY.items() if not series.startswith(REQUESTS)}
 
 
@@ -298,6 +302,14 @@ SITUATIONS: dict[str, tuple[dict[str, str], dict[int, list[str]]]] = {
         HEALTHY | changed("0+60x30 1800+0x150", SUCCESS),
         {30: [], 80: [], 100: ["DriftWatchTaskLate"]},
     ),
+    "a task that runs every hour takes a quarter of one": (
+        HEALTHY | {HOURLY: "0+0x74 4500+0x105"},
+        every_minute(60, 80),
+    ),
+    "a task that runs every hour no longer succeeds": (
+        HEALTHY | {HOURLY: "0+0x180"},
+        {120: [], 130: ["DriftWatchTaskLate"]},
+    ),
     "another process takes over a task": (
         HEALTHY
         | changed("0+60x30 1800+0x150", SUCCESS)
@@ -366,3 +378,9 @@ def test_the_alerts_that_fire(situation: str, tmp_path: Path) -> None:
 def test_each_alert_fires_in_a_situation() -> None:
     firing = {alert for _, expected in SITUATIONS.values() for alerts in expected.values() for alert in alerts}
     assert {alert["alert"] for alert in ALERTS} == firing
+
+
+def test_tasks_that_run_every_hour_may_be_late_for_two() -> None:
+    (late,) = [alert["expr"] for alert in ALERTS if alert["alert"] == "DriftWatchTaskLate"]
+    hourly = "|".join(task.name for task in TASKS if task.every >= timedelta(hours=1))
+    assert re.findall(r'task(!~|=~)"(.*?)"}\) > (\d+)', late) == [("!~", hourly, "3600"), ("=~", hourly, "7200")]
