@@ -26,6 +26,7 @@ from pymongo.errors import OperationFailure
 
 from accounts.models import ServiceToken, User
 from audit.models import Event
+from core import timestamps
 from core.mongodb.documents import collection_of, mongodb
 from drifts.models import Drift
 from drifts.upgrades import Place, make_pass
@@ -257,6 +258,18 @@ def test_a_document_that_differs_is_told_and_stays(filled: Experiment, drift: Dr
     assert f"experiments_experiment {filled.pk.hex}, 'wine quality': {different}" in said
     assert f"drifts_drift {drift.pk.hex}, 'forest': {different}" in said
     assert "FAILED: Clashes: 2." in said
+    assert without_imports() == before
+
+
+def test_what_the_service_notes_by_itself_is_no_difference(filled: Experiment, out: Path) -> None:
+    take_along(out)
+    now = timestamps.now()
+    User.objects.update(last_login=now, last_seen_at=now, entitlements=["urn:example:group:new"])
+    ServiceToken.objects.update(last_used_at=now)
+    Experiment.objects.update(retention_seen=30, retention_seen_at=now, restored_at=now)
+    before = stored()
+    said = take_in(out)
+    assert "FAILED" not in said
     assert without_imports() == before
 
 

@@ -16,7 +16,8 @@ class Export:
 
     `experiment`, `file` and `account` name the columns with the ids of what the documents belong to. `accounts` names
     those with ids of accounts at any depth, `excludes` another collection whose ids may not occur in this one, and
-    `order` the columns that sort the documents of one experiment.
+    `order` the columns that sort the documents of one experiment. `uncompared` names what the service writes by itself:
+    documents that differ in these columns only are equal for an import.
     """
 
     experiment: str = ""
@@ -25,6 +26,7 @@ class Export:
     accounts: tuple[str, ...] = ()
     excludes: str = ""
     order: tuple[str, ...] = ("_id",)
+    uncompared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,30 @@ RUN_FILES, EVENTS = "files_runfile", "audit_event"
 # come late, because nobody sees their runs and files before. A file comes after its run and before its content,
 # because the service removes files without a run, and content without a file.
 COLLECTIONS = (
-    Places(USERS, Export(), OF_NO_EXPERIMENT, "deleted"),
-    Places(TOKENS, Export(account="user_id", accounts=("user_id",)), "names the experiment still", "deleted"),
+    Places(
+        USERS,
+        Export(uncompared=("last_login", "last_seen_at", "entitlements", "entitlements_issued_at")),
+        OF_NO_EXPERIMENT,
+        "deleted",
+    ),
+    Places(
+        TOKENS,
+        Export(account="user_id", accounts=("user_id",), uncompared=("last_used_at",)),
+        "names the experiment still",
+        "deleted",
+    ),
     Places(RUNS, Export(experiment="experiment_id", order=("created_at", "_id")), REMOVED, NOT_PERSONAL),
     Places(RUN_FILES, Export(experiment="experiment_id", accounts=("created_by",)), REMOVED, KEEPS_ID),
     Places("run_files.files", Export(file="_id"), REMOVED, NOT_PERSONAL),
     Places("run_files.chunks", Export(file="files_id", order=("files_id", "n")), REMOVED, NOT_PERSONAL),
     Places(
         EXPERIMENTS,
-        Export(experiment="_id", accounts=("permissions",), excludes=TRASH),
+        Export(
+            experiment="_id",
+            accounts=("permissions",),
+            excludes=TRASH,
+            uncompared=("recomputation", "restored_at", "retention_seen", "retention_seen_at"),
+        ),
         MOVED,
         "loses the permissions of the account",
     ),
