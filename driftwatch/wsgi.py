@@ -29,8 +29,9 @@ class Request(WSGIRequest):
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
         try:
             self.content_type, self.content_params = parse_header_parameters(meta.get("CONTENT_TYPE", ""))
-        except ValueError:
-            # A malformed header counts as none, also where it is parsed again.
+        except (TypeError, ValueError):
+            # A malformed header counts as none, also where it is parsed again. Python raises a `TypeError` for a
+            # parameter that has both a whole value and a part (RFC 2231).
             meta["CONTENT_TYPE"] = self.content_type = ""
             self.content_params = {}
 

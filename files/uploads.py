@@ -87,6 +87,9 @@ def parsed(request: HttpRequest, handler: "FileHandler", allowed: frozenset[str]
         raise ValidationError({"file": [ONE_FILE]}) from error
     except (MultiPartParserError, OSError, ParseException) as error:
         raise ParseError(INCOMPLETE) from error
+    except TypeError as error:
+        # Python cannot sort the parts of a parameter if one is the whole (`filename*=…; filename*0=…`, RFC 2231).
+        raise ParseError(INCOMPLETE) from error
     if not body.is_complete or handler.is_interrupted:
         raise ParseError(INCOMPLETE)
     if fields.keys() - allowed:

@@ -34,7 +34,12 @@ def test_a_form_in_utf_8_is_read(live: LiveServer, parameter: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json; charset*=utf-9''x", "multipart/form-data; boundary*=utf-9''x"]
+    "content_type",
+    [
+        "application/json; charset*=utf-9''x",
+        "multipart/form-data; boundary*=utf-9''x",
+        "application/json; charset*=utf-8''x; charset*0=y",
+    ],
 )
 @pytest.mark.parametrize(
     ("path", "status"), [("/api/v1/experiment/search", 415), ("/livez", 405), ("/login", 403), ("/nothing", 404)]

@@ -157,6 +157,11 @@ REFUSED: dict[str, tuple[int, str, bytes]] = {
     "many fields after the file": (422, "Send one file", form(part(HTML), *[part(b"", None, "x")] * 2_000)),
     "no end": (400, "malformed or incomplete", part(HTML)[:-2]),
     "no form": (422, "Send one file", b"nothing"),
+    "a name whole and in parts": (
+        400,
+        "malformed or incomplete",
+        form(part(HTML, "a").replace(b'filename="a"', b"filename*=utf-8''a; filename*0=a")),
+    ),
     "an unknown charset": (422, "Send one file", form(part(HTML, "a").replace(b'name="a"', b"name*=x''%41"))),
     "wrong base64": (
         400,
