@@ -6,7 +6,7 @@ from django.conf import settings
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
 from core.mongodb import embedded
-from core.mongodb.errors import database_cause, is_database_unavailable
+from core.mongodb.errors import database_cause, is_database_unavailable, is_write_conflict
 
 NO_REPLICA_SET = (
     "MongoDB at MONGODB_URI is a single server without transactions. "
@@ -25,6 +25,10 @@ SENTENCES = {
 UNREACHABLE = (
     "MongoDB does not respond ({reason}). Check the address in MONGODB_URI, and that the server runs and has a primary."
 )
+LOCKED = (
+    "Another process is changing the same documents. If it was killed in a transaction, MongoDB keeps them locked for "
+    "a minute. Try again then."
+)
 # The driver repeats its time-outs for each server, and then describes its whole view of the servers.
 DETAILS = re.compile(r" \(configured timeouts:[^)]*\)|, Timeout: .*", re.DOTALL)
 # MongoDB shows the whole of a command that it refuses, of which the name is enough.
@@ -41,6 +45,8 @@ def sentence(error: BaseException) -> str | None:
             return SENTENCES[code].format(reason=reason_of(cause))
         case ConfigurationError():
             return f"MONGODB_URI cannot be used: {reason_of(cause)}. Correct the address."
+        case PyMongoError() if is_write_conflict(error):
+            return LOCKED
         case PyMongoError() if is_database_unavailable(error):
             embedded_ended = not settings.MONGODB_URI and not embedded.server().is_running
             return (

@@ -91,6 +91,7 @@ def test_a_wrong_name_or_replica_set_is_named() -> None:
     [
         (13, "needed rights: not authorized on driftwatch. Give"),
         (20, "single server without transactions"),
+        (112, "Another process is changing the same documents."),
         (14031, "The disk of MongoDB is full."),
     ],
 )

@@ -1,6 +1,8 @@
 """`manage.py export` and `manage.py import`: what they take along, and what they do when something is in the way."""
 
 import datetime
+import gzip
+import hashlib
 import json
 import os
 import re
@@ -463,9 +465,42 @@ def change_manifest(**values: Any) -> Callable[[Path], None]:
     return change
 
 
+def change_part(**values: Any) -> Callable[[Path], None]:
+    """Change the entry of the runs in the manifest."""
+
+    def change(out: Path) -> None:
+        parts = manifest(out)["parts"]
+        change_manifest(parts=[part | values if part["collection"] == "drifts_drift" else part for part in parts])(out)
+
+    return change
+
+
+def change_runs(content: bytes) -> Callable[[Path], None]:
+    """Replace the file of the runs, with a manifest that fits."""
+
+    def change(out: Path) -> None:
+        next(out.glob("*drifts_drift*")).write_bytes(content)
+        change_part(sha256=hashlib.sha256(content).hexdigest())(out)
+
+    return change
+
+
+def change_lines(*lines: bytes) -> Callable[[Path], None]:
+    return change_runs(gzip.compress(b"\n".join(lines)))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        (change_part(file="../00003-drifts_drift.ndjson.gz"), "manifest.json is damaged"),
+        (change_part(file="/00003-drifts_drift.ndjson.gz"), "manifest.json is damaged"),
+        (change_part(file=None), "manifest.json is damaged"),
+        (change_part(documents="5"), "manifest.json is damaged"),
+        (change_part(collection=["drifts_drift"]), "manifest.json is damaged"),
+        (change_manifest(migrations=None), "manifest.json is damaged"),
+        (change_manifest(migrations=[[]]), "manifest.json is damaged"),
+        (change_manifest(experiment="all"), "manifest.json is damaged"),
+        (lambda out: (out / "manifest.json").write_text("[" * 100_000), "manifest.json is damaged"),
         (damage, "drifts_drift.ndjson.gz is damaged: its SHA-256 is not that of the manifest."),
         (lambda out: next(out.glob("*audit_event*")).unlink(), "audit_event.ndjson.gz is missing."),
         (lambda out: (out / "manifest.json").unlink(), "has no manifest.json."),
@@ -485,6 +520,32 @@ def test_an_export_that_cannot_be_trusted_is_refused(
     assert said.startswith("FAILED: ")
     assert sentence in said
     assert not any(stored().values())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (change_lines(b'{"_id": "a"}', b"hello"), "Line 2 of "),
+        (change_lines(b"", b""), "Line 1 of "),
+        (change_lines(b"\xff"), "Line 1 of "),
+        (change_lines(b"[1]"), "Line 1 of "),
+        (change_lines(b'{"experiment_id": "a"}'), "Line 1 of "),
+        (change_lines(b'{"_id": ["a"]}'), "Line 1 of "),
+        (change_lines(b'{"_id": {"$numberLong": "9999999999999999999999"}}'), "Line 1 of "),
+        (change_lines(b'{"a":' * 100_000), "Line 1 of "),
+        (change_runs(b"hello"), "The export cannot be read: "),
+        (change_runs(gzip.compress(b"hello")[:-9]), "The export cannot be read: "),
+        (change_runs(gzip.compress(b"hello" * 99)[:10] + b"\xff" * 30), "The export cannot be read: "),
+    ],
+)
+def test_a_file_that_is_no_part_of_an_export_is_told(
+    filled: Experiment, out: Path, change: Callable[[Path], None], sentence: str
+) -> None:
+    take_along(out)
+    change(out)
+    said = take_in(out, "--dry-run")
+    assert "FAILED: " in said
+    assert sentence in said
 
 
 def test_an_export_overwrites_nothing(filled: Experiment, out: Path) -> None:

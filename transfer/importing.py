@@ -9,10 +9,12 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import bson
+from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 from django.conf import settings
 from django.db.migrations.executor import MigrationExecutor
@@ -33,11 +35,14 @@ from transfer.manifest import Manifest, Refusal, later_release, sha256_of
 BATCH_DOCUMENTS = 1_000
 BATCH_BYTES = 16 * 1024**2
 DUPLICATE_KEY = 11000
+# The line of the largest document that MongoDB stores is shorter. gzip makes a thousandth of a file of zeros.
+LONGEST_LINE = 256 * 1024**2
 # The columns that name a document for people.
 NAMES = ("name", "email", "subject", "filename", "model", "action")
 # The collections to which documents of others belong, by the name of the column in `Export`.
 OWNERS = {"experiment": EXPERIMENTS, "file": RUN_FILES, "account": USERS}
 IDENTITY = ("issuer", "subject")
+NO_DOCUMENT = "{place} is no document of an export: {reason}. Restore the file, or export again."
 ALONE = "It is left out."
 WITH_EXPERIMENT = "It is left out, with its runs, files and events."
 EXCLUDED = {
@@ -179,16 +184,17 @@ class Import:
             elif collection == USERS:
                 if each.id in self.named_accounts:
                     yield Record.of(without_rights(RawBSONDocument(each.raw, RAW)))
-            elif export.experiment and collection != TRASH and each.columns[export.experiment] == self.experiment:
+            elif export.experiment and collection != TRASH and each.columns.get(export.experiment) == self.experiment:
                 yield each
             else:
                 self._leave_out(collection, each)
 
     def _records_of_export(self, collection: str) -> Iterator[Record]:
         for part in self.manifest.parts_of(collection):
-            with gzip.open(self.directory / part.file) as lines:
-                for line in lines:
-                    yield Record(*read(line))
+            with gzip.open(self.directory / part.file) as file:
+                lines = iter(partial(file.readline, LONGEST_LINE), b"")
+                for number, line in enumerate(lines, 1):
+                    yield record_in(line, f"Line {number:,} of {self.directory / part.file}")
 
     def _take(self, collection: str, records: list[Record]) -> None:
         """Insert the documents that are not stored, and tell the clashes."""
@@ -274,6 +280,19 @@ class Import:
     def _leave_out(self, collection: str, each: Record) -> None:
         if collection in self.left_out:
             self.left_out[collection].add(each.id)
+
+
+def record_in(line: bytes, place: str) -> Record:
+    """Return the document of a line. Raises `Refusal`, with the place of the line."""
+    try:
+        record = Record(*read(line))
+    except Exception as error:
+        # The driver raises many kinds for objects that are like values.
+        raise Refusal(NO_DOCUMENT.format(place=place, reason=error)) from error
+    # The collections of an export have no other ids.
+    if not isinstance(record.columns.get("_id"), str | ObjectId):
+        raise Refusal(NO_DOCUMENT.format(place=place, reason="_id is missing, or of a type that no export has"))
+    return record
 
 
 def stored(collection: str) -> Collection[RawBSONDocument]:

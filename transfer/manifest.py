@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import re
+import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
@@ -11,6 +13,8 @@ from core.var_dir import write_whole
 
 FORMAT = 1
 FILE = "manifest.json"
+# The names that an export gives its parts. None leads out of the directory.
+PART_FILE = re.compile(r"\d{5,}-[a-z_.]+\.ndjson\.gz")
 
 
 class Refusal(Exception):
@@ -58,11 +62,25 @@ class Manifest:
             stored = json.loads((directory / FILE).read_text())
             if stored["format"] > FORMAT:
                 raise Refusal(later_release(stored["release"]))
-            return cls(**{**stored, "parts": [Part(**part) for part in stored["parts"]]})
+            manifest = cls(**{**stored, "parts": [Part(**part) for part in stored["parts"]]})
+            manifest.check()
         except FileNotFoundError:
             raise Refusal(f"{directory} has no {FILE}. Name the directory of an export.") from None
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise Refusal(f"{directory / FILE} is damaged: {error}. Restore it, or export again.") from error
+        return manifest
+
+    def check(self) -> None:
+        """Raise a `ValueError` or a `TypeError` for values that no export has, such as a part elsewhere."""
+        if self.experiment is not None:
+            uuid.UUID(str(self.experiment))
+        if not all(isinstance(name, str) for name in self.migrations):
+            raise ValueError("migrations are names")
+        for part in self.parts:
+            if not (PART_FILE.fullmatch(part.file) and isinstance(part.collection, str)):
+                raise ValueError(f"{part.file!r} is no part of an export")
+            if not isinstance(part.documents, int):
+                raise TypeError(f"the number of documents of {part.file} is {part.documents!r}")
 
     def write(self, directory: Path) -> None:
         """Write the manifest. After a crash the file has its old content or the new one."""

@@ -3,6 +3,7 @@
 
 import time
 import uuid
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Command(BaseCommand):
             work.run()
         except Refusal as refusal:
             raise CommandError(str(refusal)) from None
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise CommandError(f"The export cannot be read: {error}. Mend it, and run the command again.") from error
         except KeyboardInterrupt:
             raise CommandError("Stopped before the end. Run the command again: it completes the import.") from None
