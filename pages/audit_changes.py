@@ -22,6 +22,7 @@ MAX_TEXT = 200
 BLANK: tuple[Any, ...] = (None, "", [], {})
 EMPTY = "(empty)"
 NO_ACCESS = "No access"
+PERMISSIONS = "permissions"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[0-9.]*(Z|\+00:00)")
 
 
@@ -48,14 +49,16 @@ def changes_of(events: Sequence[Event]) -> list[Changes]:
     shown = [parts[:MAX_LINES] for parts in found]
     known = holders({part.entity for parts in shown for part in parts if isinstance(part, Change)})
 
-    def line(part: Line | Change) -> Line:
+    def line(part: Line | Change, event: Event) -> Line:
         if isinstance(part, Line):
             return part
-        return Line(str(known[part.entity]), part.before or NO_ACCESS, part.after or NO_ACCESS)
+        before = part.before or (NO_ACCESS if PERMISSIONS in event.before else None)
+        after = part.after or (NO_ACCESS if PERMISSIONS in event.after else None)
+        return Line(str(known[part.entity]), before, after)
 
     return [
-        Changes([line(part) for part in parts], len(every) - len(parts))
-        for parts, every in zip(shown, found, strict=True)
+        Changes([line(part, event) for part in parts], len(every) - len(parts))
+        for event, parts, every in zip(events, shown, found, strict=True)
     ]
 
 
@@ -66,7 +69,7 @@ def parts_of(event: Event) -> Iterator[Line | Change]:
     """
     for name in {**event.before, **event.after}:
         values = [values.get(name) for values in (event.before, event.after)]
-        if name == "permissions":
+        if name == PERMISSIONS:
             for changes in changes_between(*map(entries_in, values)):
                 yield from changes
         elif name in event.before.keys() & event.after.keys() or any(value not in BLANK for value in values):

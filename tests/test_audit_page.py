@@ -112,6 +112,19 @@ def test_members_are_named_with_their_levels_before_and_after(
     assert not any("manager@example.org:" in line or f"{GROUP}:" in line for line in lines)
 
 
+def test_the_creation_and_the_deletion_of_an_experiment_name_its_members_without_a_change(
+    browser: Client, manager: Caller
+) -> None:
+    created = manager.post("/experiment", {"name": "barley"}).json()
+    experiment = Experiment.objects.get(pk=created["id"])
+    manager.delete(f"/experiment/{experiment.pk}")
+    manager.post(f"/experiment/{experiment.pk}/restore")
+    deletion, creation = (row[4] for row in rows_of(browser.get(address(experiment)))[1:])
+    for changes in (deletion, creation):
+        assert "manager@example.org: Manage Public: No Name: barley" in changes
+    assert "(empty)" not in deletion
+
+
 def test_a_run_is_linked_while_it_exists(browser: Client, manager: Caller, drift: Drift) -> None:
     record(Action.RUN_OVERDUE, None, drift, before={"job_status": "Running"}, after={"job_status": "Failed"})
     path = f"/experiments/{drift.experiment_id}/runs/{drift.pk}"
