@@ -296,7 +296,7 @@ class TrashAdmin(GuardedAdmin):
     """The experiments in the trash, each for those who managed it. Only administrators delete one before its time."""
 
     required_levels = {"view": Level.READ, "add": None, "change": None, "delete": Requirement.ADMIN}
-    list_display = ("name", "runs", "deleted_at", "deleted_by", "gone_at")
+    list_display = ("name", "runs", "deleted_at", "deleted_by", "kept_until")
     list_per_page = 25
     list_deferred = ("description", "config")
     search_fields = ("name", "description")
@@ -317,7 +317,7 @@ class TrashAdmin(GuardedAdmin):
         "runs",
         "deleted_at",
         "deleted_by",
-        "gone_at",
+        "kept_until",
     )
     readonly_fields = fields
 
@@ -335,9 +335,9 @@ class TrashAdmin(GuardedAdmin):
     def permission_table(self, deleted: DeletedExperiment) -> SafeString:
         return permission_table(deleted)
 
-    @admin.display(description="goes for good")
-    def gone_at(self, deleted: DeletedExperiment) -> datetime.datetime:
-        return deleted.purge_at
+    @admin.display(description="kept until")
+    def kept_until(self, deleted: DeletedExperiment) -> str:
+        return f"{deleted.purge_at:%Y-%m-%d %H:%M} UTC"
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         actions: dict[str, Any] = super().get_actions(request)

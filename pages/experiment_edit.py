@@ -175,7 +175,7 @@ class DeleteExperimentPage(ExperimentPage):
         experiment.delete_by(self.identity)
         sentence = f"“{experiment}” was deleted{' with its runs' if runs else ''}."
         if until := restorable_until():
-            link = '{} <a href="{}">Trash</a>: it can be restored until {} UTC.'
+            link = '{} It can be restored from the <a href="{}">trash</a> until {} UTC.'
             sentence = format_html(link, sentence, reverse("trash"), f"{until:%Y-%m-%d %H:%M}")
         messages.success(request._request, sentence)
         return redirect("experiments")

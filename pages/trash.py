@@ -7,6 +7,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from rest_framework.request import Request
 
+from core.api.exceptions import Conflict
 from core.api.search import bounded_time
 from core.identity import Level, Requirement
 from core.mongodb.documents import instances_of
@@ -52,8 +53,12 @@ class TrashPage(Page):
         )
 
     def restore(self, request: Request, deleted_id: str) -> HttpResponse:
-        """Restore an experiment, and show it. If its name is taken, the page says so."""
-        experiment = restored_from_trash(id_in_path(deleted_id), self.identity)
+        """Restore an experiment, and show it. If its name is taken, the trash says so."""
+        try:
+            experiment = restored_from_trash(id_in_path(deleted_id), self.identity)
+        except Conflict as error:
+            messages.error(request._request, str(error))
+            return redirect("trash")
         messages.success(request._request, f"“{experiment}” was restored with its runs.")
         return redirect("experiment", experiment.pk)
 

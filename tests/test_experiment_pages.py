@@ -630,7 +630,7 @@ def test_an_experiment_is_archived_and_restored(browser: Client, experiment: Exp
 
 
 def test_a_deletion_shows_the_number_of_runs_and_asks_for_the_name(browser: Client, drift: Drift, path: str) -> None:
-    assert "Deletes 1 run too" in browser.get(f"{path}/delete").content.decode()
+    assert "Moves it to the trash, with 1 run." in browser.get(f"{path}/delete").content.decode()
     for typed in ("", "wine", "WINE QUALITY", "\0"):
         response = send(browser, f"{path}/delete", {"name": typed})
         assert response.status_code == 422
