@@ -159,6 +159,7 @@ def test_a_picture_is_shown_but_no_page_in_it(browser: Client, added: dict[str, 
 def test_other_files_are_only_downloaded(browser: Client, added: dict[str, str], name: str) -> None:
     shown = Shown(browser.get(added[name]))
     assert not shown.tree.select("iframe, img.content")
+    assert "No preview for this type." in shown.text
     assert browser.get(f"{added[name]}/content").headers["Content-Disposition"].startswith("attachment")
     download = shown.link("Download")
     assert browser.get(download).headers["Content-Disposition"] == f'attachment; filename="{name}"'
