@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from django.conf import settings
 from django.http import QueryDict
+from django.template.defaultfilters import pluralize
 from rest_framework.exceptions import APIException, ValidationError
 
 from core.api.errors import sentences
@@ -58,6 +60,17 @@ class ExperimentForm:
             "field_map": dict(rules.field_map),
         }
         return cls(values, version=experiment.version(*(name for name in FIELDS if values[name] is not None)))
+
+    @property
+    def retention_hint(self) -> str:
+        """Say what the number of days does, and what happens if there is none."""
+        longest = settings.RETENTION_DAYS
+        kept = (
+            f"None is kept for longer than {longest} day{pluralize(longest)}."
+            if longest
+            else "Leave empty to keep them."
+        )
+        return f"Older runs that have ended are removed, for good. {kept}"
 
     @classmethod
     def sent(cls, data: QueryDict) -> Self:
@@ -173,7 +186,7 @@ def sent_tags(text: str) -> list[str]:
 def number_of(text: str) -> int | str | None:
     """Read a number of seconds or days; None for an empty text. The serializer refuses other texts."""
     text = text.strip()
-    return bounded_int(text) if text.isdecimal() else text or None
+    return bounded_int(text) if text.removeprefix("-").isdecimal() else text or None
 
 
 READERS: dict[str, Callable[[str], Any]] = {

@@ -484,6 +484,14 @@ def test_the_rules_of_runs_are_set_and_the_page_tells_the_progress(
     assert experiment.run_timeout is None
 
 
+def test_the_form_tells_the_time_that_the_operator_set_for_runs(browser: Client, path: str, settings: Settings) -> None:
+    assert "Leave empty to keep them." in Shown(browser.get(f"{path}/edit")).text
+    settings.RETENTION_DAYS = 400
+    shown = Shown(browser.get(f"{path}/edit")).text
+    assert "None is kept for longer than 400 days." in shown
+    assert "Leave empty" not in shown
+
+
 @pytest.mark.parametrize(
     ("wrong", "control", "sentence"),
     [
@@ -502,7 +510,7 @@ def test_the_rules_of_runs_are_set_and_the_page_tells_the_progress(
         ),
         ({"field_map.feature": "parameters."}, "field_map.feature", "Write names separated by single dots"),
         ({"run_timeout": "an hour"}, "run_timeout", "Must be an integer."),
-        ({"run_timeout": "-1"}, "run_timeout", "Must be an integer."),
+        ({"run_timeout": "-1"}, "run_timeout", "Must be at least 1."),
         ({"run_timeout": "0"}, "run_timeout", "Must be at least 1."),
         ({"run_timeout": "9" * 50}, "run_timeout", "Must be at most "),
     ],

@@ -74,7 +74,7 @@ def test_a_manager_sees_how_many_runs_a_shorter_retention_removes(people: People
     for _ in range(2):
         nora.new_run(experiment, observed_at="2020-01-01")
     page.goto(f"/experiments/{experiment}/edit")
-    page.get_by_text("Series, fields, time-out and retention of runs").click()
+    page.get_by_text("Runs: series, fields, time-out, how long they are kept").click()
     page.get_by_label("Keep runs for (days)").fill("365")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("Removes 2 runs from before")).to_be_visible()
@@ -82,7 +82,7 @@ def test_a_manager_sees_how_many_runs_a_shorter_retention_removes(people: People
     assert not found, "\n".join(found)
     assert excess_width(page) <= 0
     page.get_by_role("button", name="Keep editing").click()
-    page.get_by_text("Series, fields, time-out and retention of runs").click()
+    page.get_by_text("Runs: series, fields, time-out, how long they are kept").click()
     expect(page.get_by_label("Keep runs for (days)")).to_have_value("365")
     page.get_by_role("button", name="Save").click()
     page.get_by_role("button", name="Save changes").click()
