@@ -28,7 +28,7 @@ AT_ONCE = 8
 LONGEST_SECONDS = 90
 NOT_MULTIPART = "Send multipart/form-data with the file in a part named file: curl -F file=@report.html."
 ONE_FILE = "Send one file, with its name, in a part named file, and no other part: curl -F file=@report.html."
-EMPTY = "The file is empty. Send its content."
+EMPTY = "The file is empty. Choose one with content."
 LONG_NAME = f"The name of a file must have at most {MAX_NAME} characters."
 INCOMPLETE = "The form is malformed or incomplete. Nothing was stored. Send the file again."
 TOO_SLOW = (

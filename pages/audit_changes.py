@@ -23,6 +23,8 @@ BLANK: tuple[Any, ...] = (None, "", [], {})
 EMPTY = "(empty)"
 NO_ACCESS = "No access"
 PERMISSIONS = "permissions"
+# Labels of recorded values that are no fields.
+LABELS_OF_OTHERS = {"purge_at": "Kept until"}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[0-9.]*(Z|\+00:00)")
 
 
@@ -86,6 +88,8 @@ def entries_in(value: Any) -> list[Permission]:
 
 def label_of(target: Target, name: str) -> str:
     """The label of a field of the changed object. Events have other values too, such as the name of a file."""
+    if name in LABELS_OF_OTHERS:
+        return LABELS_OF_OTHERS[name]
     model = model_of(target)
     if model is Drift and name in LABELS:
         return LABELS[name]

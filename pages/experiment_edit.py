@@ -108,7 +108,8 @@ class EditExperimentPage(ExperimentPage):
         with bounded_time():
             paths = list(Suggestions.of(experiment).paths)
         progress = progress_of(experiment)
-        return self.show_of(experiment, "experiment_edit.html", status, form=form, paths=paths, progress=progress)
+        context = {"form": form, "paths": paths, "progress": progress, "restorable_until": restorable_until()}
+        return self.show_of(experiment, "experiment_edit.html", status, **context)
 
 
 def is_shorter(days: int | None, before: int | None) -> bool:

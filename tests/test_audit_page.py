@@ -122,6 +122,7 @@ def test_the_creation_and_the_deletion_of_an_experiment_name_its_members_without
     deletion, creation = (row[4] for row in rows_of(browser.get(address(experiment)))[1:])
     for changes in (deletion, creation):
         assert "manager@example.org: Manage Public: No Name: barley" in changes
+    assert "Kept until: " in deletion
     assert "(empty)" not in deletion
 
 
@@ -151,7 +152,7 @@ def test_a_deletion_shows_the_fields_that_had_a_value_and_when_it_goes_for_good(
     restored, deleted = rows_of(browser.get(address(experiment)))[:2]
     assert restored[4].endswith("UTC → (empty)")
     assert "Name: wine quality" in deleted[4]
-    assert "Purge at: 20" in deleted[4]
+    assert "Kept until: 20" in deleted[4]
     assert "(empty)" not in deleted[4]
 
 

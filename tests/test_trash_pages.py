@@ -57,6 +57,7 @@ def test_a_deletion_says_until_when_it_can_be_restored_and_links_to_the_trash(
 ) -> None:
     path = f"/experiments/{experiment.pk}/delete"
     shown = browser.get(path)
+    assert "Moves the experiment to the trash" in browser.get(f"/experiments/{experiment.pk}/edit").text
     assert minutes(shown.context["restorable_until"]) in shown.text
     assert timestamps.now() + 30 * DAY - shown.context["restorable_until"] < DAY
     assert "cannot be undone" not in shown.text
@@ -69,6 +70,7 @@ def test_without_a_trash_a_deletion_cannot_be_undone(
 ) -> None:
     settings.TRASH_DAYS = 0
     path = f"/experiments/{experiment.pk}/delete"
+    assert "Deletes its runs too." in browser.get(f"/experiments/{experiment.pk}/edit").text
     assert "This cannot be undone." in browser.get(path).text
     assert "trash</a>" not in browser.post(path, {"name": "wine quality"}, follow=True).text
 
