@@ -15,7 +15,6 @@ from core.api.errors import MAX_NAME, shortened
 TOO_LARGE = "The body is larger than {limit:,} bytes. Send less in one request."
 FORM_TOO_LARGE = "The form holds more than {limit:,} bytes. Go back and shorten it, or use the API."
 MALFORMED_CHUNKS = "The chunks of the body are malformed or incomplete. Send the request again, with a Content-Length."
-FILE_TOO_LARGE = "A file may have at most {limit:,} bytes. Send a smaller one, or split it."
 NO_FILES = (
     "This address does not take multipart/form-data. Send a form as application/x-www-form-urlencoded, "
     "and other bodies as application/json."
@@ -23,15 +22,13 @@ NO_FILES = (
 TRANSFERRED = "Transfer-Encoding: {coding} is not supported. Send Transfer-Encoding: chunked, or a Content-Length."
 ENCODED = "Content-Encoding: {coding} is not supported. Send the body as it is, without Content-Encoding."
 FORM_WITH_FILES = "This form was sent in a format for files. Go back, and use the form of the page."
-# The room for the other parts of a form with a file, and for the boundaries between them.
-FORM_BYTES = 20_000
 
 
 class BodyLimitMiddleware:
     """Refuses a body by its headers, before any code reads it: Django would store uploaded files on the disk.
 
     A chunked body has no length in its headers. It is read here, up to the limit, and has a length afterwards. Only the
-    view of an upload reads its body itself, and bounds it (files/uploads.py).
+    view of an upload reads its body itself, and bounds it (files/uploads.py). So it can say more to people.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -49,7 +46,7 @@ class BodyLimitMiddleware:
         transfer = request.META.get("HTTP_TRANSFER_ENCODING", "chunked")
         if transfer.lower() != "chunked":
             return refusal(request, 501, TRANSFERRED.format(coding=shortened(transfer, MAX_NAME)))
-        if message := problem_of_length(request, length, upload):
+        if not upload and (message := problem_of_length(request, length)):
             return refusal(request, 413, message)
         if (length or upload) and (coding := request.META.get("HTTP_CONTENT_ENCODING", "")).lower() not in (
             "",
@@ -72,10 +69,8 @@ class BodyLimitMiddleware:
                 request._stream.close()
 
 
-def problem_of_length(request: HttpRequest, length: int, upload: bool) -> str | None:
+def problem_of_length(request: HttpRequest, length: int) -> str | None:
     """Return a sentence if the body is too large, or None."""
-    if upload:
-        return FILE_TOO_LARGE.format(limit=settings.MAX_FILE_BYTES) if length > upload_limit() else None
     # Most bodies are so small that their address does not matter.
     if length <= min(settings.DATA_UPLOAD_MAX_MEMORY_SIZE, settings.MAX_BULK_BYTES) or length <= limit_of(request):
         return None
@@ -86,11 +81,6 @@ def limit_of(request: HttpRequest) -> int:
     """Return the size limit of a body for the address: `MAX_BULK_BYTES` if its view stores many objects at once."""
     limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     return settings.MAX_BULK_BYTES if getattr(view_class(request), "is_bulk", False) else limit
-
-
-def upload_limit() -> int:
-    """Return the size limit of a body with a file."""
-    return int(settings.MAX_FILE_BYTES) + FORM_BYTES
 
 
 def is_upload(request: HttpRequest) -> bool:

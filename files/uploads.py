@@ -16,16 +16,18 @@ from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from rest_framework.exceptions import ParseError, UnsupportedMediaType, ValidationError
 
 from core.api.exceptions import BodyTooLarge, ServiceUnavailable
-from core.body_limit import FILE_TOO_LARGE, FORM_BYTES, upload_limit
 from core.mongodb.errors import is_database_unavailable
 from files.contents import ContentWriter
 from files.media_types import TypeDetector
 
 MAX_NAME = 255
+# The room for the other parts of a form, and for the boundaries between them.
+FORM_BYTES = 20_000
 # An upload holds a thread while its client sends. So many at once leave the others free.
 AT_ONCE = 8
 # Less than `experiments.models.LONGEST_REQUEST`.
 LONGEST_SECONDS = 90
+FILE_TOO_LARGE = "A file may have at most {limit:,} bytes. Send a smaller one, or split it."
 NOT_MULTIPART = "Send multipart/form-data with the file in a part named file: curl -F file=@report.html."
 ONE_FILE = "Send one file, with its name, in a part named file, and no other part: curl -F file=@report.html."
 EMPTY = "The file is empty. Choose one with content."
@@ -78,6 +80,8 @@ def received(request: HttpRequest, allowed: frozenset[str] = frozenset()) -> Ite
 
 def parsed(request: HttpRequest, handler: "FileHandler", allowed: frozenset[str]) -> Upload:
     body: Any = Body(request, handler)
+    if (body.length or 0) > upload_limit():
+        raise too_large()
     # The parser takes an empty body for one without a length, as a chunked one is. It asks for no more than that.
     meta = {"CONTENT_TYPE": request.META["CONTENT_TYPE"], "CONTENT_LENGTH": body.length or upload_limit()}
     try:
@@ -95,6 +99,15 @@ def parsed(request: HttpRequest, handler: "FileHandler", allowed: frozenset[str]
     if fields.keys() - allowed:
         raise ValidationError({"file": [ONE_FILE]})
     return handler.upload(fields)
+
+
+def too_large() -> BodyTooLarge:
+    return BodyTooLarge(FILE_TOO_LARGE.format(limit=settings.MAX_FILE_BYTES))
+
+
+def upload_limit() -> int:
+    """Return the size limit of a body with a file."""
+    return int(settings.MAX_FILE_BYTES) + FORM_BYTES
 
 
 class Body:
@@ -118,7 +131,7 @@ class Body:
         data = self._request.read(size)
         self._received += len(data)
         if self._received > upload_limit():
-            raise BodyTooLarge(FILE_TOO_LARGE.format(limit=settings.MAX_FILE_BYTES))
+            raise too_large()
         # The parser takes 0.1 ms for a part, and so two seconds for the many that fit into a megabyte.
         if not self._handler.is_in_file:
             self._beside_file += len(data)
@@ -152,7 +165,7 @@ class FileHandler(FileUploadHandler):
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
         """Store bytes. Other handlers get none."""
         if self.content.size + len(raw_data) > settings.MAX_FILE_BYTES:
-            raise BodyTooLarge(FILE_TOO_LARGE.format(limit=settings.MAX_FILE_BYTES))
+            raise too_large()
         self._detector.feed(raw_data)
         self.content.write(raw_data)
 

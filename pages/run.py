@@ -52,6 +52,7 @@ class RunPage(ExperimentPage, DriftResource):
             **state_of(run),
             earlier=neighbour(experiment, run, is_later=False),
             later=neighbour(experiment, run, is_later=True),
+            max_file_bytes=settings.MAX_FILE_BYTES,
             largest_file=f"{settings.MAX_FILE_BYTES / 1_000_000:g} MB",
             files=RunFile.objects.of_run(experiment.pk, run.pk),
             service=request.build_absolute_uri("/").rstrip("/"),

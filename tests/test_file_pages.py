@@ -53,6 +53,7 @@ def test_an_editor_adds_a_file_by_the_form(browser: Client, address: str, drift:
     [
         ((), "Send one file, with its name"),
         ((part(b""),), "The file is empty."),
+        ((part(b"x" * 1_000_000),), "A file may have at most 1,000 bytes."),
         ((part(b"x" * 1_001),), "A file may have at most 1,000 bytes."),
         ((part(HTML), part(HTML, "b.html")), "Send one file, with its name"),
     ],

@@ -1,5 +1,6 @@
 """Files in a real browser: added by the form, and hostile reports that reach nothing."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,6 +82,25 @@ def opened(chromium: Browser, service: LiveServer) -> Iterator[Callable[[Person]
     yield open_page
     for context in contexts:
         context.close()
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_sent(
+    people: People, opened: Callable[[Person], Page], tmp_path: Path
+) -> None:
+    ada = people("ada")
+    experiment = ada.new_experiment()
+    page = opened(ada)
+    page.goto(f"/experiments/{experiment}/runs/{ada.new_run(experiment)}")
+    (large := tmp_path / "large.bin").touch()
+    os.truncate(large, 25_000_001)
+    (small := tmp_path / "small.txt").write_text("small")
+    chosen = page.get_by_label("New file")
+    chosen.set_input_files(large)
+    page.get_by_role("button", name="Add file").click()
+    assert "at most 25 MB" in str(chosen.evaluate("input => input.validationMessage"))
+    chosen.set_input_files(small)
+    page.get_by_role("button", name="Add file").click()
+    expect(page.locator("ul.files")).to_contain_text("small.txt")
 
 
 def with_report(ada: Person, content: bytes, name: str) -> str:
