@@ -1,6 +1,7 @@
 """Exports of runs as JSON and CSV files. Runs are read from MongoDB while the file is sent."""
 
 import json
+import math
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -103,9 +104,17 @@ def by_path(parameters: Any, max_elements: int) -> dict[str, Any]:
 
 def cell(value: Any) -> Any:
     """A text or a number unchanged, an empty cell for null, and JSON for other values."""
-    if value is None:
+    # Runs of the predecessor may have NaN and Infinity, which are null in the API.
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | list | dict) else value
+    return in_json(value) if isinstance(value, bool | list | dict) else value
+
+
+def in_json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json_of(value)), ensure_ascii=False)
 
 
 def download(parts: Any, name: str, content_type: str) -> StreamingHttpResponse:

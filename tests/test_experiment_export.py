@@ -89,6 +89,15 @@ def test_csv_has_a_column_for_each_parameter(experiment: Experiment, runs: list[
     assert rows[3][r"parameters.a\.b.größe"] == "3"
 
 
+def test_numbers_that_json_does_not_have_are_empty_or_null_in_csv(experiment: Experiment, reader: Caller) -> None:
+    parameters = {"p_value": float("nan"), "scores": [float("inf"), 0.5]}
+    Drift.objects.create(experiment=experiment, job_status="Completed", model="forest", parameters=parameters)
+    content = reader.get(f"{path_of(experiment)}?format=csv").getvalue().decode()
+    (row,) = csv.DictReader(io.StringIO(content, newline=""))
+    assert row["parameters.p_value"] == ""
+    assert json.loads(row["parameters.scores"]) == [None, 0.5]
+
+
 @pytest.mark.parametrize(("format_", "lines"), [("ndjson", 0), ("csv", 1)])
 def test_an_experiment_without_runs_has_an_empty_file(
     experiment: Experiment, reader: Caller, format_: str, lines: int
