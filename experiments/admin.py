@@ -325,7 +325,8 @@ class TrashAdmin(GuardedAdmin):
         return DeletedExperiment.objects.managed_by(identity_of_session(request)).order_by(*self.ordering)
 
     def gives(self, deleted: DeletedExperiment, identity: Identity, level: Level) -> bool:
-        return deleted.is_managed_by(identity)
+        """Return whether the identity managed it, whatever the level: others do not see it."""
+        return deleted.gives(identity, Level.MANAGE)
 
     @admin.display(description="tags")
     def tag_list(self, deleted: DeletedExperiment) -> str:

@@ -379,6 +379,10 @@ class DeletedExperimentQuerySet(ListedQuerySet["DeletedExperiment"]):
         """The experiments in the trash that the identity may restore, by the access rule."""
         return self.in_trash().matching(managed_by(identity))
 
+    def one_managed_by(self, identity: Identity, pk: uuid.UUID) -> "DeletedExperiment | None":
+        """The experiment with this id, if it is in the trash and the identity may restore it."""
+        return self.managed_by(identity).filter(pk=pk).first()
+
     def due(self) -> Self:
         """The experiments to remove for good."""
         alternatives = [PURGE_STARTED, OF_EARLIER_RELEASE, {"deleted_at": {"$lte": start_of_trash()}}]
@@ -436,11 +440,6 @@ class DeletedExperiment(ExperimentFields):
     def public_level(self) -> Level | None:
         """No level: a deleted experiment is not public, even if it was before."""
         return None
-
-    def is_managed_by(self, identity: Identity) -> bool:
-        """Return whether the identity may restore it: whether it is in the trash, and the identity managed it."""
-        is_in_trash = self.created_at is not None and self.purge_started_at is None and self.purge_at > timestamps.now()
-        return is_in_trash and self.gives(identity, Level.MANAGE)
 
     @in_transaction
     def restore_by(self, identity: Identity) -> Experiment:

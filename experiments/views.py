@@ -111,8 +111,8 @@ def restored_from_trash(experiment_id: uuid.UUID, identity: Identity) -> Experim
 
     Raises `Http404` unless it is in the trash and the identity managed it, and `Conflict` if its name is taken.
     """
-    deleted = DeletedExperiment.objects.by_id(experiment_id)
-    if deleted is None or not deleted.is_managed_by(identity):
+    deleted = DeletedExperiment.objects.one_managed_by(identity, experiment_id)
+    if deleted is None:
         return existing(None)
     try:
         return deleted.restore_by(identity)

@@ -74,7 +74,7 @@ class TrashPage(Page):
         return redirect("trash")
 
     def get_deleted(self, pk: uuid.UUID) -> DeletedExperiment:
-        deleted = DeletedExperiment.objects.by_id(pk)
-        if deleted is None or not deleted.is_managed_by(self.identity):
+        deleted = DeletedExperiment.objects.one_managed_by(self.identity, pk)
+        if deleted is None:
             raise Http404
         return deleted
