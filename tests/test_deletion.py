@@ -198,7 +198,7 @@ def test_a_record_outlives_a_purge_that_began_while_requests_could_add_runs(
     def delete_slowly(*arguments: Any) -> bool:
         is_complete = delete_of(*arguments)
         Drift.objects.create_in(reference, **RUN)
-        monkeypatch.setattr("experiments.models.LONGEST_REQUEST", datetime.timedelta())
+        monkeypatch.setattr("experiments.models.deleted_experiment.LONGEST_REQUEST", datetime.timedelta())
         return is_complete
 
     with monkeypatch.context() as slow:
