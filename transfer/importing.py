@@ -28,6 +28,7 @@ from core.printable import escaped
 from drifts.cached import drop_cached
 from drifts.upgrades import visit_all_again
 from transfer.accounts import accounts_named_in, renamed, without_rights
+from transfer.batches import batches
 from transfer.canonical import read
 from transfer.collections import EXPERIMENTS, EXPORTED, RUN_FILES, RUNS, TRASH, USERS
 from transfer.manifest import Manifest, Refusal, later_release, sha256_of
@@ -138,7 +139,7 @@ class Import:
             # Recorded first, because an interrupted import changes the data, too.
             record(Action.IMPORTED, None, None, after={**about, "documents": self.manifest.documents})
         for collection in EXPORTED:
-            for batch in batches(self._records(collection)):
+            for batch in batches(self._records(collection), BATCH_DOCUMENTS, BATCH_BYTES):
                 self._take(collection, batch)
         if not self.is_dry_run:
             # Runs may be of an older schema, or completed by older rules, with times before the place of the upgrade.
@@ -152,7 +153,7 @@ class Import:
         """Find the experiments to leave out, because their runs come first."""
         found = False
         for collection in (EXPERIMENTS, TRASH):
-            for batch in batches(self._chosen(collection)):
+            for batch in batches(self._chosen(collection), BATCH_DOCUMENTS, BATCH_BYTES):
                 found = True
                 self.named_accounts.update(*(accounts_named_in(each.columns) for each in batch))
                 for each, clash in self._clashes(collection, batch):
@@ -308,20 +309,6 @@ def unique_columns(collection: str) -> list[tuple[str, ...]]:
     """Return the columns of each unique index of a collection."""
     indexes = stored(collection).index_information().values()
     return [tuple(name for name, _ in index["key"]) for index in indexes if index.get("unique")]
-
-
-def batches(records: Iterator[Record]) -> Iterator[list[Record]]:
-    """Return the records in lists that are small enough for memory."""
-    batch: list[Record] = []
-    room = BATCH_BYTES
-    for each in records:
-        batch.append(each)
-        room -= len(each.raw)
-        if len(batch) == BATCH_DOCUMENTS or room < 0:
-            yield batch
-            batch, room = [], BATCH_BYTES
-    if batch:
-        yield batch
 
 
 def named(columns: Mapping[str, Any]) -> str:

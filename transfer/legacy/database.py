@@ -16,6 +16,7 @@ from pymongo.errors import ConfigurationError, ConnectionFailure, InvalidURI, Op
 from pymongo.uri_parser import parse_uri
 
 from core.mongodb.documents import Document
+from transfer.batches import batches
 from transfer.legacy.documents import Unusable
 
 PREFIX = "app."
@@ -87,17 +88,7 @@ class LegacyDatabase:
 
     def batches(self, collection: str) -> Iterator[list[RawBSONDocument]]:
         """Read the documents of a collection in batches of bounded size."""
-        batch: list[RawBSONDocument] = []
-        size = 0
-        for document in self.documents(collection):
-            length = len(document.raw)
-            if batch and (len(batch) == BATCH_SIZE or size + length > BATCH_BYTES):
-                yield batch
-                batch, size = [], 0
-            batch.append(document)
-            size += length
-        if batch:
-            yield batch
+        return batches(self.documents(collection), BATCH_SIZE, BATCH_BYTES)
 
 
 def decoded(document: RawBSONDocument) -> Document:
